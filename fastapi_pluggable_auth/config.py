@@ -1,0 +1,145 @@
+"""Every setting of the library, read from the environment or a `.env` file."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_SECRET: Final = "CHANGE_ME"
+"""The placeholder that `jwt_secret` starts with; it is refused on any public base URL."""
+
+MINIMUM_SECRET_BYTES: Final = 32
+"""RFC 7518 section 3.2: an HS256 key is at least as long as its hash."""
+
+LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class AuthSettings(BaseSettings):
+    """The settings. An attribute may be changed at run time; it takes effect on the next request.
+
+    Durations are read as seconds (`900`), ISO 8601 (`PT15M`) or `HH:MM:SS`. Unknown variables are ignored.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", validate_assignment=True
+    )
+
+    # Tokens and sessions
+    jwt_secret: str = Field(
+        DEFAULT_SECRET, repr=False, description="HMAC key that signs every token; 32 random bytes or more."
+    )
+    jwt_algorithm: Literal["HS256", "HS384", "HS512"] = Field("HS256", description="Signature algorithm.")
+    access_token_expires: timedelta = Field(timedelta(minutes=15), description="Lifetime of an access token.")
+    refresh_token_expires: timedelta = Field(
+        timedelta(days=7), description="Lifetime of a refresh token: how long a session may stay idle."
+    )
+    session_max_age: timedelta = Field(
+        timedelta(days=30), description="Absolute lifetime of a session; a refresh never extends it."
+    )
+    refresh_reuse_leeway: timedelta = Field(
+        timedelta(seconds=10),
+        description="How long a spent refresh token counts as a race between tabs rather than as theft.",
+    )
+    refresh_idempotent: bool = Field(
+        False, description="Answer a retry within the leeway with the same successor instead of 401."
+    )
+    single_session: bool = Field(False, description="A refresh ends every other session of the user.")
+    reauth_ttl: timedelta = Field(
+        timedelta(minutes=15), description="How recent a login must be for sensitive changes."
+    )
+
+    # Accounts
+    require_verified_email: bool = Field(True, description="Refuse a login until the address is verified.")
+    prevent_enumeration: bool = Field(
+        False, description="Answer a signup for a taken address like any other and mail its owner instead."
+    )
+    verify_token_ttl: timedelta = Field(
+        timedelta(hours=24), description="Lifetime of verification and e-mail change links."
+    )
+    reset_token_ttl: timedelta = Field(timedelta(hours=1), description="Lifetime of password reset links.")
+    totp_issuer: str = Field(
+        "MyApp", min_length=1, description="Name of the app in authenticators, mails and pages."
+    )
+
+    # Passwords
+    password_scheme: Literal["bcrypt", "argon2"] = Field(
+        "bcrypt", description="Hash for new passwords; argon2 needs the `argon2` extra."
+    )
+    bcrypt_rounds: int = Field(12, ge=4, le=31, description="Cost of bcrypt: 2 to this power.")
+    hashing_threads: int = Field(0, ge=0, description="Threads that hash passwords; 0 is one per core.")
+    hashing_queue_size: int = Field(
+        64, ge=1, description="Hashes that may wait for a thread before requests get 503."
+    )
+
+    # Addresses
+    public_base_url: str = Field(
+        "http://localhost:8000", description="Where users reach the app; every mailed link starts with it."
+    )
+    route_prefix: str = Field(
+        "", pattern=r"^(/[^/\s]+)*$", description="Path in front of `/auth` and `/account`, such as `/api`."
+    )
+    verify_url: str | None = Field(
+        None, description="Front-end page for verification links, with `{token}` in it."
+    )
+    reset_url: str | None = Field(
+        None, description="Front-end page for password reset links, with `{token}` in it."
+    )
+    email_change_url: str | None = Field(
+        None, description="Front-end page for e-mail change links, with `{token}` in it."
+    )
+
+    # Mail
+    email_provider: Literal["smtp", "sendgrid", "console"] = Field(
+        "smtp", description="How mail leaves: SMTP, SendGrid's HTTPS API, or printed for development."
+    )
+    email_from: str = Field("no-reply@example.com", description="Sender; `Name <address>` is allowed.")
+    template_dir: Path | None = Field(
+        None, description="Folder whose files override the mail and page templates of the same name."
+    )
+    smtp_host: str = Field("localhost", description="SMTP server.")
+    smtp_port: int = Field(587, ge=1, le=65535, description="SMTP port: 587 STARTTLS, 465 TLS, 25 plain.")
+    smtp_user: str | None = Field(None, description="SMTP login; empty for none.")
+    smtp_password: str | None = Field(None, repr=False, description="Password of the SMTP login.")
+    smtp_security: Literal["auto", "starttls", "tls", "plain"] = Field(
+        "auto", description="Transport security; `auto` follows the port, and demands STARTTLS for a login."
+    )
+    smtp_ca_file: Path | None = Field(
+        None, description="Certificate authority (PEM) of the mail server; the system's when empty."
+    )
+    smtp_timeout: float = Field(10, gt=0, description="Seconds that one SMTP or HTTPS step may take.")
+    sendgrid_api_key: str | None = Field(None, repr=False, description="SendGrid API key.")
+    sendgrid_from_email: str | None = Field(
+        None, description="Sender for SendGrid; `EMAIL_FROM` when empty."
+    )
+    sendgrid_url: str = Field(
+        "https://api.sendgrid.com/v3/mail/send", description="SendGrid endpoint; the EU region has its own."
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether users reach the app on this machine only, which relaxes the start-up checks."""
+        return urlsplit(self.public_base_url).hostname in LOOPBACK_HOSTS
+
+    def public_url(self, path: str) -> str:
+        """The address of one of the app's own paths, as users see it; joined with exactly one slash."""
+        return f"{self.public_base_url.rstrip('/')}{self.route_prefix}/{path.lstrip('/')}"
+
+    def problems(self) -> list[str]:
+        """What is unsafe about the secret and the base URL, one sentence each."""
+        found = []
+        if self.jwt_secret == DEFAULT_SECRET:
+            found.append("JWT_SECRET still is the placeholder: anyone can sign in as anyone.")
+        elif len(self.jwt_secret.encode()) < MINIMUM_SECRET_BYTES:
+            found.append(f"JWT_SECRET is shorter than {MINIMUM_SECRET_BYTES} bytes and can be guessed.")
+        if not self.is_local and urlsplit(self.public_base_url).scheme != "https":
+            found.append("PUBLIC_BASE_URL is not https: tokens and mailed links travel in the clear.")
+        return found
+
+
+settings = AuthSettings()
+"""The default instance, used wherever no other settings are passed."""

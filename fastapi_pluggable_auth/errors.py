@@ -1,0 +1,69 @@
+"""The errors that users of the API can meet: one table of stable codes."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class ErrorCode(Enum):
+    """A stable code with its HTTP status and its sentence. The code on the wire is the name in lower case."""
+
+    VALIDATION_ERROR = (422, "The request is not valid.")
+    EMAIL_TAKEN = (400, "An account with this e-mail address already exists.")
+    PASSWORD_TOO_COMMON = (422, "This password is among the most common ones. Choose another.")
+    INVALID_CREDENTIALS = (401, "The e-mail address, password or code is wrong.")
+    EMAIL_NOT_VERIFIED = (401, "Verify the e-mail address first: a link was mailed to it.")
+    TWO_FACTOR_REQUIRED = (401, "A two-factor code is required.")
+    NOT_AUTHENTICATED = (401, "An access token is required.")
+    INVALID_TOKEN = (401, "The token is not valid.")
+    REFRESH_RACED = (401, "Another request has just used this refresh token.")
+    INVALID_LINK = (400, "The link is not valid or no longer valid.")
+    INVALID_CODE = (400, "The two-factor code is wrong.")
+    WRONG_PASSWORD = (403, "The current password is wrong.")
+    REAUTHENTICATION_FAILED = (403, "The password or code is wrong.")
+    REAUTHENTICATION_REQUIRED = (403, "Confirm your password first: the last login is too long ago.")
+    TWO_FACTOR_NOT_STARTED = (400, "Two-factor authentication has not been started.")
+    TWO_FACTOR_ENABLED = (409, "Two-factor authentication is already active.")
+    SESSION_NOT_FOUND = (404, "There is no such session.")
+    OVERLOADED = (503, "Too many requests at once. Try again shortly.")
+    DATABASE_UNAVAILABLE = (503, "The service is temporarily unavailable.")
+    DATABASE_NOT_INITIALISED = (503, "The application has not initialised its database.")
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+        return self.value[0]
+
+    @property
+    def detail(self) -> str:
+        """One sentence for people."""
+        return self.value[1]
+
+    @property
+    def code(self) -> str:
+        """The stable code on the wire."""
+        return self.name.lower()
+
+
+class AuthError(Exception):
+    """A refusal that the client is told about; raised by flows and dependencies, answered as JSON.
+
+    `retry_after` is in seconds and becomes the header of that name.
+    """
+
+    def __init__(self, code: ErrorCode, *, retry_after: int | None = None) -> None:
+        super().__init__(code.detail)
+        self.code = code
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The response headers: `WWW-Authenticate` on 401 (RFC 6750 section 3), `Retry-After` where known."""
+        headers = {}
+        if self.code is ErrorCode.INVALID_TOKEN:
+            headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+        elif self.code.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        return headers
