@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-DEFAULT_SECRET: Final = "CHANGE_ME"
+DEFAULT_SECRET: Final = "CHANGE_ME"  # noqa: S105
 """The placeholder that `jwt_secret` starts with; it is refused on any public base URL."""
 
 MINIMUM_SECRET_BYTES: Final = 32
@@ -26,7 +26,11 @@ class AuthSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", validate_assignment=True
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        validate_assignment=True,
     )
 
     # Tokens and sessions
@@ -113,9 +117,7 @@ class AuthSettings(BaseSettings):
     )
     smtp_timeout: float = Field(10, gt=0, description="Seconds that one SMTP or HTTPS step may take.")
     sendgrid_api_key: str | None = Field(None, repr=False, description="SendGrid API key.")
-    sendgrid_from_email: str | None = Field(
-        None, description="Sender for SendGrid; `EMAIL_FROM` when empty."
-    )
+    sendgrid_from_email: str | None = Field(None, description="Sender for SendGrid; `EMAIL_FROM` when empty.")
     sendgrid_url: str = Field(
         "https://api.sendgrid.com/v3/mail/send", description="SendGrid endpoint; the EU region has its own."
     )
@@ -129,16 +131,19 @@ class AuthSettings(BaseSettings):
         """The address of one of the app's own paths, as users see it; joined with exactly one slash."""
         return f"{self.public_base_url.rstrip('/')}{self.route_prefix}/{path.lstrip('/')}"
 
-    def problems(self) -> list[str]:
-        """What is unsafe about the secret and the base URL, one sentence each."""
-        found = []
+    def secret_problem(self) -> str | None:
+        """What is wrong with the secret, in one sentence."""
         if self.jwt_secret == DEFAULT_SECRET:
-            found.append("JWT_SECRET still is the placeholder: anyone can sign in as anyone.")
-        elif len(self.jwt_secret.encode()) < MINIMUM_SECRET_BYTES:
-            found.append(f"JWT_SECRET is shorter than {MINIMUM_SECRET_BYTES} bytes and can be guessed.")
+            return "JWT_SECRET still is the placeholder: anyone can sign in as anyone."
+        if len(self.jwt_secret.encode()) < MINIMUM_SECRET_BYTES:
+            return f"JWT_SECRET is shorter than {MINIMUM_SECRET_BYTES} bytes and can be guessed."
+        return None
+
+    def base_url_problem(self) -> str | None:
+        """What is wrong with the public base URL, in one sentence."""
         if not self.is_local and urlsplit(self.public_base_url).scheme != "https":
-            found.append("PUBLIC_BASE_URL is not https: tokens and mailed links travel in the clear.")
-        return found
+            return "PUBLIC_BASE_URL is not https: tokens and mailed links travel in the clear."
+        return None
 
 
 settings = AuthSettings()

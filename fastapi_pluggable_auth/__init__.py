@@ -1,0 +1,18 @@
+"""Complete accounts for a FastAPI app on Tortoise ORM."""
+
+from .auth import Auth
+from .config import AuthSettings
+from .dependencies import CurrentUser, get_current_user
+from .errors import AuthError, ErrorCode
+from .plugin import InsecureSettingsError, include_auth
+
+__all__ = [
+    "Auth",
+    "AuthError",
+    "AuthSettings",
+    "CurrentUser",
+    "ErrorCode",
+    "InsecureSettingsError",
+    "get_current_user",
+    "include_auth",
+]

@@ -1,0 +1,1 @@
+"""Mail: what is sent (outbox), with which link (tokens), as what text (sender), by whom (provider)."""

@@ -1,0 +1,86 @@
+"""Verifying an address, and moving an account to another one."""
+
+from __future__ import annotations
+
+import logging
+
+from tortoise.exceptions import IntegrityError
+
+from ..auth import Auth
+from ..email.outbox import MailKind
+from ..email.tokens import Link, Purpose, link_state
+from ..errors import AuthError, ErrorCode
+from ..models import AbstractUser
+from ..security.clock import as_utc
+
+logger = logging.getLogger(__name__)
+
+
+async def owner_of(auth: Auth, purpose: Purpose, token: str) -> AbstractUser:
+    """The account that a mailed link still works for; raises `AuthError(INVALID_LINK)`. Changes nothing."""
+    link = auth.links.read(purpose, token)
+    user = await auth.tables.user.get_or_none(id=link.user_id, is_active=True)
+    if user is None or not _still_valid(purpose, link, user):
+        raise AuthError(ErrorCode.INVALID_LINK)
+    return user
+
+
+async def verify_email(auth: Auth, token: str) -> None:
+    """Marks the account verified, once. Raises `AuthError(INVALID_LINK)`."""
+    user = await owner_of(auth, Purpose.VERIFY, token)
+    unverified = auth.tables.user.filter(id=user.id, email=user.email, is_verified=False)
+    if not await unverified.update(is_verified=True):
+        raise AuthError(ErrorCode.INVALID_LINK)
+
+
+async def resend_verification(auth: Auth, email: str) -> None:
+    """Mails a new link if there is an account that needs one. Never tells, and does the same work for all."""
+    await auth.outbox.add(MailKind.VERIFY, email)
+
+
+async def request_email_change(auth: Auth, user: AbstractUser, email: str) -> None:
+    """Keeps the new address pending and mails a link to it. Belongs inside a transaction.
+
+    Raises `AuthError(EMAIL_TAKEN)`; with `prevent_enumeration` the owner of the address is told instead.
+    """
+    if await auth.tables.user.exists(email=email):
+        if not auth.settings.prevent_enumeration:
+            raise AuthError(ErrorCode.EMAIL_TAKEN)
+        await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
+        return
+    await auth.tables.user.filter(id=user.id).update(pending_email=email)
+    await auth.outbox.add(MailKind.EMAIL_CHANGE, email, user_id=user.id)
+
+
+async def confirm_email_change(auth: Auth, token: str) -> None:
+    """Moves the account to its pending address and tells the old one. Raises `AuthError(INVALID_LINK)`, also
+    when the address was taken meanwhile."""
+    user = await owner_of(auth, Purpose.EMAIL_CHANGE, token)
+    old, new = user.email, user.pending_email
+    try:
+        async with auth.transaction():
+            moved = await auth.tables.user.filter(
+                id=user.id, email=old, pending_email=new, hashed_password=user.hashed_password
+            ).update(email=new, pending_email=None, is_verified=True)
+            if not moved:
+                raise AuthError(ErrorCode.INVALID_LINK)
+            await auth.outbox.add(
+                MailKind.EMAIL_CHANGED,
+                old,
+                user_id=user.id,
+                new_email=new,
+                when=f"{auth.clock():%Y-%m-%d %H:%M} UTC",
+            )
+    except IntegrityError as error:
+        raise AuthError(ErrorCode.INVALID_LINK) from error
+    logger.info("User %s changed the e-mail address", user.id)
+
+
+def _still_valid(purpose: Purpose, link: Link, user: AbstractUser) -> bool:
+    if link.state is not None:
+        return link.state == link_state(purpose, user)
+    # Made by a helper that saw no account: only verification and reset can be told to be unused without it.
+    if purpose is Purpose.VERIFY:
+        return not user.is_verified
+    changed = user.password_changed_at
+    return purpose is Purpose.RESET and (changed is None or link.issued_at > as_utc(changed))

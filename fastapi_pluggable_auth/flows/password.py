@@ -1,0 +1,63 @@
+"""Forgotten, reset and changed passwords."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from ..auth import Auth
+from ..email.outbox import MailKind
+from ..email.tokens import Purpose
+from ..errors import AuthError, ErrorCode
+from ..models import AbstractUser
+from ..security.clock import as_utc
+from ..security.passwords import require_uncommon
+from .email import owner_of
+from .sessions import end_all_sessions
+
+
+async def forgot_password(auth: Auth, email: str) -> None:
+    """Mails a reset link if there is an account. Never tells, and does the same work for all."""
+    await auth.outbox.add(MailKind.RESET, email)
+
+
+async def reset_password(auth: Auth, token: str, new_password: str) -> None:
+    """Sets a new password, ends every session and, as the link was mailed, verifies the address.
+
+    Raises `AuthError`: INVALID_LINK, PASSWORD_TOO_COMMON (which does not spend the link), OVERLOADED.
+    """
+    user = await owner_of(auth, Purpose.RESET, token)
+    if not await _set_password(auth, user, new_password, is_verified=True):
+        raise AuthError(ErrorCode.INVALID_LINK)
+
+
+async def change_password(auth: Auth, user: AbstractUser, old_password: str, new_password: str) -> None:
+    """Sets a new password and ends every session, the current one too.
+
+    Raises `AuthError`: WRONG_PASSWORD, PASSWORD_TOO_COMMON, OVERLOADED.
+    """
+    verification = await auth.hasher.verify(old_password, user.hashed_password)
+    if not verification.ok or not await _set_password(auth, user, new_password):
+        raise AuthError(ErrorCode.WRONG_PASSWORD)
+
+
+async def _set_password(auth: Auth, user: AbstractUser, password: str, **changes: object) -> bool:
+    """Whether the password was set: only where it still is the one that was looked at, so that of two
+    changes at once one wins."""
+    require_uncommon(password)
+    hashed = await auth.hasher.hash(password)
+    async with auth.transaction():
+        unchanged = auth.tables.user.filter(
+            id=user.id, email=user.email, hashed_password=user.hashed_password, is_active=True
+        )
+        changed_at = _later(auth.clock(), user.password_changed_at)
+        if not await unchanged.update(hashed_password=hashed, password_changed_at=changed_at, **changes):
+            return False
+        await end_all_sessions(auth, user.id)
+    return True
+
+
+def _later(now: datetime, previous: datetime | None) -> datetime:
+    """Now, or just after the previous change where the clock was set back: old links must stay dead."""
+    if previous is None:
+        return now
+    return max(now, as_utc(previous) + timedelta(microseconds=1))

@@ -1,0 +1,286 @@
+"""Sessions: started by a login, kept alive by rotation, ended at once by revocation."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tortoise.expressions import Q
+
+from ..auth import Auth
+from ..email.outbox import MailKind
+from ..errors import AuthError, ErrorCode
+from ..models import AbstractRefreshToken, AbstractSession, AbstractUser
+from ..security.clock import as_utc
+from ..security.jwt import ACCESS, REFRESH, Claims, issued_at_of, new_token_id, session_of, subject_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a request comes from, as far as it says so."""
+
+    user_agent: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSet:
+    """The two tokens of a session."""
+
+    access_token: str
+    refresh_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """Who is asking. `session` is None for a token that the host app minted on the user alone."""
+
+    user: AbstractUser
+    session: AbstractSession | None
+    authenticated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A live session, for its owner to look at."""
+
+    session: AbstractSession
+    last_used_at: datetime
+    current: bool
+
+
+async def start_session(auth: Auth, user: AbstractUser, device: Device) -> TokenSet:
+    """Stores a new session with its first refresh token. Belongs inside the transaction of a login."""
+    now = auth.clock()
+    session = await auth.tables.session.create(
+        user_id=user.id,
+        authenticated_at=now,
+        expires_at=now + auth.settings.session_max_age,
+        user_agent=device.user_agent,
+        address=device.address,
+        created_at=now,
+    )
+    return await _issue(auth, user.id, session, new_token_id(), now)
+
+
+async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> Authentication:
+    """Who an access token stands for, in one query. Raises `AuthError(INVALID_TOKEN)` when the token, the
+    session or the account is not valid; `allow_ended` accepts a session that has ended."""
+    claims = auth.signer.verify(token, ACCESS)
+    user_id, session_id = subject_of(claims), session_of(claims)
+    if session_id is None:
+        user = await auth.tables.user.get_or_none(id=user_id, is_active=True)
+        if user is None or _outdated(claims, user):
+            raise AuthError(ErrorCode.INVALID_TOKEN)
+        return Authentication(user, None, issued_at_of(claims))
+    session = (
+        await auth.tables.session.filter(id=session_id, user_id=user_id).select_related("user").get_or_none()
+    )
+    live = session is not None and session.user.is_active and (allow_ended or _is_live(auth, session))
+    if session is None or not live:
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    return Authentication(session.user, session, as_utc(session.authenticated_at))
+
+
+def require_recent_login(auth: Auth, authentication: Authentication) -> None:
+    """Raises `AuthError(REAUTHENTICATION_REQUIRED)` unless the login is younger than `reauth_ttl`."""
+    if auth.clock() - authentication.authenticated_at > auth.settings.reauth_ttl:
+        raise AuthError(ErrorCode.REAUTHENTICATION_REQUIRED)
+
+
+async def rotate(auth: Auth, raw_token: str) -> TokenSet:
+    """Spends a refresh token for a new pair: one mint per token, ever (RFC 9700 section 4.14.2).
+
+    Raises `AuthError`: REFRESH_RACED when another request has just spent it, INVALID_TOKEN otherwise. A
+    token that was spent longer ago than the leeway was stolen from someone: its session ends.
+    """
+    subject_of(auth.signer.verify(raw_token, REFRESH))
+    now = auth.clock()
+    successor = new_token_id()
+    tokens: TokenSet | None = None
+    async with auth.transaction():
+        # One conditional UPDATE decides the race, and writes before anything is read.
+        won = await auth.tables.refresh_token.filter(
+            token=raw_token, revoked=False, expires_at__gt=now
+        ).update(revoked=True, rotated_at=now, replaced_by=successor)
+        spent = (
+            await auth.tables.refresh_token.filter(token=raw_token)
+            .select_related("user", "session")
+            .get_or_none()
+        )
+        if won and spent is not None:
+            tokens = await _successor(auth, spent, successor, now)
+    if tokens is not None:
+        return tokens
+    if spent is None or won or not _alive_but_spent(auth, spent):
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    return await _spent_again(auth, spent, now)
+
+
+async def list_sessions(auth: Auth, authentication: Authentication) -> list[SessionInfo]:
+    """The live sessions of the user, the latest used first."""
+    now = auth.clock()
+    tokens = (
+        await auth.tables.refresh_token.filter(
+            user_id=authentication.user.id,
+            revoked=False,
+            expires_at__gt=now,
+            session__revoked_at=None,
+            session__expires_at__gt=now,
+        )
+        .select_related("session")
+        .order_by("-created_at")
+    )
+    current = authentication.session.id if authentication.session else None
+    return [
+        SessionInfo(token.session, as_utc(token.created_at), token.session.id == current)
+        for token in tokens
+        if token.session is not None
+    ]
+
+
+async def end_session(auth: Auth, user_id: UUID, session_id: UUID) -> None:
+    """Ends one session of the user; raises `AuthError(SESSION_NOT_FOUND)` for any other."""
+    async with auth.transaction():
+        ended = await _end(auth, session_id=session_id, user_id=user_id)
+    if not ended:
+        raise AuthError(ErrorCode.SESSION_NOT_FOUND)
+
+
+async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = None) -> None:
+    """Ends every session of the user, except the one to keep. Belongs inside a transaction."""
+    await _end(auth, user_id=user_id, keep=keep)
+
+
+async def logout(auth: Auth, authentication: Authentication) -> None:
+    """Ends all sessions of the user; doing so again changes nothing."""
+    async with auth.transaction():
+        await end_all_sessions(auth, authentication.user.id)
+
+
+async def logout_others(auth: Auth, authentication: Authentication) -> None:
+    """Ends all sessions of the user but the one that asks."""
+    keep = authentication.session.id if authentication.session else None
+    async with auth.transaction():
+        await end_all_sessions(auth, authentication.user.id, keep=keep)
+
+
+async def _end(auth: Auth, *, user_id: UUID, session_id: UUID | None = None, keep: UUID | None = None) -> int:
+    """Ends sessions and returns how many were alive. Tokens go first: a rotation locks its token before it
+    looks at the session, and two transactions that lock in the same order never deadlock."""
+    tokens = auth.tables.refresh_token.filter(user_id=user_id, revoked=False)
+    sessions = auth.tables.session.filter(user_id=user_id, revoked_at=None)
+    if session_id is not None:
+        tokens, sessions = tokens.filter(session_id=session_id), sessions.filter(id=session_id)
+    if keep is not None:
+        tokens, sessions = tokens.filter(Q(session_id=None) | ~Q(session_id=keep)), sessions.exclude(id=keep)
+    await tokens.update(revoked=True)
+    return await sessions.update(revoked_at=auth.clock())
+
+
+async def _issue(auth: Auth, user_id: UUID, session: AbstractSession, jti: str, now: datetime) -> TokenSet:
+    expires_at = min(now + auth.settings.refresh_token_expires, as_utc(session.expires_at))
+    refresh_token = _sign_refresh(auth, user_id, session.id, jti, now, expires_at)
+    await auth.tables.refresh_token.create(
+        user_id=user_id,
+        session_id=session.id,
+        token=refresh_token,
+        jti=jti,
+        expires_at=expires_at,
+        created_at=now,
+    )
+    return TokenSet(auth.signer.access_token(user_id, session.id), refresh_token)
+
+
+def _sign_refresh(
+    auth: Auth, user_id: UUID, session_id: UUID, jti: str, issued_at: datetime, expires_at: datetime
+) -> str:
+    return auth.signer.sign(
+        REFRESH, user_id, issued_at=issued_at, expires_at=expires_at, jti=jti, sid=str(session_id)
+    )
+
+
+async def _successor(auth: Auth, spent: AbstractRefreshToken, jti: str, now: datetime) -> TokenSet | None:
+    """The pair that replaces a spent token, or None where its session or account has ended."""
+    if not spent.user.is_active:
+        return None
+    session: AbstractSession | None = spent.session
+    if session is None:
+        session = await _adopt(auth, spent, now)
+    elif not _is_live(auth, session):
+        return None
+    if auth.settings.single_session:
+        await end_all_sessions(auth, spent.user_id, keep=session.id)
+    return await _issue(auth, spent.user_id, session, jti, now)
+
+
+async def _adopt(auth: Auth, token: AbstractRefreshToken, now: datetime) -> AbstractSession:
+    """Gives a token that the host app stored a session of its own."""
+    session = await auth.tables.session.create(
+        user_id=token.user_id,
+        authenticated_at=token.created_at,
+        expires_at=now + auth.settings.session_max_age,
+        created_at=now,
+    )
+    await auth.tables.refresh_token.filter(id=token.id).update(session_id=session.id)
+    return session
+
+
+def _alive_but_spent(auth: Auth, token: AbstractRefreshToken) -> bool:
+    """Whether a token that did not win was spent before, in a session that still lives."""
+    return (
+        token.rotated_at is not None
+        and token.session is not None
+        and token.user.is_active
+        and _is_live(auth, token.session)
+    )
+
+
+async def _spent_again(auth: Auth, spent: AbstractRefreshToken, now: datetime) -> TokenSet:
+    age: timedelta = now - as_utc(spent.rotated_at)  # type: ignore[arg-type]  # set on every spent token
+    if age > auth.settings.refresh_reuse_leeway:
+        await _punish_reuse(auth, spent, now)
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    repeated = await _repeat(auth, spent) if auth.settings.refresh_idempotent else None
+    if repeated is None:
+        raise AuthError(ErrorCode.REFRESH_RACED)
+    return repeated
+
+
+async def _repeat(auth: Auth, spent: AbstractRefreshToken) -> TokenSet | None:
+    """The same successor once more, signed again from its stored claims, unless it has been spent."""
+    token = await auth.tables.refresh_token.get_or_none(jti=spent.replaced_by, revoked=False)
+    if token is None or token.session_id is None:
+        return None
+    issued_at, expires_at = as_utc(token.created_at), as_utc(token.expires_at)
+    refresh_token = _sign_refresh(auth, token.user_id, token.session_id, token.jti, issued_at, expires_at)
+    return TokenSet(auth.signer.access_token(token.user_id, token.session_id), refresh_token)
+
+
+async def _punish_reuse(auth: Auth, spent: AbstractRefreshToken, now: datetime) -> None:
+    """Ends the session, committed before the refusal is raised: a rollback would keep the thief in."""
+    async with auth.transaction():
+        ended = await _end(auth, user_id=spent.user_id, session_id=spent.session_id)
+        if ended:
+            await auth.outbox.add(
+                MailKind.SESSION_REUSE,
+                spent.user.email,
+                user_id=spent.user_id,
+                when=f"{now:%Y-%m-%d %H:%M} UTC",
+            )
+    if ended:
+        logger.warning("Refresh token reuse: session %s of user %s ended", spent.session_id, spent.user_id)
+
+
+def _is_live(auth: Auth, session: AbstractSession) -> bool:
+    return session.revoked_at is None and auth.clock() < as_utc(session.expires_at)
+
+
+def _outdated(claims: Claims, user: AbstractUser) -> bool:
+    """Whether a token without session was signed before the password changed."""
+    changed = user.password_changed_at
+    return changed is not None and issued_at_of(claims) < as_utc(changed).replace(microsecond=0)

@@ -1,0 +1,33 @@
+"""Signing up."""
+
+from __future__ import annotations
+
+from tortoise.exceptions import IntegrityError
+
+from ..auth import Auth
+from ..email.outbox import MailKind
+from ..errors import AuthError, ErrorCode
+from ..models import AbstractUser
+from ..security.passwords import require_uncommon
+
+
+async def signup(auth: Auth, email: str, password: str) -> AbstractUser:
+    """Creates an account and queues its verification mail; both are stored, or neither.
+
+    `email` is in its normal form. Raises `AuthError`: PASSWORD_TOO_COMMON, EMAIL_TAKEN, OVERLOADED. With
+    `prevent_enumeration` a taken address gives an account that looks the same and is not stored.
+    """
+    require_uncommon(password)
+    open_about_it = not auth.settings.prevent_enumeration
+    if open_about_it and await auth.tables.user.exists(email=email):
+        raise AuthError(ErrorCode.EMAIL_TAKEN)
+    user = auth.tables.user(email=email, hashed_password=await auth.hasher.hash(password))
+    try:
+        async with auth.transaction():
+            await user.save(force_create=True)
+            await auth.outbox.add(MailKind.VERIFY, email, user_id=user.id)
+    except IntegrityError as error:
+        if open_about_it:
+            raise AuthError(ErrorCode.EMAIL_TAKEN) from error
+        await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
+    return user

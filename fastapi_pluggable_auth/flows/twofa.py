@@ -1,0 +1,79 @@
+"""Two-factor authentication with time-based codes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tortoise.queryset import QuerySet
+
+from ..auth import Auth
+from ..errors import AuthError, ErrorCode
+from ..models import AbstractUser
+from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
+from .sessions import Authentication, require_recent_login
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What an authenticator app needs: the `otpauth` address, and the same as a PNG in base64."""
+
+    otpauth_uri: str
+    qr_base64: str
+
+
+def accept_code(user: AbstractUser, code: str, now: datetime) -> dict[str, Any] | None:
+    """What to write to the account when the code is right, None when it is wrong.
+
+    The first right code after enrolling activates two-factor and leaves its time step unspent, so that a
+    login right after it works; every later one spends its step (RFC 6238 section 5.2).
+    """
+    step = matching_step(user.totp_secret or "", code, now, user.totp_last_step)
+    if step is None:
+        return None
+    return {"totp_last_step": step} if user.totp_confirmed else {"totp_confirmed": True}
+
+
+def unspent(auth: Auth, user: AbstractUser) -> QuerySet[AbstractUser]:
+    """The account while its second factor is what `user` says: the compare of compare-and-set."""
+    return auth.tables.user.filter(
+        id=user.id,
+        totp_secret=user.totp_secret,
+        totp_confirmed=user.totp_confirmed,
+        totp_last_step=user.totp_last_step,
+    )
+
+
+async def enable(auth: Auth, user: AbstractUser) -> Enrolment:
+    """Stores a pending secret and shows it; an earlier pending one is replaced.
+
+    Raises `AuthError(TWO_FACTOR_ENABLED)` while two-factor is active.
+    """
+    secret = generate_totp_secret()
+    pending = auth.tables.user.filter(id=user.id, totp_confirmed=False)
+    if not await pending.update(totp_secret=secret, totp_last_step=None):
+        raise AuthError(ErrorCode.TWO_FACTOR_ENABLED)
+    uri = totp_uri(secret, user.email, auth.settings.totp_issuer)
+    return Enrolment(uri, await asyncio.to_thread(secret_qr_base64, uri))
+
+
+async def verify(auth: Auth, user: AbstractUser, code: str) -> None:
+    """Activates two-factor with its first right code; later it spends a code.
+
+    Raises `AuthError`: TWO_FACTOR_NOT_STARTED, INVALID_CODE.
+    """
+    if user.totp_secret is None:
+        raise AuthError(ErrorCode.TWO_FACTOR_NOT_STARTED)
+    accepted = accept_code(user, code, auth.clock())
+    if accepted is None or not await unspent(auth, user).update(**accepted):
+        raise AuthError(ErrorCode.INVALID_CODE)
+
+
+async def disable(auth: Auth, authentication: Authentication) -> None:
+    """Switches two-factor off and forgets the secret. Raises `AuthError(REAUTHENTICATION_REQUIRED)`."""
+    require_recent_login(auth, authentication)
+    await auth.tables.user.filter(id=authentication.user.id).update(
+        totp_secret=None, totp_confirmed=False, totp_last_step=None
+    )

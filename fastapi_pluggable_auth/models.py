@@ -1,0 +1,193 @@
+"""The tables. Abstract bases hold the columns; the concrete classes beside them are what apps use."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
+
+from tortoise import Model, fields
+from tortoise.fields.base import OnDelete
+
+from .security.clock import utc_now
+from .security.jwt import new_token_id
+
+EMAIL_LENGTH: Final = 254
+"""RFC 5321 section 4.5.3.1.3: the longest address that fits a path."""
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def token_digest(token: str) -> str:
+    """SHA-256, in hex, of what a token's signature covers; a digest is returned as it is.
+
+    The signature itself is left out: its encoding can be varied without breaking it, and some algorithms
+    sign the same claims differently each time.
+    """
+    if _DIGEST.fullmatch(token):
+        return token
+    return hashlib.sha256(token.rpartition(".")[0].encode() or token.encode()).hexdigest()
+
+
+class EmailField(fields.CharField[str]):
+    """A lower-cased address. It compares byte by byte, which MariaDB's default collation does not."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("max_length", EMAIL_LENGTH)
+        super().__init__(**kwargs)
+
+    def to_db_value(self, value: Any, instance: Any) -> Any:
+        """Lower-cased in Python: SQLite knows ASCII only."""
+        return super().to_db_value(value.lower() if isinstance(value, str) else value, instance)
+
+    class _db_mysql:
+        SQL_TYPE = f"VARCHAR({EMAIL_LENGTH}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+
+
+class TokenDigestField(fields.CharField[str]):
+    """Stores the digest of a token: `get(token=raw)` and `create(token=raw)` keep no secret at rest."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("max_length", 512)
+        super().__init__(**kwargs)
+
+    def to_db_value(self, value: Any, instance: Any) -> Any:
+        """The digest, whatever was given."""
+        return super().to_db_value(token_digest(value) if isinstance(value, str) else value, instance)
+
+
+class AbstractUser(Model):
+    """The columns of an account."""
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    email = EmailField(unique=True)
+    hashed_password = fields.CharField(max_length=255)
+    is_active = fields.BooleanField(default=True)
+    is_verified = fields.BooleanField(default=False)
+    display_name = fields.CharField(max_length=64, null=True)
+    pending_email = EmailField(null=True)
+    totp_secret = fields.CharField(max_length=255, null=True)
+    totp_confirmed = fields.BooleanField(default=False)
+    totp_last_step = fields.BigIntField(null=True)
+    password_changed_at = fields.DatetimeField(null=True)
+    last_login_at = fields.DatetimeField(null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def two_factor_active(self) -> bool:
+        """Whether a login needs a code: a secret is stored and a right code has confirmed it."""
+        return self.totp_confirmed and self.totp_secret is not None
+
+
+class AbstractSession(Model):
+    """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once."""
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    user: Any
+    user_id: uuid.UUID
+    authenticated_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField(db_index=True)
+    revoked_at = fields.DatetimeField(null=True)
+    user_agent = fields.CharField(max_length=255, default="")
+    address = fields.CharField(max_length=45, default="")
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
+class AbstractRefreshToken(Model):
+    """One refresh token. `revoked`: spent, or its session has ended; `rotated_at`: spent."""
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    user: Any
+    user_id: uuid.UUID
+    session: Any
+    session_id: uuid.UUID | None
+    token = TokenDigestField(unique=True)
+    jti = fields.CharField(max_length=36, unique=True, default=new_token_id)
+    expires_at = fields.DatetimeField(db_index=True)
+    revoked = fields.BooleanField(default=False)
+    rotated_at = fields.DatetimeField(null=True)
+    replaced_by = fields.CharField(max_length=36, null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    async def create_for(cls, user_id: uuid.UUID | str, token: str, ttl: timedelta) -> Self:
+        """Stores a refresh token that a host app minted; `/auth/refresh` gives it a session on first use."""
+        return await cls.create(user_id=user_id, token=token, expires_at=utc_now() + ttl)
+
+
+class AbstractMail(Model):
+    """One mail to send. It names its kind and address, not its link: that is made when the mail is sent."""
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    user: Any
+    user_id: uuid.UUID | None
+    kind = fields.CharField(max_length=32)
+    recipient = EmailField()
+    context: Any = fields.JSONField(default=dict)
+    attempts = fields.IntField(default=0)
+    next_attempt_at: datetime | None = fields.DatetimeField(null=True, db_index=True)
+    sent_at = fields.DatetimeField(null=True)
+    last_error = fields.CharField(max_length=255, default="")
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
+class User(AbstractUser):
+    """An account."""
+
+
+class Session(AbstractSession):
+    """A sign-in of a `User`."""
+
+    user: fields.ForeignKeyRelation[User] = fields.ForeignKeyField(
+        User, related_name="auth_sessions", on_delete=OnDelete.CASCADE
+    )
+
+    class Meta:
+        table = "auth_session"
+
+
+class RefreshToken(AbstractRefreshToken):
+    """A refresh token of a `User`."""
+
+    user: fields.ForeignKeyRelation[User] = fields.ForeignKeyField(
+        User, related_name="refresh_tokens", on_delete=OnDelete.CASCADE
+    )
+    session: fields.ForeignKeyNullableRelation[Session] = fields.ForeignKeyField(
+        Session, related_name="refresh_tokens", null=True, on_delete=OnDelete.CASCADE
+    )
+
+
+class Mail(AbstractMail):
+    """A mail to or about a `User`."""
+
+    user: fields.ForeignKeyNullableRelation[User] = fields.ForeignKeyField(
+        User, related_name="auth_mails", null=True, on_delete=OnDelete.CASCADE
+    )
+
+    class Meta:
+        table = "auth_mail"
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The models that an app uses for its accounts."""
+
+    user: type[AbstractUser] = User
+    session: type[AbstractSession] = Session
+    refresh_token: type[AbstractRefreshToken] = RefreshToken
+    mail: type[AbstractMail] = Mail

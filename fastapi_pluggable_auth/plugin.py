@@ -1,0 +1,124 @@
+"""`include_auth`: plugs the library into an app."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from tortoise.context import _current_context
+
+from .auth import Auth
+from .config import AuthSettings
+from .config import settings as default_settings
+from .database import current_context
+from .dependencies import STATE_ATTRIBUTE
+from .email.provider import EmailProvider
+from .errors import AuthError
+from .routes import account, core, email, password, sessions, twofa
+from .routes.base import MAXIMUM_BODY_BYTES, error_response
+from .security.clock import Clock, utc_now
+
+logger = logging.getLogger(__name__)
+
+ROUTERS = (core.router, email.router, password.router, twofa.router, sessions.router, account.router)
+
+
+class InsecureSettingsError(ValueError):
+    """The settings would let anyone in."""
+
+
+def include_auth(
+    app: FastAPI,
+    *,
+    settings: AuthSettings | None = None,
+    settings_override: AuthSettings | None = None,
+    clock: Clock = utc_now,
+    email_provider: EmailProvider | None = None,
+) -> Auth:
+    """Adds the routes under `/auth` and `/account`, their error handling, and mail delivery in the lifespan.
+
+    `settings` defaults to the environment (`settings_override` is another name for it), `clock` to UTC now,
+    `email_provider` to what the settings say. Returns the app's `Auth`, which is also kept on `app.state`.
+    Raises `InsecureSettingsError` for a placeholder or short JWT secret, unless the app is local.
+    """
+    chosen = settings or settings_override or default_settings
+    _check(chosen)
+    auth = Auth(chosen, clock=clock, email_provider=email_provider)
+    setattr(app.state, STATE_ATTRIBUTE, auth)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with running(auth):
+            yield
+
+    # Included routers start after the app's own lifespan has, so that Tortoise is there whoever opens it.
+    root = APIRouter(lifespan=lifespan)
+    for router in ROUTERS:
+        root.include_router(router)
+    app.include_router(root, prefix=chosen.route_prefix, max_body_size=MAXIMUM_BODY_BYTES)
+    app.add_exception_handler(AuthError, _answer)
+    app.add_middleware(TortoiseContextMiddleware, auth=auth)
+    return auth
+
+
+@asynccontextmanager
+async def running(auth: Auth) -> AsyncIterator[None]:
+    """Delivers mail in the background while the app runs, and closes what was opened."""
+    auth.tortoise_context = current_context()
+    dispatcher = None
+    if auth.tortoise_context is None:
+        logger.warning("Tortoise ORM was not initialised at start-up; mail is sent after each response only")
+    else:
+        dispatcher = asyncio.create_task(auth.outbox.run(), name="mail-dispatcher")
+    try:
+        yield
+    finally:
+        if dispatcher is not None:
+            dispatcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await dispatcher
+        auth.tortoise_context = None
+        await auth.close()
+
+
+class TortoiseContextMiddleware:
+    """Lets requests see the Tortoise set-up that the lifespan opened.
+
+    Tortoise keeps it in a context variable. A plain `Tortoise.init` in a lifespan sets it for the lifespan's
+    task only, and the server runs each request in a task of its own.
+    """
+
+    def __init__(self, app: ASGIApp, auth: Auth) -> None:
+        self._app = app
+        self._auth = auth
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the app with the context set, where the request has none."""
+        context = self._auth.tortoise_context
+        if scope["type"] == "lifespan" or context is None or current_context() is not None:
+            await self._app(scope, receive, send)
+            return
+        # Not `with context:`, which keeps its undo token on the shared object: requests overlap.
+        reset = _current_context.set(context)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            _current_context.reset(reset)
+
+
+def _check(settings: AuthSettings) -> None:
+    weak_secret = settings.secret_problem()
+    if weak_secret is not None and not settings.is_local:
+        raise InsecureSettingsError(weak_secret)
+    for problem in filter(None, (weak_secret, settings.base_url_problem())):
+        logger.warning(problem)
+
+
+async def _answer(_: Request, error: Exception) -> Response:
+    """For the host's own routes that depend on a user; the library's routes answer by themselves."""
+    assert isinstance(error, AuthError)  # noqa: S101 - registered for nothing else
+    return error_response(error)

@@ -1,0 +1,1 @@
+"""HTTP only: paths, bodies and statuses. The rules are in `flows`."""

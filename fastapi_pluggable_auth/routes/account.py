@@ -1,0 +1,84 @@
+"""The account of the user who asks. `/account` and `/account/` are the same."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
+from ..errors import ErrorCode
+from ..flows import account as account_flow
+from ..flows import password as password_flow
+from ..flows import sessions as sessions_flow
+from ..flows import twofa as twofa_flow
+from ..schemas import ChangePassword, ProfileUpdate, UserOut
+from .base import AuthRoute, documented
+
+router = APIRouter(
+    prefix="/account",
+    tags=["account"],
+    route_class=AuthRoute,
+    responses=documented(ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN),
+)
+
+
+@router.get("", response_model=UserOut)
+@router.get("/", response_model=UserOut, include_in_schema=False)
+async def read_account(user: CurrentUser) -> object:
+    """The account."""
+    return user
+
+
+@router.patch(
+    "",
+    response_model=UserOut,
+    responses=documented(
+        ErrorCode.EMAIL_TAKEN, ErrorCode.REAUTHENTICATION_REQUIRED, ErrorCode.VALIDATION_ERROR
+    ),
+)
+@router.patch("/", response_model=UserOut, include_in_schema=False)
+async def update_account(
+    auth: CurrentAuth, authentication: CurrentAuthentication, body: ProfileUpdate
+) -> object:
+    """Change the profile. A new address needs a recent login, and takes effect when the link mailed to it is
+    used; until then the answer shows the old one."""
+    named = "display_name" in body.model_fields_set
+    return await account_flow.update_account(
+        auth,
+        authentication,
+        email=body.email,
+        display_name=(body.display_name or None) if named else account_flow.UNSET,
+    )
+
+
+@router.delete("", status_code=204, responses=documented(ErrorCode.REAUTHENTICATION_REQUIRED))
+@router.delete("/", status_code=204, include_in_schema=False)
+async def delete_account(auth: CurrentAuth, authentication: CurrentAuthentication) -> None:
+    """Delete the account with everything that belongs to it. Needs a recent login."""
+    await account_flow.delete_account(auth, authentication)
+
+
+@router.post(
+    "/change-password",
+    status_code=204,
+    responses=documented(
+        ErrorCode.WRONG_PASSWORD,
+        ErrorCode.PASSWORD_TOO_COMMON,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.OVERLOADED,
+    ),
+)
+async def change_password(auth: CurrentAuth, user: CurrentUser, body: ChangePassword) -> None:
+    """Set a new password. Every session ends, this one too: log in again."""
+    await password_flow.change_password(auth, user, body.old_password, body.new_password)
+
+
+@router.post("/2fa/disable", status_code=204, responses=documented(ErrorCode.REAUTHENTICATION_REQUIRED))
+async def disable_two_factor(auth: CurrentAuth, authentication: CurrentAuthentication) -> None:
+    """Switch two-factor off. Needs a recent login."""
+    await twofa_flow.disable(auth, authentication)
+
+
+@router.post("/logout-others", status_code=204)
+async def logout_others(auth: CurrentAuth, authentication: CurrentAuthentication) -> None:
+    """End every session of the user but this one."""
+    await sessions_flow.logout_others(auth, authentication)

@@ -1,0 +1,93 @@
+"""What all routes share: errors as JSON, mail after the response, answers that no cache keeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.background import BackgroundTask, BackgroundTasks
+
+from ..database import database_errors
+from ..dependencies import get_auth
+from ..email.outbox import collect_mails
+from ..errors import AuthError, ErrorCode
+from ..flows.sessions import Device
+from ..schemas import Error, ValidationFailure
+
+MAXIMUM_BODY_BYTES: Final = 2 * 1024 * 1024
+
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
+_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\xa0-\xff]")
+
+
+def error_response(error: AuthError) -> JSONResponse:
+    """The JSON answer to a refusal."""
+    return JSONResponse(
+        {"detail": error.code.detail, "code": error.code.code}, error.code.status, error.headers
+    )
+
+
+def validation_response(errors: Sequence[Any]) -> JSONResponse:
+    """The JSON answer to a request that is not valid: places and reasons, never the input (ASVS 16.5.1)."""
+    detail = [
+        {"loc": [_harmless(part) for part in error["loc"]], "msg": error["msg"], "type": error["type"]}
+        for error in errors
+    ]
+    code = ErrorCode.VALIDATION_ERROR
+    return JSONResponse({"detail": detail, "code": code.code}, code.status)
+
+
+def _harmless(part: str | int) -> str | int:
+    """A field name; the name of an unknown field is input too and may be anything."""
+    return part if isinstance(part, int) or _PLAIN_NAME.fullmatch(part) else "?"
+
+
+def documented(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI `responses` of a route that may refuse with these codes."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        model = ValidationFailure if code is ErrorCode.VALIDATION_ERROR else Error
+        response = responses.setdefault(code.status, {"model": model, "description": ""})
+        response["description"] = f"{response['description']}\n\n`{code.code}`: {code.detail}".strip()
+    return responses
+
+
+def device_of(request: Request) -> Device:
+    """What the request says of its origin, in printable characters and bounded length."""
+    agent = _UNPRINTABLE.sub("?", request.headers.get("user-agent", ""))[:255]
+    return Device(agent, request.client.host[:45] if request.client else "")
+
+
+class AuthRoute(APIRoute):
+    """A route of the library."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]  # FastAPI only awaits it
+        """Wraps FastAPI's handler."""
+        handle = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            with collect_mails() as mails:
+                try:
+                    with database_errors():
+                        response = await handle(request)
+                except AuthError as error:
+                    response = error_response(error)
+                except RequestValidationError as error:
+                    response = validation_response(error.errors())
+            if mails:
+                _then(response, BackgroundTask(get_auth(request).outbox.deliver, mails))
+            response.headers.setdefault("Cache-Control", "no-store")
+            return response
+
+        return handler
+
+
+def _then(response: Response, task: BackgroundTask) -> None:
+    """Runs the task after the response and whatever else waits for it."""
+    first = response.background
+    response.background = task if first is None else BackgroundTasks([first, task])

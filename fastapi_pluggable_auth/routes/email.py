@@ -1,0 +1,66 @@
+"""Verifying an address and confirming a new one. Browsers get a page with a button, other clients JSON."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from ..dependencies import CurrentAuth
+from ..email.tokens import Purpose
+from ..errors import ErrorCode
+from ..flows import email as email_flow
+from ..schemas import EmailRequest, Message
+from .base import AuthRoute, documented
+from .pages import confirmation_page, is_browser, outcome_page
+
+router = APIRouter(prefix="/auth", tags=["e-mail"], route_class=AuthRoute)
+
+VERIFIED = "Your e-mail address is verified."
+CHANGED = "Your e-mail address was changed."
+
+
+@router.post("/verify/resend", responses=documented(ErrorCode.VALIDATION_ERROR))
+async def resend(auth: CurrentAuth, body: EmailRequest) -> Message:
+    """Mail a new verification link. The answer is the same whether or not there is an account."""
+    await email_flow.resend_verification(auth, body.email)
+    return Message(detail="If the address needs verification, a link is on its way.")
+
+
+@router.get("/verify/{token}", response_model=Message, responses=documented(ErrorCode.INVALID_LINK))
+async def verify(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
+    """Verify an address with its mailed link. A browser gets a page whose button does it, so that programs
+    that look into mails spend no link."""
+    if is_browser(request):
+        owner = email_flow.owner_of(auth, Purpose.VERIFY, token)
+        return await confirmation_page(auth, owner, "Verify your e-mail address", "Verify")
+    await email_flow.verify_email(auth, token)
+    return Message(detail=VERIFIED)
+
+
+@router.post("/verify/{token}", response_model=Message, responses=documented(ErrorCode.INVALID_LINK))
+async def confirm_verify(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
+    """Verify an address with its mailed link."""
+    verification = email_flow.verify_email(auth, token)
+    if is_browser(request):
+        return await outcome_page(auth, verification, VERIFIED)
+    await verification
+    return Message(detail=VERIFIED)
+
+
+@router.get("/email-change/{token}", response_model=Message, responses=documented(ErrorCode.INVALID_LINK))
+async def change(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
+    """Confirm a new address with the link mailed to it. A browser gets a page whose button does it."""
+    if is_browser(request):
+        owner = email_flow.owner_of(auth, Purpose.EMAIL_CHANGE, token)
+        return await confirmation_page(auth, owner, "Confirm your new e-mail address", "Confirm")
+    await email_flow.confirm_email_change(auth, token)
+    return Message(detail=CHANGED)
+
+
+@router.post("/email-change/{token}", response_model=Message, responses=documented(ErrorCode.INVALID_LINK))
+async def confirm_change(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
+    """Confirm a new address with the link mailed to it."""
+    confirmation = email_flow.confirm_email_change(auth, token)
+    if is_browser(request):
+        return await outcome_page(auth, confirmation, CHANGED)
+    await confirmation
+    return Message(detail=CHANGED)

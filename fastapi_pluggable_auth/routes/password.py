@@ -1,0 +1,69 @@
+"""Forgotten passwords."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from pydantic import ValidationError
+
+from ..dependencies import CurrentAuth
+from ..email.tokens import Purpose
+from ..errors import AuthError, ErrorCode
+from ..flows import email as email_flow
+from ..flows import password as password_flow
+from ..schemas import EmailRequest, Message, ResetPassword
+from .base import AuthRoute, documented
+from .pages import is_browser, outcome_page, reset_page
+
+router = APIRouter(prefix="/auth", tags=["password"], route_class=AuthRoute)
+
+CHANGED = "Your password was changed. Sign in with the new one."
+
+
+@router.post("/forgot-password", responses=documented(ErrorCode.VALIDATION_ERROR))
+async def forgot_password(auth: CurrentAuth, body: EmailRequest) -> Message:
+    """Mail a password reset link. The answer is the same whether or not there is an account."""
+    await password_flow.forgot_password(auth, body.email)
+    return Message(detail="If there is an account with this address, a link is on its way.")
+
+
+@router.get("/reset-password/{token}", response_model=Message, responses=documented(ErrorCode.INVALID_LINK))
+async def check_reset(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
+    """Whether a reset link still works; it is not spent. A browser gets the form for the new password."""
+    owner = email_flow.owner_of(auth, Purpose.RESET, token)
+    if is_browser(request):
+        return await reset_page(auth, request, owner)
+    await owner
+    return Message(detail="The link is valid.")
+
+
+@router.post(
+    "/reset-password/{token}",
+    responses=documented(
+        ErrorCode.INVALID_LINK,
+        ErrorCode.PASSWORD_TOO_COMMON,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.OVERLOADED,
+    ),
+)
+async def reset_password(auth: CurrentAuth, token: str, body: ResetPassword) -> Message:
+    """Set a new password with the mailed link. Every session ends; log in with the new password."""
+    await password_flow.reset_password(auth, token, body.new_password)
+    return Message(detail=CHANGED)
+
+
+@router.post("/reset-password/{token}/form", include_in_schema=False)
+async def reset_form(
+    auth: CurrentAuth, request: Request, token: str, new_password: Annotated[str, Form()] = ""
+) -> Response:
+    """The same from the page's own form, answered with a page."""
+    try:
+        body = ResetPassword(new_password=new_password)
+        reset = password_flow.reset_password(auth, token, body.new_password)
+        return await outcome_page(auth, reset, CHANGED, keep=ErrorCode.PASSWORD_TOO_COMMON)
+    except ValidationError:
+        problem = "A password has 8 to 1024 characters."
+    except AuthError as error:
+        problem = error.code.detail
+    return await reset_page(auth, request, email_flow.owner_of(auth, Purpose.RESET, token), problem)

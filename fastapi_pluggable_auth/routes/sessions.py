@@ -1,0 +1,48 @@
+"""The sessions of the user who asks."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import APIRouter
+
+from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
+from ..errors import AuthError, ErrorCode
+from ..flows import sessions as sessions_flow
+from ..schemas import SessionOut
+from ..security.clock import as_utc
+from .base import AuthRoute, documented
+
+router = APIRouter(
+    prefix="/account/sessions",
+    tags=["sessions"],
+    route_class=AuthRoute,
+    responses=documented(ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN),
+)
+
+
+@router.get("")
+async def list_sessions(auth: CurrentAuth, authentication: CurrentAuthentication) -> list[SessionOut]:
+    """The devices that are signed in, the latest used first."""
+    return [
+        SessionOut(
+            id=info.session.id,
+            created_at=as_utc(info.session.created_at),
+            last_used_at=info.last_used_at,
+            expires_at=as_utc(info.session.expires_at),
+            user_agent=info.session.user_agent,
+            address=info.session.address,
+            current=info.current,
+        )
+        for info in await sessions_flow.list_sessions(auth, authentication)
+    ]
+
+
+@router.delete("/{session_id}", status_code=204, responses=documented(ErrorCode.SESSION_NOT_FOUND))
+async def end_session(auth: CurrentAuth, user: CurrentUser, session_id: str) -> None:
+    """Sign one device out, at once."""
+    try:
+        session = UUID(session_id)
+    except ValueError as error:
+        raise AuthError(ErrorCode.SESSION_NOT_FOUND) from error
+    await sessions_flow.end_session(auth, user.id, session)

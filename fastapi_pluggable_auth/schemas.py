@@ -1,0 +1,189 @@
+"""Request and response bodies: strict types, no unknown fields, nothing that a database cannot hold."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic_core import PydanticCustomError
+
+from .errors import ErrorCode
+from .security.addresses import normalise_email
+from .security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+
+MAXIMUM_TOKEN_LENGTH: Final = 8192
+
+
+def _unicode_text(value: str) -> str:
+    """Refuses what PostgreSQL cannot store (NUL) and UTF-8 cannot encode (lone surrogates)."""
+    if "\0" in value or any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+        raise PydanticCustomError("string_characters", "String contains characters that are not allowed")
+    return value
+
+
+def _single_line(value: str) -> str:
+    """Refuses control characters and line separators, which would break mail headers and logs."""
+    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in value):
+        raise PydanticCustomError("string_characters", "String contains characters that are not allowed")
+    return value.strip()
+
+
+def _email(value: str) -> str:
+    try:
+        return normalise_email(value)
+    except ValueError as error:
+        raise PydanticCustomError("email", "Value is not a valid e-mail address") from error
+
+
+def _empty_as_none(value: object) -> object:
+    """A form that was left empty."""
+    return None if value == "" else value
+
+
+Text = Annotated[str, Strict(), AfterValidator(_unicode_text)]
+Email = Annotated[
+    Text,
+    Field(max_length=320, examples=["ada@example.com"], json_schema_extra={"format": "email"}),
+    AfterValidator(_email),
+]
+NewPassword = Annotated[
+    Text,
+    Field(min_length=MINIMUM_LENGTH, max_length=MAXIMUM_LENGTH, json_schema_extra={"format": "password"}),
+]
+Password = Annotated[Text, Field(max_length=MAXIMUM_LENGTH, json_schema_extra={"format": "password"})]
+Code = Annotated[str, Strict(), Field(pattern="^[0-9]{6}$", examples=["123456"])]
+OptionalCode = Annotated[Code | None, BeforeValidator(_empty_as_none)]
+DisplayName = Annotated[Text, Field(max_length=64), AfterValidator(_single_line)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class UserCreate(_Body):
+    """A signup. A password has 8 to 1024 characters and is not a common one."""
+
+    email: Email
+    password: NewPassword
+
+
+class LoginData(_Body):
+    """A login; `code` is needed while two-factor is active."""
+
+    email: Email
+    password: Password
+    code: OptionalCode = None
+
+
+class RefreshRequest(_Body):
+    """A refresh token to spend."""
+
+    token: Annotated[Text, Field(max_length=MAXIMUM_TOKEN_LENGTH)]
+
+
+class EmailRequest(_Body):
+    """An address to mail to, if it belongs to an account."""
+
+    email: Email
+
+
+class ResetPassword(_Body):
+    """The password to set with a reset link."""
+
+    new_password: NewPassword
+
+
+class CodeRequest(_Body):
+    """A code from the authenticator app."""
+
+    code: Code
+
+
+class Reauthentication(_Body):
+    """The password once more, with a code while two-factor is active."""
+
+    password: Password
+    code: OptionalCode = None
+
+
+class ProfileUpdate(_Body):
+    """What to change; what is left out stays, as does an e-mail of null. A name of null is removed."""
+
+    email: Email | None = None
+    display_name: DisplayName | None = None
+
+
+class ChangePassword(_Body):
+    """The current password and the one to set."""
+
+    old_password: Password
+    new_password: NewPassword
+
+
+class UserOut(BaseModel):
+    """An account, as its owner sees it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    email: str
+    is_verified: bool
+    display_name: str | None = None
+
+
+class TokenPair(BaseModel):
+    """The tokens of a session (RFC 6750): send the access token as `Authorization: Bearer ...`."""
+
+    access_token: str
+    refresh_token: str
+    token_type: str = "bearer"  # noqa: S105
+
+
+class TwoFactorEnrolment(BaseModel):
+    """What an authenticator app needs: an `otpauth` address, and its QR code as a PNG in base64."""
+
+    otpauth_uri: str
+    qr_base64: str
+
+
+class SessionOut(BaseModel):
+    """A sign-in on one device. Times are UTC."""
+
+    id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    user_agent: str
+    address: str
+    current: bool
+
+
+class Message(BaseModel):
+    """A sentence for people."""
+
+    detail: str
+
+
+class Error(BaseModel):
+    """A refusal: a sentence for people and a stable code for programs."""
+
+    detail: str
+    code: str
+
+
+class InvalidField(BaseModel):
+    """Where a request is not valid, and why; never what was sent."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class ValidationFailure(BaseModel):
+    """The refusal of a request that is not valid."""
+
+    detail: list[InvalidField]
+    code: str = ErrorCode.VALIDATION_ERROR.code

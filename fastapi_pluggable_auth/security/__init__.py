@@ -1,0 +1,1 @@
+"""Small, pure modules that each hide one library; none knows the database."""

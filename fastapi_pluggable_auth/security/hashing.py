@@ -1,0 +1,136 @@
+"""Password hashing (ASVS 11.4.2) through passlib, off the event loop in a bounded pool of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Final, NamedTuple, TypeVar
+
+from passlib.context import CryptContext
+
+from ..config import AuthSettings
+from ..config import settings as default_settings
+from ..errors import AuthError, ErrorCode
+
+# passlib 1.7.4 looks for a version attribute that bcrypt 4 no longer has, and logs a harmless traceback.
+logging.getLogger("passlib.handlers.bcrypt").setLevel(logging.ERROR)
+
+BCRYPT_MAXIMUM_BYTES: Final = 72
+RETRY_AFTER: Final = 2
+"""Seconds that a client is asked to wait when the pool is full."""
+
+T = TypeVar("T")
+
+
+class Verification(NamedTuple):
+    """Whether a password was right, and the hash to store instead when the stored one is outdated."""
+
+    ok: bool
+    replacement: str | None = None
+
+
+@cache
+def _context(scheme: str, rounds: int) -> CryptContext:
+    return CryptContext(
+        schemes=["bcrypt", "bcrypt_sha256", "argon2"],
+        default=scheme,
+        deprecated=["bcrypt", "bcrypt_sha256"] if scheme == "argon2" else [],
+        bcrypt__rounds=rounds,
+        bcrypt_sha256__rounds=rounds,
+    )
+
+
+def _context_for(settings: AuthSettings) -> CryptContext:
+    return _context(settings.password_scheme, settings.bcrypt_rounds)
+
+
+@cache
+def _dummy_hash(scheme: str, rounds: int) -> str:
+    hashed: str = _context(scheme, rounds).hash(secrets.token_urlsafe(16))
+    return hashed
+
+
+def _beyond_bcrypt(password: str) -> bool:
+    """Whether plain bcrypt would ignore a part of the password: it stops at 72 bytes and refuses NUL."""
+    return len(password.encode()) > BCRYPT_MAXIMUM_BYTES or "\0" in password
+
+
+def hash_password(password: str, settings: AuthSettings = default_settings) -> str:
+    """The hash to store. Blocks for as long as the configured cost takes; flows use `PasswordHasher`."""
+    scheme: str = settings.password_scheme
+    if scheme == "bcrypt" and _beyond_bcrypt(password):
+        scheme = "bcrypt_sha256"
+    hashed: str = _context(scheme, settings.bcrypt_rounds).hash(password)
+    return hashed
+
+
+def verify_password(password: str, hashed: str, settings: AuthSettings = default_settings) -> bool:
+    """Whether the password belongs to the hash. Blocks; an unknown kind of hash is never right."""
+    context = _context_for(settings)
+    scheme = context.identify(hashed)
+    truncating = scheme == "bcrypt" and _beyond_bcrypt(password)
+    if scheme is None or truncating:
+        context.verify("", _dummy_hash(settings.password_scheme, settings.bcrypt_rounds))
+        return False
+    matches: bool = context.verify(password, hashed)
+    return matches
+
+
+class PasswordHasher:
+    """Hashes and verifies on threads of its own: bcrypt releases the GIL, the event loop stays free.
+
+    At most `hashing_queue_size` calls wait; one more raises `AuthError(OVERLOADED)` at once.
+    """
+
+    def __init__(self, settings: AuthSettings) -> None:
+        self._settings = settings
+        self._pool: ThreadPoolExecutor | None = None
+        self._threads = settings.hashing_threads or os.cpu_count() or 1
+        self._pending = 0
+        self._lock = threading.Lock()
+
+    async def hash(self, password: str) -> str:
+        """The hash to store; raises `AuthError(OVERLOADED)`."""
+        return await self._run(lambda: hash_password(password, self._settings))
+
+    async def verify(self, password: str, hashed: str | None) -> Verification:
+        """Checks a password, in the same time when there is no hash; raises `AuthError(OVERLOADED)`."""
+        return await self._run(lambda: self._verify(password, hashed))
+
+    def close(self) -> None:
+        """Ends the threads once their work is done; a later call starts new ones."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False)
+
+    def _verify(self, password: str, hashed: str | None) -> Verification:
+        settings = self._settings
+        if hashed is None:
+            verify_password(password, _dummy_hash(settings.password_scheme, settings.bcrypt_rounds), settings)
+            return Verification(False)
+        if not verify_password(password, hashed, settings):
+            return Verification(False)
+        outdated = _context_for(settings).needs_update(hashed)
+        return Verification(True, hash_password(password, settings) if outdated else None)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        with self._lock:
+            if self._pending >= self._threads + self._settings.hashing_queue_size:
+                raise AuthError(ErrorCode.OVERLOADED, retry_after=RETRY_AFTER)
+            self._pending += 1
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="password-hashing")
+            job = self._pool.submit(work)
+        # Counted until the thread is done, not the caller: a client that goes away frees no thread.
+        job.add_done_callback(self._finished)
+        return await asyncio.wrap_future(job)
+
+    def _finished(self, _: object) -> None:
+        with self._lock:
+            self._pending -= 1

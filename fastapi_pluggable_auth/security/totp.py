@@ -1,0 +1,57 @@
+"""Time-based one-time passwords (RFC 6238): six digits, 30 second steps, one step either side."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import io
+import re
+from datetime import datetime
+from typing import Final
+
+import pyotp
+import qrcode
+
+from ..config import settings as default_settings
+from .clock import utc_now
+
+STEP_SECONDS: Final = 30
+WINDOW: Final = 1
+_SIX_DIGITS: Final = re.compile(r"[0-9]{6}")
+
+
+def generate_totp_secret() -> str:
+    """A fresh secret: 160 random bits as 32 base32 characters (RFC 4226 section 4, R6)."""
+    return pyotp.random_base32(32)
+
+
+def totp_uri(secret: str, email: str, issuer: str | None = None) -> str:
+    """The `otpauth` address that authenticator apps read."""
+    return pyotp.TOTP(secret).provisioning_uri(
+        name=email, issuer_name=default_settings.totp_issuer if issuer is None else issuer
+    )
+
+
+def matching_step(secret: str, code: str, now: datetime, after: int | None = None) -> int | None:
+    """The time step that the code belongs to, or None. Steps up to `after` are spent and never match."""
+    if not isinstance(code, str) or not _SIX_DIGITS.fullmatch(code):
+        return None
+    totp = pyotp.TOTP(secret)
+    current = int(now.timestamp()) // STEP_SECONDS
+    for step in range(current - WINDOW, current + WINDOW + 1):
+        right = hmac.compare_digest(totp.generate_otp(step), code)
+        if right and (after is None or step > after):
+            return step
+    return None
+
+
+def verify_code(secret: str, code: str) -> bool:
+    """Whether the code is right now. It does not remember that a code was used; the flows do."""
+    return matching_step(secret, code, utc_now()) is not None
+
+
+def secret_qr_base64(uri: str) -> str:
+    """A QR code of the address: a PNG in base64. Takes some 20 ms of CPU."""
+    buffer = io.BytesIO()
+    qrcode.make(uri).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
