@@ -54,8 +54,8 @@ class EmailProvider(ABC):
     async def send(self, to: str, subject: str, body: str, html: str | None = None) -> None:
         """Hand over one mail to one recipient.
 
-        Raises `MailError` if it was not accepted, and `ValueError`, before anything is sent, if `to` is not one
-        bare address or `subject` is not one line.
+        Raises `MailError` if it was not accepted. Raises `ValueError`, before anything is sent, if `to` is
+        not one bare address or `subject` is not one line.
         """
 
     async def close(self) -> None:  # noqa: B027 (most providers hold nothing)
@@ -69,7 +69,7 @@ class SMTPProvider(EmailProvider):
         self.settings = settings
 
     async def send(self, to: str, subject: str, body: str, html: str | None = None) -> None:
-        """Send by SMTP (RFC 5321), over verified TLS as `smtp_security` says. Raises as `EmailProvider.send`."""
+        """Send by SMTP (RFC 5321); where there is TLS, it is verified. Raises as `EmailProvider.send`."""
         settings = self.settings
         message = build_message(settings, to, subject, body, html)
         sender, recipient = _sender(settings.email_from).address, _address(to)
@@ -89,7 +89,7 @@ class SMTPProvider(EmailProvider):
             async with client:
                 await client.sendmail(sender, [recipient], bytes(message), mail_options=options)
         except (aiosmtplib.SMTPException, OSError, UnicodeError) as error:
-            # `from None`: a server that echoes a failed AUTH command would put the password into the traceback.
+            # `from None`: a server that echoes a failed AUTH command would put the password into tracebacks.
             raise _smtp_error(error, settings) from None
 
 
@@ -168,7 +168,7 @@ def provider_for(settings: AuthSettings) -> EmailProvider:
 def build_message(settings: AuthSettings, to: str, subject: str, body: str, html: str | None) -> EmailMessage:
     """The mail as RFC 5322 text with a text part and, if given, an HTML alternative.
 
-    Raises `ValueError` if `to` is not one bare address, `subject` is not one line, or a text is not Unicode, and
+    Raises `ValueError` if `to` is not one bare address, `subject` is not one line, or a text is not Unicode;
     a temporary `MailError` if the sender in the settings is wrong.
     """
     sender, recipient = _sender(settings.email_from), _address(to)
@@ -189,8 +189,8 @@ def build_message(settings: AuthSettings, to: str, subject: str, body: str, html
 class _Wire(EmailPolicy):
     """Header lines go out exactly as they were set.
 
-    Python's own header classes decode encoded words in what they are given, so that `=?utf-8?q?=0D=0ABcc:...?=`
-    in a subject becomes a header (seen in 3.11), and lose the quotes of a long display name when they fold it.
+    Python's own header classes (seen in 3.11.7) decode encoded words in what they are given, so that
+    `=?utf-8?q?=0D=0ABcc:..?=` in a subject becomes a header, and lose the quotes of a display name they fold.
     """
 
     def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
@@ -265,7 +265,7 @@ def _security(settings: AuthSettings) -> str:
 
 
 def _smtp_error(error: Exception, settings: AuthSettings) -> MailError:
-    """What went wrong, without a secret. Only a 5xx about the mail itself is permanent (RFC 5321 section 4.2.1)."""
+    """What went wrong, without a secret. A 5xx about the mail is permanent (RFC 5321 section 4.2.1)."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         error = error.recipients[0]
     if isinstance(error, aiosmtplib.SMTPNotSupported):

@@ -34,7 +34,7 @@ class RenderedMail:
 
 
 class Mailer:
-    """Renders templates and sends them. Without a `provider`, the one that the settings name at that moment."""
+    """Renders templates and sends them. Without a `provider`, by the one that the settings name just then."""
 
     def __init__(self, settings: AuthSettings, provider: EmailProvider | None = None) -> None:
         self.settings = settings
@@ -100,7 +100,7 @@ def _environment(template_dir: Path | None) -> jinja2.Environment:
     folders = [TEMPLATES] if template_dir is None else [template_dir, TEMPLATES]
     return jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(folder) for folder in folders]),
-        autoescape=lambda name: name is not None and name.endswith(".html"),
+        autoescape=jinja2.select_autoescape(("html",), default=False),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,0 +1,244 @@
+"""What the tests share: real databases, a real SMTP server, and a clock that tests move."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from tortoise.context import TortoiseContext
+
+from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+
+from . import databases
+from .smtp_server import MailServer, link_in
+
+PASSWORD = "correct horse battery"
+EMAIL = "ada@example.com"
+SECRET = "0123456789abcdef0123456789abcdef0123456789abcdef"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fails the run, rather than skipping, where a database is required and does not answer."""
+    for dialect in os.environ.get("TEST_REQUIRE_DATABASES", "").split():
+        if not databases.answers(dialect):
+            raise pytest.UsageError(f"{dialect} is required and does not answer")
+
+
+def pytest_report_header() -> str:
+    return "databases: " + ", ".join(d for d in databases.DIALECTS if d == "sqlite" or databases.answers(d))
+
+
+class Clock:
+    """The time of this machine plus what a test adds; never twice the same."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta()
+        self._last = datetime.min.replace(tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self._last = max(datetime.now(UTC) + self.offset, self._last + timedelta(microseconds=1))
+        return self._last
+
+    def advance(self, **duration: float) -> None:
+        """Moves the time; arguments as for `timedelta`."""
+        self.offset += timedelta(**duration)
+        self._last = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database with the tables in it."""
+
+    dialect: str
+    url: str
+
+
+@pytest.fixture(scope="session")
+def database_urls(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Gives the URL of a dialect's database, which is created on first use."""
+    ready: dict[str, str] = {}
+
+    def url(dialect: str) -> str:
+        if dialect not in ready:
+            sqlite = f"sqlite://{tmp_path_factory.mktemp('database') / 'test.sqlite3'}"
+            ready[dialect] = databases.SERVERS.get(dialect, sqlite)
+            asyncio.run(databases.create(ready[dialect], dialect))
+        return ready[dialect]
+
+    return url
+
+
+@pytest.fixture(params=databases.DIALECTS)
+def database(request: pytest.FixtureRequest, database_urls: Callable[[str], str]) -> Database:
+    """Each test that uses a database runs once on every one."""
+    dialect: str = request.param
+    if dialect != "sqlite" and not databases.answers(dialect):
+        pytest.skip(f"no {dialect} server answers")
+    return Database(dialect, database_urls(dialect))
+
+
+@pytest.fixture
+async def tortoise(database: Database) -> AsyncIterator[TortoiseContext]:
+    """Tortoise on an empty database, initialised by hand; no lifespan runs."""
+    async with TortoiseContext() as context:
+        await context.init(databases.config(database.url, database.dialect))
+        await databases.empty(context, database.dialect)
+        yield context
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The clock of the app under test."""
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def mail_server() -> Iterator[MailServer]:
+    """A real SMTP server on loopback."""
+    with MailServer() as server:
+        yield server
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    """The mails that have arrived."""
+
+    server: MailServer
+
+    @property
+    def messages(self) -> list[EmailMessage]:
+        """All mails, the oldest first."""
+        return list(self.server.messages)
+
+    def link(self, recipient: str = EMAIL) -> str:
+        """The path and query of the link in the newest mail to this address."""
+        newest = [message for message in self.messages if message["To"] == recipient][-1]
+        return link_in(newest).removeprefix("http://localhost:8000")
+
+    def token(self, recipient: str = EMAIL) -> str:
+        """The token in that link."""
+        return self.link(recipient).rsplit("/", 1)[1]
+
+    def clear(self) -> None:
+        """Forgets all mails."""
+        self.server.clear()
+
+
+@pytest.fixture
+def mailbox(mail_server: MailServer) -> Mailbox:
+    """An empty mailbox behind the SMTP server."""
+    mail_server.clear()
+    mail_server.behaviour = "accept"
+    return Mailbox(mail_server)
+
+
+@pytest.fixture
+def settings(mail_server: MailServer) -> AuthSettings:
+    """Settings with fast hashes and the SMTP server of the tests; a test may change them at any time."""
+    return AuthSettings(
+        _env_file=None,
+        jwt_secret=SECRET,
+        bcrypt_rounds=4,
+        smtp_host="127.0.0.1",
+        smtp_port=mail_server.port,
+        smtp_security="plain",
+    )
+
+
+@pytest.fixture
+def app(settings: AuthSettings, clock: Clock) -> FastAPI:
+    """A host app."""
+    app = FastAPI()
+    include_auth(app, settings=settings, clock=clock)
+    return app
+
+
+@pytest.fixture
+def auth(app: FastAPI) -> Auth:
+    """The app's services."""
+    auth: Auth = app.state.pluggable_auth
+    return auth
+
+
+@pytest.fixture
+async def client(
+    app: FastAPI, tortoise: TortoiseContext, mailbox: Mailbox
+) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the app. Mail that a request causes has arrived when its response has."""
+    transport = httpx.ASGITransport(app, client=("192.0.2.7", 4321))
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        yield client
+    await app.state.pluggable_auth.close()
+
+
+@dataclass
+class Account:
+    """A signed-in user, with the tokens of the newest login."""
+
+    client: httpx.AsyncClient
+    mailbox: Mailbox
+    email: str
+    password: str
+    access_token: str = ""
+    refresh_token: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that authenticates."""
+        return {"Authorization": f"Bearer {self.access_token}"}
+
+    async def login(self, code: str | None = None) -> httpx.Response:
+        """Logs in, with a code where one is given, and keeps the tokens."""
+        body = {"email": self.email, "password": self.password} | ({"code": code} if code else {})
+        response = await self.client.post("/auth/login", json=body)
+        if response.status_code == 200:
+            self.access_token = response.json()["access_token"]
+            self.refresh_token = response.json()["refresh_token"]
+        return response
+
+    async def refresh(self, token: str | None = None) -> httpx.Response:
+        """Spends a refresh token, the newest one by default; keeps nothing."""
+        return await self.client.post("/auth/refresh", json={"token": token or self.refresh_token})
+
+    async def me(self, access_token: str | None = None) -> httpx.Response:
+        """Asks who the access token stands for."""
+        token = access_token or self.access_token
+        return await self.client.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
+
+
+@pytest.fixture
+def register(client: httpx.AsyncClient, mailbox: Mailbox) -> Callable[..., object]:
+    """Signs up, follows the mailed link and logs in; returns the `Account`."""
+
+    async def register(email: str = EMAIL, password: str = PASSWORD) -> Account:
+        signup = await client.post("/auth/signup", json={"email": email, "password": password})
+        assert signup.status_code == 201, signup.text
+        assert (await client.get(mailbox.link(email))).status_code == 200
+        account = Account(client, mailbox, email, password)
+        assert (await account.login()).status_code == 200
+        return account
+
+    return register
+
+
+@pytest.fixture
+async def account(register: Callable[..., object]) -> Account:
+    """A verified, signed-in user."""
+    account: Account = await register()  # type: ignore[misc]
+    return account
+
+
+@pytest.fixture
+def template_dir(tmp_path: Path) -> Path:
+    """A folder for an app's own templates."""
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    return folder

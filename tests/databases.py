@@ -1,0 +1,61 @@
+"""The databases that the tests run on: SQLite always, PostgreSQL and MariaDB wherever a server answers."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+from tortoise.context import TortoiseContext
+
+NAME = "pluggable_auth_test"
+SERVERS = {
+    "postgres": os.environ.get("TEST_POSTGRES_URL", f"postgres://postgres@127.0.0.1:5432/{NAME}"),
+    "mysql": os.environ.get("TEST_MYSQL_URL", f"mysql://root@127.0.0.1:3306/{NAME}"),
+}
+DIALECTS = ("sqlite", *SERVERS)
+
+
+def answers(dialect: str) -> bool:
+    """Whether something listens where the server should be."""
+    address = urlsplit(SERVERS[dialect])
+    try:
+        socket.create_connection((address.hostname, address.port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def config(url: str, dialect: str, label: str = "models") -> dict[str, Any]:
+    """A Tortoise configuration. The connection has the dialect's name: Tortoise caches SQL by that name."""
+    return {
+        "connections": {dialect: url},
+        "apps": {label: {"models": ["fastapi_pluggable_auth.models"], "default_connection": dialect}},
+    }
+
+
+async def create(url: str, dialect: str) -> None:
+    """Makes an empty database with the tables, in place of whatever was there."""
+    async with TortoiseContext() as context:
+        if dialect != "sqlite":
+            await context.init(config(url, dialect), init_connections=True)
+            connection = context.connections.get(dialect)
+            try:
+                await connection.db_delete()
+            except Exception as error:
+                if "exist" not in str(error):
+                    raise
+            finally:
+                await connection.close()
+    async with TortoiseContext() as context:
+        await context.init(config(url, dialect), _create_db=dialect != "sqlite")
+        await context.generate_schemas()
+
+
+async def empty(context: TortoiseContext, dialect: str) -> None:
+    """Deletes every row."""
+    connection = context.connections.get(dialect)
+    quote = "`" if dialect == "mysql" else '"'
+    for table in ("auth_mail", "refreshtoken", "auth_session", "user"):
+        await connection.execute_query(f"DELETE FROM {quote}{table}{quote}")
