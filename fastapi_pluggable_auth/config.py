@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_SECRET: Final = "CHANGE_ME"  # noqa: S105
@@ -16,7 +16,14 @@ DEFAULT_SECRET: Final = "CHANGE_ME"  # noqa: S105
 MINIMUM_SECRET_BYTES: Final = 32
 """RFC 7518 section 3.2: an HS256 key is at least as long as its hash."""
 
+Duration = Annotated[timedelta, BeforeValidator(lambda value: float(value) if _is_number(value) else value)]
+"""Seconds (also as text, which is all that an environment variable can be), ISO 8601, or `HH:MM:SS`."""
+
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, str) and value.replace(".", "", 1).isdecimal()
 
 
 class AuthSettings(BaseSettings):
@@ -38,14 +45,14 @@ class AuthSettings(BaseSettings):
         DEFAULT_SECRET, repr=False, description="HMAC key that signs every token; 32 random bytes or more."
     )
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = Field("HS256", description="Signature algorithm.")
-    access_token_expires: timedelta = Field(timedelta(minutes=15), description="Lifetime of an access token.")
-    refresh_token_expires: timedelta = Field(
+    access_token_expires: Duration = Field(timedelta(minutes=15), description="Lifetime of an access token.")
+    refresh_token_expires: Duration = Field(
         timedelta(days=7), description="Lifetime of a refresh token: how long a session may stay idle."
     )
-    session_max_age: timedelta = Field(
+    session_max_age: Duration = Field(
         timedelta(days=30), description="Absolute lifetime of a session; a refresh never extends it."
     )
-    refresh_reuse_leeway: timedelta = Field(
+    refresh_reuse_leeway: Duration = Field(
         timedelta(seconds=10),
         description="How long a spent refresh token counts as a race between tabs rather than as theft.",
     )
@@ -53,7 +60,7 @@ class AuthSettings(BaseSettings):
         False, description="Answer a retry within the leeway with the same successor instead of 401."
     )
     single_session: bool = Field(False, description="A refresh ends every other session of the user.")
-    reauth_ttl: timedelta = Field(
+    reauth_ttl: Duration = Field(
         timedelta(minutes=15), description="How recent a login must be for sensitive changes."
     )
 
@@ -62,10 +69,10 @@ class AuthSettings(BaseSettings):
     prevent_enumeration: bool = Field(
         False, description="Answer a signup for a taken address like any other and mail its owner instead."
     )
-    verify_token_ttl: timedelta = Field(
+    verify_token_ttl: Duration = Field(
         timedelta(hours=24), description="Lifetime of verification and e-mail change links."
     )
-    reset_token_ttl: timedelta = Field(timedelta(hours=1), description="Lifetime of password reset links.")
+    reset_token_ttl: Duration = Field(timedelta(hours=1), description="Lifetime of password reset links.")
     totp_issuer: str = Field(
         "MyApp", min_length=1, description="Name of the app in authenticators, mails and pages."
     )

@@ -17,7 +17,7 @@ from .plugin import include_auth
 
 
 def demo_app(database: Path, base_url: str) -> FastAPI:
-    """The app that `fastapi-pluggable-auth demo` serves. Its secret is new at each start: so are its sessions."""
+    """The app that `fastapi-pluggable-auth demo` serves. Its secret, and so each session, lasts one start."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

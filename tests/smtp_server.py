@@ -44,8 +44,8 @@ class MailServer:
 
     `tls` is "starttls", "tls" (implicit) or None; `ca_file` is then the authority to trust, and the
     certificate names `certificate_for`. `login` is the only (user, password), and mandatory. `behaviour` may
-    change at any time: "accept"; "temporary" and "permanent" answer RCPT with 451 and 550; "drop" closes after
-    DATA; "hang" never greets; "hang_data" never answers DATA.
+    change at any time: "accept"; "temporary" and "permanent" answer RCPT with 451 and 550; "drop" closes
+    after DATA; "hang" never greets; "hang_data" never answers DATA.
     """
 
     def __init__(

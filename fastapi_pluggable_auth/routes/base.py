@@ -48,11 +48,12 @@ def _harmless(part: str | int) -> str | int:
 
 
 def documented(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI `responses` of a route that may refuse with these codes."""
+    """The OpenAPI `responses` of a route that may refuse with these codes, and when the database is down."""
     responses: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
+    for code in (*codes, ErrorCode.DATABASE_UNAVAILABLE):
         model = ValidationFailure if code is ErrorCode.VALIDATION_ERROR else Error
         response = responses.setdefault(code.status, {"model": model, "description": ""})
+        response["model"] |= model
         response["description"] = f"{response['description']}\n\n`{code.code}`: {code.detail}".strip()
     return responses
 

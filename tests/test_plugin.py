@@ -1,0 +1,430 @@
+"""Plugging in: every way a host app sets up FastAPI and Tortoise."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import Depends, FastAPI
+from tortoise import Tortoise
+from tortoise.context import TortoiseContext
+from tortoise.contrib.fastapi import RegisterTortoise
+
+from fastapi_pluggable_auth import (
+    AuthSettings,
+    CurrentUser,
+    InsecureSettingsError,
+    get_current_user,
+    include_auth,
+)
+from fastapi_pluggable_auth import config as config_module
+from fastapi_pluggable_auth.email.outbox import MailKind
+from fastapi_pluggable_auth.models import RefreshToken, User
+from fastapi_pluggable_auth.security.hashing import hash_password
+from fastapi_pluggable_auth.security.jwt import create_access_token
+
+from . import databases
+from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Database, Mailbox
+
+MODELS = {"models": ["fastapi_pluggable_auth.models"]}
+CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
+
+
+@asynccontextmanager
+async def asgi_client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that runs no lifespan."""
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        yield client
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """The app under uvicorn in a thread; gives its base URL."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+async def schemas(app: FastAPI, url: str) -> None:
+    await Tortoise.init(db_url=url, modules=MODELS)
+    await Tortoise.generate_schemas()
+
+
+def app_with_plain_init_in_lifespan(url: str) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await schemas(app, url)
+        yield
+        await Tortoise.close_connections()
+
+    return FastAPI(lifespan=lifespan)
+
+
+def app_with_register_tortoise(url: str) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with RegisterTortoise(app, db_url=url, modules=MODELS, generate_schemas=True):
+            yield
+
+    return FastAPI(lifespan=lifespan)
+
+
+def app_with_startup_handler(url: str) -> FastAPI:
+    app = FastAPI()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        @app.on_event("startup")
+        async def startup() -> None:
+            await schemas(app, url)
+
+        @app.on_event("shutdown")
+        async def shutdown() -> None:
+            await Tortoise.close_connections()
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "host", [app_with_plain_init_in_lifespan, app_with_register_tortoise, app_with_startup_handler]
+)
+def test_every_usual_set_up_of_tortoise_works_under_uvicorn(
+    host: Callable[[str], FastAPI], settings: AuthSettings, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    app = host(f"sqlite://{tmp_path / 'host.sqlite3'}")
+    include_auth(app, settings=settings)
+
+    @app.get("/host")
+    async def host_route(user: CurrentUser) -> dict[str, int]:
+        return {"users": await User.filter(id=user.id).count()}
+
+    with serving(app) as base, httpx.Client(base_url=base) as client:
+        assert client.post("/auth/signup", json=CREDENTIALS).status_code == 201
+        mailbox.server.wait_for(1)
+        assert client.get(mailbox.link()).status_code == 200
+        token = client.post("/auth/login", json=CREDENTIALS).json()["access_token"]
+        answer = client.get("/host", headers={"Authorization": f"Bearer {token}"})
+        assert answer.json() == {"users": 1}
+
+
+def test_mail_of_a_request_that_was_cut_off_is_sent_by_the_lifespan(
+    settings: AuthSettings, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    """R-26: what is in the outbox at start-up leaves it."""
+    url = f"sqlite://{tmp_path / 'host.sqlite3'}"
+
+    async def leave_a_mail() -> None:
+        async with TortoiseContext() as context:
+            await context.init(db_url=url, modules=MODELS)
+            await context.generate_schemas()
+            auth = include_auth(FastAPI(), settings=settings)
+            await User.create(email=EMAIL, hashed_password="")
+            await auth.outbox.add(MailKind.VERIFY, EMAIL)
+
+    asyncio.run(leave_a_mail())
+    app = app_with_plain_init_in_lifespan(url)
+    include_auth(app, settings=settings)
+    with serving(app):
+        mailbox.server.wait_for(1)
+    assert [message["To"] for message in mailbox.messages] == [EMAIL]
+
+
+async def test_two_apps_with_different_settings_live_in_one_process(
+    settings: AuthSettings, tortoise: TortoiseContext, mailbox: Mailbox
+) -> None:
+    one, other = FastAPI(), FastAPI()
+    include_auth(one, settings=settings)
+    include_auth(other, settings=settings.model_copy(update={"jwt_secret": SECRET[::-1], "totp_issuer": "B"}))
+    async with asgi_client(one) as client_of_one, asgi_client(other) as client_of_other:
+        await client_of_one.post("/auth/signup", json=CREDENTIALS)
+        await client_of_one.get(mailbox.link())
+        token = (await client_of_one.post("/auth/login", json=CREDENTIALS)).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        assert (await client_of_one.get("/auth/me", headers=headers)).status_code == 200
+        assert (await client_of_other.get("/auth/me", headers=headers)).status_code == 401
+        issuer = (await client_of_one.post("/auth/2fa/enable", headers=headers)).json()["otpauth_uri"]
+        assert "issuer=MyApp" in issuer
+
+
+def test_the_tables_mount_under_any_app_label(
+    settings: AuthSettings, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    """In a process of its own: Tortoise keeps labels for the life of the process."""
+    script = tmp_path / "label.py"
+    script.write_text(LABEL_SCRIPT)
+    import subprocess
+    import sys
+
+    result = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert result.stdout.strip() == "201 1 {'accounts'}", result.stderr
+
+
+LABEL_SCRIPT = f"""
+import asyncio, httpx
+from fastapi import FastAPI
+from tortoise import Tortoise
+from fastapi_pluggable_auth import AuthSettings, include_auth
+from fastapi_pluggable_auth.models import Session, User
+
+async def main():
+    app = FastAPI()
+    include_auth(app, settings=AuthSettings(
+        jwt_secret="{SECRET}", bcrypt_rounds=4, email_provider="smtp", smtp_host="127.0.0.1", smtp_port=1))
+    await Tortoise.init(db_url="sqlite://:memory:", modules={{"accounts": ["fastapi_pluggable_auth.models"]}})
+    await Tortoise.generate_schemas()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t") as client:
+        answer = await client.post("/auth/signup", json={CREDENTIALS!r})
+    print(answer.status_code, await User.all().count(), {{Session._meta.app}})
+    await Tortoise.close_connections()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_mounted_app_works_below_its_mount_point(
+    settings: AuthSettings, tortoise: TortoiseContext, mailbox: Mailbox
+) -> None:
+    settings.public_base_url = "http://localhost:8000/api"
+    parent, child = FastAPI(), FastAPI()
+    include_auth(child, settings=settings)
+    parent.mount("/api", child)
+    async with asgi_client(parent) as client:
+        assert (await client.post("/api/auth/signup", json=CREDENTIALS)).status_code == 201
+        assert mailbox.link().startswith("/api/auth/verify/")
+        assert (await client.get(mailbox.link())).status_code == 200
+        await client.post("/api/auth/forgot-password", json={"email": EMAIL})
+        page = await client.get(mailbox.link(), headers={"Accept": "text/html"})
+        assert f'action="{mailbox.link()}/form"' in page.text
+
+
+async def test_the_route_prefix_moves_routes_and_links(
+    settings: AuthSettings, tortoise: TortoiseContext, mailbox: Mailbox
+) -> None:
+    settings.route_prefix = "/api/v1"
+    app = FastAPI()
+    include_auth(app, settings_override=settings)
+    async with asgi_client(app) as client:
+        assert (await client.post("/auth/signup", json=CREDENTIALS)).status_code == 404
+        assert (await client.post("/api/v1/auth/signup", json=CREDENTIALS)).status_code == 201
+        assert (await client.get(mailbox.link())).json() == {"detail": "Your e-mail address is verified."}
+
+
+async def test_a_route_called_before_tortoise_is_initialised_answers_clearly(
+    app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.get("/host", dependencies=[Depends(get_current_user)])
+    async def host_route() -> None: ...
+
+    async with asgi_client(app) as client:
+        for answer in (
+            await client.post("/auth/signup", json=CREDENTIALS),
+            await client.get("/host", headers={"Authorization": "Bearer x"}),
+        ):
+            assert answer.status_code == 503
+            assert answer.json() == {
+                "detail": "The application has not initialised its database.",
+                "code": "database_not_initialised",
+            }
+    assert "RegisterTortoise" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_start_up_without_tortoise_is_told_and_mail_still_leaves_after_responses(
+    app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with app.router.lifespan_context(app):
+        assert "not initialised at start-up" in caplog.text
+
+
+@pytest.mark.parametrize("dialect", ["postgres", "mysql"])
+async def test_a_database_that_is_down_is_503(
+    dialect: str, app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    """D10: the client learns nothing but that it may try again."""
+
+    @app.get("/host", dependencies=[Depends(get_current_user)])
+    async def host_route() -> None: ...
+
+    signer = app.state.pluggable_auth.signer
+    headers = {"Authorization": f"Bearer {signer.access_token(uuid4())}"}
+    async with TortoiseContext() as context:
+        await context.init(databases.config(f"{dialect}://nobody@127.0.0.1:1/none", dialect))
+        async with asgi_client(app) as client:
+            for answer in (
+                await client.post("/auth/login", json=CREDENTIALS),
+                await client.get("/host", headers=headers),
+            ):
+                assert answer.status_code == 503
+                assert answer.json() == {
+                    "detail": "The service is temporarily unavailable.",
+                    "code": "database_unavailable",
+                }
+                assert answer.headers["retry-after"] == "1"
+
+
+async def test_host_routes_refuse_with_the_same_body(app: FastAPI, tortoise: TortoiseContext) -> None:
+    @app.get("/host", dependencies=[Depends(get_current_user)])
+    async def host_route() -> None: ...
+
+    async with asgi_client(app) as client:
+        answer = await client.get("/host")
+    assert answer.status_code == 401
+    assert answer.json() == {"detail": "An access token is required.", "code": "not_authenticated"}
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_errors_of_host_routes_stay_the_hosts_own(app: FastAPI, client: httpx.AsyncClient) -> None:
+    @app.get("/host/{number}")
+    async def host_route(number: int) -> int:
+        return number
+
+    answer = await client.get("/host/x")
+    assert answer.status_code == 422
+    assert "code" not in answer.json()
+
+
+@pytest.mark.parametrize("secret", ["CHANGE_ME", "supersecret"])
+def test_a_weak_secret_is_refused_on_a_public_address_only(
+    secret: str, settings: AuthSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A-58."""
+    settings.jwt_secret = secret
+    for local in ("http://localhost:8000", "http://127.0.0.1", "http://[::1]:8000"):
+        settings.public_base_url = local
+        include_auth(FastAPI(), settings=settings)
+        assert "JWT_SECRET" in caplog.text
+    for public in (
+        "https://app.example.com",
+        "http://localhost.example.com",
+        "https://localhost@evil.example",
+    ):
+        settings.public_base_url = public
+        with pytest.raises(InsecureSettingsError, match="JWT_SECRET"):
+            include_auth(FastAPI(), settings=settings)
+
+
+def test_a_public_address_without_https_is_warned_about(
+    settings: AuthSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.public_base_url = "http://app.example.com"
+    include_auth(FastAPI(), settings=settings)
+    assert "not https" in caplog.text
+
+
+def test_settings_come_from_the_environment_and_env_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(
+        "JWT_SECRET=from-file\nSMTP_USER=\nACCESS_TOKEN_EXPIRES=900\nREFRESH_TOKEN_EXPIRES=P2D\nUNKNOWN=1\n"
+    )
+    monkeypatch.setenv("TOTP_ISSUER", "Environment")
+    read = AuthSettings()
+    assert (read.jwt_secret, read.totp_issuer, read.smtp_user) == ("from-file", "Environment", None)
+    assert (read.access_token_expires.total_seconds(), read.refresh_token_expires.days) == (900, 2)
+
+
+def test_no_secret_is_in_the_representation_of_the_settings() -> None:
+    """A-91."""
+    shown = repr(AuthSettings(jwt_secret=SECRET, smtp_password="hunter22", sendgrid_api_key="SG.key"))
+    assert SECRET not in shown
+    assert "hunter22" not in shown
+    assert "SG.key" not in shown
+
+
+async def test_a_changed_setting_takes_effect(account: Account, settings: AuthSettings, clock: Clock) -> None:
+    settings.access_token_expires = settings.access_token_expires * 2
+    await account.login()
+    clock.advance(minutes=25)
+    assert (await account.me()).status_code == 200
+
+
+async def test_the_documented_helpers_work_on_the_default_settings(
+    tortoise: TortoiseContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_module.settings, "jwt_secret", SECRET)
+    app = FastAPI()
+    include_auth(app)
+    user = await User.create(email="Grace@Example.com", hashed_password=hash_password(PASSWORD))
+    async with asgi_client(app) as client:
+        headers = {"Authorization": f"Bearer {create_access_token(user.id)}"}
+        me = await client.get("/auth/me", headers=headers)
+    assert me.json()["email"] == "grace@example.com"
+
+
+async def test_routers_mounted_by_hand_use_the_default_settings(
+    tortoise: TortoiseContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastapi_pluggable_auth.routes import core
+
+    monkeypatch.setattr(config_module.settings, "jwt_secret", SECRET)
+    app = FastAPI()
+    app.include_router(core.router)
+    user = await User.create(email=EMAIL, hashed_password="")
+    async with asgi_client(app) as client:
+        headers = {"Authorization": f"Bearer {create_access_token(user.id)}"}
+        assert (await client.get("/auth/me", headers=headers)).status_code == 200
+        assert (await client.get("/auth/me")).json()["code"] == "not_authenticated"
+
+
+CONTRACT = {
+    ("post", "/auth/signup"), ("post", "/auth/login"), ("post", "/auth/refresh"), ("get", "/auth/me"),
+    ("post", "/auth/logout"), ("get", "/auth/verify/{token}"), ("post", "/auth/verify/resend"),
+    ("post", "/auth/forgot-password"), ("post", "/auth/reset-password/{token}"),
+    ("post", "/auth/2fa/enable"), ("post", "/auth/2fa/verify"), ("get", "/account"), ("patch", "/account"),
+    ("delete", "/account"), ("post", "/account/change-password"), ("post", "/account/2fa/disable"),
+    ("post", "/account/logout-others"),
+}  # fmt: skip
+BESIDE_IT = {
+    ("post", "/auth/reauthenticate"), ("post", "/auth/verify/{token}"),
+    ("get", "/auth/email-change/{token}"), ("post", "/auth/email-change/{token}"),
+    ("get", "/auth/reset-password/{token}"), ("get", "/account/sessions"),
+    ("delete", "/account/sessions/{session_id}"),
+}  # fmt: skip
+
+
+def test_the_documented_routes_are_all_there_and_no_others(app: FastAPI) -> None:
+    """A-21."""
+    paths = app.openapi()["paths"]
+    assert {(method, path) for path, methods in paths.items() for method in methods} == CONTRACT | BESIDE_IT
+
+
+def test_every_route_documents_its_errors_with_the_bodies_it_sends(app: FastAPI) -> None:
+    for path, methods in app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400:
+                    schema = answer["content"]["application/json"]["schema"]
+                    names = {ref["$ref"].rsplit("/", 1)[1] for ref in schema.get("anyOf", [schema])}
+                    assert names <= {"ValidationFailure", "Error"}, (method, path)
+                    assert ("ValidationFailure" in names) == (status == "422"), (method, path)
+
+
+async def test_deleting_a_user_deletes_what_hangs_on_it(account: Account, database: Database) -> None:
+    user = await User.get(email=EMAIL)
+    await user.delete()
+    assert await RefreshToken.all().count() == 0
+    assert (await account.me()).status_code == 401
