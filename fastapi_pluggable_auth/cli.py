@@ -82,18 +82,23 @@ def _check(database_url: str | None) -> int:
     try:
         settings = AuthSettings()
     except ValidationError as error:
-        for problem in error.errors():
-            print(f"FAIL  {'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}")
+        for invalid in error.errors():
+            print(f"FAIL  {'.'.join(map(str, invalid['loc'])).upper()}: {invalid['msg']}")
         return 1
-    results = [
-        ("JWT_SECRET", settings.secret_problem()),
-        ("PUBLIC_BASE_URL", settings.base_url_problem()),
-        ("mail", asyncio.run(_mail_problem(settings))),
-        ("database", asyncio.run(_database_problem(database_url))),
-    ]
-    for name, problem in results:
+    problems = asyncio.run(_problems(settings, database_url))
+    for name, problem in problems.items():
         print(f"ok    {name}" if problem is None else f"FAIL  {name}: {problem}")
-    return 1 if any(problem for _, problem in results) else 0
+    return 1 if any(problems.values()) else 0
+
+
+async def _problems(settings: AuthSettings, database_url: str | None) -> dict[str, str | None]:
+    """What is checked, and the sentence about it where something is wrong."""
+    return {
+        "JWT_SECRET": settings.secret_problem(),
+        "PUBLIC_BASE_URL": settings.base_url_problem(),
+        "mail": await _mail_problem(settings),
+        "database": await _database_problem(database_url),
+    }
 
 
 async def _mail_problem(settings: AuthSettings) -> str | None:
@@ -115,6 +120,6 @@ async def _database_problem(url: str | None) -> str | None:
         async with asyncio.timeout(DATABASE_TIMEOUT), TortoiseContext() as context:
             await context.init(db_url=url, modules={"models": ["fastapi_pluggable_auth.models"]})
             await Tortoise.get_connection("default").execute_query("SELECT 1")
-    except (BaseORMException, ValueError, ImportError, *DATABASE_ERRORS) as error:
+    except (BaseORMException, ValueError, ImportError) + DATABASE_ERRORS as error:
         return f"not reachable ({type(error).__name__})."
     return None

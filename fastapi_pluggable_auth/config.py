@@ -117,7 +117,7 @@ class AuthSettings(BaseSettings):
     smtp_user: str | None = Field(None, description="SMTP login; empty for none.")
     smtp_password: str | None = Field(None, repr=False, description="Password of the SMTP login.")
     smtp_security: Literal["auto", "starttls", "tls", "plain"] = Field(
-        "auto", description="Transport security; `auto` follows the port, and demands STARTTLS for a login."
+        "auto", description="Transport security; `auto` follows the port, STARTTLS for a login on any other."
     )
     smtp_ca_file: Path | None = Field(
         None, description="Certificate authority (PEM) of the mail server; the system's when empty."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -244,7 +245,18 @@ async def test_a_silent_server_is_given_up_on(
     with MailServer(tls=tls) as server:
         server.behaviour = behaviour
         settings = make_settings(server, smtp_timeout=0.3, smtp_security=tls or "plain")
-        assert not (await failure(settings)).permanent
+        async with asyncio.timeout(3):
+            assert not (await failure(settings)).permanent
+
+
+async def test_a_silent_sendgrid_is_given_up_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        settings = make_settings(sendgrid_api_key="SG.key", sendgrid_url=url, smtp_timeout=0.3)
+        async with asyncio.timeout(3):
+            with pytest.raises(MailError, match="ReadTimeout") as caught:
+                await SendGridProvider(settings).send("ann@example.com", "Hi", "text")
+    assert not caught.value.permanent
 
 
 async def test_a_dropped_connection_is_temporary() -> None:
@@ -363,8 +375,8 @@ async def test_a_mail_has_the_headers_of_an_automatic_message() -> None:
     assert [part.get_content_charset() for part in message.iter_parts()] == ["utf-8", "utf-8"]
 
 
-def test_a_text_arrives_as_it_is_and_in_seven_bits() -> None:
-    body = "Grüße 🚀\n.\nFrom here\n" + "x" * 2000 + "\n"
+@pytest.mark.parametrize("body", ["Grüße 🚀\n.\nFrom here\n", "x" * 2000 + "\n", "Hi\n"])
+def test_a_text_arrives_as_it_is_and_in_seven_bits(body: str) -> None:
     raw = bytes(build_message(make_settings(), "ann@example.com", "Hi", body, None))
     assert raw.isascii()
     assert max(map(len, raw.splitlines())) <= 998

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
-import threading
-import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import Depends, FastAPI
 from tortoise import Tortoise
 from tortoise.context import TortoiseContext
@@ -36,6 +31,7 @@ from fastapi_pluggable_auth.security.jwt import create_access_token
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Database, Mailbox
+from .live import serving
 
 MODELS = {"models": ["fastapi_pluggable_auth.models"]}
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
@@ -47,23 +43,6 @@ async def asgi_client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
         yield client
-
-
-@contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """The app under uvicorn in a thread; gives its base URL."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started and thread.is_alive():
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 async def schemas(app: FastAPI, url: str) -> None:

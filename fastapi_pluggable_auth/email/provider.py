@@ -7,6 +7,8 @@ import re
 import ssl
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.header import Header
 from email.message import EmailMessage
@@ -20,7 +22,7 @@ import aiosmtplib
 import httpx
 import idna
 
-from ..config import AuthSettings
+from ..config import LOOPBACK_HOSTS, AuthSettings
 from ..config import settings as default_settings
 
 AUTO_SUBMITTED: Final = "auto-generated"
@@ -58,6 +60,9 @@ class EmailProvider(ABC):
         not one bare address or `subject` is not one line.
         """
 
+    async def check(self) -> None:  # noqa: B027 (not every provider can tell)
+        """Raise `MailError` if mails could not leave now; sends none."""
+
     async def close(self) -> None:  # noqa: B027 (most providers hold nothing)
         """Release what the provider holds."""
 
@@ -74,6 +79,22 @@ class SMTPProvider(EmailProvider):
         message = build_message(settings, to, subject, body, html)
         sender, recipient = _sender(settings.email_from).address, _address(to)
         options = [] if (sender + recipient).isascii() else ["SMTPUTF8"]
+        async with self._connection() as client:
+            await client.sendmail(sender, [recipient], bytes(message), mail_options=options)
+
+    async def check(self) -> None:
+        """Connect and log in. Raises `MailError`, also before a login in the clear to another machine."""
+        settings = self.settings
+        remote = settings.smtp_host not in LOOPBACK_HOSTS
+        if remote and settings.smtp_user and _security(settings) == "plain":
+            raise MailError("SMTP_USER and SMTP_PASSWORD would be sent in the clear.", permanent=False)
+        async with self._connection():
+            pass
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[aiosmtplib.SMTP]:
+        """A connection, logged in; what goes wrong on it is raised as `MailError`."""
+        settings = self.settings
         security = _security(settings)
         client = aiosmtplib.SMTP(
             hostname=settings.smtp_host,
@@ -87,7 +108,7 @@ class SMTPProvider(EmailProvider):
         )
         try:
             async with client:
-                await client.sendmail(sender, [recipient], bytes(message), mail_options=options)
+                yield client
         except (aiosmtplib.SMTPException, OSError, UnicodeError) as error:
             # `from None`: a server that echoes a failed AUTH command would put the password into tracebacks.
             raise _smtp_error(error, settings) from None

@@ -1,0 +1,168 @@
+"""The command line: the demo and the check."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fastapi_pluggable_auth.cli import main
+
+from . import databases
+from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
+from .smtp_server import MailServer
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mailbox: Mailbox) -> pytest.MonkeyPatch:
+    """A safe production environment, apart from what a test changes."""
+    monkeypatch.chdir(tmp_path)
+    safe = {
+        "JWT_SECRET": SECRET,
+        "PUBLIC_BASE_URL": "https://app.example.com",
+        "EMAIL_FROM": "no-reply@app.example.com",
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(mailbox.server.port),
+        "DATABASE_URL": "sqlite://:memory:",
+    }
+    for name, value in safe.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_check_passes_a_safe_set_up(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check"]) == 0
+    assert capsys.readouterr().out.count("ok  ") == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("JWT_SECRET", "CHANGE_ME", "JWT_SECRET: JWT_SECRET still is the placeholder"),
+        ("JWT_SECRET", "short", "shorter than 32 bytes"),
+        ("PUBLIC_BASE_URL", "http://app.example.com", "not https"),
+        ("EMAIL_FROM", "no-reply@example.com", "EMAIL_FROM still is the placeholder"),
+        ("EMAIL_PROVIDER", "console", "prints mails"),
+        ("EMAIL_PROVIDER", "sendgrid", "SENDGRID_API_KEY"),
+        ("EMAIL_PROVIDER", "pigeon", "EMAIL_PROVIDER: Input should be"),
+        ("SMTP_PORT", "1", "mail: "),
+        ("SMTP_SECURITY", "starttls", "mail: "),
+        ("SMTP_HOST", "mail.invalid", "in the clear"),
+        ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none", "not reachable"),
+        ("DATABASE_URL", "mysql://nobody@127.0.0.1:1/none", "not reachable"),
+        ("DATABASE_URL", "sqlite:///nowhere/at/all.sqlite3", "not reachable"),
+        ("DATABASE_URL", "gibberish", "not reachable"),
+        ("DATABASE_URL", None, "set DATABASE_URL"),
+    ],
+)
+def test_check_names_what_is_wrong_and_fails(
+    name: str,
+    value: str | None,
+    complaint: str,
+    environment: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    environment.delenv(name, raising=False)
+    if complaint == "in the clear":
+        environment.setenv("SMTP_USER", "app")
+        environment.setenv("SMTP_PORT", "25")
+    if value is not None:
+        environment.setenv(name, value)
+    assert main(["check"]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+    assert complaint in line
+
+
+def test_check_tries_the_smtp_login(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with MailServer(login=("app", "right"), tls="starttls") as server:
+        settings = {"SMTP_PORT": server.port, "SMTP_USER": "app", "SMTP_CA_FILE": server.ca_file}
+        for name, value in settings.items():
+            environment.setenv(name, str(value))
+        environment.setenv("SMTP_PASSWORD", "wrong")
+        assert main(["check"]) == 1
+        assert "wrong" not in capsys.readouterr().out
+        environment.setenv("SMTP_PASSWORD", "right")
+        assert main(["check"]) == 0
+        assert server.messages == []
+
+
+def test_check_reaches_each_database(environment: pytest.MonkeyPatch) -> None:
+    for dialect in filter(databases.answers, databases.SERVERS):
+        url = re.sub(
+            r"/\w+$", {"postgres": "/postgres", "mysql": "/test"}[dialect], databases.SERVERS[dialect]
+        )
+        environment.setenv("DATABASE_URL", url)
+        assert main(["check"]) == 0
+
+
+def test_the_demo_without_uvicorn_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["demo"]) == 1
+    assert "fastapi-pluggable-auth[demo]" in capsys.readouterr().err
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The demo as a user starts it: its address, and the file with what it prints."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    printed = tmp_path / "printed.txt"
+    with printed.open("w") as output:
+        command = [sys.executable, "-m", "fastapi_pluggable_auth", "demo", "--port", str(port)]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=output, stderr=output, env={"PATH": os.environ["PATH"]}
+        )
+    base = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(200):
+            try:
+                httpx.get(base)
+                break
+            except httpx.TransportError:
+                assert process.poll() is None, printed.read_text()
+                time.sleep(0.05)
+        yield base, printed
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+
+
+def test_the_demo_can_be_walked_through(demo: tuple[str, Path], tmp_path: Path) -> None:
+    base, printed = demo
+    credentials = {"email": EMAIL, "password": PASSWORD}
+    with httpx.Client(base_url=base) as client:
+        assert client.get("/").headers["location"] == "/docs"
+        assert "swagger" in client.get("/docs").text
+        scheme = client.get("/openapi.json").json()["components"]["securitySchemes"]["Access token"]
+        assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+        assert client.get("/hello").status_code == 401
+        assert client.post("/auth/signup", json=credentials).status_code == 201
+        for _ in range(200):
+            link = re.search(r"^http\S+/auth/verify/\S+$", printed.read_text(), re.MULTILINE)
+            if link is not None:
+                break
+            time.sleep(0.05)
+        assert link is not None
+        assert link[0].startswith(base)
+        assert client.get(link[0]).status_code == 200
+        token = client.post("/auth/login", json=credentials).json()["access_token"]
+        hello = client.get("/hello", headers={"Authorization": f"Bearer {token}"})
+        assert hello.json() == {"message": f"Hello {EMAIL}!"}
+    assert f"{base}/docs" in printed.read_text()
+    assert (tmp_path / "pluggable-auth-demo.sqlite3").exists()

@@ -1,0 +1,221 @@
+"""The README is true: its code runs, its commands work, its tables are complete."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyotp
+import pytest
+from fastapi import FastAPI
+
+from fastapi_pluggable_auth import AuthSettings, ErrorCode, include_auth
+from fastapi_pluggable_auth.config import settings as default_settings
+
+from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
+from .live import serving
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+ENV_EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    """The code blocks in this language, without the indent of a list."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    return ["\n".join(line.removeprefix(indent) for line in code.splitlines()) for indent, code in found]
+
+
+def python_block(containing: str) -> str:
+    (block,) = [block for block in blocks("python") if containing in block]
+    return block
+
+
+def test_every_setting_is_in_the_table_and_the_example_with_its_default() -> None:
+    for name, setting in AuthSettings.model_fields.items():
+        (row,) = re.findall(rf"^\| `{name.upper()}` \|.*$", README, re.MULTILINE)
+        assert row.endswith(f"| {setting.description} |")
+        assert f"# {setting.description}\n" in ENV_EXAMPLE
+        (line,) = re.findall(rf"^(?:# )?{name.upper()}=(.*)$", ENV_EXAMPLE, re.MULTILINE)
+        assert (
+            getattr(AuthSettings(_env_file=None, **({name: line} if line else {})), name) == setting.default
+        )
+        if line:
+            assert f"| `{line}` |" in row
+    assert len(re.findall(r"^\| `[A-Z_]+` \|", README, re.MULTILINE)) == len(AuthSettings.model_fields)
+
+
+def test_every_route_is_in_the_reference_with_a_curl_command() -> None:
+    app = FastAPI()
+    include_auth(app, settings=AuthSettings(jwt_secret=SECRET))
+    reference = README[README.index("## HTTP reference") :]
+    for path, methods in app.openapi()["paths"].items():
+        command = (
+            re.escape(path).replace(r"\{token\}", r"\$TOKEN").replace(r"\{session_id\}", r"\$SESSION_ID")
+        )
+        assert re.search(rf"^curl.* \$BASE{command}( |$)", reference, re.MULTILINE), path
+        for method in methods:
+            named = f"**`{method.upper()} {path}`**" in reference
+            assert named or (method, path) == ("get", "/auth/reset-password/{token}"), (method, path)
+
+
+def test_every_code_that_the_readme_names_exists() -> None:
+    codes = {code.code for code in ErrorCode}
+    named = set(re.findall(r"(?:40\d|422|503) `([a-z_]+)`", README))
+    assert len(named) > 10
+    assert named <= codes
+
+
+def test_the_host_app_and_its_protected_routes_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox: Mailbox
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(default_settings, "jwt_secret", SECRET)
+    monkeypatch.setattr(default_settings, "smtp_host", "127.0.0.1")
+    monkeypatch.setattr(default_settings, "smtp_port", mailbox.server.port)
+    module: dict[str, Any] = {}
+    exec(python_block("FastAPI(lifespan=lifespan)"), module)
+    exec(python_block('@app.get("/notes")'), module)
+    with serving(module["app"]) as base, httpx.Client(base_url=base) as client:
+        client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
+        mailbox.server.wait_for(1)
+        client.get(mailbox.link())
+        tokens = client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD}).json()
+        for method, path in (("GET", "/hello"), ("GET", "/notes"), ("GET", "/drafts"), ("DELETE", "/notes")):
+            assert client.request(method, path).status_code == 401
+            headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+            assert client.request(method, path, headers=headers).status_code == 200
+
+
+async def test_the_test_of_a_host_app_passes() -> None:
+    module: dict[str, Any] = {}
+    exec(python_block("class Mailbox(EmailProvider)"), module)
+    await module["test_a_user_can_sign_up"]()
+
+
+def test_the_recipe_for_the_tables_makes_them(tmp_path: Path) -> None:
+    database = tmp_path / "app.sqlite3"
+    exec(python_block("def create_tables"), {"DATABASE_URL": f"sqlite://{database}"})
+    with closing(sqlite3.connect(database)) as connection:
+        tables = {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+    assert {"user", "refreshtoken", "auth_session", "auth_mail"} <= tables
+
+
+def test_the_own_mail_of_an_app_is_sent(
+    mailbox: Mailbox, template_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (template_dir / "invoice.txt").write_text("Invoice {{ number }}")
+    for name, value in {
+        "template_dir": template_dir,
+        "smtp_host": "127.0.0.1",
+        "smtp_port": mailbox.server.port,
+    }.items():
+        monkeypatch.setattr(default_settings, name, value)
+    from fastapi_pluggable_auth.email.sender import send_email_async
+
+    code = python_block("send_email_async(").replace("await ", "sent = ")
+    module: dict[str, Any] = {"send_email_async": send_email_async}
+    exec(code, module)
+    asyncio.run(module["sent"])
+    assert "Invoice 17" in mailbox.messages[0].get_body(("plain",)).get_content()  # type: ignore[union-attr]
+
+
+@dataclass
+class Bench:
+    """A served app, and the shell variables that the README's commands use."""
+
+    base: str
+    database: Path
+    mailbox: Mailbox
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def prepare(self, commands: str) -> None:
+        """A fresh account in the state that the commands expect."""
+        with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:
+            waiting = "SELECT count(*) FROM auth_mail WHERE sent_at IS NULL"
+            while connection.execute(waiting).fetchone() != (0,):
+                time.sleep(0.01)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("DELETE FROM user")
+        self.mailbox.clear()
+        if "/auth/signup" in commands:
+            return
+        with httpx.Client(base_url=self.base) as client:
+            client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
+            self._link()
+            if "/auth/verify/$TOKEN" in commands:
+                return
+            client.get(f"/auth/verify/{self.variables['TOKEN']}")
+            tokens = client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD}).json()
+            client.headers["Authorization"] = f"Bearer {tokens['access_token']}"
+            self.variables |= {
+                "ACCESS_TOKEN": tokens["access_token"],
+                "REFRESH_TOKEN": tokens["refresh_token"],
+            }
+            self.variables["SESSION_ID"] = client.get("/account/sessions").json()[0]["id"]
+            if "reset-password" in commands:
+                client.post("/auth/forgot-password", json={"email": EMAIL})
+                self._link(2)
+            if "email-change" in commands:
+                client.patch("/account", json={"email": "ada@example.org"})
+                self._link(2, "ada@example.org")
+            if "2fa/verify" in commands:
+                uri = client.post("/auth/2fa/enable").json()["otpauth_uri"]
+                self.variables["CODE"] = pyotp.parse_uri(uri).now()  # type: ignore[attr-defined]
+
+    def _link(self, count: int = 1, recipient: str = EMAIL) -> None:
+        self.mailbox.server.wait_for(count)
+        self.variables["TOKEN"] = self.mailbox.token(recipient)
+
+    def run(self, command: str) -> int:
+        """The HTTP status that one curl command ends with."""
+        shared = blocks("sh", README[README.index("The examples share") :])[0]
+        script = f"{shared}\nBASE={self.base}\n" + command.replace(
+            "curl ", "curl -s -o /dev/null -w '%{http_code}' ", 1
+        ).replace("123456", self.variables.get("CODE", ""))
+        environment = {"PATH": os.environ["PATH"], **self.variables}
+        result = subprocess.run(
+            ["bash", "-c", script], capture_output=True, text=True, env=environment, check=True
+        )
+        return int(result.stdout)
+
+
+@pytest.fixture
+def bench(settings: AuthSettings, mailbox: Mailbox, tmp_path: Path) -> Iterator[Bench]:
+    from .test_plugin import app_with_plain_init_in_lifespan
+
+    database = tmp_path / "bench.sqlite3"
+    app = app_with_plain_init_in_lifespan(f"sqlite://{database}")
+    include_auth(app, settings=settings)
+    with serving(app) as base:
+        yield Bench(base, database, mailbox)
+
+
+def curl_commands() -> list[str]:
+    reference = README[README.index("### Signing up and in") : README.index("## Test your app")]
+    joined = [block.replace("\\\n", " ") for block in blocks("sh", reference)]
+    return [command for block in joined for command in block.splitlines()]
+
+
+def test_every_curl_command_of_the_reference_succeeds(bench: Bench) -> None:
+    commands = curl_commands()
+    assert len(commands) > 20
+    failed: dict[str, int] = {}
+    for command in commands:
+        bench.prepare(command)
+        status = bench.run(command)
+        if not 200 <= status < 300:
+            failed[command] = status
+    assert failed == {}
