@@ -25,7 +25,11 @@ async def resend(auth: CurrentAuth, body: EmailRequest) -> Message:
     return Message(detail="If the address needs verification, a link is on its way.")
 
 
-@router.get("/verify/{token}", response_model=Message, responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR))
+@router.get(
+    "/verify/{token}",
+    response_model=Message,
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR),
+)
 async def verify(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
     """Verify an address with its mailed link. A browser gets a page whose button does it, so that programs
     that look into mails spend no link."""
@@ -36,7 +40,11 @@ async def verify(auth: CurrentAuth, request: Request, token: str) -> Message | R
     return Message(detail=VERIFIED)
 
 
-@router.post("/verify/{token}", response_model=Message, responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR))
+@router.post(
+    "/verify/{token}",
+    response_model=Message,
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR),
+)
 async def confirm_verify(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
     """Verify an address with its mailed link."""
     verification = email_flow.verify_email(auth, token)
@@ -46,7 +54,11 @@ async def confirm_verify(auth: CurrentAuth, request: Request, token: str) -> Mes
     return Message(detail=VERIFIED)
 
 
-@router.get("/email-change/{token}", response_model=Message, responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR))
+@router.get(
+    "/email-change/{token}",
+    response_model=Message,
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR),
+)
 async def change(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
     """Confirm a new address with the link mailed to it. A browser gets a page whose button does it."""
     if is_browser(request):
@@ -56,7 +68,11 @@ async def change(auth: CurrentAuth, request: Request, token: str) -> Message | R
     return Message(detail=CHANGED)
 
 
-@router.post("/email-change/{token}", response_model=Message, responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR))
+@router.post(
+    "/email-change/{token}",
+    response_model=Message,
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR),
+)
 async def confirm_change(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
     """Confirm a new address with the link mailed to it."""
     confirmation = email_flow.confirm_email_change(auth, token)

@@ -28,7 +28,11 @@ async def forgot_password(auth: CurrentAuth, body: EmailRequest) -> Message:
     return Message(detail="If there is an account with this address, a link is on its way.")
 
 
-@router.get("/reset-password/{token}", response_model=Message, responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR))
+@router.get(
+    "/reset-password/{token}",
+    response_model=Message,
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR),
+)
 async def check_reset(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
     """Whether a reset link still works; it is not spent. A browser gets the form for the new password."""
     owner = email_flow.owner_of(auth, Purpose.RESET, token)

@@ -38,7 +38,11 @@ async def list_sessions(auth: CurrentAuth, authentication: CurrentAuthentication
     ]
 
 
-@router.delete("/{session_id}", status_code=204, responses=documented(ErrorCode.SESSION_NOT_FOUND, ErrorCode.VALIDATION_ERROR))
+@router.delete(
+    "/{session_id}",
+    status_code=204,
+    responses=documented(ErrorCode.SESSION_NOT_FOUND, ErrorCode.VALIDATION_ERROR),
+)
 async def end_session(auth: CurrentAuth, user: CurrentUser, session_id: str) -> None:
     """Sign one device out, at once."""
     try:

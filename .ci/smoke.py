@@ -1,0 +1,37 @@
+"""Signs up, verifies and logs in with the installed package, templates included."""
+
+import asyncio
+import io
+import re
+import sys
+from pathlib import Path
+
+import httpx
+from fastapi import FastAPI
+from tortoise.context import tortoise_test_context
+
+import fastapi_pluggable_auth
+from fastapi_pluggable_auth import AuthSettings, include_auth
+from fastapi_pluggable_auth.email.provider import ConsoleProvider
+
+
+async def main() -> None:
+    assert "site-packages" in fastapi_pluggable_auth.__file__, fastapi_pluggable_auth.__file__
+    assert Path(fastapi_pluggable_auth.__path__[0], "py.typed").exists()
+    printed, app = io.StringIO(), FastAPI()
+    include_auth(app, settings=AuthSettings(jwt_secret="x" * 32), email_provider=ConsoleProvider(printed))
+    account = {"email": "ada@example.com", "password": "correct horse battery"}
+    async with (
+        tortoise_test_context(["fastapi_pluggable_auth.models"]),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+    ):
+        await client.post("/auth/signup", json=account)
+        (link,) = re.findall(r"http://localhost:8000(/auth/verify/\S+)", printed.getvalue())
+        page = await client.get(link, headers={"Accept": "text/html"})
+        assert "<button" in page.text
+        assert (await client.get(link)).status_code == 200
+        assert (await client.post("/auth/login", json=account)).status_code == 200
+    print(f"The wheel works on Python {sys.version.split()[0]}")
+
+
+asyncio.run(main())
