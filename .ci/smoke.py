@@ -16,8 +16,6 @@ from fastapi_pluggable_auth.email.provider import ConsoleProvider
 
 
 async def main() -> None:
-    assert "site-packages" in fastapi_pluggable_auth.__file__, fastapi_pluggable_auth.__file__
-    assert Path(fastapi_pluggable_auth.__path__[0], "py.typed").exists()
     printed, app = io.StringIO(), FastAPI()
     include_auth(app, settings=AuthSettings(jwt_secret="x" * 32), email_provider=ConsoleProvider(printed))
     account = {"email": "ada@example.com", "password": "correct horse battery"}
@@ -34,4 +32,7 @@ async def main() -> None:
     print(f"The wheel works on Python {sys.version.split()[0]}")
 
 
+package = Path(fastapi_pluggable_auth.__path__[0])
+assert package.parent.name == "site-packages", package
+assert (package / "py.typed").exists()
 asyncio.run(main())

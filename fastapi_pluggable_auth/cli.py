@@ -20,6 +20,12 @@ from .database import DATABASE_ERRORS
 from .email.provider import MailError, provider_for
 
 DEMO_DATABASE: Final = "pluggable-auth-demo.sqlite3"
+CONNECTION_ERRORS: Final[tuple[type[Exception], ...]] = (
+    BaseORMException,
+    ValueError,
+    ImportError,
+    *DATABASE_ERRORS,
+)
 DATABASE_TIMEOUT: Final = 10.0
 """Seconds."""
 
@@ -120,6 +126,6 @@ async def _database_problem(url: str | None) -> str | None:
         async with asyncio.timeout(DATABASE_TIMEOUT), TortoiseContext() as context:
             await context.init(db_url=url, modules={"models": ["fastapi_pluggable_auth.models"]})
             await Tortoise.get_connection("default").execute_query("SELECT 1")
-    except (BaseORMException, ValueError, ImportError) + DATABASE_ERRORS as error:
+    except CONNECTION_ERRORS as error:
         return f"not reachable ({type(error).__name__})."
     return None
