@@ -125,9 +125,7 @@ def demo(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     printed = tmp_path / "printed.txt"
     with printed.open("w") as output:
         command = [sys.executable, "-m", "fastapi_pluggable_auth", "demo", "--port", str(port)]
-        process = subprocess.Popen(
-            command, cwd=tmp_path, stdout=output, stderr=output, env={"PATH": os.environ["PATH"]}
-        )
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output, env=dict(os.environ))
     base = f"http://127.0.0.1:{port}"
     try:
         for _ in range(200):
