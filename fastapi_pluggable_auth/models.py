@@ -154,7 +154,7 @@ class Session(AbstractSession):
     """A sign-in of a `User`."""
 
     user: fields.ForeignKeyRelation[User] = fields.ForeignKeyField(
-        User, related_name="auth_sessions", on_delete=OnDelete.CASCADE
+        User, related_name="auth_sessions", on_delete=OnDelete.CASCADE, db_index=True
     )
 
     class Meta:
@@ -165,10 +165,10 @@ class RefreshToken(AbstractRefreshToken):
     """A refresh token of a `User`."""
 
     user: fields.ForeignKeyRelation[User] = fields.ForeignKeyField(
-        User, related_name="refresh_tokens", on_delete=OnDelete.CASCADE
+        User, related_name="refresh_tokens", on_delete=OnDelete.CASCADE, db_index=True
     )
     session: fields.ForeignKeyNullableRelation[Session] = fields.ForeignKeyField(
-        Session, related_name="refresh_tokens", null=True, on_delete=OnDelete.CASCADE
+        Session, related_name="refresh_tokens", null=True, on_delete=OnDelete.CASCADE, db_index=True
     )
 
 
@@ -176,7 +176,7 @@ class Mail(AbstractMail):
     """A mail to or about a `User`."""
 
     user: fields.ForeignKeyNullableRelation[User] = fields.ForeignKeyField(
-        User, related_name="auth_mails", null=True, on_delete=OnDelete.CASCADE
+        User, related_name="auth_mails", null=True, on_delete=OnDelete.CASCADE, db_index=True
     )
 
     class Meta:

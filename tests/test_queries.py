@@ -1,0 +1,60 @@
+"""The hot paths stay within their number of queries, and each lookup has an index."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable
+
+import httpx
+import pytest
+from tortoise.context import TortoiseContext
+
+from .conftest import Account, Database
+
+STATEMENT = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE)\b")
+
+
+@pytest.mark.parametrize(("path", "most"), [("me", 1), ("refresh", 3), ("login", 4)])
+async def test_a_hot_path_stays_within_its_queries(
+    path: str, most: int, account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    request: Awaitable[httpx.Response] = getattr(account, path)()
+    with caplog.at_level(logging.DEBUG, "tortoise.db_client"):
+        caplog.clear()
+        assert (await request).status_code == 200
+    statements = [line for line in caplog.messages if STATEMENT.match(line)]
+    assert 0 < len(statements) <= most, statements
+
+
+LOOKUPS = {
+    ("user", "email"),
+    ("refreshtoken", "token"),
+    ("refreshtoken", "jti"),
+    ("refreshtoken", "user_id"),
+    ("refreshtoken", "session_id"),
+    ("refreshtoken", "expires_at"),
+    ("auth_session", "user_id"),
+    ("auth_session", "expires_at"),
+    ("auth_mail", "next_attempt_at"),
+    ("auth_mail", "user_id"),
+}
+INDEXED_COLUMNS = {
+    "sqlite": """
+        SELECT m.tbl_name AS t, i.name AS c FROM sqlite_master m, pragma_index_info(m.name) i
+        WHERE m.type = 'index' AND i.seqno = 0""",
+    "postgres": """
+        SELECT c.relname AS t, a.attname AS c FROM pg_index x
+        JOIN pg_class c ON c.oid = x.indrelid
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = x.indkey[0]""",
+    "mysql": """
+        SELECT table_name AS t, column_name AS c FROM information_schema.statistics
+        WHERE seq_in_index = 1 AND table_schema = database()""",
+}
+
+
+async def test_every_lookup_has_an_index(tortoise: TortoiseContext, database: Database) -> None:
+    rows = await tortoise.connections.get(database.dialect).execute_query_dict(
+        INDEXED_COLUMNS[database.dialect]
+    )
+    assert {(row["t"], row["c"]) for row in rows} >= LOOKUPS
