@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from tortoise.backends.base.client import TransactionContext
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
 from tortoise.context import TortoiseContext
 from tortoise.transactions import in_transaction
 
 from .config import AuthSettings
+from .database import DATABASE_ERRORS, is_transient
 from .email.outbox import Outbox
 from .email.provider import EmailProvider
 from .email.sender import Mailer
@@ -15,6 +19,11 @@ from .models import Tables
 from .security.clock import Clock, utc_now
 from .security.hashing import PasswordHasher
 from .security.jwt import TokenSigner
+
+TRANSACTION_TRIES: Final = 5
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Auth:
@@ -40,11 +49,29 @@ class Auth:
         self.outbox = Outbox(settings, self.tables, self.mailer, self.links, clock)
         self.tortoise_context: TortoiseContext | None = None
 
-    def transaction(self) -> TransactionContext:
-        """A transaction on the database that holds the accounts."""
-        return in_transaction(self.tables.user._meta.default_connection)
-
     async def close(self) -> None:
         """Ends the hashing threads and the mail connection; a later use opens them again."""
         self.hasher.close()
         await self.mailer.close()
+
+
+def transactional(
+    flow: Callable[Concatenate[Auth, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Auth, P], Coroutine[Any, Any, T]]:
+    """Runs a flow in one transaction on the database that holds the accounts; whatever it raises rolls back.
+
+    Where the database ends it to break a deadlock, it runs again, a bounded number of times.
+    """
+
+    @wraps(flow)
+    async def run(auth: Auth, *args: P.args, **kwargs: P.kwargs) -> T:
+        for tries_left in reversed(range(TRANSACTION_TRIES)):
+            try:
+                async with in_transaction(auth.tables.user._meta.default_connection):
+                    return await flow(auth, *args, **kwargs)
+            except DATABASE_ERRORS as error:
+                if not tries_left or not is_transient(error):
+                    raise
+        raise AssertionError("unreachable")
+
+    return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from tortoise.context import TortoiseContext, get_current_context
 from tortoise.exceptions import DBConnectionError, OperationalError
@@ -23,6 +24,9 @@ def _driver_errors() -> tuple[type[Exception], ...]:
     return (asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
+POSTGRES_TRANSIENT: Final = frozenset({"40001", "40P01"})
+MYSQL_TRANSIENT: Final = frozenset({1205, 1213})
+
 DATABASE_ERRORS: tuple[type[Exception], ...] = (
     OperationalError,
     DBConnectionError,
@@ -36,6 +40,17 @@ def current_context() -> TortoiseContext | None:
     """The Tortoise set-up that this task sees, if it is initialised."""
     context = get_current_context()
     return context if context is not None and context.inited else None
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the database broke a deadlock, or could not serialise: the same transaction may work now."""
+    cause = error.args[0] if error.args else None
+    number = cause.args[0] if isinstance(cause, Exception) and cause.args else None
+    return (
+        getattr(error, "sqlstate", None) in POSTGRES_TRANSIENT
+        or number in MYSQL_TRANSIENT
+        or "database is locked" in str(error)
+    )
 
 
 @contextmanager

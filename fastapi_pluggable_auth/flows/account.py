@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..auth import Auth
+from ..auth import Auth, transactional
 from ..models import AbstractUser
 from .email import request_email_change
 from .sessions import Authentication, require_recent_login
@@ -15,6 +15,7 @@ class Unset:
 UNSET = Unset()
 
 
+@transactional
 async def update_account(
     auth: Auth,
     authentication: Authentication,
@@ -31,21 +32,20 @@ async def update_account(
     moving = email is not None and email != user.email
     if moving:
         require_recent_login(auth, authentication)
-    async with auth.transaction():
-        if not isinstance(display_name, Unset):
-            await auth.tables.user.filter(id=user.id).update(display_name=display_name)
-            user.display_name = display_name
-        if moving and email is not None:
-            await request_email_change(auth, user, email)
+    if not isinstance(display_name, Unset):
+        await auth.tables.user.filter(id=user.id).update(display_name=display_name)
+        user.display_name = display_name
+    if moving and email is not None:
+        await request_email_change(auth, user, email)
     return user
 
 
+@transactional
 async def delete_account(auth: Auth, authentication: Authentication) -> None:
     """Deletes the account and all that hangs on it. Raises `AuthError(REAUTHENTICATION_REQUIRED)`."""
     require_recent_login(auth, authentication)
     user_id = authentication.user.id
-    async with auth.transaction():
-        # Tokens first: a rotation holds its token while it stores the next one, and must not be waited for
-        # with the account locked.
-        await auth.tables.refresh_token.filter(user_id=user_id).delete()
-        await auth.tables.user.filter(id=user_id).delete()
+    # Tokens first: a rotation holds its token while it stores the next one, and must not be waited for with
+    # the account locked.
+    await auth.tables.refresh_token.filter(user_id=user_id).delete()
+    await auth.tables.user.filter(id=user_id).delete()

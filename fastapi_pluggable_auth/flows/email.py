@@ -6,7 +6,7 @@ import logging
 
 from tortoise.exceptions import IntegrityError
 
-from ..auth import Auth
+from ..auth import Auth, transactional
 from ..email.outbox import MailKind
 from ..email.tokens import Link, Purpose, link_state
 from ..errors import AuthError, ErrorCode
@@ -56,24 +56,30 @@ async def confirm_email_change(auth: Auth, token: str) -> None:
     """Moves the account to its pending address and tells the old one. Raises `AuthError(INVALID_LINK)`, also
     when the address was taken meanwhile."""
     user = await owner_of(auth, Purpose.EMAIL_CHANGE, token)
-    old, new = user.email, user.pending_email
     try:
-        async with auth.transaction():
-            moved = await auth.tables.user.filter(
-                id=user.id, email=old, pending_email=new, hashed_password=user.hashed_password
-            ).update(email=new, pending_email=None, is_verified=True)
-            if not moved:
-                raise AuthError(ErrorCode.INVALID_LINK)
-            await auth.outbox.add(
-                MailKind.EMAIL_CHANGED,
-                old,
-                user_id=user.id,
-                new_email=new,
-                when=f"{auth.clock():%Y-%m-%d %H:%M} UTC",
-            )
+        await _move(auth, user)
     except IntegrityError as error:
         raise AuthError(ErrorCode.INVALID_LINK) from error
     logger.info("User %s changed the e-mail address", user.id)
+
+
+@transactional
+async def _move(auth: Auth, user: AbstractUser) -> None:
+    unchanged = auth.tables.user.filter(
+        id=user.id,
+        email=user.email,
+        pending_email=user.pending_email,
+        hashed_password=user.hashed_password,
+    )
+    if not await unchanged.update(email=user.pending_email, pending_email=None, is_verified=True):
+        raise AuthError(ErrorCode.INVALID_LINK)
+    await auth.outbox.add(
+        MailKind.EMAIL_CHANGED,
+        user.email,
+        user_id=user.id,
+        new_email=user.pending_email,
+        when=f"{auth.clock():%Y-%m-%d %H:%M} UTC",
+    )
 
 
 def _still_valid(purpose: Purpose, link: Link, user: AbstractUser) -> bool:

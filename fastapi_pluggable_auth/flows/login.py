@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from ..auth import Auth
+from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from . import twofa
@@ -30,9 +30,7 @@ async def login(
     changes = _changes_of_login(user, code, now)
     if verification.replacement is not None:
         changes["hashed_password"] = verification.replacement
-    async with auth.transaction():
-        await _still_right(auth, user, changes)
-        return await start_session(auth, user, device or Device())
+    return await _start(auth, user, changes, device or Device())
 
 
 async def reauthenticate(
@@ -46,16 +44,25 @@ async def reauthenticate(
         raise AuthError(ErrorCode.REAUTHENTICATION_FAILED)
     try:
         changes = _changes_of_login(user, code, auth.clock())
-        async with auth.transaction():
-            await _still_right(auth, user, changes)
-            if authentication.session is not None:
-                await auth.tables.session.filter(id=authentication.session.id).update(
-                    authenticated_at=auth.clock()
-                )
+        await _renew(auth, authentication, changes)
     except AuthError as error:
         if error.code is ErrorCode.INVALID_CREDENTIALS:
             raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
         raise
+
+
+@transactional
+async def _start(auth: Auth, user: AbstractUser, changes: dict[str, Any], device: Device) -> TokenSet:
+    await _still_right(auth, user, changes)
+    return await start_session(auth, user, device)
+
+
+@transactional
+async def _renew(auth: Auth, authentication: Authentication, changes: dict[str, Any]) -> None:
+    await _still_right(auth, authentication.user, changes)
+    if authentication.session is not None:
+        renewed = auth.tables.session.filter(id=authentication.session.id)
+        await renewed.update(authenticated_at=auth.clock())
 
 
 def _changes_of_login(user: AbstractUser, code: str | None, now: datetime) -> dict[str, Any]:

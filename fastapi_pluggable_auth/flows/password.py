@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from ..auth import Auth
+from ..auth import Auth, transactional
 from ..email.outbox import MailKind
 from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
@@ -44,15 +44,19 @@ async def _set_password(auth: Auth, user: AbstractUser, password: str, **changes
     """Whether the password was set: only where it still is the one that was looked at, so that of two
     changes at once one wins."""
     require_uncommon(password)
-    hashed = await auth.hasher.hash(password)
-    async with auth.transaction():
-        unchanged = auth.tables.user.filter(
-            id=user.id, email=user.email, hashed_password=user.hashed_password, is_active=True
-        )
-        changed_at = _later(auth.clock(), user.password_changed_at)
-        if not await unchanged.update(hashed_password=hashed, password_changed_at=changed_at, **changes):
-            return False
-        await end_all_sessions(auth, user.id)
+    changes["hashed_password"] = await auth.hasher.hash(password)
+    changes["password_changed_at"] = _later(auth.clock(), user.password_changed_at)
+    return await _replace(auth, user, changes)
+
+
+@transactional
+async def _replace(auth: Auth, user: AbstractUser, changes: dict[str, object]) -> bool:
+    unchanged = auth.tables.user.filter(
+        id=user.id, email=user.email, hashed_password=user.hashed_password, is_active=True
+    )
+    if not await unchanged.update(**changes):
+        return False
+    await end_all_sessions(auth, user.id)
     return True
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from tortoise.exceptions import IntegrityError
 from tortoise.expressions import Q
 
-from ..auth import Auth
+from ..auth import Auth, transactional
 from ..email.outbox import MailKind
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractRefreshToken, AbstractSession, AbstractUser
@@ -100,25 +101,32 @@ async def rotate(auth: Auth, raw_token: str) -> TokenSet:
     """
     subject_of(auth.signer.verify(raw_token, REFRESH))
     now = auth.clock()
-    successor = new_token_id()
-    tokens: TokenSet | None = None
-    async with auth.transaction():
-        # One conditional UPDATE decides the race, and writes before anything is read.
-        won = await auth.tables.refresh_token.filter(
-            token=raw_token, revoked=False, expires_at__gt=now
-        ).update(revoked=True, rotated_at=now, replaced_by=successor)
-        spent = (
-            await auth.tables.refresh_token.filter(token=raw_token)
-            .select_related("user", "session")
-            .get_or_none()
-        )
-        if won and spent is not None:
-            tokens = await _successor(auth, spent, successor, now)
+    try:
+        spent, tokens = await _spend(auth, raw_token, now)
+    except IntegrityError as error:  # the account was deleted meanwhile
+        raise AuthError(ErrorCode.INVALID_TOKEN) from error
     if tokens is not None:
         return tokens
-    if spent is None or won or not _alive_but_spent(auth, spent):
+    if spent is None or not _alive_but_spent(auth, spent):
         raise AuthError(ErrorCode.INVALID_TOKEN)
     return await _spent_again(auth, spent, now)
+
+
+@transactional
+async def _spend(
+    auth: Auth, raw_token: str, now: datetime
+) -> tuple[AbstractRefreshToken | None, TokenSet | None]:
+    """The stored token, and its successors where this request is the one that spends it."""
+    successor = new_token_id()
+    tokens = auth.tables.refresh_token.filter(token=raw_token)
+    # One conditional UPDATE decides the race, and writes before anything is read.
+    won = await tokens.filter(revoked=False, expires_at__gt=now).update(
+        revoked=True, rotated_at=now, replaced_by=successor
+    )
+    spent = await tokens.select_related("user", "session").get_or_none()
+    if not won or spent is None:
+        return spent, None
+    return None, await _successor(auth, spent, successor, now)
 
 
 async def list_sessions(auth: Auth, authentication: Authentication) -> list[SessionInfo]:
@@ -143,11 +151,10 @@ async def list_sessions(auth: Auth, authentication: Authentication) -> list[Sess
     ]
 
 
+@transactional
 async def end_session(auth: Auth, user_id: UUID, session_id: UUID) -> None:
     """Ends one session of the user; raises `AuthError(SESSION_NOT_FOUND)` for any other."""
-    async with auth.transaction():
-        ended = await _end(auth, session_id=session_id, user_id=user_id)
-    if not ended:
+    if not await _end(auth, session_id=session_id, user_id=user_id):
         raise AuthError(ErrorCode.SESSION_NOT_FOUND)
 
 
@@ -156,17 +163,17 @@ async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = Non
     await _end(auth, user_id=user_id, keep=keep)
 
 
+@transactional
 async def logout(auth: Auth, authentication: Authentication) -> None:
     """Ends all sessions of the user; doing so again changes nothing."""
-    async with auth.transaction():
-        await end_all_sessions(auth, authentication.user.id)
+    await end_all_sessions(auth, authentication.user.id)
 
 
+@transactional
 async def logout_others(auth: Auth, authentication: Authentication) -> None:
     """Ends all sessions of the user but the one that asks."""
     keep = authentication.session.id if authentication.session else None
-    async with auth.transaction():
-        await end_all_sessions(auth, authentication.user.id, keep=keep)
+    await end_all_sessions(auth, authentication.user.id, keep=keep)
 
 
 async def _end(auth: Auth, *, user_id: UUID, session_id: UUID | None = None, keep: UUID | None = None) -> int:
@@ -261,18 +268,16 @@ async def _repeat(auth: Auth, spent: AbstractRefreshToken) -> TokenSet | None:
     return TokenSet(auth.signer.access_token(token.user_id, token.session_id), refresh_token)
 
 
+@transactional
 async def _punish_reuse(auth: Auth, spent: AbstractRefreshToken, now: datetime) -> None:
     """Ends the session, committed before the refusal is raised: a rollback would keep the thief in."""
-    async with auth.transaction():
-        ended = await _end(auth, user_id=spent.user_id, session_id=spent.session_id)
-        if ended:
-            await auth.outbox.add(
-                MailKind.SESSION_REUSE,
-                spent.user.email,
-                user_id=spent.user_id,
-                when=f"{now:%Y-%m-%d %H:%M} UTC",
-            )
-    if ended:
+    if await _end(auth, user_id=spent.user_id, session_id=spent.session_id):
+        await auth.outbox.add(
+            MailKind.SESSION_REUSE,
+            spent.user.email,
+            user_id=spent.user_id,
+            when=f"{now:%Y-%m-%d %H:%M} UTC",
+        )
         logger.warning("Refresh token reuse: session %s of user %s ended", spent.session_id, spent.user_id)
 
 

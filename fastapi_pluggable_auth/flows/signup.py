@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tortoise.exceptions import IntegrityError
 
-from ..auth import Auth
+from ..auth import Auth, transactional
 from ..email.outbox import MailKind
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
@@ -23,11 +23,15 @@ async def signup(auth: Auth, email: str, password: str) -> AbstractUser:
         raise AuthError(ErrorCode.EMAIL_TAKEN)
     user = auth.tables.user(email=email, hashed_password=await auth.hasher.hash(password))
     try:
-        async with auth.transaction():
-            await user.save(force_create=True)
-            await auth.outbox.add(MailKind.VERIFY, email, user_id=user.id)
+        await _store(auth, user)
     except IntegrityError as error:
         if open_about_it:
             raise AuthError(ErrorCode.EMAIL_TAKEN) from error
         await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
     return user
+
+
+@transactional
+async def _store(auth: Auth, user: AbstractUser) -> None:
+    await user.save(force_create=True)
+    await auth.outbox.add(MailKind.VERIFY, user.email, user_id=user.id)

@@ -1,0 +1,347 @@
+"""Sessions: rotation, reuse, revocation, lifetimes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from tortoise.context import TortoiseContext
+
+from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth.models import RefreshToken, Session, User, token_digest
+
+from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox
+
+
+def statuses(answers: list[httpx.Response]) -> Counter[int]:
+    return Counter(answer.status_code for answer in answers)
+
+
+async def other_login(account: Account) -> Account:
+    """The same user on another device."""
+    other = Account(account.client, account.mailbox, account.email, account.password)
+    assert (await other.login()).status_code == 200
+    return other
+
+
+def keep(account: Account, answer: httpx.Response) -> None:
+    assert answer.status_code == 200, answer.text
+    account.access_token, account.refresh_token = (
+        answer.json()["access_token"],
+        answer.json()["refresh_token"],
+    )
+
+
+async def test_a_refresh_gives_a_new_pair_and_both_access_tokens_work(account: Account) -> None:
+    first = account.access_token
+    answer = await account.refresh()
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json()["token_type"] == "bearer"
+    keep(account, answer)
+    assert (await account.me()).status_code == 200
+    assert (await account.me(first)).status_code == 200
+
+
+async def test_a_spent_token_within_the_leeway_is_a_race_and_the_family_lives(
+    account: Account, clock: Clock
+) -> None:
+    """D3: two browser tabs log nobody out."""
+    spent = account.refresh_token
+    keep(account, await account.refresh())
+    clock.advance(seconds=9)
+    again = await account.refresh(spent)
+    assert (again.status_code, again.json()["code"]) == (401, "refresh_raced")
+    assert (await account.refresh()).status_code == 200
+
+
+async def test_a_spent_token_after_the_leeway_ends_its_family_and_tells_the_owner_once(
+    account: Account, clock: Clock, mailbox: Mailbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A-42, P-30, R-05."""
+    other = await other_login(account)
+    spent = account.refresh_token
+    keep(account, await account.refresh())
+    mailbox.clear()
+    clock.advance(seconds=11)
+    for _ in range(2):
+        again = await account.refresh(spent)
+        assert (again.status_code, again.json()["code"]) == (401, "invalid_token")
+    assert (await account.refresh()).status_code == 401
+    assert (await account.me()).status_code == 401
+    assert (await other.me()).status_code == 200
+    assert [message["To"] for message in mailbox.messages] == [EMAIL]
+    assert "reuse" in caplog.text
+
+
+async def test_a_long_spent_token_still_ends_the_family(account: Account, clock: Clock) -> None:
+    """A-52: reuse is known for as long as the token lives."""
+    spent = account.refresh_token
+    for _ in range(10):
+        clock.advance(hours=1)
+        keep(account, await account.refresh())
+    assert (await account.refresh(spent)).status_code == 401
+    assert (await account.me()).status_code == 401
+
+
+async def test_refresh_race_has_one_winner(account: Account) -> None:
+    """R-01: one 200, 49 times 401, and the winner's session lives."""
+    answers = await asyncio.gather(*(account.refresh() for _ in range(50)))
+    assert statuses(answers) == {200: 1, 401: 49}
+    losers = {answer.json()["code"] for answer in answers if answer.status_code == 401}
+    assert losers == {"refresh_raced"}
+    keep(account, next(answer for answer in answers if answer.status_code == 200))
+    assert (await account.me()).status_code == 200
+    assert await RefreshToken.filter(revoked=False).count() == 1
+    assert (await account.refresh()).status_code == 200
+
+
+async def test_a_retry_gets_the_same_successor_when_refresh_is_idempotent(
+    account: Account, settings: AuthSettings, clock: Clock
+) -> None:
+    """D3: never a second branch, never a raw token at rest."""
+    settings.refresh_idempotent = True
+    spent = account.refresh_token
+    answers = await asyncio.gather(*(account.refresh(spent) for _ in range(10)))
+    assert statuses(answers) == {200: 10}
+    assert len({answer.json()["refresh_token"] for answer in answers}) == 1
+    assert await RefreshToken.all().count() == 2
+    keep(account, answers[0])
+    keep(account, await account.refresh())
+    assert (await account.refresh(spent)).json()["code"] == "refresh_raced"
+    clock.advance(seconds=11)
+    assert (await account.refresh(spent)).json()["code"] == "invalid_token"
+    assert (await account.me()).status_code == 401
+
+
+async def test_a_rotation_that_races_a_logout_leaves_nothing_alive(account: Account) -> None:
+    """R-02."""
+    for _ in range(20):
+        await account.login()
+        refreshed, logged_out = await asyncio.gather(
+            account.refresh(), account.client.post("/auth/logout", headers=account.headers)
+        )
+        assert logged_out.status_code == 200, logged_out.text
+        assert refreshed.status_code in (200, 401), refreshed.text
+        tokens = [account.refresh_token]
+        if refreshed.status_code == 200:
+            tokens.append(refreshed.json()["refresh_token"])
+            assert (await account.me(refreshed.json()["access_token"])).status_code == 401
+        for token in tokens:
+            assert (await account.refresh(token)).status_code == 401
+
+
+async def test_a_rotation_that_races_the_deletion_is_no_server_error(
+    register: Callable[..., object], settings: AuthSettings
+) -> None:
+    """R-04."""
+    for number in range(10):
+        account: Account = await register(f"user{number}@example.com")  # type: ignore[misc]
+        refreshed, deleted = await asyncio.gather(
+            account.refresh(), account.client.delete("/account", headers=account.headers)
+        )
+        assert deleted.status_code == 204, deleted.text
+        assert refreshed.status_code in (200, 401), refreshed.text
+        assert await RefreshToken.all().count() == 0
+        assert await Session.all().count() == 0
+
+
+async def test_single_session_mode_ends_the_others_at_a_refresh(
+    account: Account, settings: AuthSettings
+) -> None:
+    settings.single_session = True
+    other = await other_login(account)
+    assert (await other.me()).status_code == 200
+    keep(account, await account.refresh())
+    assert (await other.me()).status_code == 401
+    assert (await other.refresh()).status_code == 401
+    assert (await account.me()).status_code == 200
+    assert (await account.refresh()).status_code == 200
+
+
+async def test_a_session_ends_at_its_maximum_age_however_often_it_is_refreshed(
+    account: Account, clock: Clock
+) -> None:
+    """A-44, D8."""
+    for _ in range(5):
+        clock.advance(days=5.9)
+        keep(account, await account.refresh())
+    clock.advance(hours=23)
+    clock.advance(days=-0.5)
+    assert (await account.refresh()).status_code in (200, 401)
+    clock.advance(days=1)
+    assert (await account.refresh()).status_code == 401
+
+
+async def test_a_refresh_never_outlives_its_session(account: Account, clock: Clock) -> None:
+    session = await Session.get()
+    for _ in range(5):
+        clock.advance(days=5.5)
+        keep(account, await account.refresh())
+    newest = await RefreshToken.filter(revoked=False).get()
+    assert newest.expires_at == session.expires_at == (await Session.get()).expires_at
+
+
+async def test_an_idle_session_ends(account: Account, clock: Clock) -> None:
+    """A-45."""
+    clock.advance(days=7, seconds=-5)
+    keep(account, await account.refresh())
+    clock.advance(days=7, seconds=1)
+    assert (await account.refresh()).status_code == 401
+    assert (await account.client.get("/account/sessions", headers=account.headers)).status_code == 401
+
+
+async def test_no_token_is_readable_in_the_database(
+    account: Account, tortoise: TortoiseContext, database: Database
+) -> None:
+    """I4, A-40."""
+    connection = tortoise.connections.get(database.dialect)
+    quote = "`" if database.dialect == "mysql" else '"'
+    dump = ""
+    for table in ("user", "refreshtoken", "auth_session", "auth_mail"):
+        dump += str(await connection.execute_query_dict(f"SELECT * FROM {quote}{table}{quote}"))
+    assert token_digest(account.refresh_token) in dump
+    for token in (account.refresh_token, account.access_token, account.mailbox.token()):
+        assert token not in dump
+        assert token.rsplit(".", 1)[1] not in dump
+
+
+async def test_a_stored_token_is_found_by_its_raw_value(account: Account) -> None:
+    found = await RefreshToken.get(token=account.refresh_token)
+    assert found.token == token_digest(account.refresh_token)
+    await found.save()
+    assert (await RefreshToken.get(token=account.refresh_token)).id == found.id
+    assert (await account.refresh()).status_code == 200
+
+
+async def test_a_token_that_the_host_stored_gets_a_session_of_its_own(
+    account: Account, auth: Auth, clock: Clock
+) -> None:
+    user = await User.get(email=EMAIL)
+    now = clock()
+    raw = auth.signer.sign("refresh", user.id, issued_at=now, expires_at=now + timedelta(days=1))
+    assert (await account.refresh(raw)).status_code == 401
+    await RefreshToken.create_for(user.id, raw, timedelta(days=1))
+    mine = Account(account.client, account.mailbox, EMAIL, PASSWORD)
+    keep(mine, await account.refresh(raw))
+    assert (await mine.me()).status_code == 200
+    assert (await account.refresh(raw)).json()["code"] == "refresh_raced"
+    clock.advance(seconds=11)
+    assert (await account.refresh(raw)).json()["code"] == "invalid_token"
+    assert (await mine.me()).status_code == 401
+    assert (await account.me()).status_code == 200
+
+
+async def test_sessions_are_listed_with_device_address_and_times(account: Account, clock: Clock) -> None:
+    """A-49."""
+    clock.advance(hours=1)
+    hostile = "Mozilla/5.0 (\u00e9; \x1b[31m) " + "x" * 400
+    credentials = {"email": EMAIL, "password": PASSWORD}
+    headers = {"User-Agent": hostile.encode("latin-1")}
+    login = await account.client.post("/auth/login", json=credentials, headers=headers)
+    keep(account, login)
+    clock.advance(minutes=5)
+    keep(account, await account.refresh())
+    answer = await account.client.get("/account/sessions", headers=account.headers)
+    newest, oldest = answer.json()
+    assert set(newest) == {
+        "id", "created_at", "last_used_at", "expires_at", "user_agent", "address", "current",
+    }  # fmt: skip
+    assert (newest["current"], oldest["current"]) == (True, False)
+    assert newest["address"] == "192.0.2.7"
+    assert newest["user_agent"].startswith("Mozilla/5.0 (\u00e9; ?[31m) xxx")
+    assert len(newest["user_agent"]) == 255
+    assert newest["created_at"] < newest["last_used_at"] < newest["expires_at"]
+    assert newest["created_at"].endswith("Z")
+
+
+async def test_one_session_can_be_ended_and_the_others_live(account: Account) -> None:
+    other = await other_login(account)
+    listed = (await account.client.get("/account/sessions", headers=account.headers)).json()
+    target = next(session["id"] for session in listed if not session["current"])
+    ended = await account.client.delete(f"/account/sessions/{target}", headers=account.headers)
+    assert ended.status_code == 204
+    assert (await other.me()).status_code == 401
+    assert (await other.refresh()).status_code == 401
+    assert (await account.me()).status_code == 200
+    again = await account.client.delete(f"/account/sessions/{target}", headers=account.headers)
+    assert again.status_code == 404
+    assert len((await account.client.get("/account/sessions", headers=account.headers)).json()) == 1
+
+
+async def test_nobody_ends_a_session_of_somebody_else(
+    account: Account, register: Callable[..., object]
+) -> None:
+    """A-88."""
+    stranger: Account = await register("eve@example.com")  # type: ignore[misc]
+    mine = (await account.client.get("/account/sessions", headers=account.headers)).json()[0]["id"]
+    for target in (mine, str(uuid4()), "x", "%00", "1; DROP TABLE auth_session"):
+        answer = await account.client.delete(f"/account/sessions/{target}", headers=stranger.headers)
+        assert (answer.status_code, answer.json()["code"]) == (404, "session_not_found")
+    assert (await account.me()).status_code == 200
+
+
+async def test_logging_out_the_others_keeps_the_current_session(account: Account) -> None:
+    others = [await other_login(account) for _ in range(2)]
+    answer = await account.client.post("/account/logout-others", headers=account.headers)
+    assert answer.status_code == 204
+    for other in others:
+        assert (await other.me()).status_code == 401
+        assert (await other.refresh()).status_code == 401
+    assert (await account.me()).status_code == 200
+    assert (await account.refresh()).status_code == 200
+
+
+async def test_a_token_without_session_stands_for_the_user_until_the_password_changes(
+    account: Account, auth: Auth, clock: Clock
+) -> None:
+    """D2."""
+    user = await User.get(email=EMAIL)
+    token = auth.signer.access_token(user.id)
+    assert (await account.me(token)).status_code == 200
+    others = {"Authorization": f"Bearer {token}"}
+    assert (await account.client.post("/account/logout-others", headers=others)).status_code == 204
+    assert (await account.me()).status_code == 401
+    clock.advance(seconds=2)
+    await User.filter(id=user.id).update(password_changed_at=clock())
+    assert (await account.me(token)).status_code == 401
+
+
+@pytest.mark.parametrize("change", [{"is_active": False}, None])
+async def test_a_disabled_or_deleted_user_is_out_at_once(
+    account: Account, change: dict[str, bool] | None
+) -> None:
+    """A-47."""
+    users = User.filter(email=EMAIL)
+    await (users.delete() if change is None else users.update(**change))
+    assert (await account.me()).status_code == 401
+    assert (await account.refresh()).status_code == 401
+    assert (await account.login()).json()["code"] == "invalid_credentials"
+
+
+async def test_fifty_writers_on_one_sqlite_file_never_meet_a_locked_database(
+    settings: AuthSettings, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    app = FastAPI()
+    auth = include_auth(app, settings=settings)
+    async with TortoiseContext() as context:
+        url = f"sqlite://{tmp_path / 'busy.sqlite3'}"
+        await context.init(db_url=url, modules={"models": ["fastapi_pluggable_auth.models"]})
+        await context.generate_schemas()
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+            signups = await asyncio.gather(
+                *(
+                    client.post("/auth/signup", json={"email": f"u{n}@example.com", "password": PASSWORD})
+                    for n in range(50)
+                )
+            )
+        assert statuses(signups) == {201: 50}
+        assert await User.all().count() == 50
+    await auth.close()
