@@ -64,7 +64,7 @@ def transactional(
     """
 
     @wraps(flow)
-    async def run(auth: Auth, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(auth: Auth, /, *args: P.args, **kwargs: P.kwargs) -> T:
         for tries_left in reversed(range(TRANSACTION_TRIES)):
             try:
                 async with in_transaction(auth.tables.user._meta.default_connection):
