@@ -8,7 +8,7 @@ from email_validator import EmailNotValidError, validate_email
 def normalise_email(address: str) -> str:
     """The address in Unicode normal form, lower-cased; dots and plus tags are kept. Raises `ValueError`."""
     try:
-        valid = validate_email(address, check_deliverability=False)
+        valid = validate_email(address, check_deliverability=False, strict=True)
     except EmailNotValidError as error:
         raise ValueError("not a valid e-mail address") from error
     return valid.normalized.lower()
