@@ -71,15 +71,17 @@ def hash_password(password: str, settings: AuthSettings = default_settings) -> s
 
 
 def verify_password(password: str, hashed: str, settings: AuthSettings = default_settings) -> bool:
-    """Whether the password belongs to the hash. Blocks; an unknown kind of hash is never right."""
+    """Whether the password belongs to the hash. Blocks, as long for what is no hash, which is never right."""
     context = _context_for(settings)
-    scheme = context.identify(hashed)
-    truncating = scheme == "bcrypt" and _beyond_bcrypt(password)
-    if scheme is None or truncating:
-        context.verify("", _dummy_hash(settings.password_scheme, settings.bcrypt_rounds))
-        return False
-    matches: bool = context.verify(password, hashed)
-    return matches
+    try:
+        scheme = context.identify(hashed)
+        if scheme is not None and not (scheme == "bcrypt" and _beyond_bcrypt(password)):
+            matches: bool = context.verify(password, hashed)
+            return matches
+    except ValueError:  # a hash that is damaged
+        pass
+    context.verify("", _dummy_hash(settings.password_scheme, settings.bcrypt_rounds))
+    return False
 
 
 class PasswordHasher:

@@ -1,0 +1,94 @@
+"""Password hashes: what is right, what is never right, and who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from fastapi_pluggable_auth import AuthError, AuthSettings
+from fastapi_pluggable_auth.models import token_digest
+from fastapi_pluggable_auth.security.hashing import PasswordHasher, hash_password, verify_password
+
+from .conftest import PASSWORD, SECRET
+
+
+@pytest.fixture
+def hasher(settings: AuthSettings) -> PasswordHasher:
+    return PasswordHasher(settings)
+
+
+@pytest.mark.parametrize(
+    "hashed", ["", "x", "!", "$2b$", "$2b$12$short", "md5$1$2", "plain", PASSWORD, "$argon2id$v=19$"]
+)
+async def test_what_is_no_hash_is_never_right(hashed: str, hasher: PasswordHasher) -> None:
+    assert not (await hasher.verify(PASSWORD, hashed)).ok
+    assert not (await hasher.verify(hashed, hashed)).ok
+
+
+@pytest.mark.parametrize("password", ["a\0b" * 4, "x" * 73, "\u00e9" * 37, "plain enough"])
+def test_the_helpers_take_any_password_in_full(password: str, settings: AuthSettings) -> None:
+    hashed = hash_password(password, settings)
+    assert verify_password(password, hashed, settings)
+    assert not verify_password(password[:-1], hashed, settings)
+    assert not verify_password(password + "\0", hashed, settings)
+
+
+async def test_no_hash_takes_as_long_as_a_wrong_password(settings: AuthSettings) -> None:
+    """A-18: the work is the same, whoever asks."""
+    settings.bcrypt_rounds = 10
+    hasher = PasswordHasher(settings)
+    hashed = await hasher.hash(PASSWORD)
+    await hasher.verify("wrong", None)
+
+    async def fastest(stored: str | None) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            await hasher.verify("wrong", stored)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    known, unknown = await fastest(hashed), await fastest(None)
+    assert 0.5 < known / unknown < 2
+    hasher.close()
+
+
+async def test_the_event_loop_stays_free_while_passwords_are_hashed(settings: AuthSettings) -> None:
+    """A-87: in line, each hash would hold it up for its whole time."""
+    settings.bcrypt_rounds = 12
+    hasher = PasswordHasher(settings)
+    work = asyncio.gather(*(hasher.hash(PASSWORD) for _ in range(4)))
+    ticks = 0
+    while not work.done():
+        await asyncio.sleep(0.001)
+        ticks += 1
+    assert ticks > 20
+    hasher.close()
+
+
+async def test_a_hash_that_nobody_waits_for_still_holds_its_place(settings: AuthSettings) -> None:
+    """A client that goes away frees no thread."""
+    settings.hashing_threads, settings.hashing_queue_size, settings.bcrypt_rounds = 1, 1, 10
+    hasher = PasswordHasher(settings)
+    abandoned = [asyncio.create_task(hasher.hash(PASSWORD)) for _ in range(2)]
+    await asyncio.sleep(0)
+    for task in abandoned[:1]:
+        task.cancel()
+    with pytest.raises(AuthError) as refusal:
+        await hasher.hash(PASSWORD)
+    assert refusal.value.headers["Retry-After"] == "2"
+    await asyncio.gather(*abandoned, return_exceptions=True)
+    hasher.close()
+    assert (await hasher.hash(PASSWORD)).startswith("$2b$")
+    hasher.close()
+
+
+def test_a_digest_covers_what_the_signature_covers_and_passes_through_unchanged() -> None:
+    """A-60: the encoding of a signature can be varied without breaking it."""
+    digest = token_digest("header.payload.signature")
+    assert digest == token_digest("header.payload.signature=") == token_digest(digest)
+    assert digest != token_digest("header.other.signature")
+    assert token_digest("opaque") != token_digest("")
+    assert SECRET not in digest

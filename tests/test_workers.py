@@ -1,0 +1,164 @@
+"""Several workers on one database, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from tortoise.context import TortoiseContext
+
+from fastapi_pluggable_auth.models import Mail, RefreshToken, User
+
+from .conftest import EMAIL, PASSWORD, SECRET, Database, Mailbox
+
+CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
+ROOT = Path(__file__).parent.parent
+
+
+class Server:
+    """uvicorn with two workers, as processes of their own."""
+
+    def __init__(self, database: Database, smtp_port: int) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.base = f"http://127.0.0.1:{self.port}"
+        self.environment = os.environ | {
+            "TEST_DATABASE_URL": database.url,
+            "TEST_DIALECT": database.dialect,
+            "JWT_SECRET": SECRET,
+            "BCRYPT_ROUNDS": "4",
+            "SMTP_HOST": "127.0.0.1",
+            "SMTP_PORT": str(smtp_port),
+            "SMTP_SECURITY": "plain",
+        }
+        self.start()
+
+    def start(self) -> None:
+        """Starts the server and waits until both workers have answered."""
+        command = [sys.executable, "-m", "uvicorn", "tests.served:app", "--workers", "2"]
+        command += ["--port", str(self.port), "--log-level", "error", "--backlog", "512"]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, start_new_session=True)
+        self.workers: set[int] = set()
+        deadline = time.monotonic() + 30
+        while len(self.workers) < 2:
+            assert time.monotonic() < deadline
+            try:
+                self.workers.add(httpx.get(f"{self.base}/worker").json())
+            except httpx.TransportError:
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """kill -9, master and workers."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """As a deployment does."""
+        self.process.terminate()
+        self.process.wait(20)
+
+
+@pytest.fixture
+def server(database: Database, tortoise: TortoiseContext, mailbox: Mailbox) -> Iterator[Server]:
+    server = Server(database, mailbox.server.port)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def http(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that opens a connection for each request in flight, so that both workers get some."""
+    limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=server.base, limits=limits, timeout=30) as http:
+        yield http
+
+
+async def signed_in(http: httpx.AsyncClient) -> dict[str, str]:
+    """A verified user; gives the tokens of a login."""
+    assert (await http.post("/auth/signup", json=CREDENTIALS)).status_code == 201
+    await User.all().update(is_verified=True)
+    tokens: dict[str, str] = (await http.post("/auth/login", json=CREDENTIALS)).json()
+    return tokens
+
+
+async def me(http: httpx.AsyncClient, access_token: str) -> int:
+    answer = await http.get("/auth/me", headers={"Authorization": f"Bearer {access_token}"})
+    return answer.status_code
+
+
+async def test_simultaneous_signups_on_two_workers_make_one_account_and_one_mail(
+    http: httpx.AsyncClient, mailbox: Mailbox
+) -> None:
+    """R-08."""
+    spellings = [EMAIL, EMAIL.upper(), EMAIL.title(), "aDa@example.com"] * 10
+    answers = await asyncio.gather(
+        *(http.post("/auth/signup", json={"email": email, "password": PASSWORD}) for email in spellings)
+    )
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 400: 39}
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 400} == {"email_taken"}
+    assert await User.all().count() == 1
+    await mailbox.server.wait(1)
+    assert await Mail.all().count() == 1
+
+
+async def test_a_refresh_race_on_two_workers_has_one_winner_and_its_session_lives(
+    http: httpx.AsyncClient,
+) -> None:
+    """R-01."""
+    tokens = await signed_in(http)
+    for _ in range(5):
+        body = {"token": tokens["refresh_token"]}
+        answers = await asyncio.gather(*(http.post("/auth/refresh", json=body) for _ in range(50)))
+        assert Counter(answer.status_code for answer in answers) == {200: 1, 401: 49}
+        tokens = next(answer.json() for answer in answers if answer.status_code == 200)
+        assert await me(http, tokens["access_token"]) == 200
+        assert await RefreshToken.filter(revoked=False).count() == 1
+
+
+async def test_a_logout_on_one_worker_is_known_to_the_other_at_once(http: httpx.AsyncClient) -> None:
+    """A-46."""
+    tokens = await signed_in(http)
+    headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+    assert {await me(http, tokens["access_token"]) for _ in range(10)} == {200}
+    assert (await http.post("/auth/logout", headers=headers)).status_code == 200
+    assert {await me(http, tokens["access_token"]) for _ in range(20)} == {401}
+
+
+async def test_mails_of_a_killed_server_are_sent_after_its_restart_once_each(
+    http: httpx.AsyncClient, server: Server, mailbox: Mailbox
+) -> None:
+    """R-26."""
+    mailbox.server.behaviour = "temporary"
+    addresses = [f"u{number}@example.com" for number in range(10)]
+    for address in addresses:
+        answer = await http.post("/auth/signup", json={"email": address, "password": PASSWORD})
+        assert answer.status_code == 201
+    server.kill()
+    assert await User.all().count() == await Mail.filter(sent_at=None).count() == 10
+    await Mail.all().update(next_attempt_at=datetime(2026, 1, 1, tzinfo=UTC))
+    mailbox.server.behaviour = "accept"
+    server.start()
+    await mailbox.server.wait(10, 20)
+    assert sorted(message["To"] for message in mailbox.messages) == sorted(addresses)
+
+
+async def test_logins_do_not_hold_up_other_requests(http: httpx.AsyncClient, server: Server) -> None:
+    """R-40: no request waits for a hash but the one that asked for it."""
+    tokens = await signed_in(http)
+    storm = [asyncio.create_task(http.post("/auth/login", json=CREDENTIALS)) for _ in range(60)]
+    statuses = {await me(http, tokens["access_token"]) for _ in range(10)}
+    answers = await asyncio.gather(*storm)
+    assert statuses == {200}
+    assert {answer.status_code for answer in answers} <= {200, 503}
