@@ -69,15 +69,16 @@ def include_auth(
 async def running(auth: Auth) -> AsyncIterator[None]:
     """Delivers mail in the background while the app runs, and closes what was opened."""
     auth.tortoise_context = current_context()
-    dispatcher = None
+    stop, dispatcher = asyncio.Event(), None
     if auth.tortoise_context is None:
         logger.warning("Tortoise ORM was not initialised at start-up; mail is sent after each response only")
     else:
-        dispatcher = asyncio.create_task(auth.outbox.run(), name="mail-dispatcher")
+        dispatcher = asyncio.create_task(auth.outbox.run(stop), name="mail-dispatcher")
     try:
         yield
     finally:
         if dispatcher is not None:
+            stop.set()
             dispatcher.cancel()
             with suppress(asyncio.CancelledError):
                 await dispatcher

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.auth import transactional
@@ -16,7 +17,7 @@ from fastapi_pluggable_auth.email import outbox as outbox_module
 from fastapi_pluggable_auth.email.outbox import MailKind, collect_mails
 from fastapi_pluggable_auth.models import Mail, User
 
-from .conftest import EMAIL, PASSWORD, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, Clock, Database, Mailbox
 
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 
@@ -193,21 +194,27 @@ async def test_a_broken_template_stops_no_other_mail(
 async def test_the_dispatcher_outlives_a_database_that_fails(
     auth: Auth,
     user: User,
+    tortoise: TortoiseContext,
+    database: Database,
     mailbox: Mailbox,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(outbox_module, "POLL_SECONDS", 0.01)
-    table, auth.outbox._tables = auth.outbox._tables, None  # type: ignore[assignment]
-    monkeypatch.setattr(outbox_module, "DATABASE_ERRORS", (AttributeError,))
-    dispatcher = asyncio.create_task(auth.outbox.run())
-    while "could not be read" not in caplog.text:
-        await asyncio.sleep(0.01)
-    auth.outbox._tables = table
+    connection = tortoise.connections.get(database.dialect)
     await auth.outbox.add(MailKind.VERIFY, EMAIL)
+    await connection.execute_script("ALTER TABLE auth_mail RENAME TO hidden")
+    stop = asyncio.Event()
+    dispatcher = asyncio.create_task(auth.outbox.run(stop))
+    try:
+        async with asyncio.timeout(10):
+            while "could not be read" not in caplog.text:
+                await asyncio.sleep(0.01)
+    finally:
+        await connection.execute_script("ALTER TABLE hidden RENAME TO auth_mail")
     await mailbox.server.wait(1)
-    dispatcher.cancel()
-    await asyncio.gather(dispatcher, return_exceptions=True)
+    stop.set()
+    await asyncio.wait_for(dispatcher, 10)
 
 
 async def test_no_token_is_logged(

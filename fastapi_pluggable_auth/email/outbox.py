@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from enum import StrEnum
@@ -110,16 +110,18 @@ class Outbox:
         await self.deliver(ids)
         return len(ids)
 
-    async def run(self) -> None:
-        """Sends what is due, for as long as the app lives."""
-        while True:
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sends what is due until told to stop. Who stops it may also cancel it, to end a mail in mid-air;
+        cancelling alone is not enough, as database drivers now and then swallow it."""
+        while not stop.is_set():
             try:
                 tried = await self.deliver_due()
             except DATABASE_ERRORS:
                 logger.exception("The outbox could not be read")
                 tried = 0
             if tried < BATCH:
-                await asyncio.sleep(POLL_SECONDS)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), POLL_SECONDS)
 
     async def _attempt(self, mail_id: UUID) -> None:
         now = self._clock()
