@@ -116,6 +116,8 @@ async def _mail_problem(settings: AuthSettings) -> str | None:
         await provider_for(settings).check()
     except (MailError, ValueError) as error:
         return str(error)
+    # A transport closes some turns of the event loop after it was told to.
+    await asyncio.sleep(0.05)
     return None
 
 

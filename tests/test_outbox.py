@@ -101,9 +101,10 @@ async def test_several_workers_send_each_mail_once(auth: Auth, user: User, mailb
 
 
 async def test_a_mail_whose_worker_died_is_taken_over(
-    auth: Auth, user: User, mailbox: Mailbox, clock: Clock
+    auth: Auth, user: User, settings: AuthSettings, mailbox: Mailbox, clock: Clock
 ) -> None:
     """R-26."""
+    settings.smtp_timeout = 0.5
     await auth.outbox.add(MailKind.VERIFY, EMAIL)
     mailbox.server.behaviour = "hang_data"
     sending = asyncio.create_task(auth.outbox.deliver_due())
