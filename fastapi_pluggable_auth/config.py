@@ -77,6 +77,24 @@ class AuthSettings(BaseSettings):
         "MyApp", min_length=1, description="Name of the app in authenticators, mails and pages."
     )
 
+    # Guessing and mail bombing
+    throttle_free_attempts: int = Field(
+        5, ge=1, description="Wrong passwords or codes for an account before each next one has to wait."
+    )
+    throttle_first_pause: Duration = Field(
+        timedelta(seconds=1), description="The first such pause; each one is twice as long."
+    )
+    throttle_longest_pause: Duration = Field(
+        timedelta(minutes=15), description="The longest pause: nobody is locked out for good."
+    )
+    throttle_forget_after: Duration = Field(
+        timedelta(hours=24), description="Quiet time after which wrong attempts are forgotten."
+    )
+    mail_limit: int = Field(
+        3, ge=1, description="Mails of one kind that requests may send to an address per period."
+    )
+    mail_limit_period: Duration = Field(timedelta(hours=1), description="The period of that limit.")
+
     # Passwords
     password_scheme: Literal["bcrypt", "argon2"] = Field(
         "bcrypt", description="Hash for new passwords; argon2 needs the `argon2` extra."

@@ -25,6 +25,7 @@ class ErrorCode(Enum):
     TWO_FACTOR_NOT_STARTED = (400, "Two-factor authentication has not been started.")
     TWO_FACTOR_ENABLED = (409, "Two-factor authentication is already active.")
     SESSION_NOT_FOUND = (404, "There is no such session.")
+    THROTTLED = (429, "Too many attempts. Try again later.")
     OVERLOADED = (503, "Too many requests at once. Try again shortly.")
     DATABASE_UNAVAILABLE = (503, "The service is temporarily unavailable.")
     DATABASE_NOT_INITIALISED = (503, "The application has not initialised its database.")

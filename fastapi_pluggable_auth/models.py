@@ -146,6 +146,19 @@ class AbstractMail(Model):
         abstract = True
 
 
+class AbstractThrottle(Model):
+    """How often something was tried. The key is a digest of what and on whom; `version` orders writers."""
+
+    id = fields.CharField(max_length=64, primary_key=True)
+    count = fields.IntField()
+    started_at = fields.DatetimeField()
+    blocked_until = fields.DatetimeField(db_index=True)
+    version = fields.BigIntField(default=0)
+
+    class Meta:
+        abstract = True
+
+
 class User(AbstractUser):
     """An account."""
 
@@ -183,6 +196,13 @@ class Mail(AbstractMail):
         table = "auth_mail"
 
 
+class Throttle(AbstractThrottle):
+    """A counter of attempts."""
+
+    class Meta:
+        table = "auth_throttle"
+
+
 @dataclass(frozen=True, slots=True)
 class Tables:
     """The models that an app uses for its accounts."""
@@ -191,3 +211,4 @@ class Tables:
     session: type[AbstractSession] = Session
     refresh_token: type[AbstractRefreshToken] = RefreshToken
     mail: type[AbstractMail] = Mail
+    throttle: type[AbstractThrottle] = Throttle

@@ -150,6 +150,8 @@ def settings(mail_server: MailServer) -> AuthSettings:
         smtp_host="127.0.0.1",
         smtp_port=mail_server.port,
         smtp_security="plain",
+        throttle_free_attempts=1000,
+        mail_limit=1000,
     )
 
 

@@ -57,5 +57,5 @@ async def empty(context: TortoiseContext, dialect: str) -> None:
     """Deletes every row."""
     connection = context.connections.get(dialect)
     quote = "`" if dialect == "mysql" else '"'
-    for table in ("auth_mail", "refreshtoken", "auth_session", "user"):
+    for table in ("auth_throttle", "auth_mail", "refreshtoken", "auth_session", "user"):
         await connection.execute_query(f"DELETE FROM {quote}{table}{quote}")

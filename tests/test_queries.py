@@ -15,7 +15,8 @@ from .conftest import Account, Database
 STATEMENT = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE)\b")
 
 
-@pytest.mark.parametrize(("path", "most"), [("me", 1), ("refresh", 3), ("login", 4)])
+# A login has four of its own; counting the attempt before it is made, and forgetting it, takes three more.
+@pytest.mark.parametrize(("path", "most"), [("me", 1), ("refresh", 3), ("login", 4 + 3)])
 async def test_a_hot_path_stays_within_its_queries(
     path: str, most: int, account: Account, caplog: pytest.LogCaptureFixture
 ) -> None:

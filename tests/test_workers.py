@@ -11,14 +11,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 from tortoise.context import TortoiseContext
 
-from fastapi_pluggable_auth.models import Mail, RefreshToken, User
+from fastapi_pluggable_auth.models import Mail, RefreshToken, Throttle, User
 
 from .conftest import EMAIL, PASSWORD, SECRET, Database, Mailbox
 
@@ -136,6 +136,24 @@ async def test_a_logout_on_one_worker_is_known_to_the_other_at_once(http: httpx.
     assert {await me(http, tokens["access_token"]) for _ in range(20)} == {401}
 
 
+async def test_guesses_on_two_workers_share_one_count_that_outlives_a_restart(
+    http: httpx.AsyncClient, server: Server
+) -> None:
+    """A-13, R-20, R-35."""
+    await signed_in(http)
+    wrong = {"email": EMAIL, "password": "wrong password"}
+    answers = await asyncio.gather(*(http.post("/auth/login", json=wrong) for _ in range(60)))
+    counted = Counter(answer.status_code for answer in answers)
+    assert set(counted) == {401, 429}
+    assert counted[401] <= 5
+    await Throttle.all().update(blocked_until=datetime.now(UTC) + timedelta(minutes=4), count=14)
+    server.kill()
+    server.start()
+    refused = await http.post("/auth/login", json=CREDENTIALS)
+    assert (refused.status_code, refused.json()["code"]) == (429, "throttled")
+    assert 200 < int(refused.headers["retry-after"]) <= 240
+
+
 async def test_mails_of_a_killed_server_are_sent_after_its_restart_once_each(
     http: httpx.AsyncClient, server: Server, mailbox: Mailbox
 ) -> None:
@@ -161,4 +179,4 @@ async def test_logins_do_not_hold_up_other_requests(http: httpx.AsyncClient, ser
     statuses = {await me(http, tokens["access_token"]) for _ in range(10)}
     answers = await asyncio.gather(*storm)
     assert statuses == {200}
-    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert {answer.status_code for answer in answers} <= {200, 429, 503}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ..auth import Auth, transactional
+from ..email.outbox import MailKind
 from ..models import AbstractUser
 from .email import request_email_change
 from .sessions import Authentication, require_recent_login
+from .throttle import may_mail
 
 
 class Unset:
@@ -15,7 +17,6 @@ class Unset:
 UNSET = Unset()
 
 
-@transactional
 async def update_account(
     auth: Auth,
     authentication: Authentication,
@@ -29,15 +30,26 @@ async def update_account(
     Raises `AuthError`: EMAIL_TAKEN, REAUTHENTICATION_REQUIRED (for the address).
     """
     user = authentication.user
-    moving = email is not None and email != user.email
-    if moving:
+    new_email = None if email == user.email else email
+    mail = False
+    if new_email is not None:
         require_recent_login(auth, authentication)
+        # Counted on the one who asks, too: no account mails to strangers again and again.
+        asked, asking = new_email, str(user.id)
+        mail = all([await may_mail(auth, MailKind.EMAIL_CHANGE, whom) for whom in (asked, asking)])
+    await _update(auth, user, new_email, display_name, mail=mail)
+    return user
+
+
+@transactional
+async def _update(
+    auth: Auth, user: AbstractUser, new_email: str | None, display_name: str | Unset | None, *, mail: bool
+) -> None:
     if not isinstance(display_name, Unset):
         await auth.tables.user.filter(id=user.id).update(display_name=display_name)
         user.display_name = display_name
-    if moving and email is not None:
-        await request_email_change(auth, user, email)
-    return user
+    if new_email is not None:
+        await request_email_change(auth, user, new_email, mail=mail)
 
 
 @transactional

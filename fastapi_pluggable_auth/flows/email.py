@@ -12,6 +12,7 @@ from ..email.tokens import Link, Purpose, link_state
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from ..security.clock import as_utc
+from .throttle import may_mail
 
 logger = logging.getLogger(__name__)
 
@@ -35,21 +36,24 @@ async def verify_email(auth: Auth, token: str) -> None:
 
 async def resend_verification(auth: Auth, email: str) -> None:
     """Mails a new link if there is an account that needs one. Never tells, and does the same work for all."""
-    await auth.outbox.add(MailKind.VERIFY, email)
+    if await may_mail(auth, MailKind.VERIFY, email):
+        await auth.outbox.add(MailKind.VERIFY, email)
 
 
-async def request_email_change(auth: Auth, user: AbstractUser, email: str) -> None:
-    """Keeps the new address pending and mails a link to it. Belongs inside a transaction.
+async def request_email_change(auth: Auth, user: AbstractUser, email: str, *, mail: bool) -> None:
+    """Keeps the new address pending and mails a link to it, if so told. Belongs inside a transaction.
 
     Raises `AuthError(EMAIL_TAKEN)`; with `prevent_enumeration` the owner of the address is told instead.
     """
     if await auth.tables.user.exists(email=email):
         if not auth.settings.prevent_enumeration:
             raise AuthError(ErrorCode.EMAIL_TAKEN)
-        await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
-        return
-    await auth.tables.user.filter(id=user.id).update(pending_email=email)
-    await auth.outbox.add(MailKind.EMAIL_CHANGE, email, user_id=user.id)
+        kind, owner = MailKind.ACCOUNT_EXISTS, None
+    else:
+        kind, owner = MailKind.EMAIL_CHANGE, user.id
+        await auth.tables.user.filter(id=user.id).update(pending_email=email)
+    if mail:
+        await auth.outbox.add(kind, email, user_id=owner)
 
 
 async def confirm_email_change(auth: Auth, token: str) -> None:

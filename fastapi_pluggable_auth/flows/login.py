@@ -10,6 +10,7 @@ from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from . import twofa
 from .sessions import Authentication, Device, TokenSet, start_session
+from .throttle import guessing
 
 
 async def login(
@@ -18,8 +19,14 @@ async def login(
     """Starts a session. `email` is in its normal form, `code` the six digits of two-factor.
 
     Raises `AuthError`: INVALID_CREDENTIALS for an unknown or disabled account, a wrong password or code, all
-    in the same time; EMAIL_NOT_VERIFIED and TWO_FACTOR_REQUIRED only after the right password; OVERLOADED.
+    in the same time; EMAIL_NOT_VERIFIED and TWO_FACTOR_REQUIRED only after the right password; THROTTLED and
+    OVERLOADED.
     """
+    async with guessing(auth, email):
+        return await _login(auth, email, password, code, device or Device())
+
+
+async def _login(auth: Auth, email: str, password: str, code: str | None, device: Device) -> TokenSet:
     user = await auth.tables.user.get_or_none(email=email)
     verification = await auth.hasher.verify(password, user.hashed_password if user else None)
     if user is None or not verification.ok or not user.is_active:
@@ -30,7 +37,7 @@ async def login(
     changes = _changes_of_login(user, code, now)
     if verification.replacement is not None:
         changes["hashed_password"] = verification.replacement
-    return await _start(auth, user, changes, device or Device())
+    return await _start(auth, user, changes, device)
 
 
 async def reauthenticate(
@@ -39,12 +46,12 @@ async def reauthenticate(
     """Makes the session's login recent again. Raises `AuthError(REAUTHENTICATION_FAILED)` when the password
     or code is wrong, TWO_FACTOR_REQUIRED when the code is missing, OVERLOADED."""
     user = authentication.user
-    verification = await auth.hasher.verify(password, user.hashed_password)
-    if not verification.ok:
-        raise AuthError(ErrorCode.REAUTHENTICATION_FAILED)
     try:
-        changes = _changes_of_login(user, code, auth.clock())
-        await _renew(auth, authentication, changes)
+        async with guessing(auth, user.email):
+            verification = await auth.hasher.verify(password, user.hashed_password)
+            if not verification.ok:
+                raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+            await _renew(auth, authentication, _changes_of_login(user, code, auth.clock()))
     except AuthError as error:
         if error.code is ErrorCode.INVALID_CREDENTIALS:
             raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error

@@ -13,11 +13,13 @@ from ..security.clock import as_utc
 from ..security.passwords import require_uncommon
 from .email import owner_of
 from .sessions import end_all_sessions
+from .throttle import forget_guesses, guessing, may_mail
 
 
 async def forgot_password(auth: Auth, email: str) -> None:
     """Mails a reset link if there is an account. Never tells, and does the same work for all."""
-    await auth.outbox.add(MailKind.RESET, email)
+    if await may_mail(auth, MailKind.RESET, email):
+        await auth.outbox.add(MailKind.RESET, email)
 
 
 async def reset_password(auth: Auth, token: str, new_password: str) -> None:
@@ -28,16 +30,18 @@ async def reset_password(auth: Auth, token: str, new_password: str) -> None:
     user = await owner_of(auth, Purpose.RESET, token)
     if not await _set_password(auth, user, new_password, is_verified=True):
         raise AuthError(ErrorCode.INVALID_LINK)
+    await forget_guesses(auth, user.email)
 
 
 async def change_password(auth: Auth, user: AbstractUser, old_password: str, new_password: str) -> None:
     """Sets a new password and ends every session, the current one too.
 
-    Raises `AuthError`: WRONG_PASSWORD, PASSWORD_TOO_COMMON, OVERLOADED.
+    Raises `AuthError`: WRONG_PASSWORD, PASSWORD_TOO_COMMON, THROTTLED, OVERLOADED.
     """
-    verification = await auth.hasher.verify(old_password, user.hashed_password)
-    if not verification.ok or not await _set_password(auth, user, new_password):
-        raise AuthError(ErrorCode.WRONG_PASSWORD)
+    async with guessing(auth, user.email):
+        verification = await auth.hasher.verify(old_password, user.hashed_password)
+        if not verification.ok or not await _set_password(auth, user, new_password):
+            raise AuthError(ErrorCode.WRONG_PASSWORD)
 
 
 async def _set_password(auth: Auth, user: AbstractUser, password: str, **changes: object) -> bool:

@@ -9,6 +9,7 @@ from ..email.outbox import MailKind
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from ..security.passwords import require_uncommon
+from .throttle import may_mail
 
 
 async def signup(auth: Auth, email: str, password: str) -> AbstractUser:
@@ -27,7 +28,8 @@ async def signup(auth: Auth, email: str, password: str) -> AbstractUser:
     except IntegrityError as error:
         if open_about_it:
             raise AuthError(ErrorCode.EMAIL_TAKEN) from error
-        await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
+        if await may_mail(auth, MailKind.ACCOUNT_EXISTS, email):
+            await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
     return user
 
 

@@ -14,6 +14,7 @@ from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
 from .sessions import Authentication, require_recent_login
+from .throttle import guessing
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,14 @@ async def enable(auth: Auth, user: AbstractUser) -> Enrolment:
 async def verify(auth: Auth, user: AbstractUser, code: str) -> None:
     """Activates two-factor with its first right code; later it spends a code.
 
-    Raises `AuthError`: TWO_FACTOR_NOT_STARTED, INVALID_CODE.
+    Raises `AuthError`: TWO_FACTOR_NOT_STARTED, INVALID_CODE, THROTTLED.
     """
     if user.totp_secret is None:
         raise AuthError(ErrorCode.TWO_FACTOR_NOT_STARTED)
-    accepted = accept_code(user, code, auth.clock())
-    if accepted is None or not await unspent(auth, user).update(**accepted):
-        raise AuthError(ErrorCode.INVALID_CODE)
+    async with guessing(auth, user.email):
+        accepted = accept_code(user, code, auth.clock())
+        if accepted is None or not await unspent(auth, user).update(**accepted):
+            raise AuthError(ErrorCode.INVALID_CODE)
 
 
 async def disable(auth: Auth, authentication: Authentication) -> None:

@@ -64,6 +64,7 @@ async def delete_account(auth: CurrentAuth, authentication: CurrentAuthenticatio
         ErrorCode.WRONG_PASSWORD,
         ErrorCode.PASSWORD_TOO_COMMON,
         ErrorCode.VALIDATION_ERROR,
+        ErrorCode.THROTTLED,
         ErrorCode.OVERLOADED,
     ),
 )

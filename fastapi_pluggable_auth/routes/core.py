@@ -38,6 +38,7 @@ async def signup(auth: CurrentAuth, body: UserCreate) -> object:
         ErrorCode.EMAIL_NOT_VERIFIED,
         ErrorCode.TWO_FACTOR_REQUIRED,
         ErrorCode.VALIDATION_ERROR,
+        ErrorCode.THROTTLED,
         ErrorCode.OVERLOADED,
     ),
 )
@@ -84,6 +85,7 @@ async def logout(
         ErrorCode.TWO_FACTOR_REQUIRED,
         ErrorCode.REAUTHENTICATION_FAILED,
         ErrorCode.VALIDATION_ERROR,
+        ErrorCode.THROTTLED,
         ErrorCode.OVERLOADED,
     ),
 )

@@ -28,7 +28,10 @@ async def enable(auth: CurrentAuth, user: CurrentUser) -> TwoFactorEnrolment:
 @router.post(
     "/verify",
     responses=documented(
-        ErrorCode.TWO_FACTOR_NOT_STARTED, ErrorCode.INVALID_CODE, ErrorCode.VALIDATION_ERROR
+        ErrorCode.TWO_FACTOR_NOT_STARTED,
+        ErrorCode.INVALID_CODE,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.THROTTLED,
     ),
 )
 async def verify(auth: CurrentAuth, user: CurrentUser, body: CodeRequest) -> Message:
