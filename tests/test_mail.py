@@ -45,6 +45,9 @@ CONTEXT = {
     "email_changed": {"email": "old@example.com", "new_email": HOSTILE, "when": "today"},
     "account_exists": {"email": HOSTILE},
     "session_reuse": {"email": HOSTILE, "when": "today"},
+    "password_changed": {"email": HOSTILE, "when": "today"},
+    "two_factor_enabled": {"email": HOSTILE, "when": "today"},
+    "two_factor_disabled": {"email": HOSTILE, "when": "today"},
 }
 
 NOT_ONE_ADDRESS = [

@@ -43,6 +43,9 @@ class MailKind(StrEnum):
     EMAIL_CHANGED = "email_changed"
     ACCOUNT_EXISTS = "account_exists"
     SESSION_REUSE = "session_reuse"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105
+    TWO_FACTOR_ENABLED = "two_factor_enabled"
+    TWO_FACTOR_DISABLED = "two_factor_disabled"
 
 
 LINK_PATHS: Final = {

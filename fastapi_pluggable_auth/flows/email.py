@@ -12,6 +12,7 @@ from ..email.tokens import Link, Purpose, link_state
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from ..security.clock import as_utc
+from .notices import notify
 from .throttle import may_mail
 
 logger = logging.getLogger(__name__)
@@ -77,13 +78,7 @@ async def _move(auth: Auth, user: AbstractUser) -> None:
     )
     if not await unchanged.update(email=user.pending_email, pending_email=None, is_verified=True):
         raise AuthError(ErrorCode.INVALID_LINK)
-    await auth.outbox.add(
-        MailKind.EMAIL_CHANGED,
-        user.email,
-        user_id=user.id,
-        new_email=user.pending_email,
-        when=f"{auth.clock():%Y-%m-%d %H:%M} UTC",
-    )
+    await notify(auth, MailKind.EMAIL_CHANGED, user, new_email=user.pending_email)
 
 
 def _still_valid(purpose: Purpose, link: Link, user: AbstractUser) -> bool:

@@ -9,7 +9,7 @@ from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from . import twofa
-from .sessions import Authentication, Device, TokenSet, start_session
+from .sessions import Authentication, Device, TokenSet, session_id_of, start_session
 from .throttle import guessing
 
 
@@ -61,12 +61,16 @@ async def reauthenticate(
 @transactional
 async def _start(auth: Auth, user: AbstractUser, changes: dict[str, Any], device: Device) -> TokenSet:
     await _still_right(auth, user, changes)
+    if "totp_confirmed" in changes:
+        await twofa.activated(auth, user, keep=None)
     return await start_session(auth, user, device)
 
 
 @transactional
 async def _renew(auth: Auth, authentication: Authentication, changes: dict[str, Any]) -> None:
     await _still_right(auth, authentication.user, changes)
+    if "totp_confirmed" in changes:
+        await twofa.activated(auth, authentication.user, keep=session_id_of(authentication))
     if authentication.session is not None:
         renewed = auth.tables.session.filter(id=authentication.session.id)
         await renewed.update(authenticated_at=auth.clock())

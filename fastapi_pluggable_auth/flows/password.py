@@ -12,6 +12,7 @@ from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.passwords import require_uncommon
 from .email import owner_of
+from .notices import notify
 from .sessions import end_all_sessions
 from .throttle import forget_guesses, guessing, may_mail
 
@@ -61,6 +62,7 @@ async def _replace(auth: Auth, user: AbstractUser, changes: dict[str, object]) -
     if not await unchanged.update(**changes):
         return False
     await end_all_sessions(auth, user.id)
+    await notify(auth, MailKind.PASSWORD_CHANGED, user)
     return True
 
 

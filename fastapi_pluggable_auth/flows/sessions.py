@@ -16,6 +16,7 @@ from ..errors import AuthError, ErrorCode
 from ..models import AbstractRefreshToken, AbstractSession, AbstractUser
 from ..security.clock import as_utc
 from ..security.jwt import ACCESS, REFRESH, Claims, issued_at_of, new_token_id, session_of, subject_of
+from .notices import notify
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,11 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
     return Authentication(session.user, session, as_utc(session.authenticated_at))
 
 
+def session_id_of(authentication: Authentication) -> UUID | None:
+    """The session that asks, if the token is bound to one."""
+    return authentication.session.id if authentication.session else None
+
+
 def require_recent_login(auth: Auth, authentication: Authentication) -> None:
     """Raises `AuthError(REAUTHENTICATION_REQUIRED)` unless the login is younger than `reauth_ttl`."""
     if auth.clock() - authentication.authenticated_at > auth.settings.reauth_ttl:
@@ -143,7 +149,7 @@ async def list_sessions(auth: Auth, authentication: Authentication) -> list[Sess
         .select_related("session")
         .order_by("-created_at")
     )
-    current = authentication.session.id if authentication.session else None
+    current = session_id_of(authentication)
     return [
         SessionInfo(token.session, as_utc(token.created_at), token.session.id == current)
         for token in tokens
@@ -172,8 +178,7 @@ async def logout(auth: Auth, authentication: Authentication) -> None:
 @transactional
 async def logout_others(auth: Auth, authentication: Authentication) -> None:
     """Ends all sessions of the user but the one that asks."""
-    keep = authentication.session.id if authentication.session else None
-    await end_all_sessions(auth, authentication.user.id, keep=keep)
+    await end_all_sessions(auth, authentication.user.id, keep=session_id_of(authentication))
 
 
 async def _end(auth: Auth, *, user_id: UUID, session_id: UUID | None = None, keep: UUID | None = None) -> int:
@@ -250,7 +255,7 @@ def _alive_but_spent(auth: Auth, token: AbstractRefreshToken) -> bool:
 async def _spent_again(auth: Auth, spent: AbstractRefreshToken, now: datetime) -> TokenSet:
     age: timedelta = now - as_utc(spent.rotated_at)  # type: ignore[arg-type]  # set on every spent token
     if age > auth.settings.refresh_reuse_leeway:
-        await _punish_reuse(auth, spent, now)
+        await _punish_reuse(auth, spent)
         raise AuthError(ErrorCode.INVALID_TOKEN)
     repeated = await _repeat(auth, spent) if auth.settings.refresh_idempotent else None
     if repeated is None:
@@ -269,15 +274,10 @@ async def _repeat(auth: Auth, spent: AbstractRefreshToken) -> TokenSet | None:
 
 
 @transactional
-async def _punish_reuse(auth: Auth, spent: AbstractRefreshToken, now: datetime) -> None:
+async def _punish_reuse(auth: Auth, spent: AbstractRefreshToken) -> None:
     """Ends the session, committed before the refusal is raised: a rollback would keep the thief in."""
     if await _end(auth, user_id=spent.user_id, session_id=spent.session_id):
-        await auth.outbox.add(
-            MailKind.SESSION_REUSE,
-            spent.user.email,
-            user_id=spent.user_id,
-            when=f"{now:%Y-%m-%d %H:%M} UTC",
-        )
+        await notify(auth, MailKind.SESSION_REUSE, spent.user)
         logger.warning("Refresh token reuse: session %s of user %s ended", spent.session_id, spent.user_id)
 
 

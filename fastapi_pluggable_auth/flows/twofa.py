@@ -6,14 +6,17 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from tortoise.queryset import QuerySet
 
-from ..auth import Auth
+from ..auth import Auth, transactional
+from ..email.outbox import MailKind
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
-from .sessions import Authentication, require_recent_login
+from .notices import notify
+from .sessions import Authentication, end_all_sessions, require_recent_login, session_id_of
 from .throttle import guessing
 
 
@@ -60,22 +63,46 @@ async def enable(auth: Auth, user: AbstractUser) -> Enrolment:
     return Enrolment(uri, await asyncio.to_thread(secret_qr_base64, uri))
 
 
-async def verify(auth: Auth, user: AbstractUser, code: str) -> None:
-    """Activates two-factor with its first right code; later it spends a code.
+async def verify(auth: Auth, authentication: Authentication, code: str) -> None:
+    """Activates two-factor with its first right code, which ends all other sessions; later it spends a code.
 
     Raises `AuthError`: TWO_FACTOR_NOT_STARTED, INVALID_CODE, THROTTLED.
     """
+    user = authentication.user
     if user.totp_secret is None:
         raise AuthError(ErrorCode.TWO_FACTOR_NOT_STARTED)
     async with guessing(auth, user.email):
         accepted = accept_code(user, code, auth.clock())
-        if accepted is None or not await unspent(auth, user).update(**accepted):
+        if accepted is None or not await _accept(auth, authentication, accepted):
             raise AuthError(ErrorCode.INVALID_CODE)
 
 
+@transactional
 async def disable(auth: Auth, authentication: Authentication) -> None:
-    """Switches two-factor off and forgets the secret. Raises `AuthError(REAUTHENTICATION_REQUIRED)`."""
+    """Switches two-factor off, forgets the secret and ends all other sessions.
+
+    Raises `AuthError(REAUTHENTICATION_REQUIRED)`.
+    """
     require_recent_login(auth, authentication)
-    await auth.tables.user.filter(id=authentication.user.id).update(
-        totp_secret=None, totp_confirmed=False, totp_last_step=None
-    )
+    user = authentication.user
+    enrolled = auth.tables.user.filter(id=user.id, totp_secret__not_isnull=True)
+    await enrolled.update(totp_secret=None, totp_confirmed=False, totp_last_step=None)
+    if user.two_factor_active:
+        await end_all_sessions(auth, user.id, keep=session_id_of(authentication))
+        await notify(auth, MailKind.TWO_FACTOR_DISABLED, user)
+
+
+async def activated(auth: Auth, user: AbstractUser, keep: UUID | None) -> None:
+    """What follows from the first right code: sessions from before it end, and the owner is told."""
+    await end_all_sessions(auth, user.id, keep=keep)
+    await notify(auth, MailKind.TWO_FACTOR_ENABLED, user)
+
+
+@transactional
+async def _accept(auth: Auth, authentication: Authentication, changes: dict[str, Any]) -> bool:
+    user = authentication.user
+    if not await unspent(auth, user).update(**changes):
+        return False
+    if "totp_confirmed" in changes:
+        await activated(auth, user, keep=session_id_of(authentication))
+    return True

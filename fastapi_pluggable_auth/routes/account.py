@@ -75,7 +75,7 @@ async def change_password(auth: CurrentAuth, user: CurrentUser, body: ChangePass
 
 @router.post("/2fa/disable", status_code=204, responses=documented(ErrorCode.REAUTHENTICATION_REQUIRED))
 async def disable_two_factor(auth: CurrentAuth, authentication: CurrentAuthentication) -> None:
-    """Switch two-factor off. Needs a recent login."""
+    """Switch two-factor off. Needs a recent login; all other sessions end."""
     await twofa_flow.disable(auth, authentication)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from ..dependencies import CurrentAuth, CurrentUser
+from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
 from ..errors import ErrorCode
 from ..flows import twofa as twofa_flow
 from ..schemas import CodeRequest, Message, TwoFactorEnrolment
@@ -34,7 +34,7 @@ async def enable(auth: CurrentAuth, user: CurrentUser) -> TwoFactorEnrolment:
         ErrorCode.THROTTLED,
     ),
 )
-async def verify(auth: CurrentAuth, user: CurrentUser, body: CodeRequest) -> Message:
-    """Finish enrolling with a code of the authenticator app."""
-    await twofa_flow.verify(auth, user, body.code)
+async def verify(auth: CurrentAuth, authentication: CurrentAuthentication, body: CodeRequest) -> Message:
+    """Finish enrolling with a code of the authenticator app. All other sessions end."""
+    await twofa_flow.verify(auth, authentication, body.code)
     return Message(detail="Two-factor authentication is active.")
