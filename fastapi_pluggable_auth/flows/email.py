@@ -12,8 +12,7 @@ from ..email.tokens import Link, Purpose, link_state
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from ..security.clock import as_utc
-from .notices import notify
-from .throttle import may_mail
+from .notices import mail_on_request, notify
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +36,7 @@ async def verify_email(auth: Auth, token: str) -> None:
 
 async def resend_verification(auth: Auth, email: str) -> None:
     """Mails a new link if there is an account that needs one. Never tells, and does the same work for all."""
-    if await may_mail(auth, MailKind.VERIFY, email):
-        await auth.outbox.add(MailKind.VERIFY, email)
+    await mail_on_request(auth, MailKind.VERIFY, email)
 
 
 async def request_email_change(auth: Auth, user: AbstractUser, email: str, *, mail: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
@@ -60,17 +61,13 @@ async def reauthenticate(
 
 @transactional
 async def _start(auth: Auth, user: AbstractUser, changes: dict[str, Any], device: Device) -> TokenSet:
-    await _still_right(auth, user, changes)
-    if "totp_confirmed" in changes:
-        await twofa.activated(auth, user, keep=None)
+    await _still_right(auth, user, changes, keep=None)
     return await start_session(auth, user, device)
 
 
 @transactional
 async def _renew(auth: Auth, authentication: Authentication, changes: dict[str, Any]) -> None:
-    await _still_right(auth, authentication.user, changes)
-    if "totp_confirmed" in changes:
-        await twofa.activated(auth, authentication.user, keep=session_id_of(authentication))
+    await _still_right(auth, authentication.user, changes, keep=session_id_of(authentication))
     if authentication.session is not None:
         renewed = auth.tables.session.filter(id=authentication.session.id)
         await renewed.update(authenticated_at=auth.clock())
@@ -89,16 +86,13 @@ def _changes_of_login(user: AbstractUser, code: str | None, now: datetime) -> di
     return changes | accepted
 
 
-async def _still_right(auth: Auth, user: AbstractUser, changes: dict[str, Any]) -> None:
+async def _still_right(auth: Auth, user: AbstractUser, changes: dict[str, Any], *, keep: UUID | None) -> None:
     """Writes the changes only where password and second factor still are what was checked.
 
     The row is locked from here on, so that a password change, a reset or the same code in another request
     comes before (and this login fails) or after (and ends this session).
     """
-    counted = (
-        await twofa.unspent(auth, user)
-        .filter(hashed_password=user.hashed_password, is_active=True)
-        .update(**changes)
-    )
-    if not counted:
+    if not await twofa.store_accepted(
+        auth, user, changes, keep=keep, hashed_password=user.hashed_password, is_active=True
+    ):
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)

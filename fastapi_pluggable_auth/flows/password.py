@@ -12,15 +12,14 @@ from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.passwords import require_uncommon
 from .email import owner_of
-from .notices import notify
+from .notices import mail_on_request, notify
 from .sessions import end_all_sessions
-from .throttle import forget_guesses, guessing, may_mail
+from .throttle import forget_guesses, guessing
 
 
 async def forgot_password(auth: Auth, email: str) -> None:
     """Mails a reset link if there is an account. Never tells, and does the same work for all."""
-    if await may_mail(auth, MailKind.RESET, email):
-        await auth.outbox.add(MailKind.RESET, email)
+    await mail_on_request(auth, MailKind.RESET, email)
 
 
 async def reset_password(auth: Auth, token: str, new_password: str) -> None:

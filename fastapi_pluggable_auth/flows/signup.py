@@ -9,7 +9,7 @@ from ..email.outbox import MailKind
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from ..security.passwords import require_uncommon
-from .throttle import may_mail
+from .notices import mail_on_request
 
 
 async def signup(auth: Auth, email: str, password: str) -> AbstractUser:
@@ -28,8 +28,7 @@ async def signup(auth: Auth, email: str, password: str) -> AbstractUser:
     except IntegrityError as error:
         if open_about_it:
             raise AuthError(ErrorCode.EMAIL_TAKEN) from error
-        if await may_mail(auth, MailKind.ACCOUNT_EXISTS, email):
-            await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
+        await mail_on_request(auth, MailKind.ACCOUNT_EXISTS, email)
     return user
 
 

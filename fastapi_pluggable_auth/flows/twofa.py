@@ -8,8 +8,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from tortoise.queryset import QuerySet
-
 from ..auth import Auth, transactional
 from ..email.outbox import MailKind
 from ..errors import AuthError, ErrorCode
@@ -40,14 +38,25 @@ def accept_code(user: AbstractUser, code: str, now: datetime) -> dict[str, Any] 
     return {"totp_last_step": step} if user.totp_confirmed else {"totp_confirmed": True}
 
 
-def unspent(auth: Auth, user: AbstractUser) -> QuerySet[AbstractUser]:
-    """The account while its second factor is what `user` says: the compare of compare-and-set."""
-    return auth.tables.user.filter(
+async def store_accepted(
+    auth: Auth, user: AbstractUser, changes: dict[str, Any], *, keep: UUID | None, **unchanged: object
+) -> bool:
+    """Writes what `accept_code` gave, only where the second factor (and what else must be `unchanged`) still
+    is what `user` says; returns whether it was. Activating ends all sessions but the one to keep, and is
+    told. Belongs inside a transaction."""
+    same = auth.tables.user.filter(
         id=user.id,
         totp_secret=user.totp_secret,
         totp_confirmed=user.totp_confirmed,
         totp_last_step=user.totp_last_step,
+        **unchanged,
     )
+    if not await same.update(**changes):
+        return False
+    if "totp_confirmed" in changes:
+        await end_all_sessions(auth, user.id, keep=keep)
+        await notify(auth, MailKind.TWO_FACTOR_ENABLED, user)
+    return True
 
 
 async def enable(auth: Auth, user: AbstractUser) -> Enrolment:
@@ -92,17 +101,6 @@ async def disable(auth: Auth, authentication: Authentication) -> None:
         await notify(auth, MailKind.TWO_FACTOR_DISABLED, user)
 
 
-async def activated(auth: Auth, user: AbstractUser, keep: UUID | None) -> None:
-    """What follows from the first right code: sessions from before it end, and the owner is told."""
-    await end_all_sessions(auth, user.id, keep=keep)
-    await notify(auth, MailKind.TWO_FACTOR_ENABLED, user)
-
-
 @transactional
 async def _accept(auth: Auth, authentication: Authentication, changes: dict[str, Any]) -> bool:
-    user = authentication.user
-    if not await unspent(auth, user).update(**changes):
-        return False
-    if "totp_confirmed" in changes:
-        await activated(auth, user, keep=session_id_of(authentication))
-    return True
+    return await store_accepted(auth, authentication.user, changes, keep=session_id_of(authentication))
