@@ -4,6 +4,7 @@ from .auth import Auth
 from .config import AuthSettings
 from .dependencies import CurrentUser, get_current_user
 from .errors import AuthError, ErrorCode
+from .events import SecurityEvent
 from .plugin import InsecureSettingsError, include_auth
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "CurrentUser",
     "ErrorCode",
     "InsecureSettingsError",
+    "SecurityEvent",
     "get_current_user",
     "include_auth",
 ]

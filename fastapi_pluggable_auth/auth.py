@@ -15,8 +15,10 @@ from .email.outbox import Outbox
 from .email.provider import EmailProvider
 from .email.sender import Mailer
 from .email.tokens import LinkSigner
-from .models import Tables
+from .events import Events
+from .models import AbstractUser, Tables
 from .security.clock import Clock, utc_now
+from .security.encryption import SecretBox
 from .security.hashing import PasswordHasher
 from .security.jwt import TokenSigner
 
@@ -27,7 +29,7 @@ T = TypeVar("T")
 
 
 class Auth:
-    """Everything that belongs to one app: settings, clock, tables, tokens, password hashing and mail.
+    """Everything that belongs to one app: settings, clock, tables, events, tokens, password hashing and mail.
 
     `include_auth` makes one and keeps it on `app.state`; a script makes its own to call the flows.
     """
@@ -38,16 +40,27 @@ class Auth:
         *,
         clock: Clock = utc_now,
         email_provider: EmailProvider | None = None,
+        require_two_factor: Callable[[AbstractUser], bool] | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.tables = Tables()
+        self.events = Events(clock)
         self.signer = TokenSigner(settings, clock)
         self.links = LinkSigner(settings, clock)
+        self.totp_box = SecretBox(settings)
         self.hasher = PasswordHasher(settings)
         self.mailer = Mailer(settings, email_provider)
         self.outbox = Outbox(settings, self.tables, self.mailer, self.links, clock)
+        self._require_two_factor = require_two_factor
         self.tortoise_context: TortoiseContext | None = None
+
+    def lacks_two_factor(self, user: AbstractUser) -> bool:
+        """Whether this user has to set up two-factor before anything else (ASVS 6.3.3)."""
+        if user.two_factor_active:
+            return False
+        asked = self._require_two_factor
+        return self.settings.require_two_factor or (asked is not None and asked(user))
 
     async def close(self) -> None:
         """Ends the hashing threads and the mail connection; a later use opens them again."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, IPvAnyNetwork
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_SECRET: Final = "CHANGE_ME"  # noqa: S105
 """The placeholder that `jwt_secret` starts with; it is refused on any public base URL."""
@@ -19,7 +19,19 @@ MINIMUM_SECRET_BYTES: Final = 32
 Duration = Annotated[timedelta, BeforeValidator(lambda value: float(value) if _is_number(value) else value)]
 """Seconds (also as text, which is all that an environment variable can be), ISO 8601, or `HH:MM:SS`."""
 
+T = TypeVar("T")
+CommaSeparated = Annotated[
+    list[T],
+    NoDecode,
+    BeforeValidator(lambda value: _parts(value) if isinstance(value, str) else value),
+]
+"""A list; in the environment its items are separated by commas."""
+
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _is_number(value: object) -> bool:
@@ -59,6 +71,9 @@ class AuthSettings(BaseSettings):
     refresh_idempotent: bool = Field(
         False, description="Answer a retry within the leeway with the same successor instead of 401."
     )
+    max_sessions: int = Field(
+        0, ge=0, description="Sessions that a user may have; a login beyond ends the oldest. 0: no limit."
+    )
     single_session: bool = Field(False, description="A refresh ends every other session of the user.")
     reauth_ttl: Duration = Field(
         timedelta(minutes=15), description="How recent a login must be for sensitive changes."
@@ -75,6 +90,22 @@ class AuthSettings(BaseSettings):
     reset_token_ttl: Duration = Field(timedelta(hours=1), description="Lifetime of password reset links.")
     totp_issuer: str = Field(
         "MyApp", min_length=1, description="Name of the app in authenticators, mails and pages."
+    )
+
+    totp_encryption_key: str | None = Field(
+        None,
+        min_length=MINIMUM_SECRET_BYTES,
+        repr=False,
+        description="Encrypts two-factor secrets in the database; 32 random bytes or more, as text.",
+    )
+    totp_previous_keys: CommaSeparated[str] = Field(
+        [], repr=False, description="Earlier such keys, by commas, that still decrypt."
+    )
+    require_two_factor: bool = Field(
+        False, description="Allow users without two-factor nothing but setting it up."
+    )
+    notify_new_device: bool = Field(
+        False, description="Mail the owner when a browser signs in that the account has not seen."
     )
 
     # Guessing and mail bombing
@@ -94,6 +125,10 @@ class AuthSettings(BaseSettings):
         3, ge=1, description="Mails of one kind that requests may send to an address per period."
     )
     mail_limit_period: Duration = Field(timedelta(hours=1), description="The period of that limit.")
+
+    trusted_proxies: CommaSeparated[IPvAnyNetwork] = Field(
+        [], description="Addresses and networks, by commas, whose `X-Forwarded-For` is believed."
+    )
 
     # Passwords
     password_scheme: Literal["bcrypt", "argon2"] = Field(

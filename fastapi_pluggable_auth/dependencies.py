@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Annotated, Final, cast
 
@@ -12,11 +13,15 @@ from .auth import Auth
 from .config import settings
 from .database import database_errors
 from .errors import AuthError, ErrorCode
+from .events import EventKind, Observation, Origin, Outcome, origin
 from .flows.sessions import Authentication, authenticate
 from .models import User
+from .security.proxies import client_address
 
 STATE_ATTRIBUTE: Final = "pluggable_auth"
 """Where `include_auth` keeps the app's `Auth` on `app.state`."""
+
+_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\xa0-\xff]")
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -42,6 +47,20 @@ CurrentAuth = Annotated[Auth, Depends(get_auth)]
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
+def note_origin(request: Request, auth: Auth) -> Origin:
+    """Where the request comes from; the events of this request carry it from here on."""
+    peer = request.client.host if request.client else ""
+    forwarded = request.headers.getlist("x-forwarded-for")
+    address = client_address(peer, forwarded, auth.settings.trusted_proxies)
+    noted = Origin(_printable(address, 45), _printable(request.headers.get("user-agent", ""), 255))
+    origin.set(noted)
+    return noted
+
+
+def _printable(text: str, length: int) -> str:
+    return _UNPRINTABLE.sub("?", text)[:length]
+
+
 def _access_token(request: Request, credentials: HTTPAuthorizationCredentials | None) -> str:
     if len(request.headers.getlist("authorization")) > 1:
         raise AuthError(ErrorCode.INVALID_TOKEN)
@@ -53,22 +72,44 @@ def _access_token(request: Request, credentials: HTTPAuthorizationCredentials | 
 async def get_authentication(
     request: Request, auth: CurrentAuth, credentials: _Credentials
 ) -> Authentication:
-    """The user with the session that asks. Raises `AuthError`, answered as 401: NOT_AUTHENTICATED without
-    an access token, INVALID_TOKEN when it or its session is not valid (RFC 6750 section 3)."""
-    token = _access_token(request, credentials)
-    with database_errors():
-        return await authenticate(auth, token)
+    """The user with the session that asks. Raises `AuthError`: 401 NOT_AUTHENTICATED without an access token,
+    401 INVALID_TOKEN when it or its session is not valid (RFC 6750 section 3), 403
+    TWO_FACTOR_ENROLMENT_REQUIRED for a user who has to set up two-factor first."""
+    authentication = await get_enrolling_authentication(request, auth, credentials)
+    if auth.lacks_two_factor(authentication.user):
+        raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
+    return authentication
+
+
+async def get_enrolling_authentication(
+    request: Request, auth: CurrentAuth, credentials: _Credentials
+) -> Authentication:
+    """Like `get_authentication`, also for a user who has yet to set up a required two-factor."""
+    return await _authenticate(request, auth, credentials, allow_ended=False)
 
 
 async def get_ended_authentication(
     request: Request, auth: CurrentAuth, credentials: _Credentials
 ) -> Authentication:
-    """Like `get_authentication`, also for a session that has ended: a logout may be repeated."""
+    """Like `get_enrolling_authentication`, also for a session that has ended: a logout may be repeated."""
+    return await _authenticate(request, auth, credentials, allow_ended=True)
+
+
+async def _authenticate(
+    request: Request, auth: Auth, credentials: HTTPAuthorizationCredentials | None, *, allow_ended: bool
+) -> Authentication:
+    note_origin(request, auth)
     token = _access_token(request, credentials)
     with database_errors():
-        return await authenticate(auth, token, allow_ended=True)
+        try:
+            return await authenticate(auth, token, allow_ended=allow_ended)
+        except AuthError as error:
+            reason = error.code.code
+            await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=reason)
+            raise
 
 
+EnrollingAuthentication = Annotated[Authentication, Depends(get_enrolling_authentication)]
 CurrentAuthentication = Annotated[Authentication, Depends(get_authentication)]
 
 

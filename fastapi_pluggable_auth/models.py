@@ -13,6 +13,7 @@ from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 
 from .security.clock import utc_now
+from .security.encryption import default_box, readable
 from .security.jwt import new_token_id
 
 EMAIL_LENGTH: Final = 254
@@ -59,6 +60,22 @@ class TokenDigestField(fields.CharField[str]):
         return super().to_db_value(token_digest(value) if isinstance(value, str) else value, instance)
 
 
+class TotpSecretField(fields.CharField[str]):
+    """A base32 secret: sealed in the database where `totp_encryption_key` is set, readable in Python."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("max_length", 255)
+        super().__init__(**kwargs)
+
+    def to_db_value(self, value: Any, instance: Any) -> Any:
+        """Sealed with the key of the default settings; the flows seal with their own app's beforehand."""
+        return super().to_db_value(default_box.seal(value) if isinstance(value, str) else value, instance)
+
+    def to_python_value(self, value: Any) -> Any:
+        """The base32 text; ciphertext where this process has no key for it."""
+        return super().to_python_value(readable(value) if isinstance(value, str) else value)
+
+
 class AbstractUser(Model):
     """The columns of an account."""
 
@@ -69,9 +86,12 @@ class AbstractUser(Model):
     is_verified = fields.BooleanField(default=False)
     display_name = fields.CharField(max_length=64, null=True)
     pending_email = EmailField(null=True)
-    totp_secret = fields.CharField(max_length=255, null=True)
+    totp_secret = TotpSecretField(null=True)
     totp_confirmed = fields.BooleanField(default=False)
     totp_last_step = fields.BigIntField(null=True)
+    totp_enrolled_at = fields.DatetimeField(null=True)
+    recovery_codes_at = fields.DatetimeField(null=True)
+    password_reset_required = fields.BooleanField(default=False)
     password_changed_at = fields.DatetimeField(null=True)
     last_login_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField(auto_now_add=True)
@@ -146,6 +166,19 @@ class AbstractMail(Model):
         abstract = True
 
 
+class AbstractRecoveryCode(Model):
+    """One unused recovery code, as its digest; using it deletes it."""
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    user: Any
+    user_id: uuid.UUID
+    digest = fields.CharField(max_length=64, unique=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
 class AbstractThrottle(Model):
     """How often something was tried. The key is a digest of what and on whom; `version` orders writers."""
 
@@ -196,6 +229,17 @@ class Mail(AbstractMail):
         table = "auth_mail"
 
 
+class RecoveryCode(AbstractRecoveryCode):
+    """A recovery code of a `User`."""
+
+    user: fields.ForeignKeyRelation[User] = fields.ForeignKeyField(
+        User, related_name="auth_recovery_codes", on_delete=OnDelete.CASCADE, db_index=True
+    )
+
+    class Meta:
+        table = "auth_recovery_code"
+
+
 class Throttle(AbstractThrottle):
     """A counter of attempts."""
 
@@ -211,4 +255,5 @@ class Tables:
     session: type[AbstractSession] = Session
     refresh_token: type[AbstractRefreshToken] = RefreshToken
     mail: type[AbstractMail] = Mail
+    recovery_code: type[AbstractRecoveryCode] = RecoveryCode
     throttle: type[AbstractThrottle] = Throttle

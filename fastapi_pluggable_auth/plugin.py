@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -18,6 +18,7 @@ from .database import current_context
 from .dependencies import STATE_ATTRIBUTE
 from .email.provider import EmailProvider
 from .errors import AuthError
+from .models import AbstractUser
 from .routes import account, core, email, password, sessions, twofa
 from .routes.base import MAXIMUM_BODY_BYTES, error_response
 from .security.clock import Clock, utc_now
@@ -38,16 +39,18 @@ def include_auth(
     settings_override: AuthSettings | None = None,
     clock: Clock = utc_now,
     email_provider: EmailProvider | None = None,
+    require_two_factor: Callable[[AbstractUser], bool] | None = None,
 ) -> Auth:
     """Adds the routes under `/auth` and `/account`, their error handling, and mail delivery in the lifespan.
 
     `settings` defaults to the environment (`settings_override` is another name for it), `clock` to UTC now,
-    `email_provider` to what the settings say. Returns the app's `Auth`, which is also kept on `app.state`.
+    `email_provider` to what the settings say; `require_two_factor` tells for which users two-factor is a
+    must, beside the setting of that name for all. Returns the app's `Auth`, also kept on `app.state`.
     Raises `InsecureSettingsError` for a placeholder or short JWT secret, unless the app is local.
     """
     chosen = settings or settings_override or default_settings
     _check(chosen)
-    auth = Auth(chosen, clock=clock, email_provider=email_provider)
+    auth = Auth(chosen, clock=clock, email_provider=email_provider, require_two_factor=require_two_factor)
     setattr(app.state, STATE_ATTRIBUTE, auth)
 
     @asynccontextmanager

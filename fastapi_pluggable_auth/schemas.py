@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from .errors import ErrorCode
 from .security.addresses import normalise_email
 from .security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+from .security.recovery import PATTERN as RECOVERY_CODE
 
 MAXIMUM_TOKEN_LENGTH: Final = 8192
 MAXIMUM_FIELDS: Final = 50
@@ -56,7 +57,8 @@ NewPassword = Annotated[
 ]
 Password = Annotated[Text, Field(max_length=MAXIMUM_LENGTH, json_schema_extra={"format": "password"})]
 Code = Annotated[str, Strict(), Field(pattern="^[0-9]{6}$", examples=["123456"])]
-OptionalCode = Annotated[Code | None, BeforeValidator(_empty_as_none)]
+LoginCode = Annotated[str, Strict(), Field(pattern=f"^(?:[0-9]{{6}}|{RECOVERY_CODE})$", examples=["123456"])]
+OptionalCode = Annotated[LoginCode | None, BeforeValidator(_empty_as_none)]
 DisplayName = Annotated[Text, Field(max_length=64), AfterValidator(_single_line)]
 
 
@@ -156,6 +158,18 @@ class TwoFactorEnrolment(BaseModel):
 
     otpauth_uri: str
     qr_base64: str
+
+
+class RecoveryCodes(BaseModel):
+    """New recovery codes: shown once, each works once."""
+
+    codes: list[str]
+
+
+class RecoveryCodesLeft(BaseModel):
+    """How many recovery codes are unused."""
+
+    remaining: int
 
 
 class SessionOut(BaseModel):

@@ -15,6 +15,7 @@ SERVERS = {
     "mysql": os.environ.get("TEST_MYSQL_URL", f"mysql://root@127.0.0.1:3306/{NAME}"),
 }
 DIALECTS = ("sqlite", *SERVERS)
+TABLES = ("auth_throttle", "auth_mail", "auth_recovery_code", "refreshtoken", "auth_session", "user")
 
 
 def answers(dialect: str) -> bool:
@@ -57,5 +58,5 @@ async def empty(context: TortoiseContext, dialect: str) -> None:
     """Deletes every row."""
     connection = context.connections.get(dialect)
     quote = "`" if dialect == "mysql" else '"'
-    for table in ("auth_throttle", "auth_mail", "refreshtoken", "auth_session", "user"):
+    for table in TABLES:
         await connection.execute_query(f"DELETE FROM {quote}{table}{quote}")

@@ -12,6 +12,7 @@ PACKAGE = Path(fastapi_pluggable_auth.__file__).parent
 FLOORS = (
     {"config", "errors"},
     {"security"},
+    {"events"},
     {"models", "database"},
     {"email"},
     {"auth"},

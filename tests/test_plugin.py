@@ -381,7 +381,8 @@ BESIDE_IT = {
     ("post", "/auth/reauthenticate"), ("post", "/auth/verify/{token}"),
     ("get", "/auth/email-change/{token}"), ("post", "/auth/email-change/{token}"),
     ("get", "/auth/reset-password/{token}"), ("get", "/account/sessions"),
-    ("delete", "/account/sessions/{session_id}"),
+    ("delete", "/account/sessions/{session_id}"), ("get", "/auth/2fa/recovery-codes"),
+    ("post", "/auth/2fa/recovery-codes"),
 }  # fmt: skip
 
 

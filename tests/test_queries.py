@@ -37,6 +37,8 @@ LOOKUPS = {
     ("refreshtoken", "expires_at"),
     ("auth_session", "user_id"),
     ("auth_session", "expires_at"),
+    ("auth_recovery_code", "user_id"),
+    ("auth_recovery_code", "digest"),
     ("auth_mail", "next_attempt_at"),
     ("auth_mail", "user_id"),
 }

@@ -171,9 +171,11 @@ class Bench:
             if "email-change" in commands:
                 client.patch("/account", json={"email": "ada@example.org"})
                 self._link(2, "ada@example.org")
-            if "2fa/verify" in commands:
+            if "2fa/verify" in commands or "recovery-codes" in commands:
                 uri = client.post("/auth/2fa/enable").json()["otpauth_uri"]
                 self.variables["CODE"] = pyotp.parse_uri(uri).now()  # type: ignore[attr-defined]
+            if "recovery-codes" in commands:
+                client.post("/auth/2fa/verify", json={"code": self.variables["CODE"]})
 
     def _link(self, count: int = 1, recipient: str = EMAIL) -> None:
         self.mailbox.server.wait_for(count)

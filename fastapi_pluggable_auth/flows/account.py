@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from ..auth import Auth, transactional
 from ..email.outbox import MailKind
+from ..events import EventKind
 from ..models import AbstractUser
 from .email import request_email_change
-from .sessions import Authentication, require_recent_login
+from .sessions import Authentication, observed, require_recent_login
 from .throttle import may_mail
 
 
@@ -31,13 +34,15 @@ async def update_account(
     """
     user = authentication.user
     new_email = None if email == user.email else email
-    mail = False
-    if new_email is not None:
+    if new_email is None:
+        await _update(auth, user, None, display_name, mail=False)
+        return user
+    async with observed(auth, EventKind.EMAIL_CHANGE_REQUEST, authentication):
         require_recent_login(auth, authentication)
         # Counted on the one who asks, too: no account mails to strangers again and again.
         asked, asking = new_email, str(user.id)
         mail = all([await may_mail(auth, MailKind.EMAIL_CHANGE, whom) for whom in (asked, asking)])
-    await _update(auth, user, new_email, display_name, mail=mail)
+        await _update(auth, user, new_email, display_name, mail=mail)
     return user
 
 
@@ -52,11 +57,15 @@ async def _update(
         await request_email_change(auth, user, new_email, mail=mail)
 
 
-@transactional
 async def delete_account(auth: Auth, authentication: Authentication) -> None:
     """Deletes the account and all that hangs on it. Raises `AuthError(REAUTHENTICATION_REQUIRED)`."""
-    require_recent_login(auth, authentication)
-    user_id = authentication.user.id
+    async with observed(auth, EventKind.ACCOUNT_DELETION, authentication):
+        require_recent_login(auth, authentication)
+        await _delete(auth, authentication.user.id)
+
+
+@transactional
+async def _delete(auth: Auth, user_id: UUID) -> None:
     # Tokens first: a rotation holds its token while it stores the next one, and must not be waited for with
     # the account locked.
     await auth.tables.refresh_token.filter(user_id=user_id).delete()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-
 from tortoise.exceptions import IntegrityError
 
 from ..auth import Auth, transactional
 from ..email.outbox import MailKind
 from ..email.tokens import Link, Purpose, link_state
 from ..errors import AuthError, ErrorCode
+from ..events import EventKind
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from .notices import mail_on_request, notify
-
-logger = logging.getLogger(__name__)
+from .sessions import end_all_sessions
+from .throttle import guessing
 
 
 async def owner_of(auth: Auth, purpose: Purpose, token: str) -> AbstractUser:
@@ -27,11 +26,23 @@ async def owner_of(auth: Auth, purpose: Purpose, token: str) -> AbstractUser:
 
 
 async def verify_email(auth: Auth, token: str) -> None:
-    """Marks the account verified, once. Raises `AuthError(INVALID_LINK)`."""
+    """Marks the account verified, once, and ends what was begun on it before: whoever signed up with this
+    address keeps no session and no pending address. Raises `AuthError(INVALID_LINK)`."""
+    async with auth.events.observe(EventKind.EMAIL_VERIFICATION) as observation:
+        user = await owner_of(auth, Purpose.VERIFY, token)
+        observation.user_id = user.id
+        await _verify(auth, user)
+
+
+async def verify_email_with_password(auth: Auth, token: str, password: str) -> None:
+    """`verify_email` by a person who also knows the account's password, so that nobody activates the
+    password of a stranger who signed up first. Raises `AuthError`: INVALID_LINK, WRONG_PASSWORD, THROTTLED,
+    OVERLOADED."""
     user = await owner_of(auth, Purpose.VERIFY, token)
-    unverified = auth.tables.user.filter(id=user.id, email=user.email, is_verified=False)
-    if not await unverified.update(is_verified=True):
-        raise AuthError(ErrorCode.INVALID_LINK)
+    async with guessing(auth, user.email):
+        if not (await auth.hasher.verify(password, user.hashed_password)).ok:
+            raise AuthError(ErrorCode.WRONG_PASSWORD)
+    await verify_email(auth, token)
 
 
 async def resend_verification(auth: Auth, email: str) -> None:
@@ -58,12 +69,21 @@ async def request_email_change(auth: Auth, user: AbstractUser, email: str, *, ma
 async def confirm_email_change(auth: Auth, token: str) -> None:
     """Moves the account to its pending address and tells the old one. Raises `AuthError(INVALID_LINK)`, also
     when the address was taken meanwhile."""
-    user = await owner_of(auth, Purpose.EMAIL_CHANGE, token)
-    try:
-        await _move(auth, user)
-    except IntegrityError as error:
-        raise AuthError(ErrorCode.INVALID_LINK) from error
-    logger.info("User %s changed the e-mail address", user.id)
+    async with auth.events.observe(EventKind.EMAIL_CHANGE) as observation:
+        user = await owner_of(auth, Purpose.EMAIL_CHANGE, token)
+        observation.user_id = user.id
+        try:
+            await _move(auth, user)
+        except IntegrityError as error:
+            raise AuthError(ErrorCode.INVALID_LINK) from error
+
+
+@transactional
+async def _verify(auth: Auth, user: AbstractUser) -> None:
+    unverified = auth.tables.user.filter(id=user.id, email=user.email, is_verified=False)
+    if not await unverified.update(is_verified=True, pending_email=None):
+        raise AuthError(ErrorCode.INVALID_LINK)
+    await end_all_sessions(auth, user.id)
 
 
 @transactional

@@ -14,7 +14,7 @@ async def mail_on_request(auth: Auth, kind: MailKind, email: str) -> None:
         await auth.outbox.add(kind, email)
 
 
-async def notify(auth: Auth, kind: MailKind, user: AbstractUser, **context: str | None) -> None:
+async def notify(auth: Auth, kind: MailKind, user: AbstractUser, **context: object) -> None:
     """Queues a notice to the address that was in force before the change, with the time and no secret.
     Belongs inside the transaction of the change (ASVS 6.3.7)."""
     when = f"{auth.clock():%Y-%m-%d %H:%M} UTC"

@@ -8,18 +8,21 @@ from ..auth import Auth, transactional
 from ..email.outbox import MailKind
 from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
+from ..events import EventKind
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.passwords import require_uncommon
 from .email import owner_of
 from .notices import mail_on_request, notify
-from .sessions import end_all_sessions
+from .sessions import Authentication, end_all_sessions, observed
 from .throttle import forget_guesses, guessing
+from .twofa import SWITCHED_OFF
 
 
 async def forgot_password(auth: Auth, email: str) -> None:
     """Mails a reset link if there is an account. Never tells, and does the same work for all."""
-    await mail_on_request(auth, MailKind.RESET, email)
+    async with auth.events.observe(EventKind.PASSWORD_RESET_REQUEST):
+        await mail_on_request(auth, MailKind.RESET, email)
 
 
 async def reset_password(auth: Auth, token: str, new_password: str) -> None:
@@ -27,18 +30,25 @@ async def reset_password(auth: Auth, token: str, new_password: str) -> None:
 
     Raises `AuthError`: INVALID_LINK, PASSWORD_TOO_COMMON (which does not spend the link), OVERLOADED.
     """
-    user = await owner_of(auth, Purpose.RESET, token)
-    if not await _set_password(auth, user, new_password, is_verified=True):
-        raise AuthError(ErrorCode.INVALID_LINK)
+    async with auth.events.observe(EventKind.PASSWORD_RESET) as observation:
+        user = await owner_of(auth, Purpose.RESET, token)
+        observation.user_id = user.id
+        # What a stranger may have begun on an address that was never verified goes with his password.
+        begun = {} if user.is_verified else {**SWITCHED_OFF, "pending_email": None, "display_name": None}
+        if not await _set_password(auth, user, new_password, is_verified=True, **begun):
+            raise AuthError(ErrorCode.INVALID_LINK)
     await forget_guesses(auth, user.email)
 
 
-async def change_password(auth: Auth, user: AbstractUser, old_password: str, new_password: str) -> None:
+async def change_password(
+    auth: Auth, authentication: Authentication, old_password: str, new_password: str
+) -> None:
     """Sets a new password and ends every session, the current one too.
 
     Raises `AuthError`: WRONG_PASSWORD, PASSWORD_TOO_COMMON, THROTTLED, OVERLOADED.
     """
-    async with guessing(auth, user.email):
+    user = authentication.user
+    async with observed(auth, EventKind.PASSWORD_CHANGE, authentication), guessing(auth, user.email):
         verification = await auth.hasher.verify(old_password, user.hashed_password)
         if not verification.ok or not await _set_password(auth, user, new_password):
             raise AuthError(ErrorCode.WRONG_PASSWORD)
@@ -49,6 +59,7 @@ async def _set_password(auth: Auth, user: AbstractUser, password: str, **changes
     changes at once one wins."""
     require_uncommon(password)
     changes["hashed_password"] = await auth.hasher.hash(password)
+    changes["password_reset_required"] = False
     changes["password_changed_at"] = _later(auth.clock(), user.password_changed_at)
     return await _replace(auth, user, changes)
 
@@ -60,6 +71,8 @@ async def _replace(auth: Auth, user: AbstractUser, changes: dict[str, object]) -
     )
     if not await unchanged.update(**changes):
         return False
+    if "totp_secret" in changes:
+        await auth.tables.recovery_code.filter(user_id=user.id).delete()
     await end_all_sessions(auth, user.id)
     await notify(auth, MailKind.PASSWORD_CHANGED, user)
     return True

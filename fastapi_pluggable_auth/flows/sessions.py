@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -13,20 +13,11 @@ from tortoise.expressions import Q
 from ..auth import Auth, transactional
 from ..email.outbox import MailKind
 from ..errors import AuthError, ErrorCode
+from ..events import EventKind, Observation, Origin, Outcome, origin
 from ..models import AbstractRefreshToken, AbstractSession, AbstractUser
 from ..security.clock import as_utc
 from ..security.jwt import ACCESS, REFRESH, Claims, issued_at_of, new_token_id, session_of, subject_of
 from .notices import notify
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """Where a request comes from, as far as it says so."""
-
-    user_agent: str = ""
-    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +26,7 @@ class TokenSet:
 
     access_token: str
     refresh_token: str
+    session_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +47,19 @@ class SessionInfo:
     current: bool
 
 
-async def start_session(auth: Auth, user: AbstractUser, device: Device) -> TokenSet:
-    """Stores a new session with its first refresh token. Belongs inside the transaction of a login."""
-    now = auth.clock()
+def observed(
+    auth: Auth, kind: EventKind, authentication: Authentication
+) -> AbstractAsyncContextManager[Observation]:
+    """`Events.observe` for what a signed-in user does."""
+    return auth.events.observe(kind, user_id=authentication.user.id, session_id=session_id_of(authentication))
+
+
+async def start_session(auth: Auth, user: AbstractUser) -> TokenSet:
+    """Stores a new session with its first refresh token, ends the oldest beyond `max_sessions`, and tells of
+    an unknown device. Belongs inside the transaction of a login, which has locked the account."""
+    now, device = auth.clock(), origin.get()
+    if auth.settings.notify_new_device:
+        await _tell_of_new_device(auth, user, device)
     session = await auth.tables.session.create(
         user_id=user.id,
         authenticated_at=now,
@@ -66,6 +68,8 @@ async def start_session(auth: Auth, user: AbstractUser, device: Device) -> Token
         address=device.address,
         created_at=now,
     )
+    if auth.settings.max_sessions:
+        await _end_oldest(auth, user.id, now)
     return await _issue(auth, user.id, session, new_token_id(), now)
 
 
@@ -105,7 +109,13 @@ async def rotate(auth: Auth, raw_token: str) -> TokenSet:
     Raises `AuthError`: REFRESH_RACED when another request has just spent it, INVALID_TOKEN otherwise. A
     token that was spent longer ago than the leeway was stolen from someone: its session ends.
     """
-    subject_of(auth.signer.verify(raw_token, REFRESH))
+    async with auth.events.observe(EventKind.TOKEN_REFRESH) as observation:
+        claims = auth.signer.verify(raw_token, REFRESH)
+        observation.user_id, observation.session_id = subject_of(claims), session_of(claims)
+        return await _rotate(auth, raw_token)
+
+
+async def _rotate(auth: Auth, raw_token: str) -> TokenSet:
     now = auth.clock()
     try:
         spent, tokens = await _spend(auth, raw_token, now)
@@ -157,11 +167,11 @@ async def list_sessions(auth: Auth, authentication: Authentication) -> list[Sess
     ]
 
 
-@transactional
 async def end_session(auth: Auth, user_id: UUID, session_id: UUID) -> None:
     """Ends one session of the user; raises `AuthError(SESSION_NOT_FOUND)` for any other."""
-    if not await _end(auth, session_id=session_id, user_id=user_id):
-        raise AuthError(ErrorCode.SESSION_NOT_FOUND)
+    async with auth.events.observe(EventKind.SESSION_END, user_id=user_id, session_id=session_id):
+        if not await _end_in_transaction(auth, user_id, session_id=session_id):
+            raise AuthError(ErrorCode.SESSION_NOT_FOUND)
 
 
 async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = None) -> None:
@@ -169,16 +179,45 @@ async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = Non
     await _end(auth, user_id=user_id, keep=keep)
 
 
-@transactional
 async def logout(auth: Auth, authentication: Authentication) -> None:
     """Ends all sessions of the user; doing so again changes nothing."""
-    await end_all_sessions(auth, authentication.user.id)
+    async with observed(auth, EventKind.LOGOUT, authentication):
+        await _end_in_transaction(auth, authentication.user.id)
+
+
+async def logout_others(auth: Auth, authentication: Authentication) -> None:
+    """Ends all sessions of the user but the one that asks."""
+    async with observed(auth, EventKind.OTHER_SESSIONS_END, authentication):
+        await _end_in_transaction(auth, authentication.user.id, keep=session_id_of(authentication))
 
 
 @transactional
-async def logout_others(auth: Auth, authentication: Authentication) -> None:
-    """Ends all sessions of the user but the one that asks."""
-    await end_all_sessions(auth, authentication.user.id, keep=session_id_of(authentication))
+async def _end_in_transaction(
+    auth: Auth, user_id: UUID, *, session_id: UUID | None = None, keep: UUID | None = None
+) -> int:
+    return await _end(auth, user_id=user_id, session_id=session_id, keep=keep)
+
+
+@transactional
+async def require_password_reset(auth: Auth, user_id: UUID) -> None:
+    """Ends every session of a user whose password may be known to others, and refuses logins until it is
+    reset by mail (ASVS 6.2.10). For scripts and administrators."""
+    await auth.tables.user.filter(id=user_id).update(password_reset_required=True)
+    await end_all_sessions(auth, user_id)
+
+
+async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:
+    live = auth.tables.session.filter(user_id=user_id, revoked_at=None, expires_at__gt=now)
+    newest_first = live.order_by("-created_at").values_list("id", flat=True)
+    for session_id in (await newest_first)[auth.settings.max_sessions :]:
+        await _end(auth, user_id=user_id, session_id=session_id)  # type: ignore[arg-type]  # flat lists are typed as tuples
+
+
+async def _tell_of_new_device(auth: Auth, user: AbstractUser, device: Origin) -> None:
+    """Mails about a browser that none of the account's sessions had; the very first sign-in is no news."""
+    sessions = auth.tables.session.filter(user_id=user.id)
+    if await sessions.exists() and not await sessions.filter(user_agent=device.user_agent).exists():
+        await notify(auth, MailKind.NEW_DEVICE, user, agent=device.user_agent, address=device.address)
 
 
 async def _end(auth: Auth, *, user_id: UUID, session_id: UUID | None = None, keep: UUID | None = None) -> int:
@@ -205,7 +244,7 @@ async def _issue(auth: Auth, user_id: UUID, session: AbstractSession, jti: str, 
         expires_at=expires_at,
         created_at=now,
     )
-    return TokenSet(auth.signer.access_token(user_id, session.id), refresh_token)
+    return TokenSet(auth.signer.access_token(user_id, session.id), refresh_token, session.id)
 
 
 def _sign_refresh(
@@ -270,15 +309,23 @@ async def _repeat(auth: Auth, spent: AbstractRefreshToken) -> TokenSet | None:
         return None
     issued_at, expires_at = as_utc(token.created_at), as_utc(token.expires_at)
     refresh_token = _sign_refresh(auth, token.user_id, token.session_id, token.jti, issued_at, expires_at)
-    return TokenSet(auth.signer.access_token(token.user_id, token.session_id), refresh_token)
+    access_token = auth.signer.access_token(token.user_id, token.session_id)
+    return TokenSet(access_token, refresh_token, token.session_id)
+
+
+async def _punish_reuse(auth: Auth, spent: AbstractRefreshToken) -> None:
+    """Ends the session, committed before the refusal is raised: a rollback would keep the thief in."""
+    if await _end_stolen(auth, spent):
+        stolen = Observation(spent.user_id, spent.session_id)
+        await auth.events.emit(EventKind.REFRESH_REUSE, Outcome.FAILURE, stolen)
 
 
 @transactional
-async def _punish_reuse(auth: Auth, spent: AbstractRefreshToken) -> None:
-    """Ends the session, committed before the refusal is raised: a rollback would keep the thief in."""
-    if await _end(auth, user_id=spent.user_id, session_id=spent.session_id):
-        await notify(auth, MailKind.SESSION_REUSE, spent.user)
-        logger.warning("Refresh token reuse: session %s of user %s ended", spent.session_id, spent.user_id)
+async def _end_stolen(auth: Auth, spent: AbstractRefreshToken) -> bool:
+    if not await _end(auth, user_id=spent.user_id, session_id=spent.session_id):
+        return False
+    await notify(auth, MailKind.SESSION_REUSE, spent.user)
+    return True
 
 
 def _is_live(auth: Auth, session: AbstractSession) -> bool:

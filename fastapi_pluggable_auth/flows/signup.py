@@ -7,6 +7,7 @@ from tortoise.exceptions import IntegrityError
 from ..auth import Auth, transactional
 from ..email.outbox import MailKind
 from ..errors import AuthError, ErrorCode
+from ..events import EventKind
 from ..models import AbstractUser
 from ..security.passwords import require_uncommon
 from .notices import mail_on_request
@@ -18,6 +19,13 @@ async def signup(auth: Auth, email: str, password: str) -> AbstractUser:
     `email` is in its normal form. Raises `AuthError`: PASSWORD_TOO_COMMON, EMAIL_TAKEN, OVERLOADED. With
     `prevent_enumeration` a taken address gives an account that looks the same and is not stored.
     """
+    async with auth.events.observe(EventKind.SIGNUP) as observation:
+        user = await _signup(auth, email, password)
+        observation.user_id = user.id
+    return user
+
+
+async def _signup(auth: Auth, email: str, password: str) -> AbstractUser:
     require_uncommon(password)
     open_about_it = not auth.settings.prevent_enumeration
     if open_about_it and await auth.tables.user.exists(email=email):

@@ -25,6 +25,8 @@ NO_GUESSES: Final = frozenset(
         ErrorCode.EMAIL_NOT_VERIFIED,
         ErrorCode.TWO_FACTOR_REQUIRED,
         ErrorCode.PASSWORD_TOO_COMMON,
+        ErrorCode.PASSWORD_RESET_REQUIRED,
+        ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.OVERLOADED,
     }
 )

@@ -1,21 +1,34 @@
-"""Two-factor authentication with time-based codes."""
+"""Two-factor authentication with time-based codes, and recovery codes for when the device is lost."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Final
 from uuid import UUID
 
 from ..auth import Auth, transactional
 from ..email.outbox import MailKind
 from ..errors import AuthError, ErrorCode
+from ..events import EventKind, Observation, Outcome
 from ..models import AbstractUser
+from ..security.encryption import UnreadableSecretError
+from ..security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
 from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
 from .notices import notify
-from .sessions import Authentication, end_all_sessions, require_recent_login, session_id_of
+from .sessions import Authentication, end_all_sessions, observed, require_recent_login, session_id_of
 from .throttle import guessing
+
+logger = logging.getLogger(__name__)
+
+SWITCHED_OFF: Final = {
+    "totp_secret": None,
+    "totp_confirmed": False,
+    "totp_last_step": None,
+    "recovery_codes_at": None,
+}
+"""The account without a second factor; its recovery codes are deleted beside this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,48 +39,99 @@ class Enrolment:
     qr_base64: str
 
 
-def accept_code(user: AbstractUser, code: str, now: datetime) -> dict[str, Any] | None:
-    """What to write to the account when the code is right, None when it is wrong.
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A code that may pass: what it writes to the account, or the digest of the recovery code it spends."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    recovery_code: str | None = None
+
+    @property
+    def factor(self) -> str:
+        """The factor's name in events (RFC 8176, and one of our own)."""
+        return "otp" if self.recovery_code is None else "recovery"
+
+    @property
+    def activates(self) -> bool:
+        """Whether it is the first right code, from which on two-factor is enforced."""
+        return "totp_confirmed" in self.changes
+
+
+def accept_code(auth: Auth, user: AbstractUser, code: str) -> Accepted | None:
+    """What follows from a code that is right, None when it is wrong; a recovery code is looked up later, when
+    it is spent. Raises `AuthError(TWO_FACTOR_UNAVAILABLE)` when the secret cannot be read.
 
     The first right code after enrolling activates two-factor and leaves its time step unspent, so that a
     login right after it works; every later one spends its step (RFC 6238 section 5.2).
     """
-    step = matching_step(user.totp_secret or "", code, now, user.totp_last_step)
+    if is_recovery_code(code):
+        return Accepted(recovery_code=recovery_digest(code)) if user.two_factor_active else None
+    try:
+        secret = auth.totp_box.open(user.totp_secret or "")
+    except UnreadableSecretError as error:
+        logger.critical("Two-factor of user %s: %s", user.id, error)
+        raise AuthError(ErrorCode.TWO_FACTOR_UNAVAILABLE) from error
+    step = matching_step(secret, code, auth.clock(), user.totp_last_step)
     if step is None:
         return None
-    return {"totp_last_step": step} if user.totp_confirmed else {"totp_confirmed": True}
+    return Accepted({"totp_last_step": step} if user.totp_confirmed else {"totp_confirmed": True})
 
 
 async def store_accepted(
-    auth: Auth, user: AbstractUser, changes: dict[str, Any], *, keep: UUID | None, **unchanged: object
+    auth: Auth,
+    user: AbstractUser,
+    accepted: Accepted,
+    *,
+    keep: UUID | None,
+    changes: dict[str, Any] | None = None,
+    **unchanged: object,
 ) -> bool:
-    """Writes what `accept_code` gave, only where the second factor (and what else must be `unchanged`) still
-    is what `user` says; returns whether it was. Activating ends all sessions but the one to keep, and is
-    told. Belongs inside a transaction."""
+    """Spends a code and writes further changes, only where the second factor (and what else must be
+    `unchanged`) still is what `user` says; returns whether it was. Activating ends all sessions but the one
+    to keep; that, and a spent recovery code, are told. Belongs inside a transaction that fails on False."""
     same = auth.tables.user.filter(
         id=user.id,
-        totp_secret=user.totp_secret,
+        totp_enrolled_at=user.totp_enrolled_at,
         totp_confirmed=user.totp_confirmed,
         totp_last_step=user.totp_last_step,
         **unchanged,
     )
-    if not await same.update(**changes):
+    written = {**(changes or {}), **accepted.changes}
+    if written and not await same.update(**written):
         return False
-    if "totp_confirmed" in changes:
+    if accepted.recovery_code is not None:
+        codes = auth.tables.recovery_code.filter(user_id=user.id)
+        if not await codes.filter(digest=accepted.recovery_code).delete():
+            return False
+        await notify(auth, MailKind.RECOVERY_CODE_USED, user, remaining=await codes.count())
+    if accepted.activates:
         await end_all_sessions(auth, user.id, keep=keep)
         await notify(auth, MailKind.TWO_FACTOR_ENABLED, user)
     return True
 
 
-async def enable(auth: Auth, user: AbstractUser) -> Enrolment:
+async def tell_accepted(auth: Auth, accepted: Accepted, observation: Observation) -> None:
+    """Emits the events of a code that was stored."""
+    if accepted.activates:
+        await auth.events.emit(EventKind.TWO_FACTOR_ENABLED, Outcome.SUCCESS, observation)
+    if accepted.recovery_code is not None:
+        await auth.events.emit(EventKind.RECOVERY_CODE_USED, Outcome.SUCCESS, observation)
+
+
+async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
     """Stores a pending secret and shows it; an earlier pending one is replaced.
 
-    Raises `AuthError(TWO_FACTOR_ENABLED)` while two-factor is active.
+    Raises `AuthError`: TWO_FACTOR_ENABLED while two-factor is active, REAUTHENTICATION_REQUIRED.
     """
-    secret = generate_totp_secret()
-    pending = auth.tables.user.filter(id=user.id, totp_confirmed=False)
-    if not await pending.update(totp_secret=secret, totp_last_step=None):
-        raise AuthError(ErrorCode.TWO_FACTOR_ENABLED)
+    user = authentication.user
+    async with observed(auth, EventKind.TWO_FACTOR_ENROLMENT, authentication):
+        require_recent_login(auth, authentication)
+        secret = generate_totp_secret()
+        pending = auth.tables.user.filter(id=user.id, totp_confirmed=False)
+        if not await pending.update(
+            totp_secret=auth.totp_box.seal(secret), totp_enrolled_at=auth.clock(), totp_last_step=None
+        ):
+            raise AuthError(ErrorCode.TWO_FACTOR_ENABLED)
     uri = totp_uri(secret, user.email, auth.settings.totp_issuer)
     return Enrolment(uri, await asyncio.to_thread(secret_qr_base64, uri))
 
@@ -75,32 +139,71 @@ async def enable(auth: Auth, user: AbstractUser) -> Enrolment:
 async def verify(auth: Auth, authentication: Authentication, code: str) -> None:
     """Activates two-factor with its first right code, which ends all other sessions; later it spends a code.
 
-    Raises `AuthError`: TWO_FACTOR_NOT_STARTED, INVALID_CODE, THROTTLED.
+    Raises `AuthError`: TWO_FACTOR_NOT_STARTED, INVALID_CODE, THROTTLED, TWO_FACTOR_UNAVAILABLE.
     """
     user = authentication.user
-    if user.totp_secret is None:
-        raise AuthError(ErrorCode.TWO_FACTOR_NOT_STARTED)
-    async with guessing(auth, user.email):
-        accepted = accept_code(user, code, auth.clock())
-        if accepted is None or not await _accept(auth, authentication, accepted):
-            raise AuthError(ErrorCode.INVALID_CODE)
+    async with observed(auth, EventKind.TWO_FACTOR_VERIFICATION, authentication) as observation:
+        if user.totp_secret is None:
+            raise AuthError(ErrorCode.TWO_FACTOR_NOT_STARTED)
+        async with guessing(auth, user.email):
+            accepted = accept_code(auth, user, code)
+            if accepted is None or not await _accept(auth, authentication, accepted):
+                raise AuthError(ErrorCode.INVALID_CODE)
+        observation.factors = (accepted.factor,)
+        await tell_accepted(auth, accepted, observation)
 
 
-@transactional
 async def disable(auth: Auth, authentication: Authentication) -> None:
-    """Switches two-factor off, forgets the secret and ends all other sessions.
+    """Switches two-factor off, forgets secret and recovery codes, and ends all other sessions.
 
     Raises `AuthError(REAUTHENTICATION_REQUIRED)`.
     """
-    require_recent_login(auth, authentication)
+    async with observed(auth, EventKind.TWO_FACTOR_DISABLED, authentication):
+        require_recent_login(auth, authentication)
+        await _switch_off(auth, authentication)
+
+
+async def renew_recovery_codes(auth: Auth, authentication: Authentication) -> list[str]:
+    """Ten new recovery codes, in place of all earlier ones; only their digests are kept.
+
+    Raises `AuthError`: REAUTHENTICATION_REQUIRED, TWO_FACTOR_NOT_ACTIVE.
+    """
+    async with observed(auth, EventKind.RECOVERY_CODES_RENEWED, authentication):
+        require_recent_login(auth, authentication)
+        codes = generate_recovery_codes()
+        await _replace_codes(auth, authentication.user, codes)
+    return codes
+
+
+async def remaining_recovery_codes(auth: Auth, user: AbstractUser) -> int:
+    """How many recovery codes are unused."""
+    return await auth.tables.recovery_code.filter(user_id=user.id).count()
+
+
+@transactional
+async def _accept(auth: Auth, authentication: Authentication, accepted: Accepted) -> bool:
+    keep = session_id_of(authentication)
+    return await store_accepted(auth, authentication.user, accepted, keep=keep)
+
+
+@transactional
+async def _switch_off(auth: Auth, authentication: Authentication) -> None:
     user = authentication.user
     enrolled = auth.tables.user.filter(id=user.id, totp_secret__not_isnull=True)
-    await enrolled.update(totp_secret=None, totp_confirmed=False, totp_last_step=None)
+    await enrolled.update(**SWITCHED_OFF)
+    await auth.tables.recovery_code.filter(user_id=user.id).delete()
     if user.two_factor_active:
         await end_all_sessions(auth, user.id, keep=session_id_of(authentication))
         await notify(auth, MailKind.TWO_FACTOR_DISABLED, user)
 
 
 @transactional
-async def _accept(auth: Auth, authentication: Authentication, changes: dict[str, Any]) -> bool:
-    return await store_accepted(auth, authentication.user, changes, keep=session_id_of(authentication))
+async def _replace_codes(auth: Auth, user: AbstractUser, codes: list[str]) -> None:
+    # The row is locked from here on: of two renewals at once, the later one's codes are the only ones.
+    active = auth.tables.user.filter(id=user.id, totp_confirmed=True)
+    if not await active.update(recovery_codes_at=auth.clock()):
+        raise AuthError(ErrorCode.TWO_FACTOR_NOT_ACTIVE)
+    table = auth.tables.recovery_code
+    await table.filter(user_id=user.id).delete()
+    await table.bulk_create([table(user_id=user.id, digest=recovery_digest(code)) for code in codes])
+    await notify(auth, MailKind.RECOVERY_CODES_RENEWED, user)

@@ -11,13 +11,13 @@ from ..flows import password as password_flow
 from ..flows import sessions as sessions_flow
 from ..flows import twofa as twofa_flow
 from ..schemas import ChangePassword, ProfileUpdate, UserOut
-from .base import AuthRoute, documented
+from .base import SIGNED_IN, AuthRoute, documented
 
 router = APIRouter(
     prefix="/account",
     tags=["account"],
     route_class=AuthRoute,
-    responses=documented(ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN),
+    responses=documented(*SIGNED_IN),
 )
 
 
@@ -68,9 +68,11 @@ async def delete_account(auth: CurrentAuth, authentication: CurrentAuthenticatio
         ErrorCode.OVERLOADED,
     ),
 )
-async def change_password(auth: CurrentAuth, user: CurrentUser, body: ChangePassword) -> None:
+async def change_password(
+    auth: CurrentAuth, authentication: CurrentAuthentication, body: ChangePassword
+) -> None:
     """Set a new password. Every session ends, this one too: log in again."""
-    await password_flow.change_password(auth, user, body.old_password, body.new_password)
+    await password_flow.change_password(auth, authentication, body.old_password, body.new_password)
 
 
 @router.post("/2fa/disable", status_code=204, responses=documented(ErrorCode.REAUTHENTICATION_REQUIRED))

@@ -13,16 +13,21 @@ from fastapi.routing import APIRoute
 from starlette.background import BackgroundTask, BackgroundTasks
 
 from ..database import database_errors
-from ..dependencies import get_auth
+from ..dependencies import get_auth, note_origin
 from ..email.outbox import collect_mails
 from ..errors import AuthError, ErrorCode
-from ..flows.sessions import Device
 from ..schemas import Error, ValidationFailure
+
+SIGNED_IN: Final = (
+    ErrorCode.NOT_AUTHENTICATED,
+    ErrorCode.INVALID_TOKEN,
+    ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED,
+)
+"""How a route refuses whoever is not signed in, or only half."""
 
 MAXIMUM_BODY_BYTES: Final = 2 * 1024 * 1024
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
-_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\xa0-\xff]")
 
 
 def error_response(error: AuthError) -> JSONResponse:
@@ -58,12 +63,6 @@ def documented(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def device_of(request: Request) -> Device:
-    """What the request says of its origin, in printable characters and bounded length."""
-    agent = _UNPRINTABLE.sub("?", request.headers.get("user-agent", ""))[:255]
-    return Device(agent, request.client.host[:45] if request.client else "")
-
-
 class AuthRoute(APIRoute):
     """A route of the library."""
 
@@ -72,6 +71,8 @@ class AuthRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
+            auth = get_auth(request)
+            note_origin(request, auth)
             with collect_mails() as mails:
                 try:
                     with database_errors():
@@ -81,7 +82,7 @@ class AuthRoute(APIRoute):
                 except RequestValidationError as error:
                     response = validation_response(error.errors())
             if mails:
-                _then(response, BackgroundTask(get_auth(request).outbox.deliver, mails))
+                _then(response, BackgroundTask(auth.outbox.deliver, mails))
             response.headers.setdefault("Cache-Control", "no-store")
             return response
 

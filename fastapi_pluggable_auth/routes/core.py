@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 
-from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, get_ended_authentication
+from ..dependencies import CurrentAuth, CurrentUser, EnrollingAuthentication, get_ended_authentication
 from ..errors import ErrorCode
 from ..flows import login as login_flow
 from ..flows import sessions as sessions_flow
 from ..flows import signup as signup_flow
 from ..flows.sessions import Authentication
 from ..schemas import LoginData, Message, Reauthentication, RefreshRequest, TokenPair, UserCreate, UserOut
-from .base import AuthRoute, device_of, documented
+from .base import SIGNED_IN, AuthRoute, documented
 
 router = APIRouter(prefix="/auth", tags=["auth"], route_class=AuthRoute)
 
@@ -36,15 +36,18 @@ async def signup(auth: CurrentAuth, body: UserCreate) -> object:
     responses=documented(
         ErrorCode.INVALID_CREDENTIALS,
         ErrorCode.EMAIL_NOT_VERIFIED,
+        ErrorCode.PASSWORD_RESET_REQUIRED,
         ErrorCode.TWO_FACTOR_REQUIRED,
+        ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
         ErrorCode.OVERLOADED,
     ),
 )
-async def login(auth: CurrentAuth, request: Request, body: LoginData) -> TokenPair:
-    """Start a session. With two-factor active, `code` is the current code of the authenticator app."""
-    tokens = await login_flow.login(auth, body.email, body.password, body.code, device_of(request))
+async def login(auth: CurrentAuth, body: LoginData) -> TokenPair:
+    """Start a session. With two-factor active, `code` is the current code of the authenticator app, or
+    a recovery code."""
+    tokens = await login_flow.login(auth, body.email, body.password, body.code)
     return TokenPair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
 
 
@@ -58,11 +61,7 @@ async def refresh(auth: CurrentAuth, body: RefreshRequest) -> TokenPair:
     return TokenPair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
 
 
-@router.get(
-    "/me",
-    response_model=UserOut,
-    responses=documented(ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN),
-)
+@router.get("/me", response_model=UserOut, responses=documented(*SIGNED_IN))
 async def me(user: CurrentUser) -> object:
     """The account that the access token stands for."""
     return user
@@ -84,13 +83,14 @@ async def logout(
         ErrorCode.INVALID_TOKEN,
         ErrorCode.TWO_FACTOR_REQUIRED,
         ErrorCode.REAUTHENTICATION_FAILED,
+        ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
         ErrorCode.OVERLOADED,
     ),
 )
 async def reauthenticate(
-    auth: CurrentAuth, authentication: CurrentAuthentication, body: Reauthentication
+    auth: CurrentAuth, authentication: EnrollingAuthentication, body: Reauthentication
 ) -> Message:
     """Confirm the password, so that sensitive changes are allowed again for a while."""
     await login_flow.reauthenticate(auth, authentication, body.password, body.code)

@@ -11,13 +11,13 @@ from ..errors import AuthError, ErrorCode
 from ..flows import sessions as sessions_flow
 from ..schemas import SessionOut
 from ..security.clock import as_utc
-from .base import AuthRoute, documented
+from .base import SIGNED_IN, AuthRoute, documented
 
 router = APIRouter(
     prefix="/account/sessions",
     tags=["sessions"],
     route_class=AuthRoute,
-    responses=documented(ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN),
+    responses=documented(*SIGNED_IN),
 )
 
 

@@ -1,27 +1,30 @@
-"""Two-factor authentication: enrolling."""
+"""Two-factor authentication: enrolling, and recovery codes."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 
-from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
+from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, EnrollingAuthentication
 from ..errors import ErrorCode
 from ..flows import twofa as twofa_flow
-from ..schemas import CodeRequest, Message, TwoFactorEnrolment
-from .base import AuthRoute, documented
+from ..schemas import CodeRequest, Message, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment
+from .base import SIGNED_IN, AuthRoute, documented
 
 router = APIRouter(
     prefix="/auth/2fa",
     tags=["two-factor"],
     route_class=AuthRoute,
-    responses=documented(ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN),
+    responses=documented(*SIGNED_IN),
 )
 
 
-@router.post("/enable", responses=documented(ErrorCode.TWO_FACTOR_ENABLED))
-async def enable(auth: CurrentAuth, user: CurrentUser) -> TwoFactorEnrolment:
-    """Start enrolling: scan the QR code. Two-factor is active from the first right code on."""
-    enrolment = await twofa_flow.enable(auth, user)
+@router.post(
+    "/enable", responses=documented(ErrorCode.TWO_FACTOR_ENABLED, ErrorCode.REAUTHENTICATION_REQUIRED)
+)
+async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> TwoFactorEnrolment:
+    """Start enrolling: scan the QR code. Two-factor is active from the first right code on. Needs a recent
+    login."""
+    enrolment = await twofa_flow.enable(auth, authentication)
     return TwoFactorEnrolment(otpauth_uri=enrolment.otpauth_uri, qr_base64=enrolment.qr_base64)
 
 
@@ -30,11 +33,28 @@ async def enable(auth: CurrentAuth, user: CurrentUser) -> TwoFactorEnrolment:
     responses=documented(
         ErrorCode.TWO_FACTOR_NOT_STARTED,
         ErrorCode.INVALID_CODE,
+        ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
     ),
 )
-async def verify(auth: CurrentAuth, authentication: CurrentAuthentication, body: CodeRequest) -> Message:
+async def verify(auth: CurrentAuth, authentication: EnrollingAuthentication, body: CodeRequest) -> Message:
     """Finish enrolling with a code of the authenticator app. All other sessions end."""
     await twofa_flow.verify(auth, authentication, body.code)
     return Message(detail="Two-factor authentication is active.")
+
+
+@router.post(
+    "/recovery-codes",
+    responses=documented(ErrorCode.TWO_FACTOR_NOT_ACTIVE, ErrorCode.REAUTHENTICATION_REQUIRED),
+)
+async def renew_recovery_codes(auth: CurrentAuth, authentication: CurrentAuthentication) -> RecoveryCodes:
+    """Make ten recovery codes, in place of all earlier ones. They are shown this once; each works once, as
+    `code` of a login. Needs a recent login."""
+    return RecoveryCodes(codes=await twofa_flow.renew_recovery_codes(auth, authentication))
+
+
+@router.get("/recovery-codes")
+async def count_recovery_codes(auth: CurrentAuth, user: CurrentUser) -> RecoveryCodesLeft:
+    """How many recovery codes are unused."""
+    return RecoveryCodesLeft(remaining=await twofa_flow.remaining_recovery_codes(auth, user))

@@ -1,0 +1,166 @@
+"""Security events (ASVS 16.3): what was done to which account, from where, and how it ended."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from .errors import AuthError
+from .security.clock import Clock
+
+logger = logging.getLogger("fastapi_pluggable_auth.security")
+
+
+class EventKind(StrEnum):
+    """What was tried. Each kind has both outcomes, unless it says otherwise."""
+
+    SIGNUP = "signup"
+    LOGIN = "login"
+    REAUTHENTICATION = "reauthentication"
+    ACCESS = "access"
+    """A token or a permission was refused; allowed requests are the access log's business."""
+    TOKEN_REFRESH = "token_refresh"  # noqa: S105
+    REFRESH_REUSE = "refresh_reuse"
+    """A spent refresh token came back and its session was ended: always a failure."""
+    LOGOUT = "logout"
+    SESSION_END = "session_end"
+    OTHER_SESSIONS_END = "other_sessions_end"
+    EMAIL_VERIFICATION = "email_verification"
+    EMAIL_CHANGE_REQUEST = "email_change_request"
+    EMAIL_CHANGE = "email_change"
+    PASSWORD_RESET_REQUEST = "password_reset_request"  # noqa: S105
+    PASSWORD_RESET = "password_reset"  # noqa: S105
+    PASSWORD_CHANGE = "password_change"  # noqa: S105
+    TWO_FACTOR_ENROLMENT = "two_factor_enrolment"
+    TWO_FACTOR_VERIFICATION = "two_factor_verification"
+    TWO_FACTOR_ENABLED = "two_factor_enabled"
+    TWO_FACTOR_DISABLED = "two_factor_disabled"
+    RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
+    RECOVERY_CODE_USED = "recovery_code_used"
+    ACCOUNT_DELETION = "account_deletion"
+
+
+class Outcome(StrEnum):
+    """How it ended."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request comes from, as far as it says so: printable and bounded."""
+
+    address: str = ""
+    user_agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityEvent:
+    """One event. `time` is UTC; `user_id` is None where no account is known; `reason` is the code of the
+    refusal; `factors` are those that were right (RFC 8176: `pwd`, `otp`, and `recovery` of our own)."""
+
+    kind: EventKind
+    outcome: Outcome
+    time: datetime
+    user_id: UUID | None
+    session_id: UUID | None
+    origin: Origin
+    reason: str | None = None
+    factors: tuple[str, ...] = ()
+
+    def as_json(self) -> str:
+        """One line of ASCII: whatever a client sends, it starts no new line and no terminal sequence."""
+        return json.dumps(
+            {
+                "time": self.time.isoformat(),
+                "event": self.kind,
+                "outcome": self.outcome,
+                "reason": self.reason,
+                "user": _text(self.user_id),
+                "session": _text(self.session_id),
+                "factors": self.factors,
+                "address": self.origin.address,
+                "agent": self.origin.user_agent,
+            }
+        )
+
+
+@dataclass(slots=True)
+class Observation:
+    """What a flow learns on its way; it becomes the event."""
+
+    user_id: UUID | None = None
+    session_id: UUID | None = None
+    factors: tuple[str, ...] = ()
+
+
+Listener: TypeAlias = Callable[[SecurityEvent], Awaitable[None] | None]
+
+_NOWHERE: Final = Origin()
+
+origin: ContextVar[Origin] = ContextVar("origin", default=_NOWHERE)
+"""Where the request comes from that is being answered."""
+
+
+class Events:
+    """Tells events to the log, one JSON line each, and to the listeners of the host app."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> Listener:
+        """Calls a function, async or not, with every event, before the response; also a decorator. What it
+        raises is logged and changes nothing."""
+        self._listeners.append(listener)
+        return listener
+
+    @asynccontextmanager
+    async def observe(self, kind: EventKind, **known: Any) -> AsyncIterator[Observation]:
+        """Emits one event when the work inside ends: a success, or a failure with the code of the
+        `AuthError`. Stands outside the transaction, so that it tells what was committed."""
+        observation = Observation(**known)
+        try:
+            yield observation
+        except AuthError as error:
+            await self.emit(kind, Outcome.FAILURE, observation, reason=error.code.code)
+            raise
+        await self.emit(kind, Outcome.SUCCESS, observation)
+
+    async def emit(
+        self, kind: EventKind, outcome: Outcome, observation: Observation, *, reason: str | None = None
+    ) -> None:
+        """Tells one event. Never raises."""
+        event = SecurityEvent(
+            kind,
+            outcome,
+            self._clock(),
+            observation.user_id,
+            observation.session_id,
+            origin.get(),
+            reason,
+            observation.factors,
+        )
+        level = logging.INFO if outcome is Outcome.SUCCESS else logging.WARNING
+        logger.log(level, event.as_json(), extra={"security_event": event})
+        for listener in self._listeners:
+            try:
+                told = listener(event)
+                if inspect.isawaitable(told):
+                    await told
+            except Exception:
+                logger.exception("A listener failed on %s", kind)
+
+
+def _text(value: UUID | None) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,48 @@
+"""Who is at the other end: the client's address, believed only from proxies that the host app trusts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+MAXIMUM_HOPS: Final = 32
+
+
+def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> str:
+    """The address that is counted and logged (ASVS 4.1.3): the transport's peer, or the right-most hop of
+    `X-Forwarded-For` that is no trusted proxy, where the peer is one. Left of it anybody can write."""
+    address = _address(peer)
+    if address is None or not trusted:
+        return peer
+    hops = [hop.strip() for line in forwarded_for for hop in line.split(",")][-MAXIMUM_HOPS:]
+    while hops and any(address in network for network in trusted):
+        hop = _address(hops.pop())
+        if hop is None:
+            break
+        address = hop
+    return str(address)
+
+
+def counted_network(address: str) -> str:
+    """What volume limits count: an IPv4 address, or the /64 that one IPv6 customer has for himself."""
+    parsed = _address(address)
+    if isinstance(parsed, IPv6Address):
+        return str(ip_network((parsed, 64), strict=False))
+    return address
+
+
+def _address(text: str) -> Address | None:
+    # Some proxies add the port of the client.
+    host = text.rpartition(":")[0] if text.count(":") == 1 else text.partition("]")[0].removeprefix("[")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
