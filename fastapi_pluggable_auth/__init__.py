@@ -2,7 +2,7 @@
 
 from .auth import Auth
 from .config import AuthSettings
-from .dependencies import CurrentUser, get_current_user
+from .dependencies import CurrentUser, RecentUser, get_current_user, get_recent_user
 from .errors import AuthError, ErrorCode
 from .events import SecurityEvent
 from .plugin import InsecureSettingsError, include_auth
@@ -14,7 +14,9 @@ __all__ = [
     "CurrentUser",
     "ErrorCode",
     "InsecureSettingsError",
+    "RecentUser",
     "SecurityEvent",
     "get_current_user",
+    "get_recent_user",
     "include_auth",
 ]

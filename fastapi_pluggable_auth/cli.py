@@ -15,9 +15,12 @@ from tortoise import Tortoise
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import BaseORMException
 
+from .auth import Auth
 from .config import AuthSettings
 from .database import DATABASE_ERRORS
 from .email.provider import MailError, provider_for
+from .flows.purge import purge
+from .security.keys import KeyConfigurationError, key_set
 
 DEMO_DATABASE: Final = "pluggable-auth-demo.sqlite3"
 CONNECTION_ERRORS: Final[tuple[type[Exception], ...]] = (
@@ -57,12 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.set_defaults(run=lambda options: _demo(options.host, options.port))
 
     check = commands.add_parser("check", help="say what is unsafe or missing in the settings")
-    check.add_argument(
-        "--database-url",
-        default=os.environ.get("DATABASE_URL"),
-        help="Tortoise URL of the app's database (default: $DATABASE_URL)",
-    )
     check.set_defaults(run=lambda options: _check(options.database_url))
+
+    purge_command = commands.add_parser("purge", help="delete expired rows, as a running app does every hour")
+    purge_command.set_defaults(run=lambda options: _purge(options.database_url))
+
+    for command in (check, purge_command):
+        command.add_argument(
+            "--database-url",
+            default=os.environ.get("DATABASE_URL"),
+            help="Tortoise URL of the app's database (default: $DATABASE_URL)",
+        )
 
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
@@ -97,14 +105,42 @@ def _check(database_url: str | None) -> int:
     return 1 if any(problems.values()) else 0
 
 
+def _purge(database_url: str | None) -> int:
+    if database_url is None:
+        print("Set DATABASE_URL, or pass --database-url.", file=sys.stderr)
+        return 1
+    try:
+        deleted = asyncio.run(_purge_database(database_url))
+    except CONNECTION_ERRORS as error:
+        print(f"The database is not reachable ({type(error).__name__}).", file=sys.stderr)
+        return 1
+    for table, count in deleted.items():
+        print(f"{table}: {count} deleted")
+    return 0
+
+
+async def _purge_database(url: str) -> dict[str, int]:
+    async with TortoiseContext() as context:
+        await context.init(db_url=url, modules={"models": ["fastapi_pluggable_auth.models"]})
+        return await purge(Auth(AuthSettings()))
+
+
 async def _problems(settings: AuthSettings, database_url: str | None) -> dict[str, str | None]:
     """What is checked, and the sentence about it where something is wrong."""
     return {
-        "JWT_SECRET": settings.secret_problem(),
+        "JWT_SECRET": settings.secret_problem() or _key_problem(settings),
         "PUBLIC_BASE_URL": settings.base_url_problem(),
         "mail": await _mail_problem(settings),
         "database": await _database_problem(database_url),
     }
+
+
+def _key_problem(settings: AuthSettings) -> str | None:
+    try:
+        key_set(settings)
+    except KeyConfigurationError as error:
+        return str(error)
+    return None
 
 
 async def _mail_problem(settings: AuthSettings) -> str | None:

@@ -56,7 +56,21 @@ class AuthSettings(BaseSettings):
     jwt_secret: str = Field(
         DEFAULT_SECRET, repr=False, description="HMAC key that signs every token; 32 random bytes or more."
     )
-    jwt_algorithm: Literal["HS256", "HS384", "HS512"] = Field("HS256", description="Signature algorithm.")
+    jwt_algorithm: Literal[
+        "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512"
+    ] = Field("HS256", description="Signature algorithm.")
+    jwt_private_key: str | None = Field(
+        None,
+        repr=False,
+        description="For RS and ES algorithms: the private key, as PEM or the path of a PEM file.",
+    )
+    jwt_previous_keys: CommaSeparated[str] = Field(
+        [],
+        repr=False,
+        description="Earlier secrets or (public) keys, by commas, whose tokens are still good.",
+    )
+    jwt_issuer: str | None = Field(None, description="`iss` of every token; `PUBLIC_BASE_URL` when empty.")
+    jwt_audience: str | None = Field(None, description="`aud` of every token; the issuer when empty.")
     access_token_expires: Duration = Field(timedelta(minutes=15), description="Lifetime of an access token.")
     refresh_token_expires: Duration = Field(
         timedelta(days=7), description="Lifetime of a refresh token: how long a session may stay idle."
@@ -144,6 +158,9 @@ class AuthSettings(BaseSettings):
     public_base_url: str = Field(
         "http://localhost:8000", description="Where users reach the app; every mailed link starts with it."
     )
+    allow_http: bool = Field(
+        False, description="Start although `PUBLIC_BASE_URL` is public and not https. For development only."
+    )
     route_prefix: str = Field(
         "", pattern=r"^(/[^/\s]+)*$", description="Path in front of `/auth` and `/account`, such as `/api`."
     )
@@ -162,6 +179,9 @@ class AuthSettings(BaseSettings):
         "smtp", description="How mail leaves: SMTP, SendGrid's HTTPS API, or printed for development."
     )
     email_from: str = Field("no-reply@example.com", description="Sender; `Name <address>` is allowed.")
+    mail_retention: Duration = Field(
+        timedelta(days=30), description="How long mails that were sent or given up stay in the database."
+    )
     template_dir: Path | None = Field(
         None, description="Folder whose files override the mail and page templates of the same name."
     )
@@ -191,8 +211,20 @@ class AuthSettings(BaseSettings):
         """The address of one of the app's own paths, as users see it; joined with exactly one slash."""
         return f"{self.public_base_url.rstrip('/')}{self.route_prefix}/{path.lstrip('/')}"
 
+    @property
+    def issuer(self) -> str:
+        """Who signs the tokens of this deployment."""
+        return self.jwt_issuer or self.public_base_url.rstrip("/")
+
+    @property
+    def audience(self) -> str:
+        """For whom the tokens of this deployment are."""
+        return self.jwt_audience or self.issuer
+
     def secret_problem(self) -> str | None:
-        """What is wrong with the secret, in one sentence."""
+        """What is wrong with the secret, in one sentence; nothing where a key pair signs instead."""
+        if not self.jwt_algorithm.startswith("HS"):
+            return None
         if self.jwt_secret == DEFAULT_SECRET:
             return "JWT_SECRET still is the placeholder: anyone can sign in as anyone."
         if len(self.jwt_secret.encode()) < MINIMUM_SECRET_BYTES:
@@ -201,9 +233,12 @@ class AuthSettings(BaseSettings):
 
     def base_url_problem(self) -> str | None:
         """What is wrong with the public base URL, in one sentence."""
-        if not self.is_local and urlsplit(self.public_base_url).scheme != "https":
-            return "PUBLIC_BASE_URL is not https: tokens and mailed links travel in the clear."
-        return None
+        url = urlsplit(self.public_base_url)
+        # A single label and `.test` (RFC 6761) are no public names: containers and tests have them.
+        public = "." in (url.hostname or "") and not str(url.hostname).endswith(".test")
+        if url.scheme == "https" or (url.scheme == "http" and (self.is_local or not public)):
+            return None
+        return "PUBLIC_BASE_URL is not https: tokens and mailed links travel in the clear."
 
 
 settings = AuthSettings()

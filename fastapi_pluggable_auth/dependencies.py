@@ -14,7 +14,7 @@ from .config import settings
 from .database import database_errors
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Origin, Outcome, origin
-from .flows.sessions import Authentication, authenticate
+from .flows.sessions import Authentication, authenticate, require_recent_login
 from .models import User
 from .security.proxies import client_address
 
@@ -118,4 +118,12 @@ async def get_current_user(authentication: CurrentAuthentication) -> User:
     return cast(User, authentication.user)
 
 
+async def get_recent_user(auth: CurrentAuth, authentication: CurrentAuthentication) -> User:
+    """Like `get_current_user`, for sensitive routes: raises `AuthError`, answered as 403
+    REAUTHENTICATION_REQUIRED, when the login is older than `reauth_ttl` (ASVS 7.5.3)."""
+    require_recent_login(auth, authentication)
+    return cast(User, authentication.user)
+
+
 CurrentUser = Annotated[User, Depends(get_current_user)]
+RecentUser = Annotated[User, Depends(get_recent_user)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,10 +18,12 @@ from .database import current_context
 from .dependencies import STATE_ATTRIBUTE
 from .email.provider import EmailProvider
 from .errors import AuthError
+from .flows.purge import keep_purging
 from .models import AbstractUser
-from .routes import account, core, email, password, sessions, twofa
+from .routes import account, core, email, keys, password, sessions, twofa
 from .routes.base import MAXIMUM_BODY_BYTES, error_response
 from .security.clock import Clock, utc_now
+from .security.keys import KeyConfigurationError, key_set
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +43,13 @@ def include_auth(
     email_provider: EmailProvider | None = None,
     require_two_factor: Callable[[AbstractUser], bool] | None = None,
 ) -> Auth:
-    """Adds the routes under `/auth` and `/account`, their error handling, and mail delivery in the lifespan.
+    """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
 
     `settings` defaults to the environment (`settings_override` is another name for it), `clock` to UTC now,
     `email_provider` to what the settings say; `require_two_factor` tells for which users two-factor is a
     must, beside the setting of that name for all. Returns the app's `Auth`, also kept on `app.state`.
-    Raises `InsecureSettingsError` for a placeholder or short JWT secret, unless the app is local.
+    Raises `InsecureSettingsError` for a placeholder or short JWT secret and for a base URL without TLS,
+    unless the app is local.
     """
     chosen = settings or settings_override or default_settings
     _check(chosen)
@@ -63,6 +66,7 @@ def include_auth(
     for router in ROUTERS:
         root.include_router(router)
     app.include_router(root, prefix=chosen.route_prefix, max_body_size=MAXIMUM_BODY_BYTES)
+    app.include_router(keys.router)
     app.add_exception_handler(AuthError, _answer)
     app.add_middleware(TortoiseContextMiddleware, auth=auth)
     return auth
@@ -70,21 +74,23 @@ def include_auth(
 
 @asynccontextmanager
 async def running(auth: Auth) -> AsyncIterator[None]:
-    """Delivers mail in the background while the app runs, and closes what was opened."""
+    """Delivers mail and purges expired rows in the background while the app runs."""
     auth.tortoise_context = current_context()
-    stop, dispatcher = asyncio.Event(), None
+    stop, tasks = asyncio.Event(), []
     if auth.tortoise_context is None:
         logger.warning("Tortoise ORM was not initialised at start-up; mail is sent after each response only")
     else:
-        dispatcher = asyncio.create_task(auth.outbox.run(stop), name="mail-dispatcher")
+        tasks = [
+            asyncio.create_task(auth.outbox.run(stop), name="mail-dispatcher"),
+            asyncio.create_task(keep_purging(auth, stop), name="purge"),
+        ]
     try:
         yield
     finally:
-        if dispatcher is not None:
-            stop.set()
-            dispatcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await dispatcher
+        stop.set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         auth.tortoise_context = None
         await auth.close()
 
@@ -115,10 +121,17 @@ class TortoiseContextMiddleware:
 
 
 def _check(settings: AuthSettings) -> None:
+    try:
+        key_set(settings)
+    except KeyConfigurationError as error:
+        raise InsecureSettingsError(str(error)) from error
     weak_secret = settings.secret_problem()
     if weak_secret is not None and not settings.is_local:
         raise InsecureSettingsError(weak_secret)
-    for problem in filter(None, (weak_secret, settings.base_url_problem())):
+    insecure_url = settings.base_url_problem()
+    if insecure_url is not None and not settings.allow_http:
+        raise InsecureSettingsError(insecure_url)
+    for problem in filter(None, (weak_secret, insecure_url)):
         logger.warning(problem)
 
 

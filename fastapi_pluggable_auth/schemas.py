@@ -172,6 +172,12 @@ class RecoveryCodesLeft(BaseModel):
     remaining: int
 
 
+class PublicKeys(BaseModel):
+    """A JSON Web Key Set (RFC 7517)."""
+
+    keys: list[dict[str, str]]
+
+
 class SessionOut(BaseModel):
     """A sign-in on one device. Times are UTC."""
 

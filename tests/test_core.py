@@ -293,7 +293,7 @@ async def refused_tokens(auth: Auth, account: Account) -> dict[str, str]:
     now = int(time.time())
     good = {
         "sub": str(user.id), "scope": "access", "jti": "x", "iat": now, "exp": now + 60,
-        "sid": str(session.id),
+        "sid": str(session.id), "iss": "http://localhost:8000", "aud": "http://localhost:8000",
     }  # fmt: skip
     assert (await account.me(mint(good))).status_code == 200
 
@@ -317,6 +317,27 @@ async def refused_tokens(auth: Auth, account: Account) -> dict[str, str]:
         "expiry as text": mint(good | {"exp": str(now + 60)}),
         "expiry as true": mint(good | {"exp": True}),
         "no expiry": mint(without("exp")),
+        "expiry beyond time": mint(good | {"exp": 10**30}),
+        "expiry with a fraction": mint(good | {"exp": now + 60.5}),
+        "no time of issue": mint(without("iat")),
+        "a time of issue as text": mint(good | {"iat": str(now)}),
+        "a time of issue before time": mint(good | {"iat": -(10**18)}),
+        "not yet valid, as text": mint(good | {"nbf": "0"}),
+        "no issuer": mint(without("iss")),
+        "another issuer": mint(good | {"iss": "https://other.example.com"}),
+        "no audience": mint(without("aud")),
+        "another audience": mint(good | {"aud": "https://other.example.com"}),
+        "several audiences": mint(good | {"aud": ["http://localhost:8000", "https://other.example.com"]}),
+        "no token id": mint(without("jti")),
+        "an unknown key id": mint(good, kid="0123456789abcdef"),
+        "a key id that is a path": mint(good, kid="../../dev/null"),
+        "a key id that is no text": mint(good, kid=["x"]),
+        "a null key id": mint(good, kid=None),
+        "a key of its own": mint(good, "f" * 48, jwk={"kty": "oct", "k": "ZmZm"}),
+        "keys from elsewhere": mint(good, "f" * 48, jku="http://127.0.0.1:1/jwks", x5u="http://127.0.0.1:1/"),
+        "padding": mint(good) + "=",
+        "a fourth part": mint(good) + ".x",
+        "a word more": f"{mint(good)} x",
         "from the future": mint(good | {"iat": now + 600}),
         "not yet valid": mint(good | {"nbf": now + 600}),
         "no subject": mint(without("sub")),
@@ -397,7 +418,7 @@ async def test_an_access_token_says_no_more_than_it_must(account: Account) -> No
     """A-61."""
     payload = account.access_token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
-    assert set(claims) == {"sub", "scope", "jti", "iat", "exp", "sid"}
+    assert set(claims) == {"iss", "aud", "sub", "scope", "jti", "iat", "exp", "sid"}
 
 
 async def test_a_full_hashing_queue_is_503_and_counts_nothing(

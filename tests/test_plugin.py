@@ -20,6 +20,7 @@ from fastapi_pluggable_auth import (
     AuthSettings,
     CurrentUser,
     InsecureSettingsError,
+    RecentUser,
     get_current_user,
     include_auth,
 )
@@ -305,12 +306,26 @@ def test_a_weak_secret_is_refused_on_a_public_address_only(
             include_auth(FastAPI(), settings=settings)
 
 
-def test_a_public_address_without_https_is_warned_about(
-    settings: AuthSettings, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("url", ["http://app.example.com", "http://192.168.0.9:8000", "ftp://x", "app.com"])
+def test_a_public_address_without_https_is_refused_unless_told(
+    url: str, settings: AuthSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings.public_base_url = "http://app.example.com"
+    """A-37, H-01."""
+    settings.public_base_url = url
+    with pytest.raises(InsecureSettingsError, match="not https"):
+        include_auth(FastAPI(), settings=settings)
+    settings.allow_http = True
     include_auth(FastAPI(), settings=settings)
     assert "not https" in caplog.text
+
+
+@pytest.mark.parametrize("url", ["http://web:8000", "http://app.test", "https://app.example.com"])
+def test_names_that_are_not_public_need_no_https(
+    url: str, settings: AuthSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.public_base_url = url
+    include_auth(FastAPI(), settings=settings)
+    assert "not https" not in caplog.text
 
 
 def test_settings_come_from_the_environment_and_env_file(
@@ -382,7 +397,7 @@ BESIDE_IT = {
     ("get", "/auth/email-change/{token}"), ("post", "/auth/email-change/{token}"),
     ("get", "/auth/reset-password/{token}"), ("get", "/account/sessions"),
     ("delete", "/account/sessions/{session_id}"), ("get", "/auth/2fa/recovery-codes"),
-    ("post", "/auth/2fa/recovery-codes"),
+    ("post", "/auth/2fa/recovery-codes"), ("get", "/.well-known/jwks.json"),
 }  # fmt: skip
 
 
@@ -408,3 +423,20 @@ async def test_deleting_a_user_deletes_what_hangs_on_it(account: Account, databa
     await user.delete()
     assert await RefreshToken.all().count() == 0
     assert (await account.me()).status_code == 401
+
+
+async def test_a_route_may_ask_for_a_recent_login(app: FastAPI, account: Account, clock: Clock) -> None:
+    """A-74: freshness for the host app."""
+
+    @app.get("/secrets")
+    async def secrets(user: RecentUser) -> str:
+        return user.email
+
+    assert (await account.client.get("/secrets", headers=account.headers)).json() == EMAIL
+    clock.advance(minutes=16)
+    account.access_token = (await account.refresh()).json()["access_token"]
+    refused = await account.client.get("/secrets", headers=account.headers)
+    assert (refused.status_code, refused.json()["code"]) == (403, "reauthentication_required")
+    body = {"password": account.password}
+    await account.client.post("/auth/reauthenticate", json=body, headers=account.headers)
+    assert (await account.client.get("/secrets", headers=account.headers)).status_code == 200

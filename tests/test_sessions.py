@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth.flows.sessions import require_password_reset
 from fastapi_pluggable_auth.models import RefreshToken, Session, User, token_digest
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox
@@ -24,9 +25,14 @@ def statuses(answers: list[httpx.Response]) -> Counter[int]:
     return Counter(answer.status_code for answer in answers)
 
 
+def second(account: Account) -> Account:
+    """The same user, not yet signed in."""
+    return Account(account.client, account.mailbox, account.email, account.password)
+
+
 async def other_login(account: Account) -> Account:
     """The same user on another device."""
-    other = Account(account.client, account.mailbox, account.email, account.password)
+    other = second(account)
     assert (await other.login()).status_code == 200
     return other
 
@@ -345,3 +351,66 @@ async def test_fifty_writers_on_one_sqlite_file_never_meet_a_locked_database(
         assert statuses(signups) == {201: 50}
         assert await User.all().count() == 50
     await auth.close()
+
+
+async def test_a_login_beyond_the_limit_ends_the_oldest_session(
+    account: Account, settings: AuthSettings
+) -> None:
+    """A-50."""
+    settings.max_sessions = 3
+    first = account.access_token
+    others = [second(account) for _ in range(3)]
+    for other in others:
+        assert (await other.login()).status_code == 200
+    assert (await account.me(first)).status_code == 401
+    assert {(await other.me()).status_code for other in others} == {200}
+
+
+async def test_logins_at_once_leave_no_more_sessions_than_allowed(
+    account: Account, settings: AuthSettings
+) -> None:
+    """R-07."""
+    settings.max_sessions = 3
+    answers = await asyncio.gather(*(second(account).login() for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert await Session.filter(revoked_at=None).count() == 3
+    assert await RefreshToken.filter(revoked=False).count() == 3
+
+
+async def test_a_user_flagged_for_a_reset_can_do_nothing_else(
+    account: Account, auth: Auth, mailbox: Mailbox, clock: Clock
+) -> None:
+    """A-09: forced after a compromise, and never by age alone."""
+    clock.advance(days=400)
+    assert (await account.login()).status_code == 200
+    await require_password_reset(auth, (await User.get()).id)
+    assert (await account.me()).status_code == 401
+    assert (await account.refresh()).status_code == 401
+    refused = await account.login()
+    assert (refused.status_code, refused.json()["code"]) == (401, "password_reset_required")
+    wrong = Account(account.client, mailbox, EMAIL, "wrong password")
+    assert (await wrong.login()).json()["code"] == "invalid_credentials"
+    await account.client.post("/auth/forgot-password", json={"email": EMAIL})
+    account.password = "a new horse battery"
+    body = {"new_password": account.password}
+    assert (await account.client.post(mailbox.link(), json=body)).status_code == 200
+    assert (await account.login()).status_code == 200
+
+
+async def test_an_unknown_browser_is_told_where_the_app_asks_for_it(
+    account: Account, settings: AuthSettings, mailbox: Mailbox
+) -> None:
+    """A-23."""
+    mailbox.clear()
+
+    async def login_from(agent: str) -> list[str]:
+        mailbox.clear()
+        account.client.headers["User-Agent"] = agent
+        assert (await account.login()).status_code == 200
+        return [str(message.get_body(("plain",))) for message in mailbox.messages]
+
+    assert await login_from("Quiet/1.0") == []
+    settings.notify_new_device = True
+    (mail,) = await login_from("Loud/1.0")
+    assert "Loud/1.0, from 192.0.2.7" in mail
+    assert await login_from("Loud/1.0") == []

@@ -16,7 +16,7 @@ import pyotp
 import pytest
 from PIL import Image
 
-from fastapi_pluggable_auth import AuthSettings
+from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security.totp import (
     generate_totp_secret,
@@ -26,6 +26,7 @@ from fastapi_pluggable_auth.security.totp import (
 )
 
 from .conftest import EMAIL, PASSWORD, Account, Clock
+from .test_notices import enable_two_factor
 
 STEP = timedelta(seconds=30)
 
@@ -263,3 +264,30 @@ def test_the_helpers_make_and_check_codes() -> None:
     assert not verify_code(secret, "x")
     assert totp_uri(secret, EMAIL).startswith("otpauth://totp/")
     assert base64.b64decode(secret_qr_base64(totp_uri(secret, EMAIL))).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("by", ["setting", "predicate"])
+async def test_where_two_factor_is_a_must_nothing_else_works_before_it(
+    by: str, account: Account, auth: Auth, settings: AuthSettings
+) -> None:
+    """A-22."""
+    if by == "setting":
+        settings.require_two_factor = True
+    else:
+        auth._require_two_factor = lambda user: user.email == EMAIL
+    await account.login()
+    for method, path in (("GET", "/auth/me"), ("GET", "/account"), ("DELETE", "/account")):
+        refused = await account.client.request(method, path, headers=account.headers)
+        assert (refused.status_code, refused.json()["code"]) == (403, "two_factor_enrolment_required")
+    assert (await enable_two_factor(account)).status_code == 200
+    assert (await account.me()).status_code == 200
+    assert (await account.client.post("/auth/logout", headers=account.headers)).status_code == 200
+
+
+async def test_enrolling_needs_a_recent_login(account: Account, clock: Clock) -> None:
+    """A-68."""
+    clock.advance(minutes=16)
+    account.access_token = (await account.refresh()).json()["access_token"]
+    refused = await account.client.post("/auth/2fa/enable", headers=account.headers)
+    assert (refused.status_code, refused.json()["code"]) == (403, "reauthentication_required")
+    assert (await User.get()).totp_secret is None

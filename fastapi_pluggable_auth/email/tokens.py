@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -56,17 +56,24 @@ class LinkSigner:
         now = self._clock()
         reset = purpose is Purpose.RESET
         lifetime = self._settings.reset_token_ttl if reset else self._settings.verify_token_ttl
-        # Fractions of a second: a token without state must lose to a password change just after it.
-        claims = {"iat": now.timestamp()} if state is None else {"state": state}
+        # To the microsecond: a token without state must lose to a password change just after it.
+        claims = {"issued": _microseconds(now)} if state is None else {"state": state}
         return self._signer.sign(purpose, user_id, issued_at=now, expires_at=now + lifetime, **claims)
 
     def read(self, purpose: Purpose, token: str) -> Link:
         """What the token says; raises `AuthError(INVALID_LINK)`, whatever is wrong with it."""
         try:
             claims = self._signer.verify(token, purpose)
-            return Link(subject_of(claims), issued_at_of(claims), claims.get("state"))
+            issued = claims.get("issued")
+            exact = timedelta(microseconds=issued % 1_000_000 if isinstance(issued, int) else 0)
+            return Link(subject_of(claims), issued_at_of(claims) + exact, claims.get("state"))
         except AuthError as error:
             raise AuthError(ErrorCode.INVALID_LINK) from error
+
+
+def _microseconds(moment: datetime) -> int:
+    """Since the epoch."""
+    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
 
 
 def generate_verify_token(user_id: UUID | str) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from pydantic import ValidationError
 
 from ..dependencies import CurrentAuth
 from ..email.tokens import Purpose
-from ..errors import ErrorCode
+from ..errors import AuthError, ErrorCode
 from ..flows import email as email_flow
-from ..schemas import EmailRequest, Message
+from ..schemas import EmailRequest, Message, Reauthentication
 from .base import AuthRoute, documented
-from .pages import confirmation_page, is_browser, outcome_page
+from .pages import confirmation_page, is_browser, outcome_page, verify_page
 
 router = APIRouter(prefix="/auth", tags=["e-mail"], route_class=AuthRoute)
 
@@ -31,27 +34,33 @@ async def resend(auth: CurrentAuth, body: EmailRequest) -> Message:
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR),
 )
 async def verify(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
-    """Verify an address with its mailed link. A browser gets a page whose button does it, so that programs
-    that look into mails spend no link."""
+    """Verify an address with its mailed link. A browser gets a page that asks for the account's password: so
+    programs that look into mails spend no link, and nobody verifies a stranger's signup by a click."""
     if is_browser(request):
-        owner = email_flow.owner_of(auth, Purpose.VERIFY, token)
-        return await confirmation_page(auth, owner, "Verify your e-mail address", "Verify")
+        return await verify_page(auth, request, email_flow.owner_of(auth, Purpose.VERIFY, token))
     await email_flow.verify_email(auth, token)
     return Message(detail=VERIFIED)
 
 
-@router.post(
-    "/verify/{token}",
-    response_model=Message,
-    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR),
-)
-async def confirm_verify(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
+@router.post("/verify/{token}", responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR))
+async def confirm_verify(auth: CurrentAuth, token: str) -> Message:
     """Verify an address with its mailed link."""
-    verification = email_flow.verify_email(auth, token)
-    if is_browser(request):
-        return await outcome_page(auth, verification, VERIFIED)
-    await verification
+    await email_flow.verify_email(auth, token)
     return Message(detail=VERIFIED)
+
+
+@router.post("/verify/{token}/form", include_in_schema=False)
+async def verify_form(
+    auth: CurrentAuth, request: Request, token: str, password: Annotated[str, Form()] = ""
+) -> Response:
+    """The same from the page's own form, with the password, answered with a page."""
+    try:
+        body = Reauthentication(password=password)
+        verification = email_flow.verify_email_with_password(auth, token, body.password)
+        return await outcome_page(auth, verification, VERIFIED, keep=ErrorCode.WRONG_PASSWORD)
+    except (ValidationError, AuthError):
+        problem = "This is not the password that the account was made with."
+    return await verify_page(auth, request, email_flow.owner_of(auth, Purpose.VERIFY, token), problem)
 
 
 @router.get(

@@ -14,7 +14,9 @@ from fastapi.responses import HTMLResponse
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 
 from ..auth import Auth
+from ..email.tokens import Purpose, link_state
 from ..errors import AuthError, ErrorCode
+from ..models import AbstractUser
 from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -47,6 +49,29 @@ async def confirmation_page(auth: Auth, owner: Awaitable[object], title: str, bu
     except AuthError as error:
         return _error_page(auth, error)
     return _page(auth, "page_confirm.html", 200, title=title, button=button)
+
+
+async def verify_page(
+    auth: Auth, request: Request, owner: Awaitable[AbstractUser], problem: str = ""
+) -> HTMLResponse:
+    """The form for the password of the account to verify, with what was wrong with the last try, or the page
+    of a dead link. Who does not know the password did not sign up: the page leads on to a new one."""
+    try:
+        user = await owner
+    except AuthError as error:
+        return _error_page(auth, error)
+    path = request.url.path.removesuffix("/form")
+    reset = auth.links.generate(Purpose.RESET, user.id, link_state(Purpose.RESET, user))
+    return _page(
+        auth,
+        "page_verify.html",
+        403 if problem else 200,
+        title="Verify your e-mail address",
+        action=f"{path}/form",
+        reset=f"{path.rpartition('/verify/')[0]}/reset-password/{reset}",
+        problem=problem,
+        maximum=MAXIMUM_LENGTH,
+    )
 
 
 async def reset_page(

@@ -1,29 +1,27 @@
-"""Signed tokens: JSON Web Tokens (RFC 7519) under one configured algorithm (RFC 8725)."""
+"""The claims of signed tokens: JSON Web Tokens (RFC 7519), each for one purpose (RFC 8725 section 3.12)."""
 
 from __future__ import annotations
 
-import json
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from jose import jws
-from jose.exceptions import JOSEError
-
 from ..config import AuthSettings
 from ..config import settings as default_settings
 from ..errors import AuthError, ErrorCode
 from .clock import Clock, utc_now
+from .keys import SignatureError, key_set
 
 Claims: TypeAlias = dict[str, Any]
 
 ACCESS: Final = "access"
 REFRESH: Final = "refresh"
 
-MAXIMUM_TOKEN_BYTES: Final = 8192
 LEEWAY: Final = timedelta(seconds=30)
 """How far the clocks of two servers may differ."""
+LATEST: Final = 253_402_300_800
+"""The end of the year 9999: what comes later is no time."""
 
 
 def new_token_id() -> str:
@@ -32,7 +30,8 @@ def new_token_id() -> str:
 
 
 class TokenSigner:
-    """Signs claims and checks them again. The `scope` claim keeps tokens of different purposes apart."""
+    """Signs claims and checks them again. The `scope` claim keeps tokens of different purposes apart, `iss`
+    and `aud` those of different deployments."""
 
     def __init__(self, settings: AuthSettings, clock: Clock = utc_now) -> None:
         self._settings = settings
@@ -49,16 +48,18 @@ class TokenSigner:
         **claims: Any,
     ) -> str:
         """A signed token. The same arguments give the same claims, in the same order."""
-        payload = {
-            "sub": str(subject),
-            "scope": scope,
-            "jti": jti or new_token_id(),
-            "iat": int(issued_at.timestamp()),
-            "exp": int(expires_at.timestamp()),
-            **claims,
-        }
-        token: str = jws.sign(payload, self._settings.jwt_secret, algorithm=self._settings.jwt_algorithm)
-        return token
+        return key_set(self._settings).sign(
+            {
+                "iss": self._settings.issuer,
+                "aud": self._settings.audience,
+                "sub": str(subject),
+                "scope": scope,
+                "jti": jti or new_token_id(),
+                "iat": int(issued_at.timestamp()),
+                "exp": int(expires_at.timestamp()),
+                **claims,
+            }
+        )
 
     def access_token(self, user_id: UUID | str, session_id: UUID | None = None) -> str:
         """An access token, bound to a session (`sid`) unless a host app mints one on the user alone."""
@@ -68,39 +69,33 @@ class TokenSigner:
             ACCESS, user_id, issued_at=now, expires_at=now + self._settings.access_token_expires, **bound
         )
 
-    def verify(self, token: str, scope: str) -> Claims:
-        """The claims of a token of this scope; raises `AuthError(INVALID_TOKEN)` on any other input."""
-        claims = self._verified_payload(token)
+    def verify(self, token: str, scope: str, *, allow_expired: bool = False) -> Claims:
+        """The claims of a token of this scope; raises `AuthError(INVALID_TOKEN)` on any other input.
+
+        `allow_expired` is for tokens whose end is also stored."""
+        try:
+            claims = key_set(self._settings).open(token)
+        except SignatureError as error:
+            raise AuthError(ErrorCode.INVALID_TOKEN) from error
         now = self._clock().timestamp()
         valid = (
             claims.get("scope") == scope
-            and isinstance(claims.get("sub"), str)
-            and isinstance(claims.get("jti"), str)
-            and type(claims.get("exp")) is int
-            and now < claims["exp"]
-            and type(claims.get("iat", 0)) in (int, float)
-            and claims.get("iat", 0) <= now + LEEWAY.total_seconds()
-            and type(claims.get("nbf", 0)) is int
-            and claims.get("nbf", 0) <= now + LEEWAY.total_seconds()
+            and claims.get("iss") == self._settings.issuer
+            and claims.get("aud") == self._settings.audience
+            and all(isinstance(claims.get(name), str) for name in ("sub", "jti"))
+            and all(_is_time(claims.get(name)) for name in ("iat", "exp"))
+            and _is_time(claims.get("nbf", 0))
+            and max(claims["iat"], claims.get("nbf", 0)) <= now + LEEWAY.total_seconds()
+            and (allow_expired or now < claims["exp"])
         )
         if not valid:
             raise AuthError(ErrorCode.INVALID_TOKEN)
         return claims
 
-    def _verified_payload(self, token: str) -> Claims:
-        if not isinstance(token, str) or len(token) > MAXIMUM_TOKEN_BYTES:
-            raise AuthError(ErrorCode.INVALID_TOKEN)
-        try:
-            # python-jose skips critical extensions that it does not know (RFC 7515 section 4.1.11).
-            if "crit" in jws.get_unverified_header(token):
-                raise AuthError(ErrorCode.INVALID_TOKEN)
-            payload = jws.verify(token, self._settings.jwt_secret, algorithms=[self._settings.jwt_algorithm])
-            claims = json.loads(payload)
-        except (JOSEError, ValueError, RecursionError) as error:
-            raise AuthError(ErrorCode.INVALID_TOKEN) from error
-        if not isinstance(claims, dict):
-            raise AuthError(ErrorCode.INVALID_TOKEN)
-        return claims
+
+def _is_time(value: object) -> bool:
+    """Whole seconds since the epoch; `bool` is an `int` too."""
+    return type(value) is int and 0 <= value < LATEST
 
 
 def subject_of(claims: Claims) -> UUID:
@@ -114,8 +109,8 @@ def session_of(claims: Claims) -> UUID | None:
 
 
 def issued_at_of(claims: Claims) -> datetime:
-    """When a token was signed, in UTC; the epoch where the claim is missing."""
-    return datetime.fromtimestamp(claims.get("iat", 0), UTC)
+    """When a token was signed, in UTC and whole seconds."""
+    return datetime.fromtimestamp(claims["iat"], UTC)
 
 
 def _uuid(value: object) -> UUID:

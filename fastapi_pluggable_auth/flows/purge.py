@@ -1,0 +1,61 @@
+"""Deleting what has expired, in bounded batches: the tables do not grow with time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import suppress
+from typing import Any, Final
+
+from tortoise import Model
+from tortoise.expressions import Q
+
+from ..auth import Auth
+from ..database import DATABASE_ERRORS
+
+logger = logging.getLogger(__name__)
+
+BATCH: Final = 1000
+INTERVAL_SECONDS: Final = 3600.0
+
+
+async def purge(auth: Auth) -> dict[str, int]:
+    """Deletes expired rows and returns how many, by table. A spent refresh token stays until its session's
+    end, so that its reuse is noticed (RFC 9700 section 4.14.2)."""
+    now, settings = auth.clock(), auth.settings
+    throttled_until = now - max(settings.throttle_forget_after, settings.mail_limit_period)
+    expired: list[tuple[type[Model], Q]] = [
+        (auth.tables.session, Q(expires_at__lt=now)),
+        (auth.tables.refresh_token, Q(expires_at__lt=now, session_id=None)),
+        (auth.tables.mail, Q(next_attempt_at=None, created_at__lt=now - settings.mail_retention)),
+        (auth.tables.throttle, Q(blocked_until__lt=throttled_until)),
+    ]
+    return {table._meta.db_table: await _delete(table, condition) for table, condition in expired}
+
+
+async def keep_purging(auth: Auth, stop: asyncio.Event) -> None:
+    """Purges every hour until told to stop, each worker at a time of its own."""
+    while not stop.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), random.uniform(0.05, 1) * INTERVAL_SECONDS)  # noqa: S311
+            return
+        try:
+            await purge(auth)
+        except DATABASE_ERRORS:
+            logger.exception("Expired rows could not be deleted; the next try is in an hour at most")
+
+
+async def _delete(table: type[Model], expired: Q) -> int:
+    """In batches, each a short statement of its own: nobody waits long for a lock."""
+    deleted = 0
+    while ids := await _ids(table, expired):
+        await table.filter(id__in=ids).delete()
+        deleted += len(ids)
+        if len(ids) < BATCH:
+            break
+    return deleted
+
+
+async def _ids(table: type[Model], expired: Q) -> list[Any]:
+    return list(await table.filter(expired).limit(BATCH).values_list("id", flat=True))

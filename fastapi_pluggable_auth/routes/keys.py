@@ -1,0 +1,19 @@
+"""The public keys, for services that check access tokens by themselves."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from ..dependencies import CurrentAuth
+from ..schemas import PublicKeys
+from ..security.keys import key_set
+from .base import AuthRoute, documented
+
+router = APIRouter(tags=["auth"], route_class=AuthRoute)
+
+
+@router.get("/.well-known/jwks.json", responses=documented())
+async def public_keys(auth: CurrentAuth, response: Response) -> PublicKeys:
+    """The keys that verify access tokens (RFC 7517); none while a shared secret signs them."""
+    response.headers["Cache-Control"] = "public, max-age=300"
+    return PublicKeys(keys=[dict(key) for key in key_set(auth.settings).public])

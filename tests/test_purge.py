@@ -1,0 +1,103 @@
+"""Expired rows are deleted; what is still needed to notice theft stays."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fastapi_pluggable_auth import Auth, AuthSettings
+from fastapi_pluggable_auth.cli import main
+from fastapi_pluggable_auth.flows import purge as purge_flow
+from fastapi_pluggable_auth.flows.purge import keep_purging, purge
+from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, Throttle, User
+
+from .conftest import Account, Clock
+
+
+async def test_spent_tokens_stay_until_their_session_ends_and_are_then_gone(
+    account: Account, auth: Auth, clock: Clock
+) -> None:
+    """A-52."""
+    first = account.refresh_token
+    for _ in range(10):
+        account.refresh_token = (await account.refresh()).json()["refresh_token"]
+        clock.advance(days=2)
+    await purge(auth)
+    assert await RefreshToken.all().count() == 11
+    assert (await account.refresh(first)).status_code == 401
+    assert (await account.refresh()).status_code == 401
+    assert (await Session.get()).revoked_at is not None
+    clock.advance(days=11)
+    deleted = await purge(auth)
+    assert deleted["auth_session"] == 1
+    assert await RefreshToken.all().count() == await Session.all().count() == 0
+    assert await User.all().count() == 1
+
+
+async def test_mails_counters_and_tokens_without_session_go_too(
+    account: Account, auth: Auth, clock: Clock, settings: AuthSettings
+) -> None:
+    user = await User.get()
+    await RefreshToken.create_for(user.id, "a.b.c", timedelta(days=1))
+    await Account(account.client, account.mailbox, account.email, "wrong").login()
+    await Mail.create(kind="verify", recipient="late@example.com", next_attempt_at=clock())
+    assert await Throttle.all().count() == 1
+    clock.advance(days=1, hours=-1)
+    assert sum((await purge(auth)).values()) == 0
+    clock.advance(hours=2)
+    assert await purge(auth) == {"auth_session": 0, "refreshtoken": 1, "auth_mail": 0, "auth_throttle": 1}
+    clock.advance(days=30)
+    assert (await purge(auth))["auth_mail"] == 1
+    (waiting,) = await Mail.all()
+    assert waiting.recipient == "late@example.com"
+
+
+async def test_a_purge_goes_in_small_batches(
+    account: Account, auth: Auth, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purge_flow, "BATCH", 2)
+    for _ in range(4):
+        await account.login()
+    clock.advance(days=31)
+    assert (await purge(auth))["auth_session"] == 5
+
+
+async def test_a_running_app_purges_by_itself_and_goes_on_after_a_failure(
+    account: Account,
+    auth: Auth,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(purge_flow, "INTERVAL_SECONDS", 0.01)
+
+    def down() -> datetime:
+        raise OSError("the database is down")
+
+    broken = Auth(auth.settings, clock=down)
+    clock.advance(days=31)
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(keep_purging(each, stop)) for each in (auth, broken)]
+    async with asyncio.timeout(10):
+        while await Session.all().count() or caplog.text.count("could not be deleted") < 2:
+            await asyncio.sleep(0.01)
+        stop.set()
+        await asyncio.gather(*tasks)
+
+
+def test_the_command_purges_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from .test_readme import python_block
+
+    url = f"sqlite://{tmp_path / 'app.sqlite3'}"
+    monkeypatch.chdir(tmp_path)
+    exec(python_block("def create_tables"), {"DATABASE_URL": url})
+    assert main(["purge", "--database-url", url]) == 0
+    assert "auth_session: 0 deleted" in capsys.readouterr().out
+    assert main(["purge", "--database-url", "postgres://nobody@127.0.0.1:1/app"]) == 1
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert main(["purge"]) == 1
