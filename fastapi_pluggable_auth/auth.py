@@ -21,6 +21,7 @@ from .security.clock import Clock, utc_now
 from .security.encryption import SecretBox
 from .security.hashing import PasswordHasher
 from .security.jwt import TokenSigner
+from .security.rates import VolumeLimiter
 
 TRANSACTION_TRIES: Final = 5
 
@@ -41,6 +42,7 @@ class Auth:
         clock: Clock = utc_now,
         email_provider: EmailProvider | None = None,
         require_two_factor: Callable[[AbstractUser], bool] | None = None,
+        limiter: Any = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -50,6 +52,7 @@ class Auth:
         self.links = LinkSigner(settings, clock)
         self.totp_box = SecretBox(settings)
         self.hasher = PasswordHasher(settings)
+        self.limiter = VolumeLimiter(settings, limiter)
         self.mailer = Mailer(settings, email_provider)
         self.outbox = Outbox(settings, self.tables, self.mailer, self.links, clock)
         self._require_two_factor = require_two_factor
@@ -63,8 +66,9 @@ class Auth:
         return self.settings.require_two_factor or (asked is not None and asked(user))
 
     async def close(self) -> None:
-        """Ends the hashing threads and the mail connection; a later use opens them again."""
+        """Ends the hashing threads and the connections for mail and limits; a later use opens them again."""
         self.hasher.close()
+        await self.limiter.close()
         await self.mailer.close()
 
 

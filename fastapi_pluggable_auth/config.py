@@ -38,6 +38,35 @@ def _is_number(value: object) -> bool:
     return isinstance(value, str) and value.replace(".", "", 1).isdecimal()
 
 
+RECOMMENDED_RATES: Final = {
+    "signup": "20/hour",
+    "login": "30/minute",
+    "reauthenticate": "30/minute",
+    "refresh": "120/minute",
+    "verify": "60/hour",
+    "resend": "20/hour",
+    "forgot_password": "20/hour",
+    "reset_password": "60/hour",
+    "change_password": "30/minute",
+    "update_account": "60/hour",
+    "two_factor": "30/minute",
+}
+"""Per client address; generous, as many people may share one. Guessing is slowed down per account beside."""
+
+
+def _rates(value: object) -> object:
+    """`recommended`, or pairs of route and rate by commas."""
+    if not isinstance(value, str):
+        return value
+    rates: dict[str, str] = {}
+    for part in _parts(value):
+        name, _, rate = part.partition("=")
+        rates |= RECOMMENDED_RATES if part == "recommended" else {name.strip(): rate.strip()}
+    if unknown := rates.keys() - RECOMMENDED_RATES.keys():
+        raise ValueError(f"{', '.join(sorted(unknown))}: no route has such a limit")
+    return rates
+
+
 class AuthSettings(BaseSettings):
     """The settings. An attribute may be changed at run time; it takes effect on the next request.
 
@@ -140,6 +169,14 @@ class AuthSettings(BaseSettings):
     )
     mail_limit_period: Duration = Field(timedelta(hours=1), description="The period of that limit.")
 
+    rate_limits: Annotated[dict[str, str], NoDecode, BeforeValidator(_rates)] = Field(
+        {},
+        description="Requests per client: `recommended`, or such as `login=30/minute,signup=20/hour`.",
+    )
+    rate_limit_storage: str = Field(
+        "memory://",
+        description="Where these are counted: in each worker's memory, or for all in `redis://host:6379`.",
+    )
     trusted_proxies: CommaSeparated[IPvAnyNetwork] = Field(
         [], description="Addresses and networks, by commas, whose `X-Forwarded-For` is believed."
     )

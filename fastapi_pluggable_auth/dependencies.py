@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Annotated, Final, cast
+from typing import Annotated, Any, Final, cast
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -15,8 +15,9 @@ from .database import database_errors
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Origin, Outcome, origin
 from .flows.sessions import Authentication, authenticate, require_recent_login
+from .flows.throttle import count_request
 from .models import User
-from .security.proxies import client_address
+from .security.proxies import client_address, counted_network
 
 STATE_ATTRIBUTE: Final = "pluggable_auth"
 """Where `include_auth` keeps the app's `Auth` on `app.state`."""
@@ -107,6 +108,19 @@ async def _authenticate(
             reason = error.code.code
             await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=reason)
             raise
+
+
+def rate_limited(rule: str) -> Any:
+    """A dependency that counts requests to a route by client, where limits are on. Raises `AuthError`,
+    answered as 429 RATE_LIMITED with `Retry-After`."""
+
+    async def count(request: Request, auth: CurrentAuth) -> None:
+        if auth.limiter.rates(rule):
+            client = counted_network(note_origin(request, auth).address)
+            with database_errors():
+                await count_request(auth, rule, client)
+
+    return Depends(count)
 
 
 EnrollingAuthentication = Annotated[Authentication, Depends(get_enrolling_authentication)]

@@ -30,6 +30,7 @@ class ErrorCode(Enum):
     TWO_FACTOR_UNAVAILABLE = (503, "Two-factor codes cannot be checked at the moment.")
     SESSION_NOT_FOUND = (404, "There is no such session.")
     THROTTLED = (429, "Too many attempts. Try again later.")
+    RATE_LIMITED = (429, "Too many requests. Try again later.")
     OVERLOADED = (503, "Too many requests at once. Try again shortly.")
     DATABASE_UNAVAILABLE = (503, "The service is temporarily unavailable.")
     DATABASE_NOT_INITIALISED = (503, "The application has not initialised its database.")

@@ -46,6 +46,8 @@ class EventKind(StrEnum):
     TWO_FACTOR_DISABLED = "two_factor_disabled"
     RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
     RECOVERY_CODE_USED = "recovery_code_used"
+    RATE_LIMIT = "rate_limit"
+    """A client asks too often: always a failure."""
     ACCOUNT_DELETION = "account_deletion"
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -42,18 +43,26 @@ def include_auth(
     clock: Clock = utc_now,
     email_provider: EmailProvider | None = None,
     require_two_factor: Callable[[AbstractUser], bool] | None = None,
+    limiter: Any = None,
 ) -> Auth:
     """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
 
     `settings` defaults to the environment (`settings_override` is another name for it), `clock` to UTC now,
     `email_provider` to what the settings say; `require_two_factor` tells for which users two-factor is a
-    must, beside the setting of that name for all. Returns the app's `Auth`, also kept on `app.state`.
+    must, beside the setting of that name for all; `limiter` is a strategy of the `limits` package or a
+    SlowAPI `Limiter` that counts requests per client. Returns the app's `Auth`, also kept on `app.state`.
     Raises `InsecureSettingsError` for a placeholder or short JWT secret and for a base URL without TLS,
     unless the app is local.
     """
     chosen = settings or settings_override or default_settings
     _check(chosen)
-    auth = Auth(chosen, clock=clock, email_provider=email_provider, require_two_factor=require_two_factor)
+    auth = Auth(
+        chosen,
+        clock=clock,
+        email_provider=email_provider,
+        require_two_factor=require_two_factor,
+        limiter=limiter,
+    )
     setattr(app.state, STATE_ATTRIBUTE, auth)
 
     @asynccontextmanager

@@ -14,13 +14,14 @@ SERVERS = {
     "postgres": os.environ.get("TEST_POSTGRES_URL", f"postgres://postgres@127.0.0.1:5432/{NAME}"),
     "mysql": os.environ.get("TEST_MYSQL_URL", f"mysql://root@127.0.0.1:3306/{NAME}"),
 }
+REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 DIALECTS = ("sqlite", *SERVERS)
 TABLES = ("auth_throttle", "auth_mail", "auth_recovery_code", "refreshtoken", "auth_session", "user")
 
 
 def answers(dialect: str) -> bool:
-    """Whether something listens where the server should be."""
-    address = urlsplit(SERVERS[dialect])
+    """Whether something listens where the server of a dialect, or `redis`, should be."""
+    address = urlsplit(REDIS_URL if dialect == "redis" else SERVERS[dialect])
     try:
         socket.create_connection((address.hostname, address.port), timeout=2).close()
     except OSError:

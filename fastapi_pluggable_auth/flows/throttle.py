@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -13,9 +14,13 @@ from tortoise.exceptions import IntegrityError
 
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
+from ..events import EventKind, Observation, Outcome
 from ..models import AbstractThrottle
 from ..security.clock import as_utc
+from ..security.rates import Rate, StoreDownError
 from ..security.throttling import Backoff, Counter, Quota
+
+logger = logging.getLogger(__name__)
 
 CONTENTION: Final = 100
 """How often other attempts on the same counter may come in between before one gives up."""
@@ -64,6 +69,32 @@ async def may_mail(auth: Auth, kind: str, email: str) -> bool:
     except AuthError:
         return False
     return True
+
+
+async def count_request(auth: Auth, rule: str, client: str) -> None:
+    """Counts a request of a client to a route with this rule. Where the store of the limiter is down, the
+    database counts (D10: never open). Raises `AuthError(RATE_LIMITED)` with the seconds to wait."""
+    for rate in auth.limiter.rates(rule):
+        try:
+            wait = await auth.limiter.hit(rule, client, rate)
+        except StoreDownError as error:
+            if error.args:
+                logger.warning("The rate limit store is down, the database counts: %s", error)
+            wait = await _count_in_database(auth, rule, client, rate)
+        if wait is not None:
+            limited = AuthError(ErrorCode.RATE_LIMITED, retry_after=wait)
+            await auth.events.emit(
+                EventKind.RATE_LIMIT, Outcome.FAILURE, Observation(), reason=limited.code.code
+            )
+            raise limited
+
+
+async def _count_in_database(auth: Auth, rule: str, client: str, rate: Rate) -> int | None:
+    try:
+        await _count(auth, _key(f"rate {rule} {rate.item}", client), Quota(rate.amount, rate.period))
+    except AuthError as error:
+        return error.retry_after
+    return None
 
 
 def _backoff(auth: Auth) -> Backoff:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
+from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, rate_limited
 from ..errors import ErrorCode
 from ..flows import account as account_flow
 from ..flows import password as password_flow
@@ -30,12 +30,18 @@ async def read_account(user: CurrentUser) -> object:
 
 @router.patch(
     "",
+    dependencies=[rate_limited("update_account")],
     response_model=UserOut,
     responses=documented(
-        ErrorCode.EMAIL_TAKEN, ErrorCode.REAUTHENTICATION_REQUIRED, ErrorCode.VALIDATION_ERROR
+        ErrorCode.EMAIL_TAKEN,
+        ErrorCode.REAUTHENTICATION_REQUIRED,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.RATE_LIMITED,
     ),
 )
-@router.patch("/", response_model=UserOut, include_in_schema=False)
+@router.patch(
+    "/", dependencies=[rate_limited("update_account")], response_model=UserOut, include_in_schema=False
+)
 async def update_account(
     auth: CurrentAuth, authentication: CurrentAuthentication, body: ProfileUpdate
 ) -> object:
@@ -59,6 +65,7 @@ async def delete_account(auth: CurrentAuth, authentication: CurrentAuthenticatio
 
 @router.post(
     "/change-password",
+    dependencies=[rate_limited("change_password")],
     status_code=204,
     responses=documented(
         ErrorCode.WRONG_PASSWORD,
@@ -66,6 +73,7 @@ async def delete_account(auth: CurrentAuth, authentication: CurrentAuthenticatio
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
         ErrorCode.OVERLOADED,
+        ErrorCode.RATE_LIMITED,
     ),
 )
 async def change_password(

@@ -6,7 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from ..dependencies import CurrentAuth, CurrentUser, EnrollingAuthentication, get_ended_authentication
+from ..dependencies import (
+    CurrentAuth,
+    CurrentUser,
+    EnrollingAuthentication,
+    get_ended_authentication,
+    rate_limited,
+)
 from ..errors import ErrorCode
 from ..flows import login as login_flow
 from ..flows import sessions as sessions_flow
@@ -20,10 +26,15 @@ router = APIRouter(prefix="/auth", tags=["auth"], route_class=AuthRoute)
 
 @router.post(
     "/signup",
+    dependencies=[rate_limited("signup")],
     status_code=201,
     response_model=UserOut,
     responses=documented(
-        ErrorCode.EMAIL_TAKEN, ErrorCode.PASSWORD_TOO_COMMON, ErrorCode.VALIDATION_ERROR, ErrorCode.OVERLOADED
+        ErrorCode.EMAIL_TAKEN,
+        ErrorCode.PASSWORD_TOO_COMMON,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.OVERLOADED,
+        ErrorCode.RATE_LIMITED,
     ),
 )
 async def signup(auth: CurrentAuth, body: UserCreate) -> object:
@@ -33,6 +44,7 @@ async def signup(auth: CurrentAuth, body: UserCreate) -> object:
 
 @router.post(
     "/login",
+    dependencies=[rate_limited("login")],
     responses=documented(
         ErrorCode.INVALID_CREDENTIALS,
         ErrorCode.EMAIL_NOT_VERIFIED,
@@ -42,6 +54,7 @@ async def signup(auth: CurrentAuth, body: UserCreate) -> object:
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
         ErrorCode.OVERLOADED,
+        ErrorCode.RATE_LIMITED,
     ),
 )
 async def login(auth: CurrentAuth, body: LoginData) -> TokenPair:
@@ -53,7 +66,10 @@ async def login(auth: CurrentAuth, body: LoginData) -> TokenPair:
 
 @router.post(
     "/refresh",
-    responses=documented(ErrorCode.INVALID_TOKEN, ErrorCode.REFRESH_RACED, ErrorCode.VALIDATION_ERROR),
+    dependencies=[rate_limited("refresh")],
+    responses=documented(
+        ErrorCode.INVALID_TOKEN, ErrorCode.REFRESH_RACED, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED
+    ),
 )
 async def refresh(auth: CurrentAuth, body: RefreshRequest) -> TokenPair:
     """Spend a refresh token for a new pair. Each token works once; using it again ends the session."""
@@ -78,6 +94,7 @@ async def logout(
 
 @router.post(
     "/reauthenticate",
+    dependencies=[rate_limited("reauthenticate")],
     responses=documented(
         ErrorCode.NOT_AUTHENTICATED,
         ErrorCode.INVALID_TOKEN,
@@ -87,6 +104,7 @@ async def logout(
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
         ErrorCode.OVERLOADED,
+        ErrorCode.RATE_LIMITED,
     ),
 )
 async def reauthenticate(

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from pydantic import ValidationError
 
-from ..dependencies import CurrentAuth
+from ..dependencies import CurrentAuth, rate_limited
 from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
 from ..flows import email as email_flow
@@ -21,7 +21,11 @@ VERIFIED = "Your e-mail address is verified."
 CHANGED = "Your e-mail address was changed."
 
 
-@router.post("/verify/resend", responses=documented(ErrorCode.VALIDATION_ERROR))
+@router.post(
+    "/verify/resend",
+    dependencies=[rate_limited("resend")],
+    responses=documented(ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
+)
 async def resend(auth: CurrentAuth, body: EmailRequest) -> Message:
     """Mail a new verification link. The answer is the same whether or not there is an account."""
     await email_flow.resend_verification(auth, body.email)
@@ -30,8 +34,9 @@ async def resend(auth: CurrentAuth, body: EmailRequest) -> Message:
 
 @router.get(
     "/verify/{token}",
+    dependencies=[rate_limited("verify")],
     response_model=Message,
-    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR),
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
 async def verify(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
     """Verify an address with its mailed link. A browser gets a page that asks for the account's password: so
@@ -42,14 +47,18 @@ async def verify(auth: CurrentAuth, request: Request, token: str) -> Message | R
     return Message(detail=VERIFIED)
 
 
-@router.post("/verify/{token}", responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR))
+@router.post(
+    "/verify/{token}",
+    dependencies=[rate_limited("verify")],
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
+)
 async def confirm_verify(auth: CurrentAuth, token: str) -> Message:
     """Verify an address with its mailed link."""
     await email_flow.verify_email(auth, token)
     return Message(detail=VERIFIED)
 
 
-@router.post("/verify/{token}/form", include_in_schema=False)
+@router.post("/verify/{token}/form", dependencies=[rate_limited("verify")], include_in_schema=False)
 async def verify_form(
     auth: CurrentAuth, request: Request, token: str, password: Annotated[str, Form()] = ""
 ) -> Response:
@@ -65,8 +74,9 @@ async def verify_form(
 
 @router.get(
     "/email-change/{token}",
+    dependencies=[rate_limited("verify")],
     response_model=Message,
-    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR),
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
 async def change(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
     """Confirm a new address with the link mailed to it. A browser gets a page whose button does it."""
@@ -79,8 +89,9 @@ async def change(auth: CurrentAuth, request: Request, token: str) -> Message | R
 
 @router.post(
     "/email-change/{token}",
+    dependencies=[rate_limited("verify")],
     response_model=Message,
-    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR),
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
 async def confirm_change(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
     """Confirm a new address with the link mailed to it."""

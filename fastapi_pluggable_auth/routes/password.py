@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from pydantic import ValidationError
 
-from ..dependencies import CurrentAuth
+from ..dependencies import CurrentAuth, rate_limited
 from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
 from ..flows import email as email_flow
@@ -21,7 +21,11 @@ router = APIRouter(prefix="/auth", tags=["password"], route_class=AuthRoute)
 CHANGED = "Your password was changed. Sign in with the new one."
 
 
-@router.post("/forgot-password", responses=documented(ErrorCode.VALIDATION_ERROR))
+@router.post(
+    "/forgot-password",
+    dependencies=[rate_limited("forgot_password")],
+    responses=documented(ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
+)
 async def forgot_password(auth: CurrentAuth, body: EmailRequest) -> Message:
     """Mail a password reset link. The answer is the same whether or not there is an account."""
     await password_flow.forgot_password(auth, body.email)
@@ -30,8 +34,9 @@ async def forgot_password(auth: CurrentAuth, body: EmailRequest) -> Message:
 
 @router.get(
     "/reset-password/{token}",
+    dependencies=[rate_limited("reset_password")],
     response_model=Message,
-    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR),
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
 async def check_reset(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
     """Whether a reset link still works; it is not spent. A browser gets the form for the new password."""
@@ -44,11 +49,13 @@ async def check_reset(auth: CurrentAuth, request: Request, token: str) -> Messag
 
 @router.post(
     "/reset-password/{token}",
+    dependencies=[rate_limited("reset_password")],
     responses=documented(
         ErrorCode.INVALID_LINK,
         ErrorCode.PASSWORD_TOO_COMMON,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.OVERLOADED,
+        ErrorCode.RATE_LIMITED,
     ),
 )
 async def reset_password(auth: CurrentAuth, token: str, body: ResetPassword) -> Message:
@@ -57,7 +64,9 @@ async def reset_password(auth: CurrentAuth, token: str, body: ResetPassword) -> 
     return Message(detail=CHANGED)
 
 
-@router.post("/reset-password/{token}/form", include_in_schema=False)
+@router.post(
+    "/reset-password/{token}/form", dependencies=[rate_limited("reset_password")], include_in_schema=False
+)
 async def reset_form(
     auth: CurrentAuth, request: Request, token: str, new_password: Annotated[str, Form()] = ""
 ) -> Response:

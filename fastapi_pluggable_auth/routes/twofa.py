@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, EnrollingAuthentication
+from ..dependencies import (
+    CurrentAuth,
+    CurrentAuthentication,
+    CurrentUser,
+    EnrollingAuthentication,
+    rate_limited,
+)
 from ..errors import ErrorCode
 from ..flows import twofa as twofa_flow
 from ..schemas import CodeRequest, Message, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment
@@ -30,12 +36,14 @@ async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> 
 
 @router.post(
     "/verify",
+    dependencies=[rate_limited("two_factor")],
     responses=documented(
         ErrorCode.TWO_FACTOR_NOT_STARTED,
         ErrorCode.INVALID_CODE,
         ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
+        ErrorCode.RATE_LIMITED,
     ),
 )
 async def verify(auth: CurrentAuth, authentication: EnrollingAuthentication, body: CodeRequest) -> Message:

@@ -32,7 +32,7 @@ def counted_network(address: str) -> str:
     parsed = _address(address)
     if isinstance(parsed, IPv6Address):
         return str(ip_network((parsed, 64), strict=False))
-    return address
+    return address if parsed is None else str(parsed)
 
 
 def _address(text: str) -> Address | None:

@@ -1,0 +1,145 @@
+"""Volume limits per client, through the `limits` package: how often, not how wrongly, somebody asks."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from math import ceil
+from typing import Any, Final
+
+from ..config import RECOMMENDED_RATES, AuthSettings
+
+STORE_TIMEOUT: Final = 0.5
+"""Seconds that the store may take before it counts as down."""
+STORE_PAUSE: Final = 10.0
+"""Seconds for which a store that is down is left alone."""
+PREFIX: Final = "pluggable-auth"
+
+
+class RateConfigurationError(ValueError):
+    """The limits in the settings cannot be applied."""
+
+
+class StoreDownError(Exception):
+    """The store of the counters does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many requests per period."""
+
+    amount: int
+    period: timedelta
+    item: Any
+    """The same, as the `limits` package has it."""
+
+
+class VolumeLimiter:
+    """Counts requests by route and client.
+
+    `engine` is a strategy of `limits`, sync or async, or a SlowAPI `Limiter`; without it, one is made for
+    `rate_limit_storage`. Raises `RateConfigurationError`.
+    """
+
+    def __init__(self, settings: AuthSettings, engine: Any = None) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._strategy = getattr(engine, "limiter", engine)
+        self._pool: Any = None
+        self._down_until = 0.0
+        for rule in self._limits():
+            self.rates(rule)
+        if self._limits():
+            self._prepare()
+
+    def rates(self, rule: str) -> tuple[Rate, ...]:
+        """What applies to a route; nothing where limits are off."""
+        text = self._limits().get(rule)
+        return () if text is None or not getattr(self._engine, "enabled", True) else _parse(text)
+
+    async def hit(self, rule: str, client: str, rate: Rate) -> int | None:
+        """Counts one request; the seconds to wait when it is one too many. Raises `StoreDownError`."""
+        if time.monotonic() < self._down_until:
+            raise StoreDownError
+        key = (PREFIX, rule, client)
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT):
+                if await self._call("hit", rate.item, *key):
+                    return None
+                stats = await self._call("get_window_stats", rate.item, *key)
+        except Exception as error:  # each store has errors of its own
+            self._down_until = time.monotonic() + STORE_PAUSE
+            raise StoreDownError(f"{type(error).__name__}: {error}") from error
+        wait: float = stats.reset_time - time.time()
+        return max(1, ceil(wait))
+
+    async def close(self) -> None:
+        """Closes the connections to the store; a later use opens them again."""
+        if self._pool is not None:
+            await self._pool.disconnect()
+
+    def _limits(self) -> Mapping[str, str]:
+        return self._settings.rate_limits or (RECOMMENDED_RATES if self._engine is not None else {})
+
+    def _prepare(self) -> Any:
+        if self._strategy is None:
+            url = self._settings.rate_limit_storage
+            if url.startswith("memory:"):
+                self._strategy = _memory()
+            else:
+                self._strategy, self._pool = _redis(url)
+        return self._strategy
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        strategy = self._prepare()
+        function = getattr(strategy, method)
+        if inspect.iscoroutinefunction(function):
+            return await function(*arguments)
+        if type(strategy.storage).__name__ == "MemoryStorage":
+            return function(*arguments)
+        return await asyncio.to_thread(function, *arguments)
+
+
+@lru_cache(maxsize=64)
+def _parse(text: str) -> tuple[Rate, ...]:
+    try:
+        from limits import parse_many
+
+        items = parse_many(text)
+    except ImportError as error:
+        raise RateConfigurationError(
+            "RATE_LIMITS needs the package: pip install 'fastapi-pluggable-auth[limits]'"
+        ) from error
+    except ValueError as error:
+        raise RateConfigurationError(f"RATE_LIMITS: {text!r} is no rate such as 30/minute.") from error
+    return tuple(Rate(item.amount, timedelta(seconds=item.get_expiry()), item) for item in items)
+
+
+def _memory() -> Any:
+    from limits.storage import MemoryStorage
+    from limits.strategies import SlidingWindowCounterRateLimiter
+
+    return SlidingWindowCounterRateLimiter(MemoryStorage())
+
+
+def _redis(url: str) -> tuple[Any, Any]:
+    """The strategy, and the pool of its connections."""
+    try:
+        from limits.aio.storage import RedisStorage
+        from limits.aio.strategies import SlidingWindowCounterRateLimiter
+        from redis.asyncio import ConnectionPool
+
+        pool: Any = ConnectionPool.from_url(url)
+    except ImportError as error:
+        raise RateConfigurationError(
+            "RATE_LIMIT_STORAGE needs a package: pip install 'fastapi-pluggable-auth[redis]'"
+        ) from error
+    except ValueError as error:
+        raise RateConfigurationError("RATE_LIMIT_STORAGE is neither memory:// nor a Redis URL.") from error
+    storage = RedisStorage(f"async+{url}", implementation="redispy", connection_pool=pool)
+    return SlidingWindowCounterRateLimiter(storage), pool
