@@ -191,6 +191,17 @@ class AuthSettings(BaseSettings):
         64, ge=1, description="Hashes that may wait for a thread before requests get 503."
     )
 
+    password_context_words: CommaSeparated[str] = Field(
+        [],
+        description="Words, by commas, that no password may consist of, beside app name and address.",
+    )
+    check_breaches: bool = Field(
+        False, description="Refuse passwords from known breaches; five hex digits of a hash leave the app."
+    )
+    breach_url: str = Field(
+        "https://api.pwnedpasswords.com/range", description="The range service that is asked for breaches."
+    )
+
     # Addresses
     public_base_url: str = Field(
         "http://localhost:8000", description="Where users reach the app; every mailed link starts with it."

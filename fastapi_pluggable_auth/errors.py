@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 
 class ErrorCode(Enum):
@@ -11,6 +12,8 @@ class ErrorCode(Enum):
     VALIDATION_ERROR = (422, "The request is not valid.")
     EMAIL_TAKEN = (400, "An account with this e-mail address already exists.")
     PASSWORD_TOO_COMMON = (422, "This password is among the most common ones. Choose another.")
+    PASSWORD_TOO_PERSONAL = (422, "This password is the address, or the name of the app, and little more.")
+    PASSWORD_BREACHED = (422, "This password was published in a breach elsewhere. Choose another.")
     INVALID_CREDENTIALS = (401, "The e-mail address, password or code is wrong.")
     EMAIL_NOT_VERIFIED = (401, "Verify the e-mail address first: a link was mailed to it.")
     PASSWORD_RESET_REQUIRED = (401, "Reset the password first: a link can be mailed.")
@@ -49,6 +52,14 @@ class ErrorCode(Enum):
     def code(self) -> str:
         """The stable code on the wire."""
         return self.name.lower()
+
+
+PASSWORD_REFUSALS: Final = (
+    ErrorCode.PASSWORD_TOO_COMMON,
+    ErrorCode.PASSWORD_TOO_PERSONAL,
+    ErrorCode.PASSWORD_BREACHED,
+)
+"""Why a new password may be refused that is long enough."""
 
 
 class AuthError(Exception):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import ssl
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
@@ -14,7 +12,6 @@ from email.header import Header
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from email.utils import format_datetime, make_msgid, quote, unquote
-from functools import cache
 from typing import Any, Final, NamedTuple, TextIO
 from unicodedata import category
 
@@ -24,6 +21,7 @@ import idna
 
 from ..config import LOOPBACK_HOSTS, AuthSettings
 from ..config import settings as default_settings
+from ..security.https import https_context
 
 AUTO_SUBMITTED: Final = "auto-generated"
 """RFC 3834 section 5: keeps out-of-office replies away."""
@@ -143,7 +141,7 @@ class SendGridProvider(EmailProvider):
             raise MailError("SENDGRID_API_KEY is not set.", permanent=False)
         try:
             # A client per mail is cheap once its TLS context exists, and outlives no event loop.
-            verify = await asyncio.to_thread(_https_context)
+            verify = await https_context()
             async with httpx.AsyncClient(verify=verify, timeout=settings.smtp_timeout) as client:
                 response = await client.post(
                     settings.sendgrid_url,
@@ -310,9 +308,3 @@ def _printable(text: str, secret: str | None) -> str:
     """The start of a server's answer on one line, without the secret."""
     line = " ".join(text.split())
     return (line.replace(secret, "***") if secret else line)[:200]
-
-
-@cache
-def _https_context() -> ssl.SSLContext:
-    """Loading the certificate authorities takes 20 ms: once, in a thread."""
-    return httpx.create_ssl_context()

@@ -10,8 +10,9 @@ from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractUser
+from ..security.breaches import require_unbreached
 from ..security.clock import as_utc
-from ..security.passwords import require_uncommon
+from ..security.passwords import context_of, require_uncommon
 from .email import owner_of
 from .notices import mail_on_request, notify
 from .sessions import Authentication, end_all_sessions, observed
@@ -28,7 +29,7 @@ async def forgot_password(auth: Auth, email: str) -> None:
 async def reset_password(auth: Auth, token: str, new_password: str) -> None:
     """Sets a new password, ends every session and, as the link was mailed, verifies the address.
 
-    Raises `AuthError`: INVALID_LINK, PASSWORD_TOO_COMMON (which does not spend the link), OVERLOADED.
+    Raises `AuthError`: INVALID_LINK, PASSWORD_REFUSALS (which do not spend the link), OVERLOADED.
     """
     async with auth.events.observe(EventKind.PASSWORD_RESET) as observation:
         user = await owner_of(auth, Purpose.RESET, token)
@@ -45,7 +46,7 @@ async def change_password(
 ) -> None:
     """Sets a new password and ends every session, the current one too.
 
-    Raises `AuthError`: WRONG_PASSWORD, PASSWORD_TOO_COMMON, THROTTLED, OVERLOADED.
+    Raises `AuthError`: WRONG_PASSWORD, PASSWORD_REFUSALS, THROTTLED, OVERLOADED.
     """
     user = authentication.user
     async with observed(auth, EventKind.PASSWORD_CHANGE, authentication), guessing(auth, user.email):
@@ -54,10 +55,20 @@ async def change_password(
             raise AuthError(ErrorCode.WRONG_PASSWORD)
 
 
+async def require_good_password(
+    auth: Auth, password: str, email: str, display_name: str | None = None
+) -> None:
+    """Raises `AuthError` with one of the PASSWORD_REFUSALS."""
+    settings = auth.settings
+    words = (settings.totp_issuer, display_name, *settings.password_context_words)
+    require_uncommon(password, context_of(email, *words))
+    await require_unbreached(settings, password)
+
+
 async def _set_password(auth: Auth, user: AbstractUser, password: str, **changes: object) -> bool:
     """Whether the password was set: only where it still is the one that was looked at, so that of two
     changes at once one wins."""
-    require_uncommon(password)
+    await require_good_password(auth, password, user.email, user.display_name)
     changes["hashed_password"] = await auth.hasher.hash(password)
     changes["password_reset_required"] = False
     changes["password_changed_at"] = _later(auth.clock(), user.password_changed_at)

@@ -9,14 +9,14 @@ from ..email.outbox import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractUser
-from ..security.passwords import require_uncommon
 from .notices import mail_on_request
+from .password import require_good_password
 
 
 async def signup(auth: Auth, email: str, password: str) -> AbstractUser:
     """Creates an account and queues its verification mail; both are stored, or neither.
 
-    `email` is in its normal form. Raises `AuthError`: PASSWORD_TOO_COMMON, EMAIL_TAKEN, OVERLOADED. With
+    `email` is in its normal form. Raises `AuthError`: PASSWORD_REFUSALS, EMAIL_TAKEN, OVERLOADED. With
     `prevent_enumeration` a taken address gives an account that looks the same and is not stored.
     """
     async with auth.events.observe(EventKind.SIGNUP) as observation:
@@ -26,7 +26,7 @@ async def signup(auth: Auth, email: str, password: str) -> AbstractUser:
 
 
 async def _signup(auth: Auth, email: str, password: str) -> AbstractUser:
-    require_uncommon(password)
+    await require_good_password(auth, password, email)
     open_about_it = not auth.settings.prevent_enumeration
     if open_about_it and await auth.tables.user.exists(email=email):
         raise AuthError(ErrorCode.EMAIL_TAKEN)

@@ -13,7 +13,7 @@ from typing import Final
 from tortoise.exceptions import IntegrityError
 
 from ..auth import Auth
-from ..errors import AuthError, ErrorCode
+from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
 from ..models import AbstractThrottle
 from ..security.clock import as_utc
@@ -29,7 +29,7 @@ NO_GUESSES: Final = frozenset(
     {
         ErrorCode.EMAIL_NOT_VERIFIED,
         ErrorCode.TWO_FACTOR_REQUIRED,
-        ErrorCode.PASSWORD_TOO_COMMON,
+        *PASSWORD_REFUSALS,
         ErrorCode.PASSWORD_RESET_REQUIRED,
         ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.OVERLOADED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, rate_limited
-from ..errors import ErrorCode
+from ..errors import PASSWORD_REFUSALS, ErrorCode
 from ..flows import account as account_flow
 from ..flows import password as password_flow
 from ..flows import sessions as sessions_flow
@@ -69,7 +69,7 @@ async def delete_account(auth: CurrentAuth, authentication: CurrentAuthenticatio
     status_code=204,
     responses=documented(
         ErrorCode.WRONG_PASSWORD,
-        ErrorCode.PASSWORD_TOO_COMMON,
+        *PASSWORD_REFUSALS,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
         ErrorCode.OVERLOADED,

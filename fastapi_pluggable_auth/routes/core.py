@@ -13,7 +13,7 @@ from ..dependencies import (
     get_ended_authentication,
     rate_limited,
 )
-from ..errors import ErrorCode
+from ..errors import PASSWORD_REFUSALS, ErrorCode
 from ..flows import login as login_flow
 from ..flows import sessions as sessions_flow
 from ..flows import signup as signup_flow
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/auth", tags=["auth"], route_class=AuthRoute)
     response_model=UserOut,
     responses=documented(
         ErrorCode.EMAIL_TAKEN,
-        ErrorCode.PASSWORD_TOO_COMMON,
+        *PASSWORD_REFUSALS,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.OVERLOADED,
         ErrorCode.RATE_LIMITED,

@@ -66,7 +66,7 @@ async def verify_form(
     try:
         body = Reauthentication(password=password)
         verification = email_flow.verify_email_with_password(auth, token, body.password)
-        return await outcome_page(auth, verification, VERIFIED, keep=ErrorCode.WRONG_PASSWORD)
+        return await outcome_page(auth, verification, VERIFIED, keep=(ErrorCode.WRONG_PASSWORD,))
     except (ValidationError, AuthError):
         problem = "This is not the password that the account was made with."
     return await verify_page(auth, request, email_flow.owner_of(auth, Purpose.VERIFY, token), problem)

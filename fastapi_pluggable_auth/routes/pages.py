@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -95,13 +95,13 @@ async def reset_page(
 
 
 async def outcome_page(
-    auth: Auth, work: Awaitable[object], done: str, *, keep: ErrorCode | None = None
+    auth: Auth, work: Awaitable[object], done: str, *, keep: Collection[ErrorCode] = ()
 ) -> HTMLResponse:
-    """Does the work and says how it went; an error of the code to keep is raised again."""
+    """Does the work and says how it went; errors of the codes to keep are raised again."""
     try:
         await work
     except AuthError as error:
-        if error.code is keep:
+        if error.code in keep:
             raise
         return _error_page(auth, error)
     return _page(auth, "page_message.html", 200, title=done, text="You can close this page.")

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ..dependencies import CurrentAuth, rate_limited
 from ..email.tokens import Purpose
-from ..errors import AuthError, ErrorCode
+from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
 from ..flows import email as email_flow
 from ..flows import password as password_flow
 from ..schemas import EmailRequest, Message, ResetPassword
@@ -52,7 +52,7 @@ async def check_reset(auth: CurrentAuth, request: Request, token: str) -> Messag
     dependencies=[rate_limited("reset_password")],
     responses=documented(
         ErrorCode.INVALID_LINK,
-        ErrorCode.PASSWORD_TOO_COMMON,
+        *PASSWORD_REFUSALS,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.OVERLOADED,
         ErrorCode.RATE_LIMITED,
@@ -74,7 +74,7 @@ async def reset_form(
     try:
         body = ResetPassword(new_password=new_password)
         reset = password_flow.reset_password(auth, token, body.new_password)
-        return await outcome_page(auth, reset, CHANGED, keep=ErrorCode.PASSWORD_TOO_COMMON)
+        return await outcome_page(auth, reset, CHANGED, keep=PASSWORD_REFUSALS)
     except ValidationError:
         problem = "A password has 8 to 1024 characters."
     except AuthError as error:

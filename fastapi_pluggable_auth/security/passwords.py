@@ -1,7 +1,9 @@
-"""The password policy (ASVS 6.2): any characters, but none of the common ones."""
+"""The password policy (ASVS 6.2): any characters, but none of the common ones and nothing about the owner."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
@@ -10,6 +12,9 @@ from ..errors import AuthError, ErrorCode
 MINIMUM_LENGTH: Final = 8
 MAXIMUM_LENGTH: Final = 1024
 """In characters (code points)."""
+
+_SEPARATORS: Final = re.compile(r"[\W_]+")
+_DIGITS: Final = "0123456789"
 
 
 @cache
@@ -20,7 +25,28 @@ def _common_passwords() -> frozenset[str]:
     return frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MINIMUM_LENGTH)
 
 
-def require_uncommon(password: str) -> None:
-    """Raises `AuthError(PASSWORD_TOO_COMMON)` for one of the most common passwords (ASVS 6.2.4)."""
+def require_uncommon(password: str, context: Iterable[str] = ()) -> None:
+    """Raises `AuthError`: PASSWORD_TOO_COMMON for one of the most common passwords (ASVS 6.2.4),
+    PASSWORD_TOO_PERSONAL for a word of the context and little more (ASVS 6.2.11)."""
     if password.lower() in _common_passwords():
         raise AuthError(ErrorCode.PASSWORD_TOO_COMMON)
+    plain = _plain(password)
+    cores = {plain, plain.strip(_DIGITS)} - {""}
+    if any(_repeats(core, word) for core in cores for word in filter(None, map(_plain, context))):
+        raise AuthError(ErrorCode.PASSWORD_TOO_PERSONAL)
+
+
+def context_of(email: str, *words: str | None) -> list[str]:
+    """The words that a password for this account must not consist of."""
+    local, _, domain = email.partition("@")
+    return [email, local, domain, domain.partition(".")[0], *filter(None, words)]
+
+
+def _plain(text: str) -> str:
+    """Letters and digits in one case, as `Ada.Lovelace-1` and `adalovelace1` are one to a guesser."""
+    return _SEPARATORS.sub("", text).lower()
+
+
+def _repeats(core: str, word: str) -> bool:
+    """Whether the core is the word, once or again and again, the last time perhaps cut short."""
+    return len(core) >= len(word) and (word * (len(core) // len(word) + 1)).startswith(core)
