@@ -29,20 +29,24 @@ ROOT = Path(__file__).parent.parent
 class Server:
     """uvicorn with two workers, as processes of their own."""
 
-    def __init__(self, database: Database, smtp_port: int) -> None:
+    def __init__(self, database: Database, smtp_port: int, **environment: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.base = f"http://127.0.0.1:{self.port}"
-        self.environment = os.environ | {
-            "TEST_DATABASE_URL": database.url,
-            "TEST_DIALECT": database.dialect,
-            "JWT_SECRET": SECRET,
-            "BCRYPT_ROUNDS": "4",
-            "SMTP_HOST": "127.0.0.1",
-            "SMTP_PORT": str(smtp_port),
-            "SMTP_SECURITY": "plain",
-        }
+        self.environment = (
+            os.environ
+            | {
+                "TEST_DATABASE_URL": database.url,
+                "TEST_DIALECT": database.dialect,
+                "JWT_SECRET": SECRET,
+                "BCRYPT_ROUNDS": "4",
+                "SMTP_HOST": "127.0.0.1",
+                "SMTP_PORT": str(smtp_port),
+                "SMTP_SECURITY": "plain",
+            }
+            | environment
+        )
         self.start()
 
     def start(self) -> None:

@@ -9,8 +9,8 @@ from ..email.outbox import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractUser
-from .notices import mail_on_request
 from .password import require_good_password
+from .throttle import may_mail
 
 
 async def signup(auth: Auth, email: str, password: str) -> AbstractUser:
@@ -20,23 +20,21 @@ async def signup(auth: Auth, email: str, password: str) -> AbstractUser:
     `prevent_enumeration` a taken address gives an account that looks the same and is not stored.
     """
     async with auth.events.observe(EventKind.SIGNUP) as observation:
-        user = await _signup(auth, email, password)
-        observation.user_id = user.id
-    return user
-
-
-async def _signup(auth: Auth, email: str, password: str) -> AbstractUser:
-    await require_good_password(auth, password, email)
-    open_about_it = not auth.settings.prevent_enumeration
-    if open_about_it and await auth.tables.user.exists(email=email):
-        raise AuthError(ErrorCode.EMAIL_TAKEN)
-    user = auth.tables.user(email=email, hashed_password=await auth.hasher.hash(password))
-    try:
-        await _store(auth, user)
-    except IntegrityError as error:
-        if open_about_it:
-            raise AuthError(ErrorCode.EMAIL_TAKEN) from error
-        await mail_on_request(auth, MailKind.ACCOUNT_EXISTS, email)
+        await require_good_password(auth, password, email)
+        silent = auth.settings.prevent_enumeration
+        if not silent and await auth.tables.user.exists(email=email):
+            raise AuthError(ErrorCode.EMAIL_TAKEN)
+        user = auth.tables.user(email=email, hashed_password=await auth.hasher.hash(password))
+        # Counted for a new address too, so that both take the same time.
+        may_tell_owner = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)
+        try:
+            await _store(auth, user)
+            observation.user_id = user.id
+        except IntegrityError as error:
+            if not silent:
+                raise AuthError(ErrorCode.EMAIL_TAKEN) from error
+            if may_tell_owner:
+                await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
     return user
 
 

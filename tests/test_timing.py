@@ -1,0 +1,74 @@
+"""How long an answer takes tells nothing about an account."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import httpx
+import pytest
+from tortoise.context import TortoiseContext
+
+from fastapi_pluggable_auth import AuthSettings
+from fastapi_pluggable_auth.models import User
+from fastapi_pluggable_auth.security.hashing import hash_password
+
+from .conftest import PASSWORD, Database, Mailbox
+from .test_workers import Server
+
+SAMPLES = 100
+"""Of each kind. The standard error of the probability is then 0.04."""
+
+Ask = Callable[[httpx.AsyncClient, str], Awaitable[httpx.Response]]
+
+
+async def login(http: httpx.AsyncClient, email: str) -> httpx.Response:
+    return await http.post("/auth/login", json={"email": email, "password": "wrong password"})
+
+
+async def forgot(http: httpx.AsyncClient, email: str) -> httpx.Response:
+    return await http.post("/auth/forgot-password", json={"email": email})
+
+
+async def resend(http: httpx.AsyncClient, email: str) -> httpx.Response:
+    return await http.post("/auth/verify/resend", json={"email": email})
+
+
+async def signup(http: httpx.AsyncClient, email: str) -> httpx.Response:
+    return await http.post("/auth/signup", json={"email": email, "password": PASSWORD})
+
+
+@pytest.fixture
+async def http(
+    database: Database, tortoise: TortoiseContext, mailbox: Mailbox
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of two workers that close signup, too."""
+    server = Server(database, mailbox.server.port, PREVENT_ENUMERATION="true")
+    async with httpx.AsyncClient(base_url=server.base, timeout=30) as http:
+        yield http
+    server.stop()
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+@pytest.mark.parametrize("ask", [login, forgot, resend, signup])
+async def test_the_time_of_an_answer_tells_nothing_about_an_account(
+    ask: Ask, http: httpx.AsyncClient
+) -> None:
+    """A-18: the probability that an answer about an account is slower than one about none."""
+    hashed = hash_password(PASSWORD, AuthSettings(_env_file=None, bcrypt_rounds=4))
+    await User.bulk_create(
+        [User(email=f"known{number}@example.com", hashed_password=hashed) for number in range(SAMPLES)]
+    )
+    for number in range(5):
+        await ask(http, f"warm{number}@example.com")
+    order = [kind for kind in ("known", "other") for _ in range(SAMPLES)]
+    random.Random(1).shuffle(order)  # noqa: S311
+    taken: dict[str, list[float]] = {"known": [], "other": []}
+    for kind in order:
+        started = time.perf_counter()
+        answer = await ask(http, f"{kind}{len(taken[kind])}@example.com")
+        taken[kind].append(time.perf_counter() - started)
+        assert answer.status_code < 402
+    slower = sum(known > other for known in taken["known"] for other in taken["other"]) / SAMPLES**2
+    assert 0.35 < slower < 0.65, slower
