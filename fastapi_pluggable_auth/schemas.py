@@ -45,7 +45,12 @@ def _empty_as_none(value: object) -> object:
     return None if value == "" else value
 
 
-Text = Annotated[str, Strict(), AfterValidator(_unicode_text)]
+def _documented(**schema: object) -> Any:
+    """What the OpenAPI document says of a text, beside the validators that see to it."""
+    return Field(json_schema_extra={"pattern": r"^[^\u0000]*$", **schema})  # type: ignore[dict-item]  # any JSON
+
+
+Text = Annotated[str, Strict(), AfterValidator(_unicode_text), _documented()]
 Email = Annotated[
     Text,
     Field(max_length=320, examples=["ada@example.com"], json_schema_extra={"format": "email"}),
@@ -53,13 +58,19 @@ Email = Annotated[
 ]
 NewPassword = Annotated[
     Text,
-    Field(min_length=MINIMUM_LENGTH, max_length=MAXIMUM_LENGTH, json_schema_extra={"format": "password"}),
+    Field(min_length=MINIMUM_LENGTH, max_length=MAXIMUM_LENGTH),
+    _documented(format="password"),
 ]
-Password = Annotated[Text, Field(max_length=MAXIMUM_LENGTH, json_schema_extra={"format": "password"})]
+Password = Annotated[Text, Field(max_length=MAXIMUM_LENGTH), _documented(format="password")]
 Code = Annotated[str, Strict(), Field(pattern="^[0-9]{6}$", examples=["123456"])]
 LoginCode = Annotated[str, Strict(), Field(pattern=f"^(?:[0-9]{{6}}|{RECOVERY_CODE})$", examples=["123456"])]
 OptionalCode = Annotated[LoginCode | None, BeforeValidator(_empty_as_none)]
-DisplayName = Annotated[Text, Field(max_length=64), AfterValidator(_single_line)]
+DisplayName = Annotated[
+    Text,
+    Field(max_length=64),
+    AfterValidator(_single_line),
+    _documented(pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"),
+]
 
 
 class _Body(BaseModel):

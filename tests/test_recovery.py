@@ -221,6 +221,18 @@ async def test_a_wrong_key_refuses_logins_and_never_skips_two_factor(
     assert (await User.get()).two_factor_active
 
 
+@pytest.mark.parametrize("secret", ["JBSWY3DPEHPK3PXP", "not base 32!", "aes256gcm.broken"])
+async def test_a_secret_that_is_none_refuses_codes_and_fails_nothing_else(
+    secret: str, account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an import from elsewhere may leave it."""
+    await User.all().update(totp_secret=secret, totp_confirmed=True)
+    refused = await account.login("123456")
+    assert (refused.status_code, refused.json()["code"]) == (503, "two_factor_unavailable")
+    assert (await account.login()).json()["code"] == "two_factor_required"
+    assert (await account.me()).status_code == 200
+
+
 def test_a_secret_that_was_changed_at_rest_does_not_open(settings: AuthSettings) -> None:
     settings.totp_encryption_key = KEY
     box = SecretBox(settings)

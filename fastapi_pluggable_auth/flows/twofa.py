@@ -68,10 +68,10 @@ def accept_code(auth: Auth, user: AbstractUser, code: str) -> Accepted | None:
         return Accepted(recovery_code=recovery_digest(code)) if user.two_factor_active else None
     try:
         secret = auth.totp_box.open(user.totp_secret or "")
-    except UnreadableSecretError as error:
+        step = matching_step(secret, code, auth.clock(), user.totp_last_step)
+    except (UnreadableSecretError, ValueError) as error:
         logger.critical("Two-factor of user %s: %s", user.id, error)
         raise AuthError(ErrorCode.TWO_FACTOR_UNAVAILABLE) from error
-    step = matching_step(secret, code, auth.clock(), user.totp_last_step)
     if step is None:
         return None
     return Accepted({"totp_last_step": step} if user.totp_confirmed else {"totp_confirmed": True})

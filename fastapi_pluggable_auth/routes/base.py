@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.background import BackgroundTask, BackgroundTasks
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from ..database import database_errors
 from ..dependencies import get_auth, note_origin
@@ -24,6 +27,8 @@ SIGNED_IN: Final = (
     ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED,
 )
 """How a route refuses whoever is not signed in, or only half."""
+
+UNREADABLE_BODY: Final = {"loc": ["body"], "msg": "Body cannot be read", "type": "body_unreadable"}
 
 MAXIMUM_BODY_BYTES: Final = 2 * 1024 * 1024
 
@@ -66,6 +71,20 @@ def documented(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
 class AuthRoute(APIRoute):
     """A route of the library."""
 
+    _methods_of: ClassVar[defaultdict[str, set[str]]] = defaultdict(set)
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self._methods_of[path] |= self.methods or set()
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuses other methods, and names those of the path (RFC 9110 section 15.5.6) rather than the one of
+        this route."""
+        allowed = self._methods_of[self.path]
+        if scope["method"] not in (self.methods or ()):
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
+        await super().handle(scope, receive, send)
+
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]  # FastAPI only awaits it
         """Wraps FastAPI's handler."""
         handle = super().get_route_handler()
@@ -81,6 +100,11 @@ class AuthRoute(APIRoute):
                     response = error_response(error)
                 except RequestValidationError as error:
                     response = validation_response(error.errors())
+                except HTTPException as error:
+                    if error.status_code != 400:
+                        raise
+                    # FastAPI's answer to a body that is no text; one that is no JSON is 422 already.
+                    response = validation_response([UNREADABLE_BODY])
             if mails:
                 _then(response, BackgroundTask(auth.outbox.deliver, mails))
             response.headers.setdefault("Cache-Control", "no-store")

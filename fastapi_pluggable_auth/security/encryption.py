@@ -84,15 +84,15 @@ def readable(stored: str) -> str:
 
 
 def _open(stored: str, key_ids: set[str]) -> str:
-    _, key_id, text = stored.split(".", 2)
+    key_id, _, text = stored.removeprefix(f"{_PREFIX}.").partition(".")
     if key_id not in key_ids:
-        raise UnreadableSecretError(f"TOTP_ENCRYPTION_KEY: no configured key has the id {key_id}.")
-    data = base64.urlsafe_b64decode(text)
+        raise UnreadableSecretError(f"TOTP_ENCRYPTION_KEY: no configured key has the id {key_id[:8]!r}.")
     try:
-        opened = _keys_of_process[key_id].decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], key_id.encode())
-    except InvalidTag as error:
+        data = base64.urlsafe_b64decode(text)
+        nonce, ciphertext = data[:_NONCE_BYTES], data[_NONCE_BYTES:]
+        return _keys_of_process[key_id].decrypt(nonce, ciphertext, key_id.encode()).decode()
+    except (InvalidTag, ValueError) as error:
         raise UnreadableSecretError("A two-factor secret was changed at rest.") from error
-    return opened.decode()
 
 
 default_box = SecretBox(default_settings)
