@@ -1,0 +1,461 @@
+"""Races between requests on two workers and PostgreSQL, released together, round after round."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import httpx
+import pyotp
+import pytest
+from tortoise.context import TortoiseContext
+
+from fastapi_pluggable_auth import Auth, AuthSettings
+from fastapi_pluggable_auth.email.tokens import Purpose, link_state
+from fastapi_pluggable_auth.models import Mail, RecoveryCode, RefreshToken, Session, User
+from fastapi_pluggable_auth.security.hashing import hash_password
+
+from . import databases
+from .conftest import EMAIL, PASSWORD, SECRET, Database, Mailbox
+from .smtp_server import MailServer
+from .test_workers import Server
+
+ROUNDS = int(os.environ.get("TEST_RACE_ROUNDS", "3"))
+MAX_SESSIONS = 20
+HASHED = hash_password(PASSWORD, AuthSettings(_env_file=None, bcrypt_rounds=4))
+
+Answer = Awaitable[httpx.Response]
+
+
+@pytest.fixture(scope="module")
+def server(database_urls: Callable[[str], str], mail_server: MailServer) -> Iterator[Server]:
+    """Two workers for all races of this file."""
+    if not databases.answers("postgres"):
+        pytest.skip("no PostgreSQL server answers")
+    server = Server(
+        Database("postgres", database_urls("postgres")),
+        mail_server.port,
+        MAX_SESSIONS=str(MAX_SESSIONS),
+        THROTTLE_FREE_ATTEMPTS="10000",
+        MAIL_LIMIT="10000",
+    )
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database(server: Server, database_urls: Callable[[str], str]) -> Database:
+    """What the workers use."""
+    return Database("postgres", database_urls("postgres"))
+
+
+@dataclass
+class Bench:
+    """The workers, and the accounts of a test."""
+
+    http: httpx.AsyncClient
+    auth: Auth
+
+    async def user(self, email: str = EMAIL, **columns: object) -> User:
+        """A verified user with the usual password."""
+        await User.filter(email=email).delete()
+        given = {"email": email, "hashed_password": HASHED, "is_verified": True} | columns
+        return await User.create(**given)
+
+    def post(self, path: str, access: str | None = None, /, **body: object) -> Answer:
+        """A POST, with an access token where one is given."""
+        headers = {"Authorization": f"Bearer {access}"} if access else {}
+        return self.http.post(path, json=body or None, headers=headers)
+
+    def login(self, email: str = EMAIL, password: str = PASSWORD, **more: str) -> Answer:
+        return self.post("/auth/login", email=email, password=password, **more)
+
+    async def tokens(self, **arguments: str) -> dict[str, str]:
+        """The tokens of a login."""
+        answer = await self.login(**arguments)
+        assert answer.status_code == 200, answer.text
+        tokens: dict[str, str] = answer.json()
+        return tokens
+
+    async def me(self, access: str) -> int:
+        answer = await self.http.get("/auth/me", headers={"Authorization": f"Bearer {access}"})
+        return answer.status_code
+
+    def link(self, purpose: Purpose, user: User) -> str:
+        """The token that a mail would carry now."""
+        return self.auth.links.generate(purpose, user.id, link_state(purpose, user))
+
+    async def assert_all_dead(self, pairs: list[dict[str, str]]) -> None:
+        """No access token and no refresh token of these works."""
+        assert {await self.me(pair["access_token"]) for pair in pairs} <= {401}
+        refreshes = [await self.post("/auth/refresh", token=pair["refresh_token"]) for pair in pairs]
+        assert {answer.status_code for answer in refreshes} <= {401}
+
+
+@pytest.fixture
+async def bench(server: Server, tortoise: TortoiseContext, mailbox: Mailbox) -> AsyncIterator[Bench]:
+    auth = Auth(AuthSettings(_env_file=None, jwt_secret=SECRET, bcrypt_rounds=4))
+    limits = httpx.Limits(max_connections=64)
+    async with httpx.AsyncClient(base_url=server.base, limits=limits, timeout=30) as http:
+        await asyncio.gather(*(http.get("/worker") for _ in range(40)))  # warm connections to both
+        yield Bench(http, auth)
+    assert Counter([await RefreshToken.filter(session_id=None).count()]) == {0: 1}
+    await auth.close()
+
+
+def pairs_of(answers: list[httpx.Response]) -> list[dict[str, str]]:
+    return [
+        answer.json() for answer in answers if answer.status_code == 200 and "access_token" in answer.text
+    ]
+
+
+def statuses(answers: list[httpx.Response]) -> Counter[int]:
+    return Counter(answer.status_code for answer in answers)
+
+
+# --- sessions --------------------------------------------------------------------------------------------
+
+
+async def test_nothing_of_a_session_outlives_a_logout_that_a_refresh_races_with(bench: Bench) -> None:
+    """R-02."""
+    for _ in range(ROUNDS):
+        await bench.user()
+        pair = await bench.tokens()
+        answers = await asyncio.gather(
+            *(bench.post("/auth/refresh", token=pair["refresh_token"]) for _ in range(8)),
+            bench.post("/auth/logout", pair["access_token"]),
+            *(bench.post("/auth/refresh", token=pair["refresh_token"]) for _ in range(8)),
+        )
+        assert answers[8].status_code == 200
+        assert set(statuses(answers)) <= {200, 401}
+        await bench.assert_all_dead([pair, *pairs_of(answers)])
+
+
+@pytest.mark.parametrize("by", ["change", "reset"])
+async def test_no_session_outlives_a_password_that_a_refresh_races_with(by: str, bench: Bench) -> None:
+    """R-03: over five sessions."""
+    for _ in range(ROUNDS):
+        user = await bench.user()
+        pairs = [await bench.tokens() for _ in range(5)]
+        new = {"new_password": "a new horse battery"}
+        change = (
+            bench.post(f"/auth/reset-password/{bench.link(Purpose.RESET, user)}", **new)
+            if by == "reset"
+            else bench.post(
+                "/account/change-password", pairs[0]["access_token"], old_password=PASSWORD, **new
+            )
+        )
+        refreshes = [bench.post("/auth/refresh", token=pair["refresh_token"]) for pair in pairs]
+        answers = await asyncio.gather(*refreshes[:2], change, *refreshes[2:])
+        assert answers[2].status_code in (200, 204), answers[2].text
+        await bench.assert_all_dead([*pairs, *pairs_of(answers)])
+        assert await RefreshToken.filter(revoked=False).count() == 0
+
+
+@pytest.mark.parametrize("by", ["deletion", "disabling"])
+async def test_no_token_outlives_an_account_that_logins_and_refreshes_race_with(
+    by: str, bench: Bench
+) -> None:
+    """R-04: no orphan rows, no foreign-key error."""
+    for _ in range(ROUNDS):
+        user = await bench.user()
+        pair = await bench.tokens()
+
+        async def end(user_id: UUID, access: str) -> int:
+            if by == "disabling":
+                return await User.filter(id=user_id).update(is_active=False)
+            headers = {"Authorization": f"Bearer {access}"}
+            return (await bench.http.delete("/account", headers=headers)).status_code
+
+        answers = await asyncio.gather(
+            *(bench.login() for _ in range(4)),
+            bench.post("/auth/refresh", token=pair["refresh_token"]),
+            asyncio.create_task(_after(end(user.id, pair["access_token"]))),
+            *(bench.login() for _ in range(4)),
+        )
+        ended = answers.pop(5)
+        assert ended in (1, 204)
+        assert set(statuses(answers)) <= {200, 401}, [answer.text for answer in answers]
+        await bench.assert_all_dead([pair, *pairs_of(answers)])
+        if by == "deletion":
+            assert await RefreshToken.all().count() == await Session.all().count() == 0
+
+
+async def _after(work: Awaitable[int]) -> int:
+    return await work
+
+
+async def test_logins_at_once_leave_as_many_sessions_as_allowed(bench: Bench) -> None:
+    """R-07, A-50."""
+    await bench.user()
+    for _ in range(ROUNDS):
+        answers = await asyncio.gather(*(bench.login() for _ in range(MAX_SESSIONS + 5)))
+        assert statuses(answers) == {200: MAX_SESSIONS + 5}
+        assert await Session.filter(revoked_at=None).count() == MAX_SESSIONS
+        alive = [await bench.me(pair["access_token"]) for pair in pairs_of(answers)]
+        assert alive.count(200) == MAX_SESSIONS
+
+
+async def test_a_session_has_an_id_of_its_own_whatever_the_client_sends(bench: Bench) -> None:
+    """A-41, P-28: nothing of an earlier session is adopted."""
+    await bench.user()
+    first = await bench.tokens()
+    sessions = {session.id for session in await Session.all()}
+    answer = await bench.http.post(
+        "/auth/login",
+        json={"email": EMAIL, "password": PASSWORD},
+        headers={"Authorization": f"Bearer {first['access_token']}", "X-Session-Id": str(*sessions)},
+        cookies={"session": str(*sessions), "sessionid": str(*sessions)},
+    )
+    assert answer.status_code == 200
+    assert "set-cookie" not in answer.headers
+    assert await Session.exclude(id__in=sessions).count() == 1
+    refused = await bench.login(session_id=str(*sessions))
+    assert refused.status_code == 422
+
+
+# --- accounts and links ----------------------------------------------------------------------------------
+
+
+async def test_spellings_of_one_address_make_one_account(bench: Bench, mailbox: Mailbox) -> None:
+    """R-09, A-24: NFC and NFD, ASCII and Unicode domain, the Kelvin sign."""
+    spellings = ["é.k@bücher.de", "e\u0301.k@bücher.de", "é.k@xn--bcher-kva.de", "É.\u212a@BÜCHER.de"] * 5
+    answers = await asyncio.gather(
+        *(bench.post("/auth/signup", email=email, password=PASSWORD) for email in spellings)
+    )
+    assert statuses(answers) == {201: 1, 400: 19}
+    assert await User.all().count() == await Mail.all().count() == 1
+    await User.all().update(is_verified=True)
+    assert {(await bench.login(email=email)).status_code for email in spellings[:4]} == {200}
+
+
+async def test_a_reset_link_sets_one_of_twenty_passwords(bench: Bench) -> None:
+    """R-10."""
+    for _ in range(ROUNDS):
+        user = await bench.user()
+        path = f"/auth/reset-password/{bench.link(Purpose.RESET, user)}"
+        passwords = [f"password number {number}" for number in range(20)]
+        answers = await asyncio.gather(*(bench.post(path, new_password=each) for each in passwords))
+        assert statuses(answers) == {200: 1, 400: 19}
+        (winner,) = [index for index, answer in enumerate(answers) if answer.status_code == 200]
+        logins = await asyncio.gather(*(bench.login(password=each) for each in passwords))
+        assert [index for index, answer in enumerate(logins) if answer.status_code == 200] == [winner]
+
+
+async def test_of_two_reset_links_at_once_one_works(bench: Bench) -> None:
+    """R-11, A-33."""
+    for _ in range(ROUNDS):
+        user = await bench.user()
+        links = [bench.link(Purpose.RESET, user) for _ in range(2)]
+        assert links[0] != links[1]
+        answers = await asyncio.gather(
+            *(bench.post(f"/auth/reset-password/{link}", new_password=f"horse {link}") for link in links)
+        )
+        assert statuses(answers) == {200: 1, 400: 1}
+
+
+async def test_no_session_of_the_old_password_outlives_a_reset(bench: Bench) -> None:
+    """R-12."""
+    for _ in range(ROUNDS):
+        user = await bench.user()
+        path = f"/auth/reset-password/{bench.link(Purpose.RESET, user)}"
+        answers = await asyncio.gather(
+            *(bench.login() for _ in range(5)),
+            bench.post(path, new_password="a new horse battery"),
+            *(bench.login() for _ in range(5)),
+        )
+        assert answers[5].status_code == 200
+        await bench.assert_all_dead(pairs_of(answers))
+
+
+async def test_a_verification_link_verifies_once(bench: Bench) -> None:
+    """R-13."""
+    for _ in range(ROUNDS):
+        user = await bench.user(is_verified=False)
+        path = f"/auth/verify/{bench.link(Purpose.VERIFY, user)}"
+        answers = await asyncio.gather(*(bench.http.get(path) for _ in range(20)))
+        assert statuses(answers) == {200: 1, 400: 19}
+        assert len({answer.content for answer in answers if answer.status_code == 400}) == 1
+
+
+async def test_verifying_the_old_address_and_confirming_the_new_one_agree(bench: Bench) -> None:
+    """R-16: the verified flag belongs to the address that is stored."""
+    for _ in range(ROUNDS):
+        user = await bench.user(is_verified=False, pending_email="new@example.com")
+        await User.filter(email="new@example.com").delete()
+        answers = await asyncio.gather(
+            bench.http.get(f"/auth/verify/{bench.link(Purpose.VERIFY, user)}"),
+            bench.http.get(f"/auth/email-change/{bench.link(Purpose.EMAIL_CHANGE, user)}"),
+        )
+        assert statuses(answers) == {200: 1, 400: 1}
+        after = await User.get(id=user.id)
+        assert after.is_verified
+        assert after.email == (EMAIL if answers[0].status_code == 200 else "new@example.com")
+        assert after.pending_email is None
+
+
+async def test_of_two_users_who_confirm_one_address_one_gets_it(bench: Bench) -> None:
+    """R-17, A-30."""
+    for _ in range(ROUNDS):
+        await User.all().delete()
+        users = [await bench.user(f"{name}@example.com", pending_email="wanted@example.com") for name in "ab"]
+        answers = await asyncio.gather(
+            *(bench.http.get(f"/auth/email-change/{bench.link(Purpose.EMAIL_CHANGE, u)}") for u in users)
+        )
+        assert statuses(answers) == {200: 1, 400: 1}
+        emails = sorted([user.email for user in await User.all()])
+        assert emails[1] == "wanted@example.com"
+        assert emails[0] in ("a@example.com", "b@example.com")
+
+
+async def test_of_two_changes_of_a_password_one_wins_and_no_profile_change_is_lost(bench: Bench) -> None:
+    """R-21."""
+    for _ in range(ROUNDS):
+        await bench.user()
+        access = (await bench.tokens())["access_token"]
+        passwords = ["first of the two", "second of the two"]
+        answers = await asyncio.gather(
+            *(
+                bench.post("/account/change-password", access, old_password=PASSWORD, new_password=each)
+                for each in passwords
+            )
+        )
+        assert answers[0].status_code == 204 or answers[1].status_code == 204
+        assert set(statuses(answers)) <= {204, 401, 403}
+        logins = [(await bench.login(password=each)).status_code for each in passwords]
+        assert sorted(logins) == [200, 401]
+        headers = {
+            "Authorization": f"Bearer {(await bench.tokens(password=passwords[logins.index(200)]))['access_token']}"
+        }
+        await asyncio.gather(
+            bench.http.patch("/account", json={"display_name": "Ada"}, headers=headers),
+            bench.http.patch("/account", json={"email": "wanted@example.com"}, headers=headers),
+        )
+        after = await User.get(email=EMAIL)
+        assert (after.display_name, after.pending_email) == ("Ada", "wanted@example.com")
+
+
+async def test_nothing_of_a_deleted_account_works_for_its_successor(bench: Bench) -> None:
+    """R-22, A-59, P-08."""
+    user = await bench.user(is_verified=False)
+    verify, reset = bench.link(Purpose.VERIFY, user), bench.link(Purpose.RESET, user)
+    await User.filter(id=user.id).update(is_verified=True)
+    pair = await bench.tokens()
+    headers = {"Authorization": f"Bearer {pair['access_token']}"}
+    assert (await bench.http.delete("/account", headers=headers)).status_code == 204
+    signup = await bench.post("/auth/signup", email=EMAIL, password=PASSWORD)
+    assert signup.json()["id"] != str(user.id)
+    await bench.assert_all_dead([pair])
+    assert (await bench.http.get(f"/auth/verify/{verify}")).status_code == 400
+    answer = await bench.post(f"/auth/reset-password/{reset}", new_password="a new horse battery")
+    assert answer.status_code == 400
+
+
+# --- second factor ---------------------------------------------------------------------------------------
+
+SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+ENROLLED = {"totp_secret": SEED, "totp_confirmed": True}
+
+
+def code(seed: str = SEED) -> str:
+    return pyotp.TOTP(seed).at(datetime.now(UTC))
+
+
+async def test_one_code_signs_one_of_ten_in(bench: Bench) -> None:
+    """R-14, A-69."""
+    for _ in range(ROUNDS):
+        await bench.user(**ENROLLED)
+        current = code()
+        answers = await asyncio.gather(*(bench.login(code=current) for _ in range(10)))
+        assert statuses(answers) == {200: 1, 401: 9}
+
+
+async def test_one_recovery_code_signs_one_of_ten_in_and_none_after_a_renewal(bench: Bench) -> None:
+    """R-15, A-73."""
+    for _ in range(ROUNDS):
+        await bench.user(**ENROLLED)
+        access = (await bench.tokens(code=code()))["access_token"]
+        codes = (await bench.post("/auth/2fa/recovery-codes", access)).json()["codes"]
+        answers = await asyncio.gather(*(bench.login(code=codes[0]) for _ in range(10)))
+        assert statuses(answers) == {200: 1, 401: 9}
+        *logins, renewal = await asyncio.gather(
+            *(bench.login(code=each) for each in codes[1:5]), bench.post("/auth/2fa/recovery-codes", access)
+        )
+        assert renewal.status_code == 200
+        assert set(statuses(logins)) <= {200, 401}
+        assert {(await bench.login(code=each)).status_code for each in codes} == {401}
+        assert await RecoveryCode.all().count() == 10
+
+
+async def test_of_two_tabs_that_enrol_one_seed_is_active_and_its_holder_knows(bench: Bench) -> None:
+    """R-18."""
+    for _ in range(ROUNDS):
+        await bench.user()
+        access = (await bench.tokens())["access_token"]
+        tabs = await asyncio.gather(*(bench.post("/auth/2fa/enable", access) for _ in range(2)))
+        seeds = [pyotp.parse_uri(tab.json()["otpauth_uri"]).secret for tab in tabs]  # type: ignore[attr-defined]
+        answers = await asyncio.gather(*(bench.post("/auth/2fa/verify", access, code=code(s)) for s in seeds))
+        assert statuses(answers) == {200: 1, 400: 1}
+        (active,) = [seed for seed, answer in zip(seeds, answers, strict=True) if answer.status_code == 200]
+        assert (await User.get(email=EMAIL)).totp_secret == active
+        logins = [(await bench.login(code=code(seed))).status_code for seed in seeds]
+        assert sorted(logins) == [200, 401]
+        assert logins[seeds.index(active)] == 200
+
+
+async def test_no_session_without_a_code_starts_before_two_factor_is_off(bench: Bench) -> None:
+    """R-19: a login with the password alone works only after the switch."""
+    for _ in range(ROUNDS):
+        await bench.user(**ENROLLED)
+        access = (await bench.tokens(code=code()))["access_token"]
+        before, off, *during = await asyncio.gather(
+            bench.login(), bench.post("/account/2fa/disable", access), *(bench.login() for _ in range(6))
+        )
+        assert off.status_code == 204
+        assert set(statuses([before, *during])) <= {200, 401}
+        # Whoever got in without a code did so on an account without a second factor.
+        assert not (await User.get(email=EMAIL)).two_factor_active
+        assert (await bench.login()).status_code == 200
+        assert await RecoveryCode.all().count() == 0
+
+
+# --- processes -------------------------------------------------------------------------------------------
+
+
+def test_tokens_and_seeds_of_four_processes_are_all_different() -> None:
+    """R-38, A-40, A-66."""
+    program = (
+        "from fastapi_pluggable_auth.security.jwt import new_token_id\n"
+        "from fastapi_pluggable_auth.security.totp import generate_totp_secret\n"
+        "for _ in range(2500): print(new_token_id(), generate_totp_secret())\n"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    lines = [line.split() for process in processes for line in process.communicate()[0].splitlines()]
+    assert len(lines) == 10_000
+    for column in zip(*lines, strict=True):
+        assert len(set(column)) == 10_000
+    assert {len(seed) for _, seed in lines} == {32}
+
+
+async def test_a_new_secret_ends_every_session_of_a_restored_database(bench: Bench) -> None:
+    """R-39: the documented way after a restore."""
+    await bench.user()
+    pair = await bench.tokens()
+    backup = await RefreshToken.all().values()
+    spent = await bench.post("/auth/refresh", token=pair["refresh_token"])
+    assert spent.status_code == 200
+    await RefreshToken.all().delete()
+    await RefreshToken.bulk_create([RefreshToken(**row) for row in backup])
+    other = Auth(AuthSettings(_env_file=None, jwt_secret=SECRET[::-1]))
+    for token, scope in ((pair["access_token"], "access"), (pair["refresh_token"], "refresh")):
+        with pytest.raises(Exception, match="not valid"):
+            other.signer.verify(token, scope)
