@@ -7,10 +7,9 @@ from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from tortoise.context import TortoiseContext
-from tortoise.transactions import in_transaction
 
 from .config import AuthSettings
-from .database import DATABASE_ERRORS, is_transient
+from .database import DATABASE_ERRORS, is_transient, transaction, uncounted
 from .email.outbox import Outbox
 from .email.provider import EmailProvider
 from .email.sender import Mailer
@@ -51,7 +50,7 @@ class Auth:
         self.signer = TokenSigner(settings, clock)
         self.links = LinkSigner(settings, clock)
         self.totp_box = SecretBox(settings)
-        self.hasher = PasswordHasher(settings)
+        self.hasher = PasswordHasher(settings, uncounted)
         self.limiter = VolumeLimiter(settings, limiter)
         self.mailer = Mailer(settings, email_provider)
         self.outbox = Outbox(settings, self.tables, self.mailer, self.links, clock)
@@ -84,7 +83,7 @@ def transactional(
     async def run(auth: Auth, /, *args: P.args, **kwargs: P.kwargs) -> T:
         for tries_left in reversed(range(TRANSACTION_TRIES)):
             try:
-                async with in_transaction(auth.tables.user._meta.default_connection):
+                async with transaction(auth.tables.user._meta.default_connection):
                     return await flow(auth, *args, **kwargs)
             except DATABASE_ERRORS as error:
                 if not tries_left or not is_transient(error):

@@ -202,6 +202,11 @@ class AuthSettings(BaseSettings):
         "https://api.pwnedpasswords.com/range", description="The range service that is asked for breaches."
     )
 
+    # Database
+    database_timeout: Duration = Field(
+        timedelta(seconds=5), description="How long a request waits for the database before it gets 503."
+    )
+
     # Addresses
     public_base_url: str = Field(
         "http://localhost:8000", description="Where users reach the app; every mailed link starts with it."

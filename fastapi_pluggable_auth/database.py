@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+import sqlite3
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any, Final, TypeVar
 
 from tortoise.context import TortoiseContext, get_current_context
-from tortoise.exceptions import DBConnectionError, OperationalError
+from tortoise.exceptions import DBConnectionError, OperationalError, TransactionManagementError
+from tortoise.transactions import in_transaction
 
 from .errors import AuthError, ErrorCode
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 def _driver_errors() -> tuple[type[Exception], ...]:
-    """Errors that Tortoise passes on from the driver as they are."""
-    try:
+    """Errors that Tortoise passes on from the driver as they are: some of asyncpg's at any time, those of the
+    others where a transaction begins or ends."""
+    errors: tuple[type[Exception], ...] = (sqlite3.OperationalError,)
+    with suppress(ImportError):
         import asyncpg  # type: ignore[import-untyped]  # ships no types
-    except ImportError:  # pragma: no cover - the tests install every driver
-        return ()
-    return (asyncpg.PostgresError, asyncpg.InterfaceError)
+
+        errors += (asyncpg.PostgresError, asyncpg.InterfaceError)
+    with suppress(ImportError):
+        import asyncmy.errors
+
+        errors += (asyncmy.errors.MySQLError,)
+    return errors
 
 
 POSTGRES_TRANSIENT: Final = frozenset({"40001", "40P01"})
@@ -30,6 +43,7 @@ MYSQL_TRANSIENT: Final = frozenset({1205, 1213})
 DATABASE_ERRORS: tuple[type[Exception], ...] = (
     OperationalError,
     DBConnectionError,
+    TransactionManagementError,
     OSError,
     TimeoutError,
     *_driver_errors(),
@@ -51,6 +65,76 @@ def is_transient(error: Exception) -> bool:
         or number in MYSQL_TRANSIENT
         or "database is locked" in str(error)
     )
+
+
+@asynccontextmanager
+async def transaction(connection_name: str | None) -> AsyncIterator[None]:
+    """Like Tortoise's own, which never gives its connection back where BEGIN fails or is cancelled."""
+    begun = in_transaction(connection_name)
+    try:
+        await begun.__aenter__()
+    except BaseException as error:
+        if hasattr(begun, "token"):  # it has a connection, or the lock of SQLite's only one
+            with suppress(*DATABASE_ERRORS):
+                await begun.__aexit__(type(error), error, error.__traceback__)
+        raise
+    try:
+        yield
+    except BaseException as error:
+        with suppress(*DATABASE_ERRORS):  # a connection that is gone has rolled back; the cause matters more
+            await begun.__aexit__(type(error), error, error.__traceback__)
+        raise
+    await begun.__aexit__(None, None, None)
+
+
+_timer: ContextVar[asyncio.Timeout | None] = ContextVar("database_timer", default=None)
+_running: Final[set[asyncio.Task[Any]]] = set()
+
+
+async def bounded(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
+    """Runs work that waits for the database; raises `TimeoutError` when it takes longer, `uncounted` aside.
+
+    The work is a task of its own, which is cancelled once and then left to itself: drivers wait for a silent
+    server even while they give up, and no second cancellation must reach a rollback.
+    """
+    if _timer.get() is not None:
+        return await work
+    async with asyncio.timeout(limit.total_seconds()) as timer:
+        reset = _timer.set(timer)
+        task = asyncio.create_task(work)
+        _timer.reset(reset)
+        _running.add(task)
+        task.add_done_callback(_ended)
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        return task.result()
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled():
+        task.exception()  # seen, also where nobody waits any more
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Stops the clock of `bounded` for what is no work of the database."""
+    timer, now = _timer.get(), asyncio.get_running_loop().time
+    ends = None if timer is None else timer.when()
+    if timer is None or ends is None:
+        yield
+        return
+    left = ends - now()
+    with suppress(RuntimeError):  # nobody waits any more
+        timer.reschedule(None)
+    try:
+        yield
+    finally:
+        with suppress(RuntimeError):
+            timer.reschedule(now() + left)
 
 
 @contextmanager

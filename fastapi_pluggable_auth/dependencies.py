@@ -11,7 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from .auth import Auth
 from .config import settings
-from .database import database_errors
+from .database import bounded, database_errors
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Origin, Outcome, origin
 from .flows.sessions import Authentication, authenticate, require_recent_login
@@ -103,7 +103,9 @@ async def _authenticate(
     token = _access_token(request, credentials)
     with database_errors():
         try:
-            return await authenticate(auth, token, allow_ended=allow_ended)
+            return await bounded(
+                authenticate(auth, token, allow_ended=allow_ended), auth.settings.database_timeout
+            )
         except AuthError as error:
             reason = error.code.code
             await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=reason)

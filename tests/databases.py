@@ -7,6 +7,7 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+from tortoise.connection import get_connections
 from tortoise.context import TortoiseContext
 
 NAME = "pluggable_auth_test"
@@ -61,3 +62,14 @@ async def empty(context: TortoiseContext, dialect: str) -> None:
     quote = "`" if dialect == "mysql" else '"'
     for table in TABLES:
         await connection.execute_query(f"DELETE FROM {quote}{table}{quote}")
+
+
+def lent(dialect: str) -> int:
+    """How many connections the pool has lent: to queries and transactions of this moment, or lost."""
+    client: Any = get_connections().get(dialect)
+    if dialect == "sqlite":
+        return int(client._lock.locked())
+    pool = client._pool
+    if pool is None:
+        return 0
+    return int(pool.get_size() - pool.get_idle_size() if dialect == "postgres" else pool.size - pool.freesize)

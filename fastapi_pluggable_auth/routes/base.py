@@ -13,9 +13,9 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from ..database import database_errors
+from ..database import bounded, database_errors, uncounted
 from ..dependencies import get_auth, note_origin
 from ..email.outbox import collect_mails
 from ..errors import AuthError, ErrorCode
@@ -90,12 +90,17 @@ class AuthRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
+            async def receive() -> Message:
+                with uncounted():  # the client may take its time
+                    return await request.receive()
+
             auth = get_auth(request)
             note_origin(request, auth)
             with collect_mails() as mails:
                 try:
                     with database_errors():
-                        response = await handle(request)
+                        work = handle(Request(request.scope, receive))
+                        response = await bounded(work, auth.settings.database_timeout)
                 except AuthError as error:
                     response = error_response(error)
                 except RequestValidationError as error:

@@ -9,6 +9,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Final, NamedTuple, TypeVar
 
@@ -87,11 +88,15 @@ def verify_password(password: str, hashed: str, settings: AuthSettings = default
 class PasswordHasher:
     """Hashes and verifies on threads of its own: bcrypt releases the GIL, the event loop stays free.
 
-    At most `hashing_queue_size` calls wait; one more raises `AuthError(OVERLOADED)` at once.
+    At most `hashing_queue_size` calls wait; one more raises `AuthError(OVERLOADED)` at once. A call waits
+    inside the context that `waiting` makes.
     """
 
-    def __init__(self, settings: AuthSettings) -> None:
+    def __init__(
+        self, settings: AuthSettings, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         self._settings = settings
+        self._waiting = waiting
         self._pool: ThreadPoolExecutor | None = None
         self._threads = settings.hashing_threads or os.cpu_count() or 1
         self._pending = 0
@@ -131,7 +136,8 @@ class PasswordHasher:
             job = self._pool.submit(work)
         # Counted until the thread is done, not the caller: a client that goes away frees no thread.
         job.add_done_callback(self._finished)
-        return await asyncio.wrap_future(job)
+        with self._waiting():
+            return await asyncio.wrap_future(job)
 
     def _finished(self, _: object) -> None:
         with self._lock:
