@@ -36,6 +36,13 @@ def pytest_report_header() -> str:
     return "databases: " + ", ".join(d for d in databases.DIALECTS if d == "sqlite" or databases.answers(d))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many rows of docs/security.md hold; a test checks the count."""
+    document = (Path(__file__).parent.parent / "docs" / "security.md").read_text("utf-8")
+    (counts,) = [line for line in document.splitlines() if line.startswith("Held: ")]
+    terminalreporter.write_line(f"security rows: {counts}")
+
+
 class Clock:
     """The time of this machine plus what a test adds; never twice the same."""
 

@@ -14,6 +14,7 @@ from fastapi_pluggable_auth.email.tokens import Purpose, generate_verify_token
 from fastapi_pluggable_auth.models import User
 
 from .conftest import EMAIL, PASSWORD, SECRET, Clock, Mailbox
+from .smtp_server import link_in
 from .test_password import DEAD_LINK
 
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
@@ -126,12 +127,21 @@ async def test_a_token_of_the_helper_verifies_once(
 async def test_links_join_the_public_address_with_one_slash(
     base: str, client: httpx.AsyncClient, settings: AuthSettings, mailbox: Mailbox
 ) -> None:
-    """A-37, P-31: the Host header has no say."""
+    """A-37, R-48, P-31: the Host header has no say."""
     settings.public_base_url = base
     headers = {"Host": "evil.example", "X-Forwarded-Host": "evil.example"}
     await client.post("/auth/signup", json=CREDENTIALS, headers=headers)
     assert mailbox.link().startswith(f"{base.rstrip('/')}/auth/verify/ey")
-    assert "evil" not in str(mailbox.messages[0])
+    await client.post("/auth/verify/resend", json={"email": EMAIL}, headers=headers)
+    await client.post("/auth/forgot-password", json={"email": EMAIL}, headers=headers)
+    await User.all().update(is_verified=True)
+    access_token = (await client.post("/auth/login", json=CREDENTIALS)).json()["access_token"]
+    signed_in = headers | {"Authorization": f"Bearer {access_token}"}
+    await client.patch("/account", json={"email": "new@example.com"}, headers=signed_in)
+    assert len(mailbox.messages) == 4
+    for message in mailbox.messages:
+        assert link_in(message).startswith(f"{base.rstrip('/')}/auth/")
+        assert "evil" not in str(message)
 
 
 async def test_the_verification_link_can_point_at_a_front_end(

@@ -141,6 +141,7 @@ async def test_mail_arrives_over_every_transport(
 
 
 async def test_credentials_are_never_sent_without_starttls() -> None:
+    """A-83."""
     with MailServer(login=LOGIN) as server:
         error = await failure(make_settings(server))  # auto: a login demands STARTTLS
         assert not error.permanent
@@ -160,6 +161,7 @@ async def test_mail_is_never_sent_without_demanded_starttls() -> None:
 async def test_nothing_is_sent_past_a_wrong_certificate(
     tls: Literal["starttls", "tls"], fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A-83."""
     name = "mail.example.org" if fault == "other name" else "127.0.0.1"
     with MailServer(tls=tls, login=LOGIN, certificate_for=name) as server:
         settings = make_settings(server, smtp_security=tls)
@@ -602,6 +604,7 @@ async def test_a_missing_variable_sends_nothing(name: str, variable: str) -> Non
     ["", "../verify", "a/b", "a\\b", "..", "a..b", "verify\0", "verify\n", "/etc/passwd", ".html", "a b"],
 )
 async def test_a_template_is_a_bare_name(name: str, tmp_path: Path) -> None:
+    """R-50."""
     (tmp_path / "verify.txt").write_text("outside")
     folder = tmp_path / "templates"
     folder.mkdir()

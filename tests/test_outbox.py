@@ -243,3 +243,26 @@ async def test_a_mail_says_how_long_its_link_lives(
     settings.verify_token_ttl = duration
     await client.post("/auth/signup", json=CREDENTIALS)
     assert words in mailbox.messages[0].get_body(("plain",)).get_content()  # type: ignore[union-attr]
+
+
+async def test_a_flood_of_requests_leaves_a_bounded_queue_of_working_links(
+    client: httpx.AsyncClient, auth: Auth, mailbox: Mailbox, settings: AuthSettings
+) -> None:
+    """R-27: while mail is down, no more waits than `mail_limit` allows for each address."""
+    settings.mail_limit = 3
+    mailbox.server.behaviour = "temporary"
+    addresses = [f"user{number}@example.com" for number in range(10)]
+    for address in addresses:
+        await client.post("/auth/signup", json={"email": address, "password": PASSWORD})
+    await User.all().update(is_verified=True)
+    for _ in range(10):
+        for address in [*addresses, "nobody@example.com"]:
+            answer = await client.post("/auth/forgot-password", json={"email": address})
+            assert answer.status_code == 200
+    assert await Mail.filter(kind="reset", next_attempt_at__not_isnull=True).count() == 30
+    mailbox.server.behaviour = "accept"
+    await Mail.all().update(next_attempt_at=auth.clock())
+    await auth.outbox.deliver_due()
+    for address in addresses:
+        body = {"new_password": "a new horse battery"}
+        assert (await client.post(mailbox.link(address), json=body)).status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -215,6 +216,8 @@ async def test_the_route_prefix_moves_routes_and_links(
 async def test_a_route_called_before_tortoise_is_initialised_answers_clearly(
     app: FastAPI, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """R-51: no route is open before the start has ended, and none says more than that."""
+
     @app.get("/host", dependencies=[Depends(get_current_user)])
     async def host_route() -> None: ...
 
@@ -440,3 +443,30 @@ async def test_a_route_may_ask_for_a_recent_login(app: FastAPI, account: Account
     body = {"password": account.password}
     await account.client.post("/auth/reauthenticate", json=body, headers=account.headers)
     assert (await account.client.get("/secrets", headers=account.headers)).status_code == 200
+
+
+async def test_there_is_no_account_by_default_and_nothing_that_hints_at_a_password(
+    app: FastAPI, tortoise: TortoiseContext
+) -> None:
+    """A-11."""
+    assert await User.all().count() == 0
+    document = json.dumps(app.openapi()).lower()
+    assert "hint" not in document
+    assert "question" not in document
+
+
+async def test_a_start_that_fails_serves_nothing(settings: AuthSettings) -> None:
+    """R-51."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with TortoiseContext() as context:
+            await context.init(databases.config("postgres://nobody@127.0.0.1:1/none", "postgres"))
+            await context.connections.get("postgres").execute_query("SELECT 1")
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    include_auth(app, settings=settings)
+    with pytest.raises(OSError, match="Connect call failed"):
+        async with app.router.lifespan_context(app):
+            raise AssertionError("started")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ def server(database_urls: Callable[[str], str], mail_server: MailServer) -> Iter
         MAX_SESSIONS=str(MAX_SESSIONS),
         THROTTLE_FREE_ATTEMPTS="10000",
         MAIL_LIMIT="10000",
+        SMTP_TIMEOUT="2",
     )
     yield server
     server.stop()
@@ -419,6 +421,30 @@ async def test_no_session_without_a_code_starts_before_two_factor_is_off(bench: 
         assert not (await User.get(email=EMAIL)).two_factor_active
         assert (await bench.login()).status_code == 200
         assert await RecoveryCode.all().count() == 0
+
+
+# --- mail ------------------------------------------------------------------------------------------------
+
+
+async def test_a_mail_server_that_hangs_holds_nobody_up(bench: Bench, mailbox: Mailbox) -> None:
+    """R-24: 200 requests for mail, each answered in time, and others as well meanwhile."""
+    await bench.user()
+    access = (await bench.tokens())["access_token"]
+    mailbox.server.behaviour = "hang"
+    slowest = 0.0
+    for number in range(20):
+        started = time.perf_counter()
+        signups = [
+            bench.post("/auth/signup", email=f"{number}.{each}@example.com", password=PASSWORD)
+            for each in range(5)
+        ]
+        forgotten = [bench.post("/auth/forgot-password", email=EMAIL) for _ in range(5)]
+        answers = await asyncio.gather(*signups, *forgotten)
+        slowest = max(slowest, time.perf_counter() - started)
+        assert statuses(answers) == {200: 5, 201: 5}
+        assert await bench.me(access) == 200
+    assert slowest < 1, "seconds for ten requests at once"
+    mailbox.server.behaviour = "accept"
 
 
 # --- processes -------------------------------------------------------------------------------------------

@@ -414,3 +414,32 @@ async def test_an_unknown_browser_is_told_where_the_app_asks_for_it(
     (mail,) = await login_from("Loud/1.0")
     assert "Loud/1.0, from 192.0.2.7" in mail
     assert await login_from("Loud/1.0") == []
+
+
+async def test_clocks_that_differ_or_step_open_nothing_and_break_nothing(
+    account: Account, clock: Clock, mailbox: Mailbox
+) -> None:
+    """R-36: two servers 5 s apart; a clock that steps back an hour, and one that steps forward a day."""
+    clock.advance(seconds=5)
+    await account.login()
+    clock.advance(seconds=-5)
+    assert (await account.me()).status_code == 200
+    keep(account, await account.refresh())
+
+    ended = second(account)
+    await ended.login()
+    await account.client.post("/auth/forgot-password", json={"email": EMAIL})
+    link, body = mailbox.link(), {"new_password": PASSWORD[::-1]}
+    assert (await account.client.post(link, json=body)).status_code == 200
+    clock.advance(hours=-1)
+    assert (await account.client.post(link, json=body)).status_code == 400
+    assert (await ended.me()).status_code == 401
+    assert (await ended.refresh()).status_code == 401
+
+    account.password = PASSWORD[::-1]
+    assert (await account.login()).status_code == 200
+    clock.advance(days=1)
+    assert (await account.me()).status_code == 401
+    clock.advance(days=-1)
+    assert (await account.me()).status_code == 200
+    assert (await account.refresh()).status_code == 200

@@ -120,7 +120,7 @@ async def test_simultaneous_signups_on_two_workers_make_one_account_and_one_mail
 async def test_a_refresh_race_on_two_workers_has_one_winner_and_its_session_lives(
     http: httpx.AsyncClient,
 ) -> None:
-    """R-01."""
+    """R-01, A-43."""
     tokens = await signed_in(http)
     for _ in range(5):
         body = {"token": tokens["refresh_token"]}
