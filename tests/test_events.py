@@ -19,6 +19,9 @@ from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
 from .test_notices import change_password, disable_two_factor, enable_two_factor, reset_password
 from .test_recovery import renew
 
+# What is tested here is the same on every database.
+DIALECTS = ("sqlite",)
+
 FIELDS = ["time", "event", "outcome", "reason", "user", "session", "factors", "address", "agent"]
 LOGGER = "fastapi_pluggable_auth.security"
 

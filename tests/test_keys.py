@@ -22,6 +22,9 @@ from fastapi_pluggable_auth.security.keys import key_set
 
 from .conftest import SECRET, Account, Clock
 
+# What is tested here is the same on every database.
+DIALECTS = ("sqlite",)
+
 OLD_SECRET = "an old secret of 32 characters or more"
 
 

@@ -15,6 +15,9 @@ from fastapi_pluggable_auth import AuthSettings
 from .conftest import EMAIL, PASSWORD, Account, Mailbox
 from .test_password import NEW, forgot
 
+# What is tested here is the same on every database.
+DIALECTS = ("sqlite",)
+
 PERSONAL = [
     EMAIL,
     "ADA@EXAMPLE.COM",

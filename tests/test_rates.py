@@ -29,6 +29,9 @@ from fastapi_pluggable_auth.security.rates import RateConfigurationError
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Mailbox
 
+# What is tested here is the same on every database.
+DIALECTS = ("sqlite",)
+
 LOGIN = {"email": EMAIL, "password": "wrong password"}
 Ask = Callable[..., Any]
 
