@@ -11,9 +11,11 @@ from tortoise.connection import get_connections
 from tortoise.context import TortoiseContext
 
 NAME = "pluggable_auth_test"
+# Each process of pytest-xdist has databases of its own.
+PROCESS = "_" + os.environ["PYTEST_XDIST_WORKER"] if "PYTEST_XDIST_WORKER" in os.environ else ""
 SERVERS = {
-    "postgres": os.environ.get("TEST_POSTGRES_URL", f"postgres://postgres@127.0.0.1:5432/{NAME}"),
-    "mysql": os.environ.get("TEST_MYSQL_URL", f"mysql://root@127.0.0.1:3306/{NAME}"),
+    "postgres": os.environ.get("TEST_POSTGRES_URL", f"postgres://postgres@127.0.0.1:5432/{NAME}") + PROCESS,
+    "mysql": os.environ.get("TEST_MYSQL_URL", f"mysql://root@127.0.0.1:3306/{NAME}") + PROCESS,
 }
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 DIALECTS = ("sqlite", *SERVERS)

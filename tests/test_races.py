@@ -28,6 +28,7 @@ from .conftest import EMAIL, PASSWORD, SECRET, Database, Mailbox
 from .smtp_server import MailServer
 from .test_workers import Server
 
+DIALECTS = ("postgres",)
 ROUNDS = int(os.environ.get("TEST_RACE_ROUNDS", "3"))
 MAX_SESSIONS = 20
 HASHED = hash_password(PASSWORD, AuthSettings(_env_file=None, bcrypt_rounds=4))
