@@ -38,10 +38,15 @@ def _default_auth() -> Auth:
     return Auth(settings)
 
 
-def get_auth(request: Request) -> Auth:
+def auth_of(request: Request) -> Auth:
     """The `Auth` of the app that serves this request."""
     auth: Auth | None = getattr(request.app.state, STATE_ATTRIBUTE, None)
     return auth or _default_auth()
+
+
+async def get_auth(request: Request) -> Auth:
+    """The same as a dependency; async, as FastAPI sends others through a thread."""
+    return auth_of(request)
 
 
 CurrentAuth = Annotated[Auth, Depends(get_auth)]

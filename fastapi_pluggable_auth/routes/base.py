@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from ..database import bounded, database_errors, uncounted
-from ..dependencies import get_auth, note_origin
+from ..dependencies import auth_of, note_origin
 from ..email.outbox import collect_mails
 from ..errors import AuthError, ErrorCode
 from ..schemas import Error, ValidationFailure
@@ -94,7 +94,7 @@ class AuthRoute(APIRoute):
                 with uncounted():  # the client may take its time
                     return await request.receive()
 
-            auth = get_auth(request)
+            auth = auth_of(request)
             note_origin(request, auth)
             with collect_mails() as mails:
                 try:
