@@ -35,6 +35,7 @@ def demo_app(database: Path, base_url: str) -> FastAPI:
         settings=AuthSettings(
             jwt_secret=secrets.token_urlsafe(48),
             public_base_url=base_url,
+            allow_http=True,
             route_prefix="",
             email_provider="console",
             totp_issuer="Demo",

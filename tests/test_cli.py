@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from fastapi_pluggable_auth.cli import main
+from fastapi_pluggable_auth.demo import demo_app
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
@@ -114,6 +115,10 @@ def test_the_demo_without_uvicorn_says_what_to_install(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["demo"]) == 1
     assert "fastapi-pluggable-auth[demo]" in capsys.readouterr().err
+
+
+def test_the_demo_starts_on_any_address(tmp_path: Path) -> None:
+    demo_app(tmp_path / "demo.sqlite3", "http://192.168.0.9:8000")
 
 
 @pytest.fixture

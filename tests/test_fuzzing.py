@@ -58,7 +58,7 @@ any_text = st.text(st.characters(), max_size=80)
 def test_no_generated_request_breaks_the_contract_of_the_openapi_document(
     tmp_path: Path, settings: AuthSettings, mailbox: Mailbox
 ) -> None:
-    """Issue 3.12: all checks of schemathesis, in all its phases (stateful too), over real HTTP."""
+    """All checks of schemathesis, in all its phases (stateful too), over real HTTP."""
     tokens: list[str] = []
 
     @asynccontextmanager
