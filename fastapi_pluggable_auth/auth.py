@@ -10,8 +10,10 @@ from tortoise.context import TortoiseContext
 
 from .config import AuthSettings
 from .database import DATABASE_ERRORS, is_transient, transaction, uncounted
+from .email.base import EmailProvider
+from .email.composer import Composer
+from .email.dispatcher import Dispatcher, SendEmail
 from .email.outbox import Outbox
-from .email.provider import EmailProvider
 from .email.sender import Mailer
 from .email.tokens import LinkSigner
 from .events import Events
@@ -40,6 +42,7 @@ class Auth:
         *,
         clock: Clock = utc_now,
         email_provider: EmailProvider | None = None,
+        send_email: SendEmail | None = None,
         require_two_factor: Callable[[AbstractUser], bool] | None = None,
         limiter: Any = None,
     ) -> None:
@@ -53,7 +56,9 @@ class Auth:
         self.hasher = PasswordHasher(settings, uncounted)
         self.limiter = VolumeLimiter(settings, limiter)
         self.mailer = Mailer(settings, email_provider)
-        self.outbox = Outbox(settings, self.tables, self.mailer, self.links, clock)
+        self.outbox = Outbox(settings, self.tables, clock)
+        composer = Composer(settings, self.tables, self.mailer, self.links)
+        self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)
         self._require_two_factor = require_two_factor
         self.tortoise_context: TortoiseContext | None = None
 

@@ -19,6 +19,9 @@ MINIMUM_SECRET_BYTES: Final = 32
 Duration = Annotated[timedelta, BeforeValidator(lambda value: float(value) if _is_number(value) else value)]
 """Seconds (also as text, which is all that an environment variable can be), ISO 8601, or `HH:MM:SS`."""
 
+LANGUAGE: Final = r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
+"""A language tag (RFC 5646), such as `en` or `pt-BR`, roughly."""
+
 T = TypeVar("T")
 CommaSeparated = Annotated[
     list[T],
@@ -228,10 +231,29 @@ class AuthSettings(BaseSettings):
     )
 
     # Mail
-    email_provider: Literal["smtp", "sendgrid", "console"] = Field(
-        "smtp", description="How mail leaves: SMTP, SendGrid's HTTPS API, or printed for development."
+    email_provider: Literal["smtp", "sendgrid", "console", "file", "memory"] = Field(
+        "smtp",
+        description="How mail leaves: SMTP or SendGrid's API; `console`, `file` or `memory` for development.",
     )
     email_from: str = Field("no-reply@example.com", description="Sender; `Name <address>` is allowed.")
+    email_file_dir: Path = Field(
+        Path("mails"), description="Folder for the `.eml` files of `EMAIL_PROVIDER=file`."
+    )
+    email_max_age: Duration = Field(
+        timedelta(days=3), description="How long a mail that cannot be delivered is tried again."
+    )
+    mail_concurrency: int = Field(
+        4, ge=1, description="Mails that a worker sends at a time, each on an SMTP connection of its own."
+    )
+    deliver_mail: bool = Field(
+        True,
+        description="Send mail from the app; off where `fastapi-pluggable-auth mail run` does.",
+    )
+    default_language: str = Field(
+        "en",
+        pattern=LANGUAGE,
+        description="Language of mails to users whose own is unknown or has no templates.",
+    )
     mail_retention: Duration = Field(
         timedelta(days=30), description="How long mails that were sent or given up stay in the database."
     )
@@ -248,7 +270,9 @@ class AuthSettings(BaseSettings):
     smtp_ca_file: Path | None = Field(
         None, description="Certificate authority (PEM) of the mail server; the system's when empty."
     )
-    smtp_timeout: float = Field(10, gt=0, description="Seconds that one SMTP or HTTPS step may take.")
+    smtp_timeout: float = Field(
+        10, gt=0, le=60, description="Seconds that one SMTP or HTTPS step may take, 60 at most."
+    )
     sendgrid_api_key: str | None = Field(None, repr=False, description="SendGrid API key.")
     sendgrid_from_email: str | None = Field(None, description="Sender for SendGrid; `EMAIL_FROM` when empty.")
     sendgrid_url: str = Field(

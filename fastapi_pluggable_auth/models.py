@@ -7,6 +7,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Final, Self
 
 from tortoise import Model, fields
@@ -92,6 +93,7 @@ class AbstractUser(Model):
     totp_enrolled_at = fields.DatetimeField(null=True)
     recovery_codes_at = fields.DatetimeField(null=True)
     password_reset_required = fields.BooleanField(default=False)
+    language = fields.CharField(max_length=35, null=True)
     password_changed_at = fields.DatetimeField(null=True)
     last_login_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField(auto_now_add=True)
@@ -147,6 +149,19 @@ class AbstractRefreshToken(Model):
         return await cls.create(user_id=user_id, token=token, expires_at=utc_now() + ttl)
 
 
+class MailState(StrEnum):
+    """Where a mail is on its way."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    """A process has it, until `next_attempt_at`."""
+    HANDED_OVER = "handed_over"
+    """The task queue of the host app has it, until `next_attempt_at`."""
+    SENT = "sent"
+    DEAD = "dead"
+    """Given up: refused for good, or older than `email_max_age`."""
+
+
 class AbstractMail(Model):
     """One mail to send. It names its kind and address, not its link: that is made when the mail is sent."""
 
@@ -156,8 +171,10 @@ class AbstractMail(Model):
     kind = fields.CharField(max_length=32)
     recipient = EmailField()
     context: Any = fields.JSONField(default=dict)
+    state = fields.CharEnumField(MailState, max_length=16, default=MailState.WAITING)
     attempts = fields.IntField(default=0)
     next_attempt_at: datetime | None = fields.DatetimeField(null=True, db_index=True)
+    give_up_at = fields.DatetimeField()
     sent_at = fields.DatetimeField(null=True)
     last_error = fields.CharField(max_length=255, default="")
     created_at = fields.DatetimeField(auto_now_add=True)

@@ -17,7 +17,8 @@ from .config import AuthSettings
 from .config import settings as default_settings
 from .database import current_context
 from .dependencies import STATE_ATTRIBUTE
-from .email.provider import EmailProvider
+from .email.base import EmailProvider
+from .email.dispatcher import SendEmail
 from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser
@@ -42,15 +43,18 @@ def include_auth(
     settings_override: AuthSettings | None = None,
     clock: Clock = utc_now,
     email_provider: EmailProvider | None = None,
+    send_email: SendEmail | None = None,
     require_two_factor: Callable[[AbstractUser], bool] | None = None,
     limiter: Any = None,
 ) -> Auth:
     """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
 
     `settings` defaults to the environment (`settings_override` is another name for it), `clock` to UTC now,
-    `email_provider` to what the settings say; `require_two_factor` tells for which users two-factor is a
-    must, beside the setting of that name for all; `limiter` is a strategy of the `limits` package or a
-    SlowAPI `Limiter` that counts requests per client. Returns the app's `Auth`, also kept on `app.state`.
+    `email_provider` to what the settings say. `send_email` gives the id of each mail to a task queue of the
+    app, whose worker sends it with `auth.dispatcher.deliver([id])`. `require_two_factor` tells for which
+    users two-factor is a must, beside the setting of that name for all; `limiter` is a strategy of the
+    `limits` package or a SlowAPI `Limiter` that counts requests per client. Returns the app's `Auth`, also
+    kept on `app.state`.
     Raises `InsecureSettingsError` for a placeholder or short JWT secret and for a base URL without TLS,
     unless the app is local.
     """
@@ -60,6 +64,7 @@ def include_auth(
         chosen,
         clock=clock,
         email_provider=email_provider,
+        send_email=send_email,
         require_two_factor=require_two_factor,
         limiter=limiter,
     )
@@ -85,21 +90,21 @@ def include_auth(
 async def running(auth: Auth) -> AsyncIterator[None]:
     """Delivers mail and purges expired rows in the background while the app runs."""
     auth.tortoise_context = current_context()
-    stop, tasks = asyncio.Event(), []
+    stop, purging = asyncio.Event(), None
     if auth.tortoise_context is None:
         logger.warning("Tortoise ORM was not initialised at start-up; mail is sent after each response only")
     else:
-        tasks = [
-            asyncio.create_task(auth.outbox.run(stop), name="mail-dispatcher"),
-            asyncio.create_task(keep_purging(auth, stop), name="purge"),
-        ]
+        purging = asyncio.create_task(keep_purging(auth, stop), name="purge")
+        if auth.settings.deliver_mail:
+            auth.dispatcher.start()
     try:
         yield
     finally:
         stop.set()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await auth.dispatcher.stop()
+        if purging is not None:
+            purging.cancel()
+            await asyncio.gather(purging, return_exceptions=True)
         auth.tortoise_context = None
         await auth.close()
 

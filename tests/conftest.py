@@ -151,7 +151,7 @@ class Mailbox:
 def mailbox(mail_server: MailServer) -> Mailbox:
     """An empty mailbox behind the SMTP server."""
     mail_server.clear()
-    mail_server.behaviour = "accept"
+    mail_server.behaviour, mail_server.delay = "accept", 0.0
     return Mailbox(mail_server)
 
 
@@ -167,6 +167,7 @@ def settings(mail_server: MailServer) -> AuthSettings:
         smtp_security="plain",
         throttle_free_attempts=1000,
         mail_limit=1000,
+        database_timeout=60,  # the machine of the tests may be busy
     )
 
 
@@ -179,10 +180,11 @@ def app(settings: AuthSettings, clock: Clock) -> FastAPI:
 
 
 @pytest.fixture
-def auth(app: FastAPI) -> Auth:
+async def auth(app: FastAPI) -> AsyncIterator[Auth]:
     """The app's services."""
     auth: Auth = app.state.pluggable_auth
-    return auth
+    yield auth
+    await auth.close()
 
 
 @pytest.fixture

@@ -40,6 +40,11 @@ def config(url: str, dialect: str, label: str = "models") -> dict[str, Any]:
     }
 
 
+def shared() -> str:
+    """The dialect for tests of several processes that need only one: a server, where one answers."""
+    return next((dialect for dialect in SERVERS if answers(dialect)), "sqlite")
+
+
 async def create(url: str, dialect: str) -> None:
     """Makes an empty database with the tables, in place of whatever was there."""
     async with TortoiseContext() as context:

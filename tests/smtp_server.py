@@ -20,7 +20,7 @@ import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-Behaviour = Literal["accept", "temporary", "permanent", "drop", "hang", "hang_data"]
+Behaviour = Literal["accept", "temporary", "permanent", "sender", "refuse_data", "drop", "hang", "hang_data"]
 
 FOREVER = 3600.0
 
@@ -44,8 +44,9 @@ class MailServer:
 
     `tls` is "starttls", "tls" (implicit) or None; `ca_file` is then the authority to trust, and the
     certificate names `certificate_for`. `login` is the only (user, password), and mandatory. `behaviour` may
-    change at any time: "accept"; "temporary" and "permanent" answer RCPT with 451 and 550; "drop" closes
-    after DATA; "hang" never greets; "hang_data" never answers DATA.
+    change at any time: "accept"; "temporary" and "permanent" answer RCPT with 451 and 550; "sender" answers
+    MAIL with 550 and "refuse_data" DATA with 554; "drop" closes after DATA; "hang" never greets; "hang_data"
+    never answers DATA. An accepted mail takes `delay` seconds.
     """
 
     def __init__(
@@ -56,8 +57,15 @@ class MailServer:
         require_starttls: bool = False,
         certificate_for: str = "127.0.0.1",
         smtputf8: bool = True,
+        port: int = 0,
     ) -> None:
         self.behaviour: Behaviour = "accept"
+        self.delay = 0.0
+        self.connections = 0
+        """How many were opened."""
+        self.at_once = 0
+        """How many mails were under way at a time, at most."""
+        self._under_way = 0
         self.deliveries: list[Delivery] = []
         self.wire = bytearray()
         """What clients sent, TLS taken off."""
@@ -70,6 +78,7 @@ class MailServer:
             starttls=self._context(certificate_for) if tls == "starttls" else None,
             require_starttls=require_starttls,
             smtputf8=smtputf8,
+            port=port,
         )
 
     @property
@@ -101,6 +110,11 @@ class MailServer:
     def clear(self) -> None:
         self.deliveries.clear()
         self.wire.clear()
+        self.connections = self.at_once = 0
+
+    def hang_up(self) -> None:
+        """Closes every connection, as servers do with the idle."""
+        self._controller.hang_up()
 
     def __enter__(self) -> Self:
         self._controller.start()
@@ -128,6 +142,8 @@ class MailServer:
     ) -> str:
         if self.login and not session.authenticated:
             return "530 5.7.0 Authentication required"
+        if self.behaviour == "sender":
+            return "550 5.7.1 Sender not allowed"
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return "250 OK"
@@ -136,9 +152,9 @@ class MailServer:
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if self.behaviour == "temporary":
-            return "451 4.3.0 Try again later"
+            return f"451 4.3.0 Try again later <{address}>"
         if self.behaviour == "permanent":
-            return "550 5.1.1 No such user"
+            return f"550 5.1.1 No such user <{address}>"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
@@ -149,7 +165,13 @@ class MailServer:
             assert server.transport
             server.transport.close()
             return "451 Never seen"
+        if self.behaviour == "refuse_data":
+            return "554 5.7.1 Looks like spam"
         assert isinstance(envelope.content, bytes)
+        self._under_way += 1
+        self.at_once = max(self.at_once, self._under_way)
+        await asyncio.sleep(self.delay)
+        self._under_way -= 1
         self.deliveries.append(
             Delivery(envelope.mail_from or "", envelope.rcpt_tos, envelope.mail_options, envelope.content)
         )
@@ -185,8 +207,9 @@ class _Controller(Controller):
         starttls: ssl.SSLContext | None,
         require_starttls: bool,
         smtputf8: bool,
+        port: int,
     ) -> None:
-        super().__init__(mail_server, hostname="127.0.0.1", port=0, ssl_context=implicit)
+        super().__init__(mail_server, hostname="127.0.0.1", port=port, ssl_context=implicit)
         self._make: Callable[[], _Protocol] = lambda: _Protocol(
             mail_server,
             loop=self.loop,
@@ -205,13 +228,17 @@ class _Controller(Controller):
     def factory(self) -> _Protocol:
         protocol = self._make()
         protocol.mail_server = self._mail_server
+        self._mail_server.connections += 1
         self._protocols.append(protocol)
         return protocol
 
     def stop(self, no_assert: bool = False) -> None:
         # The controller stops its loop at once, and what is still open would warn when it is collected.
-        asyncio.run_coroutine_threadsafe(self._hang_up(), self.loop).result(5)
+        self.hang_up()
         super().stop(no_assert)
+
+    def hang_up(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._hang_up(), self.loop).result(5)
 
     async def _hang_up(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}

@@ -22,6 +22,7 @@ FLOORS = (
     {"routes"},
     {"plugin"},
     {"demo", "__init__"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 )

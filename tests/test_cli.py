@@ -54,7 +54,7 @@ def test_check_passes_a_safe_set_up(
         ("JWT_SECRET", "short", "shorter than 32 bytes"),
         ("PUBLIC_BASE_URL", "http://app.example.com", "not https"),
         ("EMAIL_FROM", "no-reply@example.com", "EMAIL_FROM still is the placeholder"),
-        ("EMAIL_PROVIDER", "console", "prints mails"),
+        ("EMAIL_PROVIDER", "console", "EMAIL_PROVIDER=console sends no mail"),
         ("EMAIL_PROVIDER", "sendgrid", "SENDGRID_API_KEY"),
         ("EMAIL_PROVIDER", "pigeon", "EMAIL_PROVIDER: Input should be"),
         ("SMTP_PORT", "1", "mail: "),

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from tortoise.contrib.fastapi import RegisterTortoise
 
 from fastapi_pluggable_auth import AuthError, AuthSettings, include_auth
-from fastapi_pluggable_auth.email.provider import MailError, build_message
+from fastapi_pluggable_auth.email.message import build_message
+from fastapi_pluggable_auth.email.provider import MailError
 from fastapi_pluggable_auth.email.tokens import LinkSigner, Purpose
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security.addresses import normalise_email
@@ -85,7 +86,7 @@ def test_no_generated_request_breaks_the_contract_of_the_openapi_document(
             "--seed=1",
             "--no-color",
         ]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=150, cwd=tmp_path)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=tmp_path)
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
     assert "Stateful" in result.stdout
 

@@ -20,17 +20,19 @@ import pytest
 
 from fastapi_pluggable_auth.config import AuthSettings
 from fastapi_pluggable_auth.config import settings as default_settings
+from fastapi_pluggable_auth.email.message import build_message
 from fastapi_pluggable_auth.email.provider import (
     ConsoleProvider,
     EmailProvider,
+    FileProvider,
     MailError,
+    MemoryProvider,
     SendGridProvider,
     SMTPProvider,
-    _security,
-    build_message,
     provider_for,
 )
 from fastapi_pluggable_auth.email.sender import Mailer, RenderedMail, TemplateError, send_email_async
+from fastapi_pluggable_auth.email.smtp import security_of
 
 from .smtp_server import MailServer, link_in, text_of
 
@@ -189,8 +191,8 @@ async def test_a_missing_authority_file_is_temporary(tmp_path: Path) -> None:
     ],
 )
 def test_the_port_decides_the_transport(port: int, user: str | None, security: str) -> None:
-    assert _security(make_settings(smtp_port=port, smtp_user=user)) == security
-    assert _security(make_settings(smtp_port=port, smtp_user=user, smtp_security="tls")) == "tls"
+    assert security_of(make_settings(smtp_port=port, smtp_user=user)) == security
+    assert security_of(make_settings(smtp_port=port, smtp_user=user, smtp_security="tls")) == "tls"
 
 
 async def test_changed_settings_take_effect_on_the_next_mail() -> None:
@@ -327,6 +329,8 @@ async def test_only_one_bare_address_is_a_recipient(to: str) -> None:
             make_settings(sendgrid_api_key="k", sendgrid_url=f"http://127.0.0.1:{closed_port()}")
         ),
         ConsoleProvider(stream),
+        MemoryProvider(),
+        FileProvider(make_settings(email_file_dir=Path("nowhere"))),
     ):
         with pytest.raises(ValueError, match=r"mail|idna|Codepoint|Empty"):
             await provider.send(to, "Hi", "text")
@@ -343,6 +347,8 @@ async def test_a_subject_never_adds_a_header(line_break: str) -> None:
             make_settings(sendgrid_api_key="k", sendgrid_url=f"http://127.0.0.1:{closed_port()}")
         ),
         ConsoleProvider(stream),
+        MemoryProvider(),
+        FileProvider(make_settings(email_file_dir=Path("nowhere"))),
     ):
         with pytest.raises(ValueError, match="one line"):
             await provider.send("ann@example.com", subject, "text")
@@ -554,13 +560,51 @@ async def test_the_console_shows_the_link(capsys: pytest.CaptureFixture[str]) ->
     assert "<html" not in shown
 
 
+# Files and memory
+
+
+async def test_files_are_whole_mails_that_only_the_owner_reads(tmp_path: Path) -> None:
+    settings = make_settings(email_provider="file", email_file_dir=tmp_path / "mails")
+    mailer = Mailer(settings)
+    for _ in range(3):
+        await mailer.send("ann@example.com", "verify", **(CONTEXT["verify"] | {"email": "ann@example.com"}))
+    files = sorted((tmp_path / "mails").iterdir())
+    assert [file.suffix for file in files] == [".eml"] * 3
+    assert files[0].stat().st_mode & 0o077 == 0
+    message = message_from_bytes(files[0].read_bytes(), policy=policy.default)
+    assert message["To"] == "ann@example.com"
+    assert LINK in files[0].read_text()
+
+
+async def test_a_folder_that_cannot_be_written_is_temporary(tmp_path: Path) -> None:
+    (tmp_path / "mails").write_text("a file")
+    provider = FileProvider(make_settings(email_file_dir=tmp_path / "mails"))
+    with pytest.raises(MailError, match="not written") as caught:
+        await provider.send("ann@example.com", "Hi", "text")
+    assert not caught.value.permanent
+
+
+async def test_memory_keeps_the_last_mails_and_their_links() -> None:
+    mailer = Mailer(make_settings(email_provider="memory"))
+    assert isinstance(mailer.provider, MemoryProvider)
+    for number in range(1001):
+        await mailer.provider.send("ann@example.com", f"Mail {number}", f"Go to {LINK} now")
+    assert len(mailer.provider.mails) == 1000
+    assert mailer.provider.mails[-1].subject == "Mail 1000"
+    assert mailer.provider.mails[-1].link == LINK
+    await mailer.provider.send("ann@example.com", "Hi", "no link")
+    with pytest.raises(ValueError, match="no link"):
+        _ = mailer.provider.mails[-1].link
+
+
 # Templates
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
 @pytest.mark.parametrize("name", CONTEXT)
-def test_shipped_templates_keep_values_literal(name: str) -> None:
+def test_shipped_templates_keep_values_literal(name: str, language: str) -> None:
     settings = make_settings(totp_issuer="Tom & Ann {{7*7}}", public_base_url="https://app.example/?a=1&b=2")
-    mail = Mailer(settings).render(name, **CONTEXT[name])
+    mail = Mailer(settings).render(name, language=language, **CONTEXT[name])
     assert mail.html is not None
     assert HOSTILE in mail.body
     assert HOSTILE not in mail.html
@@ -579,9 +623,10 @@ def test_shipped_templates_keep_values_literal(name: str) -> None:
         assert CONTEXT[name]["lifetime"] in mail.html
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
 @pytest.mark.parametrize("name", CONTEXT)
-def test_shipped_templates_load_nothing_remote(name: str) -> None:
-    html = Mailer(make_settings()).render(name, **CONTEXT[name]).html
+def test_shipped_templates_load_nothing_remote(name: str, language: str) -> None:
+    html = Mailer(make_settings()).render(name, language=language, **CONTEXT[name]).html
     assert html is not None
     assert not {"<img", "<link", "<script", "url(", "@import", "src="} & set(html.split())
     assert all(word not in html for word in ("<img", "<link", "url(", "@import", "src="))

@@ -13,8 +13,9 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.auth import transactional
-from fastapi_pluggable_auth.email import outbox as outbox_module
-from fastapi_pluggable_auth.email.outbox import MailKind, collect_mails
+from fastapi_pluggable_auth.email import dispatcher as dispatcher_module
+from fastapi_pluggable_auth.email.kinds import MailKind
+from fastapi_pluggable_auth.email.outbox import collect_mails
 from fastapi_pluggable_auth.models import Mail, User
 
 from .conftest import EMAIL, PASSWORD, Clock, Database, Mailbox
@@ -45,11 +46,11 @@ async def test_a_signup_while_mail_is_down_succeeds_and_its_mail_goes_out_once_l
     mail = await Mail.get()
     assert (mail.attempts, mail.sent_at) == (1, None)
     settings.smtp_port = port
-    await auth.outbox.deliver_due()
+    await auth.dispatcher.deliver_due()
     assert mailbox.messages == []
     clock.advance(minutes=1)
     for _ in range(3):
-        await auth.outbox.deliver_due()
+        await auth.dispatcher.deliver_due()
         clock.advance(minutes=10)
     assert [message["To"] for message in mailbox.messages] == [EMAIL]
     assert (await client.get(mailbox.link())).status_code == 200
@@ -68,7 +69,7 @@ async def test_a_mail_and_its_account_stand_or_fall_together(client: httpx.Async
     with collect_mails() as ids:
         with pytest.raises(LookupError):
             await fails(auth)
-        await auth.outbox.deliver(ids)
+        await auth.dispatcher.deliver(ids)
     assert (await User.all().count(), await Mail.all().count()) == (0, 0)
 
 
@@ -88,7 +89,7 @@ async def test_a_link_lives_from_its_sending(
     await client.post("/auth/signup", json=CREDENTIALS)
     settings.smtp_port = port
     clock.advance(hours=30)
-    await auth.outbox.deliver_due()
+    await auth.dispatcher.deliver_due()
     assert (await client.get(mailbox.link())).status_code == 200
 
 
@@ -96,7 +97,7 @@ async def test_several_workers_send_each_mail_once(auth: Auth, user: User, mailb
     for number in range(10):
         await User.create(email=f"u{number}@example.com", hashed_password="")
         await auth.outbox.add(MailKind.VERIFY, f"u{number}@example.com")
-    await asyncio.gather(*(auth.outbox.deliver_due() for _ in range(4)))
+    await asyncio.gather(*(auth.dispatcher.deliver_due() for _ in range(4)))
     assert sorted(message["To"] for message in mailbox.messages) == [f"u{n}@example.com" for n in range(10)]
 
 
@@ -107,7 +108,7 @@ async def test_a_mail_whose_worker_died_is_taken_over(
     settings.smtp_timeout = 0.5
     await auth.outbox.add(MailKind.VERIFY, EMAIL)
     mailbox.server.behaviour = "hang_data"
-    sending = asyncio.create_task(auth.outbox.deliver_due())
+    sending = asyncio.create_task(auth.dispatcher.deliver_due())
     for _ in range(500):
         if (await Mail.get()).attempts:
             break
@@ -115,9 +116,9 @@ async def test_a_mail_whose_worker_died_is_taken_over(
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     mailbox.server.behaviour = "accept"
-    assert await auth.outbox.deliver_due() == 0
+    assert await auth.dispatcher.deliver_due() == 0
     clock.advance(minutes=3)
-    await auth.outbox.deliver_due()
+    await auth.dispatcher.deliver_due()
     assert len(mailbox.messages) == 1
 
 
@@ -127,13 +128,13 @@ async def test_a_refused_address_is_not_tried_again(
     """R-25."""
     mailbox.server.behaviour = "permanent"
     await auth.outbox.add(MailKind.VERIFY, EMAIL)
-    await auth.outbox.deliver_due()
+    await auth.dispatcher.deliver_due()
     mail = await Mail.get()
     assert (mail.next_attempt_at, mail.sent_at) == (None, None)
     assert "550" in mail.last_error
     assert "given up" in caplog.text
     clock.advance(days=1)
-    assert await auth.outbox.deliver_due() == 0
+    assert await auth.dispatcher.deliver_due() == 0
 
 
 async def test_a_temporary_failure_is_tried_again_with_growing_pauses_until_it_is_too_old(
@@ -145,7 +146,7 @@ async def test_a_temporary_failure_is_tried_again_with_growing_pauses_until_it_i
     pauses = []
     while True:
         now = clock()
-        await auth.outbox.deliver_due()
+        await auth.dispatcher.deliver_due()
         mail = await Mail.get()
         if mail.next_attempt_at is None:
             break
@@ -167,7 +168,7 @@ async def test_a_mail_that_makes_no_sense_any_more_is_dropped(
     await auth.outbox.add(MailKind.RESET, EMAIL, user_id=user.id)
     await auth.outbox.add(MailKind.EMAIL_CHANGE, "new@example.com", user_id=user.id)
     await User.all().update(email="moved@example.com")
-    await auth.outbox.deliver_due()
+    await auth.dispatcher.deliver_due()
     assert mailbox.messages == []
     assert await Mail.all().count() == 0
 
@@ -184,7 +185,7 @@ async def test_a_broken_template_stops_no_other_mail(
     settings.template_dir = template_dir  # type: ignore[assignment]
     await auth.outbox.add(MailKind.VERIFY, EMAIL)
     await auth.outbox.add(MailKind.RESET, EMAIL)
-    await auth.outbox.deliver_due()
+    await auth.dispatcher.deliver_due()
     assert [message["To"] for message in mailbox.messages] == [EMAIL]
     waiting = await Mail.filter(kind="verify").get()
     assert waiting.next_attempt_at is not None
@@ -201,12 +202,11 @@ async def test_the_dispatcher_outlives_a_database_that_fails(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(outbox_module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(dispatcher_module, "POLL_SECONDS", 0.01)
     connection = tortoise.connections.get(database.dialect)
     await auth.outbox.add(MailKind.VERIFY, EMAIL)
     await connection.execute_script("ALTER TABLE auth_mail RENAME TO hidden")
-    stop = asyncio.Event()
-    dispatcher = asyncio.create_task(auth.outbox.run(stop))
+    auth.dispatcher.start()
     try:
         async with asyncio.timeout(10):
             while "could not be read" not in caplog.text:
@@ -214,8 +214,7 @@ async def test_the_dispatcher_outlives_a_database_that_fails(
     finally:
         await connection.execute_script("ALTER TABLE hidden RENAME TO auth_mail")
     await mailbox.server.wait(1)
-    stop.set()
-    await asyncio.wait_for(dispatcher, 10)
+    await asyncio.wait_for(auth.dispatcher.stop(), 10)
 
 
 async def test_no_token_is_logged(
@@ -262,7 +261,7 @@ async def test_a_flood_of_requests_leaves_a_bounded_queue_of_working_links(
     assert await Mail.filter(kind="reset", next_attempt_at__not_isnull=True).count() == 30
     mailbox.server.behaviour = "accept"
     await Mail.all().update(next_attempt_at=auth.clock())
-    await auth.outbox.deliver_due()
+    await auth.dispatcher.deliver_due()
     for address in addresses:
         body = {"new_password": "a new horse battery"}
         assert (await client.post(mailbox.link(address), json=body)).status_code == 200

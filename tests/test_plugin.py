@@ -26,7 +26,7 @@ from fastapi_pluggable_auth import (
     include_auth,
 )
 from fastapi_pluggable_auth import config as config_module
-from fastapi_pluggable_auth.email.outbox import MailKind
+from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.models import RefreshToken, User
 from fastapi_pluggable_auth.security.hashing import hash_password
 from fastapi_pluggable_auth.security.jwt import create_access_token

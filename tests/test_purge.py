@@ -43,7 +43,9 @@ async def test_mails_counters_and_tokens_without_session_go_too(
     user = await User.get()
     await RefreshToken.create_for(user.id, "a.b.c", timedelta(days=1))
     await Account(account.client, account.mailbox, account.email, "wrong").login()
-    await Mail.create(kind="verify", recipient="late@example.com", next_attempt_at=clock())
+    await Mail.create(
+        kind="verify", recipient="late@example.com", next_attempt_at=clock(), give_up_at=clock()
+    )
     assert await Throttle.all().count() == 1
     clock.advance(days=1, hours=-1)
     assert sum((await purge(auth)).values()) == 0

@@ -17,10 +17,11 @@ from typing import Any
 import httpx
 import pyotp
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from fastapi_pluggable_auth import AuthSettings, ErrorCode, include_auth
 from fastapi_pluggable_auth.config import settings as default_settings
+from fastapi_pluggable_auth.email.provider import MailError
 
 from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
 from .live import serving
@@ -97,9 +98,31 @@ def test_the_host_app_and_its_protected_routes_run(
             assert client.request(method, path, headers=headers).status_code == 200
 
 
+async def test_the_provider_of_the_mail_page_sends_and_tells_its_failures() -> None:
+    page = (ROOT / "docs" / "mail.md").read_text("utf-8")
+    (block,) = [block for block in blocks("python", page) if "class PostOffice" in block]
+    module: dict[str, Any] = {"app": FastAPI(), "include_auth": include_auth}
+    received: list[dict[str, Any]] = []
+    post_office = FastAPI()
+
+    @post_office.post("/mails")
+    def take(mail: dict[str, Any]) -> Response:
+        received.append(mail)
+        return Response(status_code=422 if mail["to"].startswith("nobody") else 201)
+
+    with serving(post_office) as base:
+        exec(block.replace("http://127.0.0.1:9000", base), module)
+        provider = module["app"].state.pluggable_auth.mailer.provider
+        await provider.send(EMAIL, "Hi", "text")
+        assert received == [{"to": EMAIL, "subject": "Hi", "text": "text", "html": None}]
+        with pytest.raises(MailError, match="422") as refused:
+            await provider.send("nobody@example.com", "Hi", "text")
+    assert refused.value.permanent
+
+
 async def test_the_test_of_a_host_app_passes() -> None:
     module: dict[str, Any] = {}
-    exec(python_block("class Mailbox(EmailProvider)"), module)
+    exec(python_block("MemoryProvider"), module)
     await module["test_a_user_can_sign_up"]()
 
 

@@ -51,14 +51,19 @@ class LinkSigner:
         self._clock = clock
         self._signer = TokenSigner(settings, clock)
 
+    def lifetime(self, purpose: Purpose) -> timedelta:
+        """How long a link works."""
+        settings = self._settings
+        return settings.reset_token_ttl if purpose is Purpose.RESET else settings.verify_token_ttl
+
     def generate(self, purpose: Purpose, user_id: UUID | str, state: str | None = None) -> str:
         """A token for this purpose; with the state it dies as soon as the account changes."""
         now = self._clock()
-        reset = purpose is Purpose.RESET
-        lifetime = self._settings.reset_token_ttl if reset else self._settings.verify_token_ttl
         # To the microsecond: a token without state must lose to a password change just after it.
         claims = {"issued": _microseconds(now)} if state is None else {"state": state}
-        return self._signer.sign(purpose, user_id, issued_at=now, expires_at=now + lifetime, **claims)
+        return self._signer.sign(
+            purpose, user_id, issued_at=now, expires_at=now + self.lifetime(purpose), **claims
+        )
 
     def read(self, purpose: Purpose, token: str) -> Link:
         """What the token says; raises `AuthError(INVALID_LINK)`, whatever is wrong with it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from ..auth import Auth, transactional
-from ..email.outbox import MailKind
+from ..email.kinds import MailKind
 from ..events import EventKind
 from ..models import AbstractUser
 from .email import request_email_change

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tortoise.exceptions import IntegrityError
 
 from ..auth import Auth, transactional
-from ..email.outbox import MailKind
+from ..email.kinds import MailKind
 from ..email.tokens import Link, Purpose, link_state
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind

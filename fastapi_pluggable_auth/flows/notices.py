@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..auth import Auth
-from ..email.outbox import MailKind
+from ..email.kinds import MailKind
 from ..models import AbstractUser
 from .throttle import may_mail
 

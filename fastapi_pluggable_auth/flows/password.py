@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from ..auth import Auth, transactional
-from ..email.outbox import MailKind
+from ..email.kinds import MailKind
 from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind

@@ -13,6 +13,7 @@ from tortoise.expressions import Q
 
 from ..auth import Auth
 from ..database import DATABASE_ERRORS
+from ..models import MailState
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,10 @@ async def purge(auth: Auth) -> dict[str, int]:
     expired: list[tuple[type[Model], Q]] = [
         (auth.tables.session, Q(expires_at__lt=now)),
         (auth.tables.refresh_token, Q(expires_at__lt=now, session_id=None)),
-        (auth.tables.mail, Q(next_attempt_at=None, created_at__lt=now - settings.mail_retention)),
+        (
+            auth.tables.mail,
+            Q(state__in=(MailState.SENT, MailState.DEAD), created_at__lt=now - settings.mail_retention),
+        ),
         (auth.tables.throttle, Q(blocked_until__lt=throttled_until)),
     ]
     return {table._meta.db_table: await _delete(table, condition) for table, condition in expired}

@@ -11,7 +11,7 @@ from tortoise.exceptions import IntegrityError
 from tortoise.expressions import Q
 
 from ..auth import Auth, transactional
-from ..email.outbox import MailKind
+from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Origin, Outcome, origin
 from ..models import AbstractRefreshToken, AbstractSession, AbstractUser

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from ..auth import Auth, transactional
-from ..email.outbox import MailKind
+from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
 from ..models import AbstractUser

@@ -111,7 +111,7 @@ class AuthRoute(APIRoute):
                     # FastAPI's answer to a body that is no text; one that is no JSON is 422 already.
                     response = validation_response([UNREADABLE_BODY])
             if mails:
-                _then(response, BackgroundTask(auth.outbox.deliver, mails))
+                _then(response, BackgroundTask(auth.dispatcher.after_response, mails))
             response.headers.setdefault("Cache-Control", "no-store")
             return response
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
 from ..dependencies import (
     CurrentAuth,
@@ -37,9 +37,11 @@ router = APIRouter(prefix="/auth", tags=["auth"], route_class=AuthRoute)
         ErrorCode.RATE_LIMITED,
     ),
 )
-async def signup(auth: CurrentAuth, body: UserCreate) -> object:
-    """Create an account. A verification link is mailed to the address."""
-    return await signup_flow.signup(auth, body.email, body.password)
+async def signup(auth: CurrentAuth, request: Request, body: UserCreate) -> object:
+    """Create an account. A verification link is mailed to the address, in the language that the header
+    `Accept-Language` asks for, if there is one of the templates in it."""
+    accept_language = request.headers.get("accept-language", "")
+    return await signup_flow.signup(auth, body.email, body.password, accept_language)
 
 
 @router.post(

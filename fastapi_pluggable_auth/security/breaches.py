@@ -11,7 +11,7 @@ import httpx
 
 from ..config import AuthSettings
 from ..errors import AuthError, ErrorCode
-from .https import https_context
+from .tls import https_context
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The commands of `fastapi-pluggable-auth`, a module each."""

@@ -1,0 +1,81 @@
+"""`check`: says what is unsafe or missing in the settings."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import Final
+
+from pydantic import ValidationError
+from tortoise import Tortoise
+
+from ..config import AuthSettings
+from ..email.provider import MailError, provider_for
+from ..security.keys import KeyConfigurationError, key_set
+from .database import CONNECTION_ERRORS, add_database_url, connected
+
+DATABASE_TIMEOUT: Final = 10.0
+"""Seconds."""
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Fills in the parser of the command."""
+    add_database_url(parser)
+    parser.set_defaults(run=lambda options: _check(options.database_url))
+
+
+def _check(database_url: str | None) -> int:
+    try:
+        settings = AuthSettings()
+    except ValidationError as error:
+        for invalid in error.errors():
+            print(f"FAIL  {'.'.join(map(str, invalid['loc'])).upper()}: {invalid['msg']}")
+        return 1
+    problems = asyncio.run(_problems(settings, database_url))
+    for name, problem in problems.items():
+        print(f"ok    {name}" if problem is None else f"FAIL  {name}: {problem}")
+    return 1 if any(problems.values()) else 0
+
+
+async def _problems(settings: AuthSettings, database_url: str | None) -> dict[str, str | None]:
+    """What is checked, and the sentence about it where something is wrong."""
+    problems = {
+        "JWT_SECRET": settings.secret_problem() or _key_problem(settings),
+        "PUBLIC_BASE_URL": settings.base_url_problem(),
+        "mail": await _mail_problem(settings),
+        "database": await _database_problem(database_url),
+    }
+    # Transports, and threads of SQLite, end some turns of the event loop after they were told to.
+    await asyncio.sleep(0.1)
+    return problems
+
+
+def _key_problem(settings: AuthSettings) -> str | None:
+    try:
+        key_set(settings)
+    except KeyConfigurationError as error:
+        return str(error)
+    return None
+
+
+async def _mail_problem(settings: AuthSettings) -> str | None:
+    if settings.email_provider in {"console", "file", "memory"} and not settings.is_local:
+        return f"EMAIL_PROVIDER={settings.email_provider} sends no mail."
+    if settings.email_from.endswith("@example.com") and not settings.is_local:
+        return "EMAIL_FROM still is the placeholder."
+    try:
+        await provider_for(settings).check()
+    except (MailError, ValueError) as error:
+        return str(error)
+    return None
+
+
+async def _database_problem(url: str | None) -> str | None:
+    if url is None:
+        return "set DATABASE_URL, or pass --database-url, to have it checked."
+    try:
+        async with asyncio.timeout(DATABASE_TIMEOUT), connected(url):
+            await Tortoise.get_connection("default").execute_query("SELECT 1")
+    except CONNECTION_ERRORS as error:
+        return f"not reachable ({type(error).__name__})."
+    return None

@@ -1,0 +1,48 @@
+"""`demo`: serves the whole product on a SQLite file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final
+
+from ..demo import demo_app
+
+DEMO_DATABASE: Final = "pluggable-auth-demo.sqlite3"
+
+WALK_THROUGH: Final = """
+  {base}/docs    every route, with an "Authorize" button
+  {base}/hello   an example route that needs a login
+
+Mails are printed here. In a second terminal:
+
+  1. curl -s {base}/auth/signup -H 'Content-Type: application/json' \\
+       -d '{{"email": "ada@example.com", "password": "correct horse battery"}}'
+  2. curl -s <the link in the mail below>
+  3. curl -s {base}/auth/login -H 'Content-Type: application/json' \\
+       -d '{{"email": "ada@example.com", "password": "correct horse battery"}}'
+  4. curl -s {base}/hello -H 'Authorization: Bearer <access_token>'
+
+The accounts are kept in {database}. Press Ctrl-C to stop.
+"""
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Fills in the parser of the command."""
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.set_defaults(run=lambda options: _demo(options.host, options.port))
+
+
+def _demo(host: str, port: int) -> int:
+    try:
+        import uvicorn
+    except ImportError:
+        print("The demo needs uvicorn: pip install 'fastapi-pluggable-auth[demo]'", file=sys.stderr)
+        return 1
+    database = Path.cwd() / DEMO_DATABASE
+    base_url = f"http://{host}:{port}"
+    print(WALK_THROUGH.format(base=base_url, database=database.name), flush=True)
+    uvicorn.run(demo_app(database, base_url), host=host, port=port, log_level="warning")
+    return 0

@@ -1,0 +1,115 @@
+"""`mail`: what an operator does with mails."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+from tortoise.expressions import Q
+
+from ..auth import Auth
+from ..config import AuthSettings
+from ..email.preview import write_previews
+from ..email.provider import MailError
+from ..email.rendering import TemplateError
+from ..email.sender import Mailer
+from ..models import AbstractMail, MailState
+from .database import add_database_url, with_auth
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Fills in the parser of the command."""
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    show = commands.add_parser("list", help="show mails that wait or were given up, the oldest first")
+    show.add_argument("--state", choices=[state.value for state in MailState], help="only these")
+    show.add_argument("--limit", type=int, default=100, help="at most so many (default: 100)")
+    show.set_defaults(run=lambda options: with_auth(options.database_url, partial(_list, options)))
+
+    retry = commands.add_parser("retry", help="try mails again that wait or were given up, at once")
+    which = retry.add_mutually_exclusive_group(required=True)
+    which.add_argument("ids", nargs="*", type=UUID, default=[], metavar="ID", help="id of a mail")
+    which.add_argument("--dead", action="store_true", help="all that were given up")
+    which.add_argument("--all", action="store_true", help="all that wait or were given up")
+    retry.set_defaults(run=lambda options: with_auth(options.database_url, partial(_retry, options)))
+
+    run = commands.add_parser("run", help="send mails until stopped, for apps with DELIVER_MAIL=false")
+    run.set_defaults(run=lambda options: with_auth(options.database_url, _run))
+
+    for command in (show, retry, run):
+        add_database_url(command)
+
+    test = commands.add_parser("test", help="send a test mail by the provider in the settings")
+    test.add_argument("address")
+    test.add_argument("--language", help="such as `de`")
+    test.set_defaults(run=lambda options: asyncio.run(_test(options.address, options.language)))
+
+    preview = commands.add_parser("preview", help="write every mail, in every language, to files")
+    preview.add_argument("folder", nargs="?", type=Path, default=Path("mail-preview"))
+    preview.set_defaults(run=lambda options: _preview(options.folder))
+
+
+async def _list(options: argparse.Namespace, auth: Auth) -> int:
+    states = [options.state] if options.state else [*MailState]
+    if not options.state:
+        states.remove(MailState.SENT)
+    mails = auth.tables.mail.filter(state__in=states)
+    for mail in await mails.order_by("created_at").limit(options.limit):
+        print(_line(mail))
+    print(f"{await mails.count()} mails", file=sys.stderr)
+    return 0
+
+
+def _line(mail: AbstractMail) -> str:
+    when = "" if mail.next_attempt_at is None else f"  next {mail.next_attempt_at:%Y-%m-%d %H:%M:%S}"
+    fields = f"{mail.id}  {mail.state:<11}  {mail.kind:<22}  {mail.recipient}  {mail.attempts} attempts{when}"
+    return f"{fields}  {mail.last_error}".rstrip()
+
+
+async def _retry(options: argparse.Namespace, auth: Auth) -> int:
+    chosen = Q(id__in=options.ids) if options.ids else Q()
+    count = await auth.outbox.retry(Q(state=MailState.DEAD) if options.dead else chosen)
+    print(f"{count} mails are due now")
+    return 0 if count or not options.ids else 1
+
+
+async def _run(auth: Auth) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    auth.dispatcher.start()
+    print("Sending mails. Press Ctrl-C to stop.", flush=True)
+    await stop.wait()
+    await auth.dispatcher.stop()
+    return 0
+
+
+async def _test(address: str, language: str | None) -> int:
+    mailer = Mailer(AuthSettings())
+    try:
+        await mailer.send(address, "test", language=language)
+    except (MailError, TemplateError, ValueError) as error:
+        print(f"Not sent: {error}", file=sys.stderr)
+        return 1
+    finally:
+        await mailer.close()
+    print(f"Sent to {address} by {mailer.settings.email_provider}")
+    return 0
+
+
+def _preview(folder: Path) -> int:
+    try:
+        missing = write_previews(AuthSettings(), folder)
+    except (TemplateError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for language, names in missing.items():
+        for name in names:
+            print(f"{language}: {name} is missing, its mail is sent in another language", file=sys.stderr)
+    print(folder / "index.html")
+    return 1 if any(missing.values()) else 0

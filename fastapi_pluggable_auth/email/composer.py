@@ -1,0 +1,41 @@
+"""The mail of a row in the outbox: in which language, with which link. The link is made here, not before."""
+
+from __future__ import annotations
+
+from ..config import AuthSettings
+from ..models import AbstractMail, Tables
+from .kinds import LINK_PATHS, MailKind, still_meant
+from .sender import Mailer, RenderedMail
+from .tokens import LinkSigner, Purpose, link_state
+
+
+class Composer:
+    """Turns rows into mails."""
+
+    def __init__(self, settings: AuthSettings, tables: Tables, mailer: Mailer, links: LinkSigner) -> None:
+        self._settings = settings
+        self._tables = tables
+        self._mailer = mailer
+        self._links = links
+
+    async def compose(self, mail: AbstractMail) -> RenderedMail | None:
+        """The mail as it is to be sent now; None where it makes no sense any more. Raises `TemplateError`."""
+        kind = MailKind(mail.kind)
+        owner = {"id": mail.user_id} if mail.user_id else {"email": mail.recipient}
+        user = await self._tables.user.get_or_none(**owner, is_active=True)
+        if user is None or not still_meant(mail, user):
+            return None
+        context = dict(mail.context)
+        if kind in LINK_PATHS:
+            purpose = Purpose(kind.value)
+            token = self._links.generate(purpose, user.id, link_state(purpose, user))
+            context |= {"url": self._link(kind, token), "lifetime": self._links.lifetime(purpose)}
+        return self._mailer.render(mail.kind, language=user.language, email=mail.recipient, **context)
+
+    def _link(self, kind: MailKind, token: str) -> str:
+        front_end = {
+            MailKind.VERIFY: self._settings.verify_url,
+            MailKind.RESET: self._settings.reset_url,
+            MailKind.EMAIL_CHANGE: self._settings.email_change_url,
+        }[kind]
+        return (front_end or self._settings.public_url(LINK_PATHS[kind])).replace("{token}", token)

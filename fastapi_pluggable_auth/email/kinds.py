@@ -1,0 +1,45 @@
+"""The mails of the flows, and when each of them still makes sense."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from ..models import AbstractMail, AbstractUser
+
+
+class MailKind(StrEnum):
+    """The mails of the flows; each is a template of the same name."""
+
+    VERIFY = "verify"
+    RESET = "reset"
+    EMAIL_CHANGE = "email_change"
+    EMAIL_CHANGED = "email_changed"
+    ACCOUNT_EXISTS = "account_exists"
+    SESSION_REUSE = "session_reuse"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105
+    TWO_FACTOR_ENABLED = "two_factor_enabled"
+    TWO_FACTOR_DISABLED = "two_factor_disabled"
+    RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
+    RECOVERY_CODE_USED = "recovery_code_used"
+    NEW_DEVICE = "new_device"
+
+
+LINK_PATHS: Final = {
+    MailKind.VERIFY: "auth/verify/{token}",
+    MailKind.RESET: "auth/reset-password/{token}",
+    MailKind.EMAIL_CHANGE: "auth/email-change/{token}",
+}
+"""The kinds with a link of the same purpose, and where it leads."""
+
+
+def still_meant(mail: AbstractMail, user: AbstractUser) -> bool:
+    """Whether the account is still in the state that the mail speaks of."""
+    kind = MailKind(mail.kind)
+    if kind is MailKind.VERIFY:
+        return user.email == mail.recipient and not user.is_verified
+    if kind is MailKind.RESET:
+        return user.email == mail.recipient
+    if kind is MailKind.EMAIL_CHANGE:
+        return user.pending_email == mail.recipient
+    return True
