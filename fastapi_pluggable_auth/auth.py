@@ -8,6 +8,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from tortoise.context import TortoiseContext
 
+from .compiled import Select
 from .config import AuthSettings
 from .database import DATABASE_ERRORS, is_transient, transaction, uncounted
 from .email.base import EmailProvider
@@ -49,6 +50,7 @@ class Auth:
         self.settings = settings
         self.clock = clock
         self.tables = Tables()
+        self.session_of_user = Select(self.tables.session, "id", "user_id", related=("user",))
         self.events = Events(clock)
         self.signer = TokenSigner(settings, clock)
         self.links = LinkSigner(settings, clock)

@@ -23,7 +23,7 @@ from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser
 from .routes import account, core, email, keys, password, sessions, twofa
-from .routes.base import MAXIMUM_BODY_BYTES, error_response
+from .routes.base import error_response
 from .security.clock import Clock, utc_now
 from .security.keys import KeyConfigurationError, key_set
 
@@ -75,11 +75,10 @@ def include_auth(
         async with running(auth):
             yield
 
-    # Included routers start after the app's own lifespan has, so that Tortoise is there whoever opens it.
-    root = APIRouter(lifespan=lifespan)
-    for router in ROUTERS:
-        root.include_router(router)
-    app.include_router(root, prefix=chosen.route_prefix, max_body_size=MAXIMUM_BODY_BYTES)
+    # Included routers start after the app's own lifespan has, so that Tortoise is there whoever opens it. One
+    # router with all routes: FastAPI looks for the route anew on each level of included routers.
+    routes = [route for router in ROUTERS for route in router.routes]
+    app.include_router(APIRouter(routes=routes, lifespan=lifespan), prefix=chosen.route_prefix)
     app.include_router(keys.router)
     app.add_exception_handler(AuthError, _answer)
     app.add_middleware(TortoiseContextMiddleware, auth=auth)

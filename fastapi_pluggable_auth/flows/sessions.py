@@ -57,7 +57,7 @@ def observed(
 async def start_session(auth: Auth, user: AbstractUser) -> TokenSet:
     """Stores a new session with its first refresh token, ends the oldest beyond `max_sessions`, and tells of
     an unknown device. Belongs inside the transaction of a login, which has locked the account."""
-    now, device = auth.clock(), origin.get()
+    now, device = auth.clock(), origin.get()()
     if auth.settings.notify_new_device:
         await _tell_of_new_device(auth, user, device)
     session = await auth.tables.session.create(
@@ -83,9 +83,7 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
         if user is None or _outdated(claims, user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         return Authentication(user, None, issued_at_of(claims))
-    session = (
-        await auth.tables.session.filter(id=session_id, user_id=user_id).select_related("user").get_or_none()
-    )
+    session = await auth.session_of_user.first(session_id, user_id)
     live = session is not None and session.user.is_active and (allow_ended or _is_live(auth, session))
     if session is None or not live:
         raise AuthError(ErrorCode.INVALID_TOKEN)
