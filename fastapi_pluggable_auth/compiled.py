@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from tortoise import Model
 from tortoise.fields import Field
-from tortoise.queryset import QuerySet
 
 M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """SQL of one dialect, the fields that its parameters belong to, and how its columns become models."""
+    """The SQL of one dialect; the parameters as the places of their values and their fields; and the models that
+    its columns make up one after the other: the attribute of the first that the model is, and its columns."""
 
     sql: str
     parameters: tuple[tuple[int, Field[Any]], ...]
-    related: list[Any]
+    models: tuple[tuple[str, type[Model], tuple[str, ...]], ...]
 
 
 class Select(Generic[M]):
@@ -33,25 +34,28 @@ class Select(Generic[M]):
         self._model = model
         self._columns = columns
         self._related = related
-        self._query: QuerySet[M] | None = None
         self._statements: dict[str, _Statement] = {}
 
     async def first(self, *values: object) -> M | None:
         """The row with these values, in the order of the columns, or None."""
-        if self._query is None:
-            self._query = self._model.all()
-        database = self._query._choose_db()
+        database = self._model._choose_db()
         dialect = database.capabilities.dialect
         statement = self._statements.get(dialect)
         if statement is None:
             statement = self._statements[dialect] = self._build()
-        executor = database.executor_class(
-            self._model, database, select_related_idx=statement.related or None
-        )
-        rows = await executor.execute_select(
-            statement.sql, [field.to_db_value(values[place], self._model) for place, field in statement.parameters]
-        )
-        return rows[0] if rows else None
+        parameters = [field.to_db_value(values[place], self._model) for place, field in statement.parameters]
+        rows = await database.execute_query_dict(statement.sql, parameters)
+        return self._made_of(rows[0], statement) if rows else None
+
+    def _made_of(self, row: dict[str, Any], statement: _Statement) -> M:
+        cells = iter(row.values())
+        _, _, columns = statement.models[0]
+        first = self._model._init_from_db(**dict(zip(columns, cells)))
+        for attribute, model, columns in statement.models[1:]:
+            related = dict(zip(columns, cells))
+            exists = any(value is not None for value in related.values())
+            object.__setattr__(first, f"_{attribute}", model._init_from_db(**related) if exists else None)
+        return first
 
     def _build(self) -> _Statement:
         """Asks Tortoise for the SQL, with a mark in each column's place to see the order of the parameters."""
@@ -63,5 +67,9 @@ class Select(Generic[M]):
         sql, values = query.query.get_parameterized_sql()
         encoded = [field.to_db_value(mark, self._model) for field, mark in zip(fields, marks, strict=True)]
         places = [encoded.index(value) for value in values]
-        related = query._select_related_idx if self._related else []
-        return _Statement(sql, tuple((place, fields[place]) for place in places), related)
+        names = iter((column.alias or column.name).rpartition(".")[2] for column in query.query._selects)
+        models = tuple(
+            (list(path)[-1] or "", model, tuple(islice(names, count)))
+            for model, count, _, _, path in query._select_related_idx
+        )
+        return _Statement(sql, tuple((place, fields[place]) for place in places), models)

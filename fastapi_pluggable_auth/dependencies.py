@@ -14,7 +14,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 
 from .auth import Auth
 from .config import settings
-from .database import bounded, database_errors
+from .database import guarded
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Origin, Outcome, origin
 from .flows.sessions import Authentication, authenticate, require_recent_login
@@ -136,16 +136,16 @@ async def _authenticate(request: Request, auth: Auth, *, allow_ended: bool) -> A
         return known[allow_ended]
     note_origin(request, auth)
     token = _access_token(request)
-    with database_errors():
-        try:
-            known[allow_ended] = await bounded(
-                authenticate(auth, token, allow_ended=allow_ended), auth.settings.database_timeout
-            )
-        except AuthError as error:
+    work = authenticate(auth, token, allow_ended=allow_ended)
+    try:
+        authentication = await guarded(work, auth.settings.database_timeout)
+    except AuthError as error:
+        if error.code.status == 401:
             reason = error.code.code
             await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=reason)
-            raise
-    return known[allow_ended]
+        raise
+    known[allow_ended] = authentication
+    return authentication
 
 
 def _access_token(request: Request) -> str:
@@ -166,7 +166,6 @@ def rate_limited(rule: str) -> Any:
     async def count(request: Request, auth: CurrentAuth) -> None:
         if auth.limiter.rates(rule):
             client = counted_network(_origin_of(request, auth).address)
-            with database_errors():
-                await count_request(auth, rule, client)
+            await count_request(auth, rule, client)
 
     return Depends(count)

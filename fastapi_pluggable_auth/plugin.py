@@ -75,10 +75,11 @@ def include_auth(
         async with running(auth):
             yield
 
-    # Included routers start after the app's own lifespan has, so that Tortoise is there whoever opens it. One
-    # router with all routes: FastAPI looks for the route anew on each level of included routers.
-    routes = [route for router in ROUTERS for route in router.routes]
-    app.include_router(APIRouter(routes=routes, lifespan=lifespan), prefix=chosen.route_prefix)
+    for router in ROUTERS:
+        for route in router.routes:
+            route.add_to(app.router, chosen.route_prefix)
+    # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
+    app.include_router(APIRouter(lifespan=lifespan))
     app.include_router(keys.router)
     app.add_exception_handler(AuthError, _answer)
     app.add_middleware(TortoiseContextMiddleware, auth=auth)
