@@ -8,7 +8,6 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from tortoise.context import TortoiseContext
 
-from .compiled import Select
 from .config import AuthSettings
 from .database import DATABASE_ERRORS, is_transient, transaction, uncounted
 from .email.base import EmailProvider
@@ -19,6 +18,7 @@ from .email.sender import Mailer
 from .email.tokens import LinkSigner
 from .events import Events
 from .models import AbstractUser, Tables
+from .queries import Queries
 from .security.clock import Clock, utc_now
 from .security.encryption import SecretBox
 from .security.hashing import PasswordHasher
@@ -50,7 +50,7 @@ class Auth:
         self.settings = settings
         self.clock = clock
         self.tables = Tables()
-        self.session_of_user = Select(self.tables.session, "id", "user_id", related=("user",))
+        self.queries = Queries(self.tables)
         self.events = Events(clock)
         self.signer = TokenSigner(settings, clock)
         self.links = LinkSigner(settings, clock)

@@ -88,9 +88,9 @@ async def transaction(connection_name: str | None) -> AsyncIterator[None]:
 
 
 NOT_INITIALISED: Final = (
-    "Tortoise ORM is not initialised for this request. Open it in the app's lifespan with `async with "
-    "RegisterTortoise(app, ...)`, or call `await Tortoise.init(...)` before the first request; a mounted app needs "
-    "it in the app that is served."
+    "Tortoise ORM is not initialised for this request. Open it in the app's lifespan with "
+    "`async with RegisterTortoise(app, ...)`, or call `await Tortoise.init(...)` before the first request; a "
+    "mounted app needs it in the app that is served."
 )
 
 _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
@@ -98,8 +98,8 @@ _running: Final[set[asyncio.Task[Any]]] = set()
 
 
 class Deadline:
-    """When to stop waiting for a task; a clock that can be stopped. `asyncio.timeout` with `asyncio.wait` does the
-    same in 40 us, this in 8."""
+    """When to stop waiting for a task; a clock that can be stopped. `asyncio.timeout` with `asyncio.wait` takes
+    40 us for the same, this 8."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._loop = loop

@@ -29,6 +29,7 @@ STATE_ATTRIBUTE: Final = "pluggable_auth"
 
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\xa0-\xff]")
 
+
 @cache
 def _default_auth() -> Auth:
     """For routers that were mounted by hand, without `include_auth`."""
@@ -66,8 +67,8 @@ def _printable(text: str, length: int) -> str:
 
 
 class _SignedIn(SecurityBase, Generic[T]):
-    """A dependency that is the security scheme of the OpenAPI document as well: FastAPI takes 15 us to resolve
-    each one, also where it does nothing."""
+    """A dependency that is the security scheme of the OpenAPI document as well: FastAPI takes 15 us to
+    resolve each, also where it does nothing."""
 
     def __init__(
         self,
@@ -107,8 +108,8 @@ def _user(authentication: Authentication) -> User:
 
 get_authentication: Final = _SignedIn(_all)
 """The user with the session that asks. Raises `AuthError`: 401 NOT_AUTHENTICATED without an access token, 401
-INVALID_TOKEN when it or its session is not valid (RFC 6750 section 3), 403 TWO_FACTOR_ENROLMENT_REQUIRED for a
-user who has to set up two-factor first."""
+INVALID_TOKEN when it or its session is not valid (RFC 6750 section 3), 403 TWO_FACTOR_ENROLMENT_REQUIRED for
+a user who has to set up two-factor first."""
 
 get_enrolling_authentication: Final = _SignedIn(_all, enrolled=False)
 """Like `get_authentication`, also for a user who has yet to set up a required two-factor."""
@@ -120,8 +121,8 @@ get_current_user: Final = _SignedIn(_user)
 """The user who asks; raises like `get_authentication`."""
 
 get_recent_user: Final = _SignedIn(_user, recent=True)
-"""Like `get_current_user`, for sensitive routes: raises `AuthError`, answered as 403 REAUTHENTICATION_REQUIRED,
-when the login is older than `reauth_ttl` (ASVS 7.5.3)."""
+"""Like `get_current_user`, for sensitive routes: raises `AuthError`, answered as 403
+REAUTHENTICATION_REQUIRED, when the login is older than `reauth_ttl` (ASVS 7.5.3)."""
 
 EnrollingAuthentication = Annotated[Authentication, Depends(get_enrolling_authentication)]
 CurrentAuthentication = Annotated[Authentication, Depends(get_authentication)]

@@ -23,7 +23,7 @@ from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser
 from .routes import account, core, email, keys, password, sessions, twofa
-from .routes.base import error_response
+from .routes.base import add_route, error_response
 from .security.clock import Clock, utc_now
 from .security.keys import KeyConfigurationError, key_set
 
@@ -77,7 +77,7 @@ def include_auth(
 
     for router in ROUTERS:
         for route in router.routes:
-            route.add_to(app.router, chosen.route_prefix)
+            add_route(app.router, chosen.route_prefix, route)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
     app.include_router(APIRouter(lifespan=lifespan))
     app.include_router(keys.router)

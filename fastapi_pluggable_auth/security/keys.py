@@ -64,8 +64,8 @@ class KeySet:
         return _open(self, token)
 
 
-# An access token comes many times. What it says and whether these keys signed it never changes, and costs 40 us to
-# find out; whether it is still good is found out every time.
+# An access token comes many times. What it says, and that these keys signed it, never changes and takes 40 us
+# to find out; whether it is still good is looked up every time.
 @lru_cache(maxsize=4096)
 def _open(keys: KeySet, token: str) -> Mapping[str, Any]:
     try:
