@@ -1,7 +1,7 @@
 """Queries of the hot paths, whose SQL Tortoise builds once.
 
-Building the SQL of a join takes Tortoise 450 us of CPU each time, three times as long as all else about reading
-a row does.
+Building the SQL of a join takes Tortoise 450 us of CPU each time, three times as long as all else about
+reading a row does.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Q = TypeVar("Q", QuerySet[Any], UpdateQuery)
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """The SQL of one dialect. Its parameters: a constant, or a value's name and the field that encodes it. Of a
-    SELECT also the models that its columns make up, one after the other: the attribute of the first one that
-    each is, and its columns."""
+    """The SQL of one dialect. Its parameters: a constant, or a value's name and the field that encodes it. Of
+    a SELECT also the models that its columns make up, one after the other: the attribute of the first one
+    that each is, and its columns."""
 
     sql: str
     parameters: tuple[tuple[Any, Field[Any] | None], ...]

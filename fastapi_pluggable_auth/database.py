@@ -98,8 +98,8 @@ _running: Final[set[asyncio.Task[Any]]] = set()
 
 
 class Deadline:
-    """When to stop waiting for a task; a clock that can be stopped. `asyncio.timeout` with `asyncio.wait` takes
-    40 us for the same, this 8."""
+    """When to stop waiting for a task; a clock that can be stopped. `asyncio.timeout` with `asyncio.wait`
+    takes 40 us for the same, this 8."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._loop = loop
