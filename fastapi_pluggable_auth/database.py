@@ -46,6 +46,7 @@ DATABASE_ERRORS: tuple[type[Exception], ...] = (
     TransactionManagementError,
     OSError,
     TimeoutError,
+    RuntimeError,  # of asyncmy and uvloop, where a server hangs up while they connect or write
     *_driver_errors(),
 )
 
