@@ -171,8 +171,8 @@ def _has_token(request: Request, exchange: Exchange) -> bool:
 
 
 def form_token(request: Request, auth: Auth) -> str:
-    """The value of a form's hidden field `csrf_token`, bound to the session, or else to a visitor's cookie that
-    is set when there is none. Needs the transport to be on."""
+    """The value of a form's hidden field `csrf_token`, bound to the session, or else to a visitor's cookie,
+    which is set when there is none. Needs the transport to be on."""
     exchange: Exchange = request.scope[_SCOPE_KEY]
     binding = _binding(request, exchange)
     if binding is None:
