@@ -233,12 +233,11 @@ def _binding(request: Request, exchange: Exchange) -> str | None:
         return f"session {exchange.tokens.session_id}"
     for name, scope in ((exchange.cookies.access, ACCESS), (exchange.cookies.refresh, REFRESH)):
         try:
-            claims = exchange.auth.signer.verify(
-                exchange.sent(request, name) or "", scope, allow_expired=True
-            )
+            token = exchange.sent(request, name) or ""
+            session_id = session_of(exchange.auth.signer.verify(token, scope, allow_expired=True))
         except AuthError:
             continue
-        if session_id := session_of(claims):
+        if session_id is not None:
             return f"session {session_id}"
     visitor = exchange.visitor or request.cookies.get(exchange.cookies.visitor)
     return _visitor(visitor) if visitor else None

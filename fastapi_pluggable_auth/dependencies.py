@@ -182,9 +182,9 @@ async def current_user_or_redirect(request: Request, auth: CurrentAuth, credenti
 
 
 def _sign_in_page(request: Request, auth: Auth) -> str:
-    own = f"{request.scope.get('root_path', '')}{auth.settings.route_prefix}/account/sign-in"
-    page = auth.settings.sign_in_url or own
-    path = quote(request.scope["path"])
+    root, path = request.scope.get("root_path", ""), request.scope["path"]
+    page = auth.settings.sign_in_url or f"{root}{auth.settings.route_prefix}/account/sign-in"
+    path = quote(path if path.startswith(root) else root + path)
     query = request.scope["query_string"].decode("latin-1")
     back = safe_next(f"{path}?{query}" if query else path)
     if back is None or request.method not in SAFE_METHODS:

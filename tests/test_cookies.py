@@ -267,7 +267,7 @@ async def test_tabs_that_renew_at_once_stay_signed_in_together(
 async def test_a_tab_that_is_two_rotations_late_is_refused_and_nothing_is_cleared(
     app: FastAPI, signed_in: httpx.AsyncClient
 ) -> None:
-    """D3: a loser of a race never signs the others out."""
+    """A-76, D3: a loser of a race never signs the others out."""
     late = {REFRESH: cookies_of(signed_in)[REFRESH]}
     for _ in range(2):
         assert (await signed_in.post("/auth/refresh")).status_code == 200
