@@ -165,7 +165,9 @@ async def _tell(auth: Auth, accepted: Accepted | None, observation: Observation)
 
 
 @transactional
-async def _start(auth: Auth, user: AbstractUser, accepted: Accepted | None, **unchanged: object) -> TokenSet:
+async def _start(
+    auth: Auth, /, user: AbstractUser, accepted: Accepted | None, **unchanged: object
+) -> TokenSet:
     await _still_right(auth, user, accepted, keep=None, **unchanged)
     return await start_session(auth, user)
 
