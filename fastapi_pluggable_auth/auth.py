@@ -46,8 +46,10 @@ class Auth:
         send_email: SendEmail | None = None,
         require_two_factor: Callable[[AbstractUser], bool] | None = None,
         limiter: Any = None,
+        pages: bool = False,
     ) -> None:
         self.settings = settings
+        self.pages = pages
         self.clock = clock
         self.tables = Tables()
         self.queries = Queries(self.tables)
@@ -63,6 +65,11 @@ class Auth:
         self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)
         self._require_two_factor = require_two_factor
         self.tortoise_context: TortoiseContext | None = None
+
+    @property
+    def uses_cookies(self) -> bool:
+        """Whether browsers get their tokens in cookies."""
+        return self.pages or self.settings.cookies
 
     def lacks_two_factor(self, user: AbstractUser) -> bool:
         """Whether this user has to set up two-factor before anything else (ASVS 6.3.3)."""

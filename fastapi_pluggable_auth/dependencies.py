@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, Final, Generic, TypeVar, cast
+from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer
@@ -14,13 +15,16 @@ from fastapi.security.utils import get_authorization_scheme_param
 
 from .auth import Auth
 from .config import settings
+from .cookies import authenticate_cookies, authenticates_by_cookie, check_request, wants_cookies
 from .database import guarded
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Origin, Outcome, origin
 from .flows.sessions import Authentication, authenticate, require_recent_login
 from .flows.throttle import count_request
 from .models import User
+from .security.csrf import SAFE_METHODS
 from .security.proxies import client_address, counted_network
+from .security.redirects import safe_next
 
 T = TypeVar("T")
 
@@ -80,7 +84,8 @@ class _SignedIn(SecurityBase, Generic[T]):
     ) -> None:
         self.scheme_name = "Access token"
         self.model = HTTPBearer(
-            bearerFormat="JWT", description="The `access_token` that `POST /auth/login` returns."
+            bearerFormat="JWT",
+            description="The `access_token` of `POST /auth/login`. Browsers may have it in a cookie instead.",
         )
         self._wanted = wanted
         self._enrolled = enrolled
@@ -136,8 +141,13 @@ async def _authenticate(request: Request, auth: Auth, *, allow_ended: bool) -> A
     if allow_ended in known:
         return known[allow_ended]
     note_origin(request, auth)
-    token = _access_token(request)
-    work = authenticate(auth, token, allow_ended=allow_ended)
+    token = None if authenticates_by_cookie(request) else _access_token(request)
+    if token is not None:
+        work = authenticate(auth, token, allow_ended=allow_ended)
+    else:
+        if request.method not in SAFE_METHODS:
+            await check_request(request)
+        work = authenticate_cookies(request, auth, allow_ended=allow_ended)
     try:
         authentication = await guarded(work, auth.settings.database_timeout)
     except AuthError as error:
@@ -160,6 +170,13 @@ def _access_token(request: Request) -> str:
     return token
 
 
+async def check_cookie_setting(request: Request) -> None:
+    """For routes that give a browser cookies: nobody is signed in by a page that is not the app's. Raises
+    `AuthError`, answered as 403 CSRF_REFUSED."""
+    if wants_cookies(request):
+        await check_request(request)
+
+
 def rate_limited(rule: str) -> Any:
     """A dependency that counts requests to a route by client, where limits are on. Raises `AuthError`,
     answered as 429 RATE_LIMITED with `Retry-After`."""
@@ -170,3 +187,36 @@ def rate_limited(rule: str) -> Any:
             await count_request(auth, rule, client)
 
     return Depends(count)
+
+
+class SignInRequired(Exception):
+    """Whoever asks has to sign in first, on a page: `location`."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location = location
+
+
+async def current_user_or_redirect(request: Request) -> User:
+    """Like `get_current_user`, for pages: whoever is not signed in is sent to the sign-in page (303), which
+    leads back with its parameter `next`."""
+    try:
+        return await get_current_user(request)
+    except AuthError as error:
+        if error.code not in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
+            raise
+        raise SignInRequired(_sign_in_page(request, auth_of(request))) from error
+
+
+def _sign_in_page(request: Request, auth: Auth) -> str:
+    root, path = request.scope.get("root_path", ""), request.scope["path"]
+    page = auth.settings.sign_in_url or f"{root}{auth.settings.route_prefix}/account/sign-in"
+    path = quote(path if path.startswith(root) else root + path)
+    query = request.scope["query_string"].decode("latin-1")
+    back = safe_next(f"{path}?{query}" if query else path)
+    if back is None or request.method not in SAFE_METHODS:
+        return page
+    return f"{page}{'&' if '?' in page else '?'}{urlencode({'next': back})}"
+
+
+PageUser = Annotated[User, Depends(current_user_or_redirect)]

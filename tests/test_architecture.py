@@ -20,6 +20,7 @@ FLOORS = (
     {"auth"},
     {"flows"},
     {"schemas"},
+    {"cookies"},
     {"dependencies"},
     {"routes"},
     {"plugin"},
