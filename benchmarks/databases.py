@@ -106,7 +106,8 @@ async def with_sessions(url: str, users: int) -> Accounts:
     tables = (
         Table("user", "id email hashed_password is_active is_verified totp_confirmed"
               " password_reset_required created_at".split(), []),
-        Table("auth_session", "id user_id authenticated_at expires_at user_agent address created_at".split(), []),
+        Table("auth_session", "id user_id authenticated_at expires_at user_agent address"
+              " created_at".split(), []),
         Table("refreshtoken", "id user_id session_id token jti expires_at revoked created_at".split(), []),
     )  # fmt: skip
     for number in range(users):

@@ -102,8 +102,7 @@ async def run(load: Load) -> Outcome:
     statuses: Counter[str] = Counter()
     latencies: list[float] = []
     connections = [
-        (await loop.create_connection(Connection, "127.0.0.1", load.port))[1]
-        for _ in range(load.connections)
+        (await loop.create_connection(Connection, "127.0.0.1", load.port))[1] for _ in range(load.connections)
     ]
     begun = time.perf_counter()
     ends = begun + load.seconds

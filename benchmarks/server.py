@@ -68,7 +68,7 @@ def serving(app: str, url: str, workers: int = 1, **environment: str) -> Iterato
 
 def answers(port: int) -> bool:
     try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10)  # noqa: S310
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10)
     except urllib.error.HTTPError:
         return True
     except OSError:

@@ -40,9 +40,7 @@ class System:
         """Users that sign in."""
         name = "username" if self.form_login else "email"
         bodies = [{name: email, "password": PASSWORD} for email in accounts.emails]
-        return Load(
-            port, "POST", "/auth/login", connections, seconds, bodies=bodies, form=self.form_login
-        )
+        return Load(port, "POST", "/auth/login", connections, seconds, bodies=bodies, form=self.form_login)
 
     def refreshes_of(self, port: int, tokens: list[str], *, seconds: float) -> Load:
         """Sessions that refresh, one after the other."""

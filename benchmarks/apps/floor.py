@@ -50,7 +50,8 @@ SPEND = (
 )
 SPENT = (
     f"SELECT {columns(t=TOKEN, u=USER, s=SESSION)} FROM refreshtoken t"
-    ' LEFT JOIN "user" u ON u.id = t.user_id LEFT JOIN auth_session s ON s.id = t.session_id WHERE t.token = $1'
+    ' LEFT JOIN "user" u ON u.id = t.user_id LEFT JOIN auth_session s ON s.id = t.session_id'
+    " WHERE t.token = $1"
 )
 STORE = (
     "INSERT INTO refreshtoken (id, user_id, session_id, token, jti, expires_at, revoked, created_at)"
@@ -179,7 +180,10 @@ async def me(authorization: Annotated[str, Header()]) -> UserOut:
     if row is None or row["s_revoked_at"] or at(row["s_expires_at"]) < datetime.now(UTC):
         raise HTTPException(401)
     return UserOut(
-        id=row["u_id"], email=row["u_email"], is_verified=row["u_is_verified"], display_name=row["u_display_name"]
+        id=row["u_id"],
+        email=row["u_email"],
+        is_verified=row["u_is_verified"],
+        display_name=row["u_display_name"],
     )
 
 
