@@ -61,8 +61,9 @@ def machine(length: Length) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
         f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
-        f"Python {platform.python_version()}; {versions}. {length.users:,} users with a session each, bcrypt at cost 12 everywhere, medians of "
-        f"{length.rounds} rounds of {length.seconds:g} s in which the systems take turns."
+        f"Python {platform.python_version()}; {versions}. {length.users:,} users with a session each, bcrypt "
+        f"at cost 12 everywhere, medians of {length.rounds} rounds of {length.seconds:g} s in which the "
+        f"systems take turns."
     )
 
 
