@@ -45,8 +45,10 @@ class Auth:
         send_email: SendEmail | None = None,
         require_two_factor: Callable[[AbstractUser], bool] | None = None,
         limiter: Any = None,
+        pages: bool = False,
     ) -> None:
         self.settings = settings
+        self.pages = pages
         self.clock = clock
         self.tables = Tables()
         self.events = Events(clock)
