@@ -239,6 +239,10 @@ class AuthSettings(BaseSettings):
     email_file_dir: Path = Field(
         Path("mails"), description="Folder for the `.eml` files of `EMAIL_PROVIDER=file`."
     )
+    dev_mailbox: bool = Field(
+        False,
+        description="Show the mails of `EMAIL_PROVIDER=memory` at `/dev/mailbox`. For development only.",
+    )
     email_max_age: Duration = Field(
         timedelta(days=3), description="How long a mail that cannot be delivered is tried again."
     )
@@ -306,6 +310,12 @@ class AuthSettings(BaseSettings):
             return "JWT_SECRET still is the placeholder: anyone can sign in as anyone."
         if len(self.jwt_secret.encode()) < MINIMUM_SECRET_BYTES:
             return f"JWT_SECRET is shorter than {MINIMUM_SECRET_BYTES} bytes and can be guessed."
+        return None
+
+    def mailbox_problem(self) -> str | None:
+        """What is wrong with the development mailbox, in one sentence."""
+        if self.dev_mailbox and not self.is_local:
+            return "DEV_MAILBOX shows every mail to everybody: it needs a PUBLIC_BASE_URL on this machine."
         return None
 
     def base_url_problem(self) -> str | None:

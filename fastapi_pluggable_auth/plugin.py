@@ -19,10 +19,11 @@ from .database import current_context
 from .dependencies import STATE_ATTRIBUTE
 from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
+from .email.local import MemoryProvider
 from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser
-from .routes import account, core, email, keys, password, sessions, twofa
+from .routes import account, core, email, keys, mailbox, password, sessions, twofa
 from .routes.base import MAXIMUM_BODY_BYTES, error_response
 from .security.clock import Clock, utc_now
 from .security.keys import KeyConfigurationError, key_set
@@ -55,8 +56,8 @@ def include_auth(
     users two-factor is a must, beside the setting of that name for all; `limiter` is a strategy of the
     `limits` package or a SlowAPI `Limiter` that counts requests per client. Returns the app's `Auth`, also
     kept on `app.state`.
-    Raises `InsecureSettingsError` for a placeholder or short JWT secret and for a base URL without TLS,
-    unless the app is local.
+    Raises `InsecureSettingsError` for a placeholder or short JWT secret, for a base URL without TLS and for
+    the development mailbox, unless the app is local.
     """
     chosen = settings or settings_override or default_settings
     _check(chosen)
@@ -81,6 +82,10 @@ def include_auth(
         root.include_router(router)
     app.include_router(root, prefix=chosen.route_prefix, max_body_size=MAXIMUM_BODY_BYTES)
     app.include_router(keys.router)
+    if chosen.dev_mailbox:
+        if not isinstance(auth.mailer.provider, MemoryProvider):
+            raise ValueError("DEV_MAILBOX shows the mails of EMAIL_PROVIDER=memory only.")
+        app.include_router(mailbox.router)
     app.add_exception_handler(AuthError, _answer)
     app.add_middleware(TortoiseContextMiddleware, auth=auth)
     return auth
@@ -139,6 +144,9 @@ def _check(settings: AuthSettings) -> None:
         key_set(settings)
     except KeyConfigurationError as error:
         raise InsecureSettingsError(str(error)) from error
+    open_mailbox = settings.mailbox_problem()
+    if open_mailbox is not None:
+        raise InsecureSettingsError(open_mailbox)
     weak_secret = settings.secret_problem()
     if weak_secret is not None and not settings.is_local:
         raise InsecureSettingsError(weak_secret)
