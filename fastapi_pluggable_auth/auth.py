@@ -64,6 +64,11 @@ class Auth:
         self._require_two_factor = require_two_factor
         self.tortoise_context: TortoiseContext | None = None
 
+    @property
+    def uses_cookies(self) -> bool:
+        """Whether browsers get their tokens in cookies."""
+        return self.pages or self.settings.cookies
+
     def lacks_two_factor(self, user: AbstractUser) -> bool:
         """Whether this user has to set up two-factor before anything else (ASVS 6.3.3)."""
         if user.two_factor_active:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from functools import cache
 from typing import Annotated, Any, Final, cast
+from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from .auth import Auth
 from .config import settings
+from .cookies import authenticate_cookies, authenticates_by_cookie, check_request, wants_cookies
 from .database import bounded, database_errors
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Origin, Outcome, origin
 from .flows.sessions import Authentication, authenticate, require_recent_login
 from .flows.throttle import count_request
 from .models import User
+from .security.csrf import SAFE_METHODS
 from .security.proxies import client_address, counted_network
+from .security.redirects import safe_next
 
 STATE_ATTRIBUTE: Final = "pluggable_auth"
 """Where `include_auth` keeps the app's `Auth` on `app.state`."""
@@ -28,7 +32,7 @@ _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="Access token",
     bearerFormat="JWT",
-    description="The `access_token` that `POST /auth/login` returns.",
+    description="The `access_token` that `POST /auth/login` returns. Browsers may have it in a cookie.",
 )
 
 
@@ -105,16 +109,27 @@ async def _authenticate(
     request: Request, auth: Auth, credentials: HTTPAuthorizationCredentials | None, *, allow_ended: bool
 ) -> Authentication:
     note_origin(request, auth)
-    token = _access_token(request, credentials)
+    token = None if authenticates_by_cookie(request) else _access_token(request, credentials)
+    if token is None and request.method not in SAFE_METHODS:
+        await check_request(request)
     with database_errors():
         try:
-            return await bounded(
-                authenticate(auth, token, allow_ended=allow_ended), auth.settings.database_timeout
-            )
+            if token is None:
+                work = authenticate_cookies(request, auth, allow_ended=allow_ended)
+            else:
+                work = authenticate(auth, token, allow_ended=allow_ended)
+            return await bounded(work, auth.settings.database_timeout)
         except AuthError as error:
             reason = error.code.code
             await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=reason)
             raise
+
+
+async def check_cookie_setting(request: Request) -> None:
+    """For routes that give a browser cookies: nobody is signed in by a page that is not the app's. Raises
+    `AuthError`, answered as 403 CSRF_REFUSED."""
+    if wants_cookies(request):
+        await check_request(request)
 
 
 def rate_limited(rule: str) -> Any:
@@ -146,5 +161,37 @@ async def get_recent_user(auth: CurrentAuth, authentication: CurrentAuthenticati
     return cast(User, authentication.user)
 
 
+class SignInRequired(Exception):
+    """Whoever asks has to sign in first, on a page: `location`."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location = location
+
+
+async def current_user_or_redirect(request: Request, auth: CurrentAuth, credentials: _Credentials) -> User:
+    """Like `get_current_user`, for pages: whoever is not signed in is sent to the sign-in page (303), which
+    leads back with its parameter `next`."""
+    try:
+        authentication = await get_authentication(request, auth, credentials)
+    except AuthError as error:
+        if error.code not in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
+            raise
+        raise SignInRequired(_sign_in_page(request, auth)) from error
+    return cast(User, authentication.user)
+
+
+def _sign_in_page(request: Request, auth: Auth) -> str:
+    own = f"{request.scope.get('root_path', '')}{auth.settings.route_prefix}/account/sign-in"
+    page = auth.settings.sign_in_url or own
+    path = quote(request.scope["path"])
+    query = request.scope["query_string"].decode("latin-1")
+    back = safe_next(f"{path}?{query}" if query else path)
+    if back is None or request.method not in SAFE_METHODS:
+        return page
+    return f"{page}{'&' if '?' in page else '?'}{urlencode({'next': back})}"
+
+
 CurrentUser = Annotated[User, Depends(get_current_user)]
+PageUser = Annotated[User, Depends(current_user_or_redirect)]
 RecentUser = Annotated[User, Depends(get_recent_user)]

@@ -18,6 +18,7 @@ FLOORS = (
     {"auth"},
     {"flows"},
     {"schemas"},
+    {"cookies"},
     {"dependencies"},
     {"routes"},
     {"plugin"},

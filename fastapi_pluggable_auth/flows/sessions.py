@@ -103,8 +103,9 @@ def require_recent_login(auth: Auth, authentication: Authentication) -> None:
         raise AuthError(ErrorCode.REAUTHENTICATION_REQUIRED)
 
 
-async def rotate(auth: Auth, raw_token: str) -> TokenSet:
-    """Spends a refresh token for a new pair: one mint per token, ever (RFC 9700 section 4.14.2).
+async def rotate(auth: Auth, raw_token: str, *, idempotent: bool = False) -> TokenSet:
+    """Spends a refresh token for a new pair: one mint per token, ever (RFC 9700 section 4.14.2). `idempotent`
+    answers a retry within the leeway with the same successor, as the setting `refresh_idempotent` does.
 
     Raises `AuthError`: REFRESH_RACED when another request has just spent it, INVALID_TOKEN otherwise. A
     token that was spent longer ago than the leeway was stolen from someone: its session ends.
@@ -113,10 +114,10 @@ async def rotate(auth: Auth, raw_token: str) -> TokenSet:
         # An expired token may still be one that was stolen and spent; the database knows its end as well.
         claims = auth.signer.verify(raw_token, REFRESH, allow_expired=True)
         observation.user_id, observation.session_id = subject_of(claims), session_of(claims)
-        return await _rotate(auth, raw_token)
+        return await _rotate(auth, raw_token, idempotent or auth.settings.refresh_idempotent)
 
 
-async def _rotate(auth: Auth, raw_token: str) -> TokenSet:
+async def _rotate(auth: Auth, raw_token: str, idempotent: bool) -> TokenSet:
     now = auth.clock()
     try:
         spent, tokens = await _spend(auth, raw_token, now)
@@ -126,7 +127,7 @@ async def _rotate(auth: Auth, raw_token: str) -> TokenSet:
         return tokens
     if spent is None or not _alive_but_spent(auth, spent):
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    return await _spent_again(auth, spent, now)
+    return await _spent_again(auth, spent, now, idempotent)
 
 
 @transactional
@@ -292,12 +293,12 @@ def _alive_but_spent(auth: Auth, token: AbstractRefreshToken) -> bool:
     )
 
 
-async def _spent_again(auth: Auth, spent: AbstractRefreshToken, now: datetime) -> TokenSet:
+async def _spent_again(auth: Auth, spent: AbstractRefreshToken, now: datetime, idempotent: bool) -> TokenSet:
     age: timedelta = now - as_utc(spent.rotated_at)  # type: ignore[arg-type]  # set on every spent token
     if age > auth.settings.refresh_reuse_leeway:
         await _punish_reuse(auth, spent)
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    repeated = await _repeat(auth, spent) if auth.settings.refresh_idempotent else None
+    repeated = await _repeat(auth, spent) if idempotent else None
     if repeated is None:
         raise AuthError(ErrorCode.REFRESH_RACED)
     return repeated

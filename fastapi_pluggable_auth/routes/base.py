@@ -24,6 +24,8 @@ from ..schemas import Error, ValidationFailure
 SIGNED_IN: Final = (
     ErrorCode.NOT_AUTHENTICATED,
     ErrorCode.INVALID_TOKEN,
+    ErrorCode.REFRESH_RACED,
+    ErrorCode.CSRF_REFUSED,
     ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED,
 )
 """How a route refuses whoever is not signed in, or only half."""

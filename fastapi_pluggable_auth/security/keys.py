@@ -8,11 +8,13 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jose import jwk, jws
 from jose.exceptions import JOSEError
 
@@ -45,6 +47,13 @@ class KeySet:
     verifying: Mapping[str, Any]
     public: tuple[dict[str, str], ...]
     """The verifying keys as JSON Web Keys (RFC 7517); none where they are secrets."""
+    material: bytes = field(repr=False)
+    """What the signing key is made of."""
+
+    def derive(self, purpose: str) -> bytes:
+        """A key for another purpose, from which nobody learns anything about the signing key (RFC 5869)."""
+        hkdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose.encode())
+        return hkdf.derive(self.material)
 
     def sign(self, claims: dict[str, Any]) -> str:
         """A compact token whose header names the key."""
@@ -90,7 +99,7 @@ def _build(algorithm: str, secret: str, private_key: str | None, previous: tuple
     if algorithm.startswith("HS"):
         secrets = {_secret_id(each): _construct(each, algorithm) for each in (secret, *previous)}
         signing_id = _secret_id(secret)
-        return KeySet(algorithm, signing_id, secrets[signing_id], secrets, ())
+        return KeySet(algorithm, signing_id, secrets[signing_id], secrets, (), secret.encode())
     if private_key is None:
         raise KeyConfigurationError(f"JWT_ALGORITHM is {algorithm}, but JWT_PRIVATE_KEY is not set.")
     signing_key = _construct(_pem(private_key), algorithm)
@@ -104,7 +113,8 @@ def _build(algorithm: str, secret: str, private_key: str | None, previous: tuple
         key_id = _thumbprint(members)
         verifying[key_id] = public_key
         public.append({**members, "kid": key_id, "use": "sig", "alg": algorithm})
-    return KeySet(algorithm, next(iter(verifying)), signing_key, verifying, tuple(public))
+    material = _pem(private_key).encode()
+    return KeySet(algorithm, next(iter(verifying)), signing_key, verifying, tuple(public), material)
 
 
 def _construct(key: str, algorithm: str) -> Any:
