@@ -41,6 +41,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, str) and value.replace(".", "", 1).isdecimal()
 
 
+def is_local(url: str) -> bool:
+    """Whether an address is one of this machine only."""
+    return urlsplit(url).hostname in LOOPBACK_HOSTS
+
+
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -318,7 +323,7 @@ class AuthSettings(BaseSettings):
     @property
     def is_local(self) -> bool:
         """Whether users reach the app on this machine only, which relaxes the start-up checks."""
-        return urlsplit(self.public_base_url).hostname in LOOPBACK_HOSTS
+        return is_local(self.public_base_url)
 
     @property
     def is_https(self) -> bool:

@@ -137,12 +137,17 @@ def rate_limited(rule: str) -> Any:
     answered as 429 RATE_LIMITED with `Retry-After`."""
 
     async def count(request: Request, auth: CurrentAuth) -> None:
-        if auth.limiter.rates(rule):
-            client = counted_network(note_origin(request, auth).address)
-            with database_errors():
-                await count_request(auth, rule, client)
+        await count_by_client(request, auth, rule)
 
     return Depends(count)
+
+
+async def count_by_client(request: Request, auth: Auth, rule: str) -> None:
+    """The same for a part of a route."""
+    if auth.limiter.rates(rule):
+        client = counted_network(note_origin(request, auth).address)
+        with database_errors():
+            await count_request(auth, rule, client)
 
 
 EnrollingAuthentication = Annotated[Authentication, Depends(get_enrolling_authentication)]
@@ -177,11 +182,12 @@ async def current_user_or_redirect(request: Request, auth: CurrentAuth, credenti
     except AuthError as error:
         if error.code not in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
             raise
-        raise SignInRequired(_sign_in_page(request, auth)) from error
+        raise SignInRequired(sign_in_page(request, auth)) from error
     return cast(User, authentication.user)
 
 
-def _sign_in_page(request: Request, auth: Auth) -> str:
+def sign_in_page(request: Request, auth: Auth) -> str:
+    """The address of the sign-in page, which leads back to this one."""
     own = f"{request.scope.get('root_path', '')}{auth.settings.route_prefix}/account/sign-in"
     page = auth.settings.sign_in_url or own
     path = quote(request.scope["path"])

@@ -27,12 +27,21 @@ from .flows.purge import keep_purging
 from .models import AbstractUser
 from .routes import account, core, email, keys, mailbox, password, sessions, twofa
 from .routes.base import MAXIMUM_BODY_BYTES, error_response
+from .routes.pages import delete, forgot_password, profile, security, sign_in, sign_up
 from .security.clock import Clock, utc_now
 from .security.keys import KeyConfigurationError, key_set
 
 logger = logging.getLogger(__name__)
 
 ROUTERS = (core.router, email.router, password.router, twofa.router, sessions.router, account.router)
+PAGES = (
+    sign_in.router,
+    sign_up.router,
+    forgot_password.router,
+    profile.router,
+    security.router,
+    delete.router,
+)
 
 
 class InsecureSettingsError(ValueError):
@@ -84,6 +93,8 @@ def include_auth(
     # Included routers start after the app's own lifespan has, so that Tortoise is there whoever opens it.
     root = APIRouter(lifespan=lifespan)
     for router in ROUTERS:
+        root.include_router(router)
+    for router in PAGES if pages else ():
         root.include_router(router)
     app.include_router(root, prefix=chosen.route_prefix, max_body_size=MAXIMUM_BODY_BYTES)
     app.include_router(keys.router)

@@ -75,9 +75,7 @@ def app(app: FastAPI) -> FastAPI:
 
 
 async def verified_user(auth: Auth) -> User:
-    return await User.create(
-        email=EMAIL, hashed_password=await auth.hasher.hash(PASSWORD), is_verified=True
-    )
+    return await User.create(email=EMAIL, hashed_password=await auth.hasher.hash(PASSWORD), is_verified=True)
 
 
 @pytest.fixture
@@ -182,7 +180,11 @@ async def test_without_a_token_there_is_nothing_to_refresh(app: FastAPI, browser
     answer = await browser.post("/auth/refresh")
     assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
     async with client_with(app, {}) as client:
-        for body in ({}, {"json": None}, {"content": "null", "headers": {"Content-Type": "application/json"}}):
+        for body in (
+            {},
+            {"json": None},
+            {"content": "null", "headers": {"Content-Type": "application/json"}},
+        ):
             answer = await client.post("/auth/refresh", **body)  # type: ignore[arg-type]
             assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
 

@@ -14,7 +14,7 @@ from fastapi_pluggable_auth.email.local import MAILS_KEPT
 from fastapi_pluggable_auth.email.provider import MemoryProvider
 
 from .conftest import EMAIL, PASSWORD
-from .test_pages import BROWSER, Page
+from .visitor import BROWSER, Page
 
 DIALECTS = ("sqlite",)
 MAILBOX = "/dev/mailbox"
@@ -46,7 +46,10 @@ async def test_mails_are_read_and_their_links_clicked(browser: httpx.AsyncClient
     for email in (EMAIL, "bob@example.com"):
         await browser.post("/auth/signup", json={"email": email, "password": PASSWORD})
     listed = Page(await browser.get(MAILBOX))
-    assert [link for link in listed.links if link.startswith(MAILBOX)] == [f"{MAILBOX}/2", f"{MAILBOX}/1"]
+    assert [link for link in listed.links if link.startswith(f"{MAILBOX}/")] == [
+        f"{MAILBOX}/2",
+        f"{MAILBOX}/1",
+    ]
     mail = Page(await browser.get(f"{MAILBOX}/1"))
     assert EMAIL in mail.answer.text
     assert mail.one("iframe")["src"] == f"{MAILBOX}/1/html"

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import re
 import tomllib
-from html.parser import HTMLParser
 from pathlib import Path
 
 import httpx
@@ -19,33 +18,7 @@ from fastapi_pluggable_auth.routes.pages.words import TEMPLATES, WORDS, page_lan
 from .conftest import EMAIL, PASSWORD, Account, Mailbox
 from .test_notices import enable_two_factor
 from .test_password import NEW, forgot, login_status
-
-BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-
-
-class Page(HTMLParser):
-    """What the tests look at in a page."""
-
-    def __init__(self, answer: httpx.Response) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(answer.text)
-        self.answer = answer
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    @property
-    def links(self) -> list[str]:
-        return [attributes["href"] or "" for tag, attributes in self.tags if tag == "a"]
-
-    def one(self, tag: str, **having: str) -> dict[str, str | None]:
-        (attributes,) = [
-            attributes
-            for name, attributes in self.tags
-            if name == tag and having.items() <= attributes.items()
-        ]
-        return attributes
+from .visitor import BROWSER, Page
 
 
 @pytest.fixture

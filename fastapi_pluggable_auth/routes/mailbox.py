@@ -10,10 +10,8 @@ from fastapi.responses import HTMLResponse
 
 from ..dependencies import CurrentAuth
 from ..email.local import KeptMail, MemoryProvider
-from .pages.rendering import HEADERS, render_page
+from .pages.rendering import HEADERS, MAILBOX, render_page
 from .pages.route import PageRoute
-
-PATH: Final = "/dev/mailbox"
 
 _LOCAL: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
@@ -46,21 +44,21 @@ def kept_mails(auth: CurrentAuth) -> dict[int, KeptMail]:
 KeptMails = Annotated[dict[int, KeptMail], Depends(kept_mails)]
 
 router = APIRouter(
-    prefix=PATH, route_class=PageRoute, include_in_schema=False, dependencies=[Depends(on_this_machine)]
+    prefix=MAILBOX, route_class=PageRoute, include_in_schema=False, dependencies=[Depends(on_this_machine)]
 )
 
 
 @router.get("")
 async def list_mails(auth: CurrentAuth, request: Request, mails: KeptMails) -> HTMLResponse:
     """All mails that are kept."""
-    return render_page(auth, request, "mailbox", mails=mails.values(), mailbox=_path(request))
+    return render_page(auth, request, "mailbox", mails=mails.values())
 
 
 @router.get("/{number}")
 async def read_mail(auth: CurrentAuth, request: Request, mails: KeptMails, number: int) -> HTMLResponse:
     """One mail, as text and as a mail program shows it."""
     mail = _found(mails, number)
-    page = render_page(auth, request, "mail", mail=mail, mailbox=_path(request))
+    page = render_page(auth, request, "mail", mail=mail)
     page.headers["Content-Security-Policy"] += "; frame-src 'self'"
     return page
 
@@ -78,7 +76,3 @@ def _found(mails: dict[int, KeptMail], number: int) -> KeptMail:
     if number not in mails:
         raise HTTPException(404)
     return mails[number]
-
-
-def _path(request: Request) -> str:
-    return f"{request.scope.get('root_path', '')}{PATH}"

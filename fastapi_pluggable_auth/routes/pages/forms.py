@@ -54,8 +54,15 @@ class Problem:
     headers: dict[str, str]
 
 
-def problem_with(error: ValidationError | AuthError, form: str = "") -> Problem:
+def code_from(typed: str) -> str | None:
+    """A code without the blanks that apps and people put into it; None where nothing was typed."""
+    return "".join(typed.split()) or None
+
+
+def problem_with(error: ValidationError | AuthError | None, form: str = "") -> Problem | None:
     """What to say beside the form; raises the error again where another page has to answer it."""
+    if error is None:
+        return None
     if isinstance(error, ValidationError):
         name = str(error.errors(include_input=False, include_url=False)[0]["loc"][0])
         return Problem(_INVALID[name], name, form, ErrorCode.VALIDATION_ERROR.status, {})

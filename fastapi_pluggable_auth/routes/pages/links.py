@@ -42,7 +42,7 @@ async def link_page(
         auth,
         request,
         purpose,
-        problem=None if error is None else problem_with(error),
+        problem=problem_with(error),
         email=user.pending_email if purpose is Purpose.EMAIL_CHANGE else user.email,
         action=path if purpose is Purpose.EMAIL_CHANGE else f"{path}/form",
         reset=reset,

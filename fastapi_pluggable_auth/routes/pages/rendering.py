@@ -7,16 +7,21 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from fastapi import Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...auth import Auth
+from ...cookies import form_token
 from ...models import AbstractUser
 from ...security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from .forms import Problem
 from .words import Words, roots, words_for
+
+MAILBOX: Final = "/dev/mailbox"
+"""Where the mails of development are read."""
 
 HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -36,6 +41,17 @@ def is_browser(request: Request) -> bool:
 def account_path(auth: Auth, request: Request, page: str) -> str:
     """The path of an account page, as the browser sees it."""
     return f"{request.scope.get('root_path', '')}{auth.settings.route_prefix}/account/{page}"
+
+
+def see_other(
+    auth: Auth, request: Request, page: str, *, notice: str | None = None, next: str | None = None
+) -> RedirectResponse:
+    """Sends the browser on, to an account page or a path of this app, with a notice to show there (a key of
+    the words `notices`)."""
+    path = page if page.startswith("/") else account_path(auth, request, page)
+    query = urlencode({key: value for key, value in (("notice", notice), ("next", next)) if value})
+    location = f"{path}{'&' if '?' in path else '?'}{query}" if query else path
+    return RedirectResponse(location, 303, {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"})
 
 
 def render_page(
@@ -65,7 +81,9 @@ def render_page(
         "script": assets.script,
         "language": words.language,
         "text": words,
+        "csrf_token": lambda: form_token(request, auth),
         "pages": auth.pages,
+        "mailbox": f"{request.scope.get('root_path', '')}{MAILBOX}" if auth.settings.dev_mailbox else None,
         "path": lambda page: account_path(auth, request, page),
         "title": words(title or f"{name}.title"),
         "user": user,

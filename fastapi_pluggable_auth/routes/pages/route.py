@@ -1,4 +1,4 @@
-"""Routes that answer browsers with pages."""
+"""Routes that answer browsers with pages, and send them on where something has to come first."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
 
-from ...dependencies import auth_of
+from ...dependencies import auth_of, sign_in_page
 from ...errors import AuthError, ErrorCode
 from ..base import AuthRoute
-from .rendering import is_browser, render_page
+from .rendering import is_browser, render_page, see_other
 
 
 class PageRoute(AuthRoute):
     """A route of the library whose refusals are pages, where a browser asks."""
 
     def refusal(self, request: Request, error: AuthError) -> Response:
-        """The page that says so."""
+        """The page where to put it right, or one that says so."""
         if not is_browser(request):
             return super().refusal(request, error)
-        code = error.code
-        response = render_page(auth_of(request), request, "error", code.status, code=code.code)
+        auth, code = auth_of(request), error.code
+        if code in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
+            return RedirectResponse(sign_in_page(request, auth), 303, {"Referrer-Policy": "no-referrer"})
+        if code is ErrorCode.REAUTHENTICATION_REQUIRED:
+            return see_other(auth, request, "confirm-password", next=request.scope["path"])
+        if code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED:
+            return see_other(auth, request, "security", notice="two_factor_needed")
+        response = render_page(auth, request, "error", code.status, code=code.code)
         response.headers.update(error.headers)
         return response
 
