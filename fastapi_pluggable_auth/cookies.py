@@ -171,8 +171,8 @@ def _has_token(request: Request, exchange: Exchange) -> bool:
 
 
 def form_token(request: Request, auth: Auth) -> str:
-    """The value of a form's hidden field `csrf_token`, bound to the session, or else to a visitor's cookie that
-    is set when there is none. Needs the transport to be on."""
+    """The value of a form's hidden field `csrf_token`, bound to the session, or else to a visitor's cookie,
+    which is set when there is none. Needs the transport to be on."""
     exchange: Exchange = request.scope[_SCOPE_KEY]
     binding = _binding(request, exchange)
     if binding is None:
@@ -233,12 +233,11 @@ def _binding(request: Request, exchange: Exchange) -> str | None:
         return f"session {exchange.tokens.session_id}"
     for name, scope in ((exchange.cookies.access, ACCESS), (exchange.cookies.refresh, REFRESH)):
         try:
-            claims = exchange.auth.signer.verify(
-                exchange.sent(request, name) or "", scope, allow_expired=True
-            )
+            token = exchange.sent(request, name) or ""
+            session_id = session_of(exchange.auth.signer.verify(token, scope, allow_expired=True))
         except AuthError:
             continue
-        if session_id := session_of(claims):
+        if session_id is not None:
             return f"session {session_id}"
     visitor = exchange.visitor or request.cookies.get(exchange.cookies.visitor)
     return _visitor(visitor) if visitor else None

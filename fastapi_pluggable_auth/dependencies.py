@@ -186,11 +186,16 @@ async def current_user_or_redirect(request: Request, auth: CurrentAuth, credenti
     return cast(User, authentication.user)
 
 
+def path_of(request: Request) -> str:
+    """The path of the request as the browser sees it, percent-encoded."""
+    root, path = request.scope.get("root_path", ""), request.scope["path"]
+    return quote(path if path.startswith(root) else root + path)
+
+
 def sign_in_page(request: Request, auth: Auth) -> str:
     """The address of the sign-in page, which leads back to this one."""
-    own = f"{request.scope.get('root_path', '')}{auth.settings.route_prefix}/account/sign-in"
-    page = auth.settings.sign_in_url or own
-    path = quote(request.scope["path"])
+    root, path = request.scope.get("root_path", ""), path_of(request)
+    page = auth.settings.sign_in_url or f"{root}{auth.settings.route_prefix}/account/sign-in"
     query = request.scope["query_string"].decode("latin-1")
     back = safe_next(f"{path}?{query}" if query else path)
     if back is None or request.method not in SAFE_METHODS:

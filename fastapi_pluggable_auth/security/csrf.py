@@ -1,5 +1,5 @@
-"""Whether a page of the app itself made a request (ASVS 3.5.1): where it comes from, and what only such a page
-can send."""
+"""Whether a page of the app itself made a request (ASVS 3.5.1): where it comes from, and what only such a
+page can send."""
 
 from __future__ import annotations
 

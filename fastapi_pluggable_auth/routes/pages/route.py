@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
-from ...dependencies import auth_of, sign_in_page
+from ...dependencies import auth_of, path_of, sign_in_page
 from ...errors import AuthError, ErrorCode
 from ..base import AuthRoute
 from .rendering import is_browser, render_page, see_other
@@ -25,7 +25,7 @@ class PageRoute(AuthRoute):
         if code in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
             return RedirectResponse(sign_in_page(request, auth), 303, {"Referrer-Policy": "no-referrer"})
         if code is ErrorCode.REAUTHENTICATION_REQUIRED:
-            return see_other(auth, request, "confirm-password", next=request.scope["path"])
+            return see_other(auth, request, "confirm-password", next=path_of(request))
         if code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED:
             return see_other(auth, request, "security", notice="two_factor_needed")
         response = render_page(auth, request, "error", code.status, code=code.code)
