@@ -9,6 +9,7 @@ import httpx
 import pyotp
 import pytest
 from fastapi import FastAPI
+from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, PageUser, include_auth
 from fastapi_pluggable_auth.models import Session, User

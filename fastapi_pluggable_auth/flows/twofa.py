@@ -40,7 +40,7 @@ SWITCHED_OFF: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What an authenticator app needs: the secret, and its `otpauth` address as text and as a PNG in base64."""
+    """What an authenticator app needs: the secret, and its `otpauth` address as text and as a PNG."""
 
     secret: str
     otpauth_uri: str
