@@ -61,14 +61,14 @@ class CookieMiddleware:
     """Turns the transport on, and writes the queued cookies on the response, whoever made it."""
 
     def __init__(self, app: ASGIApp, auth: Auth) -> None:
-        self._app = app
+        self.app = app  # under this name, as FastAPI looks through the stack for instrumentation
         self._auth = auth
         self._cookies = Cookies(secure=auth.settings.is_https)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         exchange = scope[_SCOPE_KEY] = Exchange(self._auth, self._cookies)
 
@@ -83,7 +83,7 @@ class CookieMiddleware:
                     headers["clear-site-data"] = CLEAR_SITE_DATA
             await send(message)
 
-        await self._app(scope, receive, send_with_cookies)
+        await self.app(scope, receive, send_with_cookies)
 
 
 def _exchange(request: Request) -> Exchange | None:
