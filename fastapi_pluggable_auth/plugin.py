@@ -27,7 +27,7 @@ from .flows.purge import keep_purging
 from .models import AbstractUser
 from .routes import account, core, email, keys, mailbox, password, sessions, twofa
 from .routes.base import MAXIMUM_BODY_BYTES, error_response
-from .routes.pages import delete, forgot_password, profile, security, sign_in, sign_up
+from .routes.pages import delete, link_request, profile, security, sign_in, sign_up
 from .security.clock import Clock, utc_now
 from .security.keys import KeyConfigurationError, key_set
 
@@ -37,7 +37,7 @@ ROUTERS = (core.router, email.router, password.router, twofa.router, sessions.ro
 PAGES = (
     sign_in.router,
     sign_up.router,
-    forgot_password.router,
+    link_request.router,
     profile.router,
     security.router,
     delete.router,

@@ -535,6 +535,30 @@ async def test_pages_are_in_no_schema_and_off_unless_asked_for(
         assert (await client.get("/account")).status_code == 401
 
 
+async def test_pages_work_under_a_prefix_of_a_mounted_app(
+    settings: AuthSettings, tortoise: TortoiseContext, mailbox: Mailbox
+) -> None:
+    settings.route_prefix, settings.public_base_url = "/api", f"{BASE}/sub"
+    inner, outer = FastAPI(), FastAPI()
+    auth = include_auth(inner, settings=settings, pages=True)
+    outer.mount("/sub", inner)
+    transport = httpx.ASGITransport(outer)
+    async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
+        visitor = Visitor(client)
+        await visitor.open("/sub/api/account/sign-up")
+        page = await visitor.submit("new_password", email=EMAIL, new_password=PASSWORD)
+        assert page.path == "/sub/api/account/sign-in"
+        await visitor.open(mailbox.link())
+        page = await visitor.submit("password", password=PASSWORD)
+        assert "/sub/api/account/sign-in" in page.links
+        page = await visitor.open("/sub/api/account/security")
+        assert page.form("password").hidden["next"] == "/sub/api/account/security"
+        page = await visitor.submit("password", email=EMAIL, password=PASSWORD)
+        assert (page.path, page.status) == ("/sub/api/account/security", 200)
+        assert (await visitor.submit("sign-out")).path == "/sub/api/account/sign-in"
+    await auth.close()
+
+
 @pytest.mark.parametrize(
     ("agent", "device"),
     [

@@ -139,7 +139,7 @@ class Person:
             if SCREENSHOTS:
                 picture = Image.open(io.BytesIO(await self.page.screenshot(full_page=True)))
                 path = Path(SCREENSHOTS) / f"{name}-{scheme}.png"
-                picture.convert("RGB").quantize(32, dither=Image.Dither.NONE).save(path, optimize=True)
+                picture.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
         await self.page.emulate_media(color_scheme="light")
         await self.page.set_viewport_size(PHONE)
         assert await self.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name

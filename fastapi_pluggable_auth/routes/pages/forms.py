@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from fastapi import Form
 from pydantic import ValidationError
 
 from ...errors import PASSWORD_REFUSALS, AuthError, ErrorCode
+
+Refused: TypeAlias = ValidationError | AuthError
+"""Why a form has to be shown again."""
 
 Typed = Annotated[str, Form()]
 """A field of a form; one that was not sent counts as empty."""
@@ -59,7 +62,7 @@ def code_from(typed: str) -> str | None:
     return "".join(typed.split()) or None
 
 
-def problem_with(error: ValidationError | AuthError | None, form: str = "") -> Problem | None:
+def problem_with(error: Refused | None, form: str = "") -> Problem | None:
     """What to say beside the form; raises the error again where another page has to answer it."""
     if error is None:
         return None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from pydantic import ValidationError
 
 from ...auth import Auth
 from ...email.tokens import Purpose, link_state
 from ...errors import AuthError, ErrorCode
 from ...flows.email import owner_of
-from .forms import problem_with
+from .forms import Refused, problem_with
 from .rendering import render_page
 
 
@@ -19,7 +18,7 @@ async def link_page(
     request: Request,
     purpose: Purpose,
     token: str,
-    error: ValidationError | AuthError | None = None,
+    error: Refused | None = None,
 ) -> HTMLResponse:
     """The form of a link that still works, with what was wrong with the last try, or the page of a dead one.
 

@@ -76,6 +76,7 @@ def render_page(
     )
     assets = _assets(auth.settings.template_dir)
     values = {
+        "name": name,
         "app_name": auth.settings.totp_issuer,
         "style": assets.style,
         "script": assets.script,

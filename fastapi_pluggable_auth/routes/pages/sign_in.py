@@ -18,7 +18,7 @@ from ...flows.login import Challenge
 from ...flows.sessions import Authentication
 from ...schemas import LoginCodeRequest, LoginData, Reauthentication
 from ...security.redirects import safe_next
-from .forms import Typed, code_from, problem_with
+from .forms import Refused, Typed, code_from, problem_with
 from .rendering import account_path, render_page, see_other
 from .route import PageRoute
 
@@ -127,14 +127,14 @@ def _go_on(auth: Auth, request: Request, authentication: Authentication, next: s
 
 
 def _sign_in_page(
-    auth: Auth, request: Request, next: str, email: str = "", error: ValidationError | AuthError | None = None
+    auth: Auth, request: Request, next: str, email: str = "", error: Refused | None = None
 ) -> Response:
     problem = problem_with(error)
     return render_page(auth, request, "sign_in", problem=problem, email=email, next=safe_next(next))
 
 
 def _code_page(
-    auth: Auth, request: Request, challenge: str, next: str, error: ValidationError | AuthError | None = None
+    auth: Auth, request: Request, challenge: str, next: str, error: Refused | None = None
 ) -> Response:
     problem = problem_with(error)
     return render_page(auth, request, "code", problem=problem, challenge=challenge, next=safe_next(next))
@@ -145,7 +145,7 @@ def _confirm_page(
     request: Request,
     authentication: Authentication,
     next: str,
-    error: ValidationError | AuthError | None = None,
+    error: Refused | None = None,
 ) -> Response:
     problem, user = problem_with(error), authentication.user
     return render_page(auth, request, "confirm_password", problem=problem, user=user, next=safe_next(next))
