@@ -494,7 +494,7 @@ async def test_a_form_of_no_kind_gets_a_page(ada: Visitor) -> None:
             assert (answer.status_code, "not complete" in answer.text) == (422, True)
 
 
-async def test_no_page_is_signed_in_by_reading(ada: Visitor) -> None:
+async def test_signing_out_takes_more_than_a_link(ada: Visitor) -> None:
     """A-78: sign-out is no link."""
     for method in ("GET", "HEAD"):
         assert (await ada.client.request(method, "/account/sign-out")).status_code == 405
