@@ -176,13 +176,16 @@ class SignInRequired(Exception):
 
 async def current_user_or_redirect(request: Request, auth: CurrentAuth, credentials: _Credentials) -> User:
     """Like `get_current_user`, for pages: whoever is not signed in is sent to the sign-in page (303), which
-    leads back with its parameter `next`."""
+    leads back with its parameter `next`; and whoever has to set up two-factor first to the page for it, where
+    there is one."""
     try:
         authentication = await get_authentication(request, auth, credentials)
     except AuthError as error:
-        if error.code not in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
-            raise
-        raise SignInRequired(sign_in_page(request, auth)) from error
+        if error.code in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
+            raise SignInRequired(sign_in_page(request, auth)) from error
+        if error.code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED and auth.pages:
+            raise SignInRequired(account_path(request, auth, "security")) from error
+        raise
     return cast(User, authentication.user)
 
 
@@ -192,10 +195,15 @@ def path_of(request: Request) -> str:
     return quote(path if path.startswith(root) else root + path)
 
 
+def account_path(request: Request, auth: Auth, page: str) -> str:
+    """The path of an account page, as the browser sees it."""
+    return f"{request.scope.get('root_path', '')}{auth.settings.route_prefix}/account/{page}"
+
+
 def sign_in_page(request: Request, auth: Auth) -> str:
     """The address of the sign-in page, which leads back to this one."""
-    root, path = request.scope.get("root_path", ""), path_of(request)
-    page = auth.settings.sign_in_url or f"{root}{auth.settings.route_prefix}/account/sign-in"
+    path = path_of(request)
+    page = auth.settings.sign_in_url or account_path(request, auth, "sign-in")
     query = request.scope["query_string"].decode("latin-1")
     back = safe_next(f"{path}?{query}" if query else path)
     if back is None or request.method not in SAFE_METHODS:

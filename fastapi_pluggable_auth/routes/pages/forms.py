@@ -9,12 +9,13 @@ from fastapi import Form
 from pydantic import ValidationError
 
 from ...errors import PASSWORD_REFUSALS, AuthError, ErrorCode
+from ...schemas import Text
 
 Refused: TypeAlias = ValidationError | AuthError
 """Why a form has to be shown again."""
 
-Typed = Annotated[str, Form()]
-"""A field of a form; one that was not sent counts as empty."""
+Typed = Annotated[Text, Form()]
+"""A field of a form; one that was not sent counts as empty. It may be shown again, so it can be."""
 
 _FIELDS: Final = {
     ErrorCode.EMAIL_TAKEN: "email",

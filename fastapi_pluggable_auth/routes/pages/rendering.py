@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...auth import Auth
 from ...cookies import form_token
+from ...dependencies import account_path
 from ...models import AbstractUser
 from ...security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from .forms import Problem
@@ -38,17 +39,12 @@ def is_browser(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
-def account_path(auth: Auth, request: Request, page: str) -> str:
-    """The path of an account page, as the browser sees it."""
-    return f"{request.scope.get('root_path', '')}{auth.settings.route_prefix}/account/{page}"
-
-
 def see_other(
     auth: Auth, request: Request, page: str, *, notice: str | None = None, next: str | None = None
 ) -> RedirectResponse:
     """Sends the browser on, to an account page or a path of this app, with a notice to show there (a key of
     the words `notices`)."""
-    path = page if page.startswith("/") else account_path(auth, request, page)
+    path = page if page.startswith("/") else account_path(request, auth, page)
     query = urlencode({key: value for key, value in (("notice", notice), ("next", next)) if value})
     location = f"{path}{'&' if '?' in path else '?'}{query}" if query else path
     return RedirectResponse(location, 303, {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"})
@@ -85,7 +81,7 @@ def render_page(
         "csrf_token": lambda: form_token(request, auth),
         "pages": auth.pages,
         "mailbox": f"{request.scope.get('root_path', '')}{MAILBOX}" if auth.settings.dev_mailbox else None,
-        "path": lambda page: account_path(auth, request, page),
+        "path": lambda page: account_path(request, auth, page),
         "title": words(title or f"{name}.title"),
         "user": user,
         "problem": problem,

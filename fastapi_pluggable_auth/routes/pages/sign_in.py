@@ -10,7 +10,13 @@ from pydantic import ValidationError
 
 from ...auth import Auth
 from ...cookies import authenticate_cookies, authenticates_by_cookie, check_form, sign_in, sign_out
-from ...dependencies import CurrentAuth, EnrollingAuthentication, get_ended_authentication, rate_limited
+from ...dependencies import (
+    CurrentAuth,
+    EnrollingAuthentication,
+    account_path,
+    get_ended_authentication,
+    rate_limited,
+)
 from ...errors import AuthError, ErrorCode
 from ...flows import login as login_flow
 from ...flows import sessions as sessions_flow
@@ -19,7 +25,7 @@ from ...flows.sessions import Authentication
 from ...schemas import LoginCodeRequest, LoginData, Reauthentication
 from ...security.redirects import safe_next
 from .forms import Refused, Typed, code_from, problem_with
-from .rendering import account_path, render_page, see_other
+from .rendering import render_page, see_other
 from .route import PageRoute
 
 router = APIRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
@@ -96,8 +102,8 @@ async def confirm_password_form(
         await login_flow.reauthenticate(auth, authentication, body.password, body.code)
     except (ValidationError, AuthError) as error:
         return _confirm_page(auth, request, authentication, next, error)
-    back = safe_next(next) or account_path(auth, request, "profile")
-    notice = "confirmed" if back.startswith(account_path(auth, request, "")) else None
+    back = safe_next(next) or account_path(request, auth, "profile")
+    notice = "confirmed" if back.startswith(account_path(request, auth, "")) else None
     return see_other(auth, request, back, notice=notice)
 
 
