@@ -163,6 +163,18 @@ async def test_both_steps_pass_the_one_gate(
     assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "password_reset_required"
 
 
+async def test_the_first_step_renews_an_outdated_hash_and_the_second_still_works(
+    totp: pyotp.TOTP, account: Account, auth: Auth, settings: AuthSettings, clock: Clock
+) -> None:
+    before = (await User.get()).hashed_password
+    settings.bcrypt_rounds = 5
+    challenge = await challenged(auth)
+    after = (await User.get()).hashed_password
+    assert (before[:7], after[:7]) == ("$2b$04$", "$2b$05$")
+    assert isinstance(await answer_challenge(auth, challenge, totp.at(clock())), TokenSet)
+    assert (await User.get()).hashed_password == after
+
+
 async def test_new_challenges_give_no_new_guesses(
     totp: pyotp.TOTP, account: Account, auth: Auth, settings: AuthSettings, clock: Clock
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from ..auth import Auth, transactional
@@ -53,8 +53,9 @@ async def login(auth: Auth, email: str, password: str, code: str | None = None) 
             verification = await auth.hasher.verify(password, user.hashed_password if user else None)
             if user is None or not verification.ok or not user.is_active:
                 raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-            new_hash = {"hashed_password": verification.replacement} if verification.replacement else {}
-            accepted, tokens = await _admit(auth, user, code, observation, changes=new_hash)
+            if verification.replacement is not None:
+                await _renew_hash(auth, user, verification.replacement)
+            accepted, tokens = await _admit(auth, user, code, observation)
         await _tell(auth, accepted, observation)
     return tokens
 
@@ -86,8 +87,7 @@ async def answer_challenge(auth: Auth, challenge: str, code: str) -> TokenSet:
             raise AuthError(ErrorCode.INVALID_TOKEN)
         observation.user_id = user.id
         async with guessing(auth, user.email):
-            once = {"last_login_at": user.last_login_at}
-            accepted, tokens = await _admit(auth, user, code, observation, unchanged=once)
+            accepted, tokens = await _admit(auth, user, code, observation, last_login_at=user.last_login_at)
         await _tell(auth, accepted, observation)
     return tokens
 
@@ -123,23 +123,25 @@ async def reauthenticate(
         await _tell(auth, accepted, observation)
 
 
+async def _renew_hash(auth: Auth, user: AbstractUser, hashed_password: str) -> None:
+    """Replaces an outdated hash, unless the password has changed meanwhile: then this login fails later."""
+    unchanged = auth.tables.user.filter(id=user.id, hashed_password=user.hashed_password)
+    if await unchanged.update(hashed_password=hashed_password):
+        user.hashed_password = hashed_password
+
+
 async def _admit(
-    auth: Auth,
-    user: AbstractUser,
-    code: str | None,
-    observation: Observation,
-    *,
-    changes: dict[str, Any] | None = None,
-    unchanged: dict[str, Any] | None = None,
+    auth: Auth, user: AbstractUser, code: str | None, observation: Observation, **unchanged: object
 ) -> tuple[Accepted | None, TokenSet]:
-    """The session of an active user who gave the right password, where nothing else is in the way."""
+    """The session of an active user who gave the right password, where nothing else is in the way and what
+    must be `unchanged` is."""
     observation.factors = ("pwd",)
     if user.password_reset_required:
         raise AuthError(ErrorCode.PASSWORD_RESET_REQUIRED)
     if auth.settings.require_verified_email and not user.is_verified:
         raise AuthError(ErrorCode.EMAIL_NOT_VERIFIED)
     accepted = _second_factor(auth, user, code)
-    tokens = await _start(auth, user, accepted, changes or {}, unchanged or {})
+    tokens = await _start(auth, user, accepted, **unchanged)
     observation.session_id = tokens.session_id
     return accepted, tokens
 
@@ -164,34 +166,24 @@ async def _tell(auth: Auth, accepted: Accepted | None, observation: Observation)
 
 @transactional
 async def _start(
-    auth: Auth,
-    user: AbstractUser,
-    accepted: Accepted | None,
-    changes: dict[str, Any],
-    unchanged: dict[str, Any],
+    auth: Auth, /, user: AbstractUser, accepted: Accepted | None, **unchanged: object
 ) -> TokenSet:
-    await _still_right(auth, user, accepted, changes, keep=None, **unchanged)
+    await _still_right(auth, user, accepted, keep=None, **unchanged)
     return await start_session(auth, user)
 
 
 @transactional
 async def _renew(auth: Auth, authentication: Authentication, accepted: Accepted | None) -> None:
-    await _still_right(auth, authentication.user, accepted, {}, keep=session_id_of(authentication))
+    await _still_right(auth, authentication.user, accepted, keep=session_id_of(authentication))
     if authentication.session is not None:
         renewed = auth.tables.session.filter(id=authentication.session.id)
         await renewed.update(authenticated_at=auth.clock())
 
 
 async def _still_right(
-    auth: Auth,
-    user: AbstractUser,
-    accepted: Accepted | None,
-    changes: dict[str, Any],
-    *,
-    keep: UUID | None,
-    **unchanged: Any,
+    auth: Auth, /, user: AbstractUser, accepted: Accepted | None, *, keep: UUID | None, **unchanged: object
 ) -> None:
-    """Writes the changes only where password and second factor, and what else must be `unchanged`, still are
+    """Writes the login only where password and second factor, and what else must be `unchanged`, still are
     what was checked.
 
     The row is locked from here on, so that a password change, a reset or the same code in another request
@@ -202,7 +194,7 @@ async def _still_right(
         user,
         accepted or Accepted(),
         keep=keep,
-        changes={"last_login_at": auth.clock(), **changes},
+        changes={"last_login_at": auth.clock()},
         hashed_password=user.hashed_password,
         is_active=True,
         **unchanged,
