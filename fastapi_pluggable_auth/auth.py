@@ -18,6 +18,7 @@ from .email.sender import Mailer
 from .email.tokens import LinkSigner
 from .events import Events
 from .models import AbstractUser, Tables
+from .queries import Queries
 from .security.clock import Clock, utc_now
 from .security.encryption import SecretBox
 from .security.hashing import PasswordHasher
@@ -51,6 +52,7 @@ class Auth:
         self.pages = pages
         self.clock = clock
         self.tables = Tables()
+        self.queries = Queries(self.tables)
         self.events = Events(clock)
         self.signer = TokenSigner(settings, clock)
         self.links = LinkSigner(settings, clock)

@@ -26,7 +26,7 @@ from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser
 from .routes import account, core, email, keys, mailbox, password, sessions, twofa
-from .routes.base import MAXIMUM_BODY_BYTES, error_response
+from .routes.base import add_route, error_response
 from .routes.pages import delete, link_request, profile, security, sign_in, sign_up
 from .security.clock import Clock, utc_now
 from .security.keys import KeyConfigurationError, key_set
@@ -90,13 +90,11 @@ def include_auth(
         async with running(auth):
             yield
 
-    # Included routers start after the app's own lifespan has, so that Tortoise is there whoever opens it.
-    root = APIRouter(lifespan=lifespan)
-    for router in ROUTERS:
-        root.include_router(router)
-    for router in PAGES if pages else ():
-        root.include_router(router)
-    app.include_router(root, prefix=chosen.route_prefix, max_body_size=MAXIMUM_BODY_BYTES)
+    for router in (*ROUTERS, *(PAGES if pages else ())):
+        for route in router.routes:
+            add_route(app.router, chosen.route_prefix, route)
+    # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
+    app.include_router(APIRouter(lifespan=lifespan))
     app.include_router(keys.router)
     if chosen.dev_mailbox:
         if not isinstance(auth.mailer.provider, MemoryProvider):

@@ -14,6 +14,8 @@ FLOORS = (
     {"security"},
     {"events"},
     {"models", "database"},
+    {"compiled"},
+    {"queries"},
     {"email"},
     {"auth"},
     {"flows"},

@@ -57,7 +57,7 @@ def observed(
 async def start_session(auth: Auth, user: AbstractUser) -> TokenSet:
     """Stores a new session with its first refresh token, ends the oldest beyond `max_sessions`, and tells of
     an unknown device. Belongs inside the transaction of a login, which has locked the account."""
-    now, device = auth.clock(), origin.get()
+    now, device = auth.clock(), origin.get()()
     if auth.settings.notify_new_device:
         await _tell_of_new_device(auth, user, device)
     session = await auth.tables.session.create(
@@ -83,9 +83,7 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
         if user is None or _outdated(claims, user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         return Authentication(user, None, issued_at_of(claims))
-    session = (
-        await auth.tables.session.filter(id=session_id, user_id=user_id).select_related("user").get_or_none()
-    )
+    session = await auth.queries.session.first(session_id=session_id, user_id=user_id)
     live = session is not None and session.user.is_active and (allow_ended or _is_live(auth, session))
     if session is None or not live:
         raise AuthError(ErrorCode.INVALID_TOKEN)
@@ -141,12 +139,9 @@ async def _spend(
 ) -> tuple[AbstractRefreshToken | None, TokenSet | None]:
     """The stored token, and its successors where this request is the one that spends it."""
     successor = new_token_id()
-    tokens = auth.tables.refresh_token.filter(token=raw_token)
     # One conditional UPDATE decides the race, and writes before anything is read.
-    won = await tokens.filter(revoked=False, expires_at__gt=now).update(
-        revoked=True, rotated_at=now, replaced_by=successor
-    )
-    spent = await tokens.select_related("user", "session").get_or_none()
+    won = await auth.queries.spend.run(digest=raw_token, now=now, successor=successor)
+    spent = await auth.queries.refresh_token.first(digest=raw_token)
     if not won or spent is None:
         return spent, None
     return None, await _successor(auth, spent, successor, now)
