@@ -293,7 +293,7 @@ class AuthSettings(BaseSettings):
     default_language: str = Field(
         "en",
         pattern=LANGUAGE,
-        description="Language of mails to users whose own is unknown or has no templates.",
+        description="Language of mails and pages for readers whose own is unknown or has no templates.",
     )
     mail_retention: Duration = Field(
         timedelta(days=30), description="How long mails that were sent or given up stay in the database."
