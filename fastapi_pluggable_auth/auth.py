@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from tortoise.context import TortoiseContext
 
 from .config import AuthSettings
-from .database import DATABASE_ERRORS, is_transient, transaction, uncounted
+from .database import database_errors, is_transient, transaction, uncounted
 from .email.base import EmailProvider
 from .email.composer import Composer
 from .email.dispatcher import Dispatcher, SendEmail
@@ -99,7 +99,7 @@ def transactional(
             try:
                 async with transaction(auth.tables.user._meta.default_connection):
                     return await flow(auth, *args, **kwargs)
-            except DATABASE_ERRORS as error:
+            except database_errors() as error:
                 if not tries_left or not is_transient(error):
                     raise
         raise AssertionError("unreachable")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
@@ -22,33 +23,29 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def _driver_errors() -> tuple[type[Exception], ...]:
-    """Errors that Tortoise passes on from the driver as they are: some of asyncpg's at any time, those of the
-    others where a transaction begins or ends."""
-    errors: tuple[type[Exception], ...] = (sqlite3.OperationalError,)
-    with suppress(ImportError):
-        import asyncpg  # type: ignore[import-untyped]  # ships no types
-
-        errors += (asyncpg.PostgresError, asyncpg.InterfaceError)
-    with suppress(ImportError):
-        import asyncmy.errors
-
-        errors += (asyncmy.errors.MySQLError,)
-    return errors
-
-
 POSTGRES_TRANSIENT: Final = frozenset({"40001", "40P01"})
 MYSQL_TRANSIENT: Final = frozenset({1205, 1213})
 
-DATABASE_ERRORS: tuple[type[Exception], ...] = (
+_ERRORS: Final[tuple[type[Exception], ...]] = (
     OperationalError,
     DBConnectionError,
     TransactionManagementError,
     OSError,
     TimeoutError,
     RuntimeError,  # of asyncmy and uvloop, where a server hangs up while they connect or write
-    *_driver_errors(),
+    sqlite3.OperationalError,
 )
+
+
+def database_errors() -> tuple[type[Exception], ...]:
+    """What is raised where the database fails. Tortoise passes some errors on as they are: of asyncpg at any
+    time, of the other drivers where a transaction begins or ends."""
+    errors = _ERRORS
+    if asyncpg := sys.modules.get("asyncpg"):  # what is not imported raises nothing
+        errors += (asyncpg.PostgresError, asyncpg.InterfaceError)
+    if asyncmy := sys.modules.get("asyncmy.errors"):
+        errors += (asyncmy.MySQLError,)
+    return errors
 
 
 def current_context() -> TortoiseContext | None:
@@ -76,13 +73,13 @@ async def transaction(connection_name: str | None) -> AsyncIterator[None]:
         await begun.__aenter__()
     except BaseException as error:
         if hasattr(begun, "token"):  # it has a connection, or the lock of SQLite's only one
-            with suppress(*DATABASE_ERRORS):
+            with suppress(*database_errors()):
                 await begun.__aexit__(type(error), error, error.__traceback__)
         raise
     try:
         yield
     except BaseException as error:
-        with suppress(*DATABASE_ERRORS):  # a connection that is gone has rolled back; the cause matters more
+        with suppress(*database_errors()):  # a connection that is gone has rolled back, and the cause matters
             await begun.__aexit__(type(error), error, error.__traceback__)
         raise
     await begun.__aexit__(None, None, None)
@@ -165,7 +162,7 @@ async def guarded(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
     except asyncio.CancelledError:
         task.cancel()
         raise
-    except DATABASE_ERRORS as error:
+    except database_errors() as error:
         task.cancel()
         logger.exception("The database failed")
         raise AuthError(ErrorCode.DATABASE_UNAVAILABLE, retry_after=1) from error

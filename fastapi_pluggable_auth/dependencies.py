@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, Final, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
 
@@ -83,14 +83,18 @@ class _SignedIn(SecurityBase, Generic[T]):
         recent: bool = False,
     ) -> None:
         self.scheme_name = "Access token"
-        self.model = HTTPBearer(
-            bearerFormat="JWT",
-            description="The `access_token` of `POST /auth/login`. Browsers may have it in a cookie instead.",
-        )
         self._wanted = wanted
         self._enrolled = enrolled
         self._live = live
         self._recent = recent
+
+    @cached_property
+    def model(self) -> HTTPBearer:  # type: ignore[override]  # made when the document is, as it takes 50 ms
+        """The scheme in the OpenAPI document."""
+        return HTTPBearer(
+            bearerFormat="JWT",
+            description="The `access_token` of `POST /auth/login`. Browsers may have it in a cookie instead.",
+        )
 
     async def __call__(self, request: Request) -> T:
         """What is wanted of whoever asks, read from the database for this request."""

@@ -12,7 +12,7 @@ from tortoise import Tortoise
 from ..config import AuthSettings
 from ..email.provider import MailError, provider_for
 from ..security.keys import KeyConfigurationError, key_set
-from .database import CONNECTION_ERRORS, add_database_url, connected
+from .database import add_database_url, connected, connection_errors
 
 DATABASE_TIMEOUT: Final = 10.0
 """Seconds."""
@@ -76,6 +76,6 @@ async def _database_problem(url: str | None) -> str | None:
     try:
         async with asyncio.timeout(DATABASE_TIMEOUT), connected(url):
             await Tortoise.get_connection("default").execute_query("SELECT 1")
-    except CONNECTION_ERRORS as error:
+    except connection_errors() as error:
         return f"not reachable ({type(error).__name__})."
     return None

@@ -8,22 +8,18 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import BaseORMException
 
 from ..auth import Auth
 from ..config import AuthSettings
-from ..database import DATABASE_ERRORS
+from ..database import database_errors
 
-CONNECTION_ERRORS: Final[tuple[type[Exception], ...]] = (
-    BaseORMException,
-    ValueError,
-    ImportError,
-    *DATABASE_ERRORS,
-)
-"""What is raised where a database is not reachable, or its URL is wrong."""
+
+def connection_errors() -> tuple[type[Exception], ...]:
+    """What is raised where a database is not reachable, or its URL is wrong."""
+    return (BaseORMException, ValueError, ImportError, *database_errors())
 
 
 def add_database_url(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +33,7 @@ def add_database_url(parser: argparse.ArgumentParser) -> None:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[None]:
-    """Tortoise on the database of the app. Raises CONNECTION_ERRORS."""
+    """Tortoise on the database of the app. Raises `connection_errors`."""
     async with TortoiseContext() as context:
         await context.init(db_url=url, modules={"models": ["fastapi_pluggable_auth.models"]})
         yield
@@ -59,6 +55,6 @@ def with_auth(url: str | None, work: Callable[[Auth], Awaitable[int]]) -> int:
 
     try:
         return asyncio.run(run())
-    except CONNECTION_ERRORS as error:
+    except connection_errors() as error:
         print(f"The database is not reachable ({type(error).__name__}).", file=sys.stderr)
         return 1
