@@ -41,6 +41,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, str) and value.replace(".", "", 1).isdecimal()
 
 
+def is_local(url: str) -> bool:
+    """Whether an address is one of this machine only."""
+    return urlsplit(url).hostname in LOOPBACK_HOSTS
+
+
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -271,6 +276,10 @@ class AuthSettings(BaseSettings):
     email_file_dir: Path = Field(
         Path("mails"), description="Folder for the `.eml` files of `EMAIL_PROVIDER=file`."
     )
+    dev_mailbox: bool = Field(
+        False,
+        description="Show the mails of `EMAIL_PROVIDER=memory` at `/dev/mailbox`. For development only.",
+    )
     email_max_age: Duration = Field(
         timedelta(days=3), description="How long a mail that cannot be delivered is tried again."
     )
@@ -284,7 +293,7 @@ class AuthSettings(BaseSettings):
     default_language: str = Field(
         "en",
         pattern=LANGUAGE,
-        description="Language of mails to users whose own is unknown or has no templates.",
+        description="Language of mails and pages for readers whose own is unknown or has no templates.",
     )
     mail_retention: Duration = Field(
         timedelta(days=30), description="How long mails that were sent or given up stay in the database."
@@ -314,7 +323,7 @@ class AuthSettings(BaseSettings):
     @property
     def is_local(self) -> bool:
         """Whether users reach the app on this machine only, which relaxes the start-up checks."""
-        return urlsplit(self.public_base_url).hostname in LOOPBACK_HOSTS
+        return is_local(self.public_base_url)
 
     @property
     def is_https(self) -> bool:
@@ -348,6 +357,12 @@ class AuthSettings(BaseSettings):
             return "JWT_SECRET still is the placeholder: anyone can sign in as anyone."
         if len(self.jwt_secret.encode()) < MINIMUM_SECRET_BYTES:
             return f"JWT_SECRET is shorter than {MINIMUM_SECRET_BYTES} bytes and can be guessed."
+        return None
+
+    def mailbox_problem(self) -> str | None:
+        """What is wrong with the development mailbox, in one sentence."""
+        if self.dev_mailbox and not self.is_local:
+            return "DEV_MAILBOX shows every mail to everybody: it needs a PUBLIC_BASE_URL on this machine."
         return None
 
     def base_url_problem(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The demo: the whole product on a SQLite file, with mails printed to the terminal."""
+"""The demo: the whole product on a SQLite file, with a mailbox to read in the browser."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from tortoise.contrib.fastapi import RegisterTortoise
 
-from .config import AuthSettings
+from .config import AuthSettings, is_local
 from .dependencies import CurrentUser
 from .plugin import include_auth
 
 
 def demo_app(database: Path, base_url: str) -> FastAPI:
-    """The app that `fastapi-pluggable-auth demo` serves. Its secret, and so each session, lasts one start."""
+    """The app that `fastapi-pluggable-auth demo` serves. Its secret, and so each session, lasts one start.
+
+    Where others reach it, mails are printed to the terminal instead of being shown in a mailbox.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -29,6 +32,7 @@ def demo_app(database: Path, base_url: str) -> FastAPI:
         ):
             yield
 
+    local = is_local(base_url)
     app = FastAPI(title="fastapi-pluggable-auth demo", lifespan=lifespan)
     include_auth(
         app,
@@ -37,14 +41,16 @@ def demo_app(database: Path, base_url: str) -> FastAPI:
             public_base_url=base_url,
             allow_http=True,
             route_prefix="",
-            email_provider="console",
+            email_provider="memory" if local else "console",
+            dev_mailbox=local,
             totp_issuer="Demo",
         ),
+        pages=True,
     )
 
     @app.get("/", include_in_schema=False)
     async def index() -> RedirectResponse:
-        return RedirectResponse("/docs")
+        return RedirectResponse("/account/profile")
 
     @app.get("/hello", tags=["example"])
     async def hello(user: CurrentUser) -> dict[str, str]:

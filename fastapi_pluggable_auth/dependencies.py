@@ -186,11 +186,16 @@ def rate_limited(rule: str) -> Any:
     answered as 429 RATE_LIMITED with `Retry-After`."""
 
     async def count(request: Request, auth: CurrentAuth) -> None:
-        if auth.limiter.rates(rule):
-            client = counted_network(_origin_of(request, auth).address)
-            await count_request(auth, rule, client)
+        await count_by_client(request, auth, rule)
 
     return Depends(count)
+
+
+async def count_by_client(request: Request, auth: Auth, rule: str) -> None:
+    """The same for a part of a route."""
+    if auth.limiter.rates(rule):
+        client = counted_network(_origin_of(request, auth).address)
+        await count_request(auth, rule, client)
 
 
 class SignInRequired(Exception):
@@ -203,19 +208,34 @@ class SignInRequired(Exception):
 
 async def current_user_or_redirect(request: Request) -> User:
     """Like `get_current_user`, for pages: whoever is not signed in is sent to the sign-in page (303), which
-    leads back with its parameter `next`."""
+    leads back with its parameter `next`; and whoever has to set up two-factor first to the page for it, where
+    there is one."""
     try:
         return await get_current_user(request)
     except AuthError as error:
-        if error.code not in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
-            raise
-        raise SignInRequired(_sign_in_page(request, auth_of(request))) from error
+        auth = auth_of(request)
+        if error.code in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
+            raise SignInRequired(sign_in_page(request, auth)) from error
+        if error.code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED and auth.pages:
+            raise SignInRequired(account_path(request, auth, "security")) from error
+        raise
 
 
-def _sign_in_page(request: Request, auth: Auth) -> str:
+def path_of(request: Request) -> str:
+    """The path of the request as the browser sees it, percent-encoded."""
     root, path = request.scope.get("root_path", ""), request.scope["path"]
-    page = auth.settings.sign_in_url or f"{root}{auth.settings.route_prefix}/account/sign-in"
-    path = quote(path if path.startswith(root) else root + path)
+    return quote(path if path.startswith(root) else root + path)
+
+
+def account_path(request: Request, auth: Auth, page: str) -> str:
+    """The path of an account page, as the browser sees it."""
+    return f"{request.scope.get('root_path', '')}{auth.settings.route_prefix}/account/{page}"
+
+
+def sign_in_page(request: Request, auth: Auth) -> str:
+    """The address of the sign-in page, which leads back to this one."""
+    path = path_of(request)
+    page = auth.settings.sign_in_url or account_path(request, auth, "sign-in")
     query = request.scope["query_string"].decode("latin-1")
     back = safe_next(f"{path}?{query}" if query else path)
     if back is None or request.method not in SAFE_METHODS:

@@ -21,6 +21,7 @@ from .database import current_context
 from .dependencies import STATE_ATTRIBUTE, SignInRequired
 from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
+from .email.local import MemoryProvider
 from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser
@@ -59,8 +60,8 @@ def include_auth(
     `limits` package or a SlowAPI `Limiter` that counts requests per client. `pages` adds the account pages
     and, like the setting `cookies`, gives browsers their tokens in cookies. Returns the app's `Auth`, also
     kept on `app.state`.
-    Raises `InsecureSettingsError` for a placeholder or short JWT secret and for a base URL without TLS,
-    unless the app is local.
+    Raises `InsecureSettingsError` for a placeholder or short JWT secret, for a base URL without TLS and for
+    the development mailbox, unless the app is local.
     """
     chosen = settings or settings_override or default_settings
     _check(chosen)
@@ -80,12 +81,18 @@ def include_auth(
         async with running(auth):
             yield
 
-    for router in ROUTERS:
+    for router in (*ROUTERS, *(_page_routers() if pages else ())):
         for route in router.routes:
             add_route(app.router, chosen.route_prefix, route)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
     app.include_router(APIRouter(lifespan=lifespan))
     app.include_router(keys.router)
+    if chosen.dev_mailbox:
+        if not isinstance(auth.mailer.provider, MemoryProvider):
+            raise ValueError("DEV_MAILBOX shows the mails of EMAIL_PROVIDER=memory only.")
+        from .routes import mailbox  # here, like the pages
+
+        app.include_router(mailbox.router)
     app.add_exception_handler(AuthError, _answer)
     app.add_exception_handler(SignInRequired, _redirect)
     app.add_middleware(TortoiseContextMiddleware, auth=auth)
@@ -151,11 +158,22 @@ class TortoiseContextMiddleware:
             _current_context.reset(reset)
 
 
+def _page_routers() -> tuple[APIRouter, ...]:
+    # Here, as importing them takes as long as all other routes together, and many apps have none.
+    from .routes.pages import delete, link_request, profile, security, sign_in, sign_up
+
+    pages = (sign_in, sign_up, link_request, profile, security, delete)
+    return tuple(page.router for page in pages)
+
+
 def _check(settings: AuthSettings) -> None:
     try:
         key_set(settings)
     except KeyConfigurationError as error:
         raise InsecureSettingsError(str(error)) from error
+    open_mailbox = settings.mailbox_problem()
+    if open_mailbox is not None:
+        raise InsecureSettingsError(open_mailbox)
     weak_secret = settings.secret_problem()
     if weak_secret is not None and not settings.is_local:
         raise InsecureSettingsError(weak_secret)

@@ -124,6 +124,12 @@ class CodeRequest(_Body):
     code: Code
 
 
+class LoginCodeRequest(_Body):
+    """A code from the authenticator app, or a recovery code."""
+
+    code: LoginCode
+
+
 class Reauthentication(_Body):
     """The password once more, with a code while two-factor is active."""
 

@@ -17,7 +17,7 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 
-from . import databases
+from . import browsers, databases
 from .smtp_server import MailServer, link_in
 
 PASSWORD = "correct horse battery"
@@ -26,7 +26,9 @@ SECRET = "0123456789abcdef0123456789abcdef0123456789abcdef"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fails the run, rather than skipping, where a database is required and does not answer."""
+    """Fails the run, rather than skipping, where a database or the browser is required and is not there."""
+    if os.environ.get("TEST_REQUIRE_BROWSER") and (problem := browsers.missing()):
+        raise pytest.UsageError(problem)
     for dialect in os.environ.get("TEST_REQUIRE_DATABASES", "").split():
         if not databases.answers(dialect):
             raise pytest.UsageError(f"{dialect} is required and does not answer")

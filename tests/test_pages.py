@@ -5,37 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from html.parser import HTMLParser
+import tomllib
 from pathlib import Path
 
 import httpx
 import pytest
 
-from fastapi_pluggable_auth import AuthSettings
+from fastapi_pluggable_auth import AuthSettings, ErrorCode
 from fastapi_pluggable_auth.models import RecoveryCode, User
+from fastapi_pluggable_auth.routes.pages.words import TEMPLATES, WORDS, page_languages, words_for
 
 from .conftest import EMAIL, PASSWORD, Account, Mailbox
 from .test_notices import enable_two_factor
 from .test_password import NEW, forgot, login_status
-
-BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-
-
-class Page(HTMLParser):
-    """What the tests look at in a page."""
-
-    def __init__(self, answer: httpx.Response) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(answer.text)
-        self.answer = answer
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def one(self, tag: str) -> dict[str, str | None]:
-        (attributes,) = [attributes for name, attributes in self.tags if name == tag]
-        return attributes
+from .visitor import BROWSER, Page
 
 
 @pytest.fixture
@@ -71,13 +54,13 @@ async def test_every_page_says_what_happened(pages: dict[str, Page]) -> None:
     statuses = {name: page.answer.status_code for name, page in pages.items()}
     bad = {"verified before", "dead verify", "dead reset", "dead form", "dead change"}
     refused = dict.fromkeys(bad, 400) | dict.fromkeys(("weak", "short", "empty"), 422)
-    refused |= dict.fromkeys(("wrong", "too long"), 403)
+    refused |= {"wrong": 403, "too long": 422}
     assert statuses == {name: refused.get(name, 200) for name in pages}
     for name in bad:
         assert "does not work any more" in pages[name].answer.text
     assert "among the most common" in pages["weak"].answer.text
     assert "8 to 1024 characters" in pages["short"].answer.text
-    assert "not the password" in pages["wrong"].answer.text
+    assert "not the right password" in pages["wrong"].answer.text
     assert "is verified" in pages["verified"].answer.text
     assert "was changed" in pages["changed"].answer.text
 
@@ -99,19 +82,22 @@ async def test_every_page_has_the_security_headers_and_nothing_from_elsewhere(pa
         ):
             assert directive in policy
         assert "unsafe" not in policy
-        (style,) = re.findall(r"<style>(.*?)</style>", page.answer.text, re.DOTALL)
-        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-        assert f"'sha256-{digest}'" in policy
+        for tag in ("style", "script"):
+            (source,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page.answer.text, re.DOTALL)
+            digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+            assert f"{tag}-src 'sha256-{digest}'" in policy
         assert "http" not in page.answer.text
-        assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "img", "iframe"})
+        assert {tag for tag, _ in page.tags}.isdisjoint({"link", "img", "iframe"})
+        assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
 
 
 async def test_the_password_field_is_kind_to_password_managers(pages: dict[str, Page]) -> None:
     """A-12."""
     for name in ("reset", "weak", "short"):
-        field = pages[name].one("input")
-        assert (field["type"], field["autocomplete"]) == ("password", "new-password")
+        field = pages[name].one("input", type="password")
+        assert field["autocomplete"] == "new-password"
         assert pages[name].one("label")["for"] == field["id"]
+        assert pages[name].one("input", autocomplete="username")["value"] == EMAIL
         assert "password1" not in pages[name].answer.text
 
 
@@ -133,8 +119,7 @@ async def test_the_owner_of_an_address_never_activates_the_password_of_a_strange
 
     page = Page(await client.get(link, headers=BROWSER))
     assert (await client.post(f"{link}/form", headers=BROWSER)).status_code == 403
-    reset = page.one("a")["href"]
-    assert reset is not None
+    (reset,) = [link for link in page.links if "reset-password" in link]
     form = Page(await client.get(reset, headers=BROWSER)).one("form")["action"]
     assert form is not None
     assert (await client.post(form, data={"new_password": NEW}, headers=BROWSER)).status_code == 200
@@ -179,6 +164,8 @@ async def test_the_verify_form_is_no_way_to_guess_passwords(
         answer = await client.post(f"{link}/form", data={"password": "wrong"}, headers=BROWSER)
         assert answer.status_code == status
     assert "retry-after" in answer.headers
+    assert "Too many attempts" in answer.text
+    assert Page(answer).one("form")["action"] == f"{link}/form"
 
 
 async def test_the_reset_form_sets_the_password_after_a_refused_try(
@@ -211,7 +198,7 @@ async def test_hostile_names_are_text(
     settings.totp_issuer = "<script>alert(1)</script>{{7*7}}"
     await client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
     page = await client.get(mailbox.link(), headers=BROWSER)
-    assert "<script>" not in page.text
+    assert "<script>alert" not in page.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;{{7*7}}" in page.text
 
 
@@ -226,3 +213,100 @@ async def test_an_app_replaces_a_page_from_its_own_folder(
     page = await client.get(mailbox.link(), headers=BROWSER)
     assert "Ours: Verify your" in page.text
     assert not (await User.get()).is_verified
+
+
+async def test_an_app_changes_colours_and_words(
+    client: httpx.AsyncClient, settings: AuthSettings, template_dir: Path
+) -> None:
+    (template_dir / "page_extra.css").write_text(":root { --auth-accent: #0a7 }")
+    (template_dir / "en").mkdir()
+    (template_dir / "en" / "page_words.toml").write_text('[dead_link]\ntitle = "Too late"')
+    settings.template_dir = template_dir
+    page = Page(await client.get("/auth/verify/x", headers=BROWSER))
+    assert "--auth-accent: #0a7 }" in page.answer.text
+    assert "<h1>Too late</h1>" in page.answer.text
+    assert "It was used already" in page.answer.text
+
+
+@pytest.mark.parametrize(
+    ("accept_language", "language", "title"),
+    [
+        ("de-AT,de;q=0.9,en;q=0.8", "de", "Dieser Link gilt nicht mehr"),
+        ("fr,en;q=0.5", "en", "This link does not work any more"),
+        ("", "en", "This link does not work any more"),
+    ],
+)
+async def test_pages_speak_the_language_of_the_browser(
+    client: httpx.AsyncClient, accept_language: str, language: str, title: str
+) -> None:
+    headers = BROWSER | {"Accept-Language": accept_language}
+    page = Page(await client.get("/auth/verify/x", headers=headers))
+    assert page.one("html")["lang"] == page.answer.headers["content-language"] == language
+    assert "Accept-Language" in page.answer.headers["vary"]
+    assert f"<h1>{title}</h1>" in page.answer.text
+
+
+async def test_a_language_that_has_mails_only_falls_back(
+    client: httpx.AsyncClient, settings: AuthSettings, template_dir: Path
+) -> None:
+    (template_dir / "fr").mkdir()
+    (template_dir / "fr" / "verify.subject.txt").write_text("Bonjour")
+    settings.template_dir, settings.default_language = template_dir, "de"
+    page = await client.get("/auth/verify/x", headers=BROWSER | {"Accept-Language": "fr"})
+    assert page.headers["content-language"] == "de"
+
+
+async def test_a_language_that_an_app_adds_says_the_rest_in_english(
+    client: httpx.AsyncClient, settings: AuthSettings, template_dir: Path
+) -> None:
+    (template_dir / "fr").mkdir()
+    (template_dir / "fr" / "page_words.toml").write_text('[dead_link]\ntitle = "Trop tard"')
+    settings.template_dir = template_dir
+    page = await client.get("/auth/verify/x", headers=BROWSER | {"Accept-Language": "fr-CA"})
+    assert page.headers["content-language"] == "fr"
+    assert "<h1>Trop tard</h1>" in page.text
+    assert "It was used already" in page.text
+
+
+def test_all_languages_have_the_same_words_and_every_error() -> None:
+    assert page_languages(None) >= {"en", "de"}
+    english = words_for(AuthSettings(), "en", "").texts
+    assert {f"errors.{code.code}" for code in ErrorCode} <= english.keys()
+    for language in page_languages(None):
+        sections = tomllib.loads((TEMPLATES / language / WORDS).read_text("utf-8"))
+        texts = {f"{name}.{key}": text for name, keys in sections.items() for key, text in keys.items()}
+        assert texts.keys() == english.keys()
+        for key, text in texts.items():
+            assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", english[key])), key
+
+
+async def test_a_refusal_before_the_page_is_a_page_too(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """A-79."""
+    settings.rate_limits = {"verify": "1/hour"}
+    link = "/auth/verify/x"
+    answers = [await client.get(link, headers=BROWSER) for _ in range(2)]
+    page = answers[1]
+    assert (page.status_code, page.headers["content-type"]) == (429, "text/html; charset=utf-8")
+    assert "Too many requests" in page.text
+    assert "retry-after" in page.headers
+    assert page.headers["content-security-policy"] == answers[0].headers["content-security-policy"]
+    assert (await client.get(link)).json()["code"] == "rate_limited"
+
+
+async def test_a_form_that_is_no_text_gets_a_page(client: httpx.AsyncClient) -> None:
+    files = {"password": ("x", b"x")}
+    page = await client.post("/auth/verify/x/form", files=files, headers=BROWSER)
+    assert page.status_code == 422
+    assert "not complete" in page.text
+
+
+def test_the_document_names_every_template_and_variable() -> None:
+    document = (Path(__file__).parent.parent / "docs" / "pages.md").read_text("utf-8")
+    named = set(re.findall(r"page_\w+\.(?:html|css)", document))
+    assert named == {path.name for path in TEMPLATES.glob("page_*") if path.suffix in (".html", ".css")}
+    variables = set(re.findall(r"--auth-[\w-]+", (TEMPLATES / "page.css").read_text("utf-8")))
+    assert set(re.findall(r"`(--auth-[\w-]+)`", document)) == variables
+    pictures = set(re.findall(r"pages/([\w-]+\.webp)", document))
+    assert all((Path(__file__).parent.parent / "docs" / "pages" / name).exists() for name in pictures)

@@ -7,23 +7,18 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from ..config import is_local
 from ..demo import demo_app
+from ..routes.pages.rendering import MAILBOX
 
 DEMO_DATABASE: Final = "pluggable-auth-demo.sqlite3"
 
 WALK_THROUGH: Final = """
-  {base}/docs    every route, with an "Authorize" button
+  {base}/        sign up and in: the account pages
+  {base}/docs    every route as JSON, with an "Authorize" button
   {base}/hello   an example route that needs a login
 
-Mails are printed here. In a second terminal:
-
-  1. curl -s {base}/auth/signup -H 'Content-Type: application/json' \\
-       -d '{{"email": "ada@example.com", "password": "correct horse battery"}}'
-  2. curl -s <the link in the mail below>
-  3. curl -s {base}/auth/login -H 'Content-Type: application/json' \\
-       -d '{{"email": "ada@example.com", "password": "correct horse battery"}}'
-  4. curl -s {base}/hello -H 'Authorization: Bearer <access_token>'
-
+Create an account, open the link that is mailed to you, and sign in. {mails}
 The accounts are kept in {database}. Press Ctrl-C to stop.
 """
 
@@ -43,6 +38,7 @@ def _demo(host: str, port: int) -> int:
         return 1
     database = Path.cwd() / DEMO_DATABASE
     base_url = f"http://{host}:{port}"
-    print(WALK_THROUGH.format(base=base_url, database=database.name), flush=True)
+    mails = f"Your mails are at {base_url}{MAILBOX}" if is_local(base_url) else "Mails are printed here."
+    print(WALK_THROUGH.format(base=base_url, mails=mails, database=database.name), flush=True)
     uvicorn.run(demo_app(database, base_url), host=host, port=port, log_level="warning")
     return 0

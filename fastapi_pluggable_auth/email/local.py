@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Final, TextIO
 from uuid import uuid4
@@ -54,12 +55,14 @@ class FileProvider(EmailProvider):
 
 @dataclass(frozen=True, slots=True)
 class KeptMail:
-    """A mail as it was handed over."""
+    """A mail as it was handed over; mails are numbered from 1."""
 
     to: str
     subject: str
     body: str
     html: str | None
+    number: int
+    kept_at: datetime
 
     @property
     def link(self) -> str:
@@ -75,10 +78,12 @@ class MemoryProvider(EmailProvider):
 
     def __init__(self) -> None:
         self.mails: deque[KeptMail] = deque(maxlen=MAILS_KEPT)
+        self._numbers = count(1)
 
     async def send(self, to: str, subject: str, body: str, html: str | None = None) -> None:
         """Keep the mail. Raises `ValueError` as `EmailProvider.send`."""
-        self.mails.append(KeptMail(address_of(to), one_line("subject", subject), body, html))
+        to, subject = address_of(to), one_line("subject", subject)
+        self.mails.append(KeptMail(to, subject, body, html, next(self._numbers), datetime.now(UTC)))
 
 
 def _write(folder: Path, message: bytes) -> None:

@@ -55,13 +55,12 @@ async def request_email_change(auth: Auth, user: AbstractUser, email: str, *, ma
 
     Raises `AuthError(EMAIL_TAKEN)`; with `prevent_enumeration` the owner of the address is told instead.
     """
-    if await auth.tables.user.exists(email=email):
-        if not auth.settings.prevent_enumeration:
-            raise AuthError(ErrorCode.EMAIL_TAKEN)
-        kind, owner = MailKind.ACCOUNT_EXISTS, None
-    else:
-        kind, owner = MailKind.EMAIL_CHANGE, user.id
-        await auth.tables.user.filter(id=user.id).update(pending_email=email)
+    taken = await auth.tables.user.exists(email=email)
+    if taken and not auth.settings.prevent_enumeration:
+        raise AuthError(ErrorCode.EMAIL_TAKEN)
+    # A taken address is kept pending, too, as the account shows it; no link will confirm it.
+    await auth.tables.user.filter(id=user.id).update(pending_email=email)
+    kind, owner = (MailKind.ACCOUNT_EXISTS, None) if taken else (MailKind.EMAIL_CHANGE, user.id)
     if mail:
         await auth.outbox.add(kind, email, user_id=owner)
 

@@ -95,9 +95,14 @@ def session_id_of(authentication: Authentication) -> UUID | None:
     return authentication.session.id if authentication.session else None
 
 
+def is_recent(auth: Auth, authentication: Authentication) -> bool:
+    """Whether the login is younger than `reauth_ttl`."""
+    return auth.clock() - authentication.authenticated_at <= auth.settings.reauth_ttl
+
+
 def require_recent_login(auth: Auth, authentication: Authentication) -> None:
     """Raises `AuthError(REAUTHENTICATION_REQUIRED)` unless the login is younger than `reauth_ttl`."""
-    if auth.clock() - authentication.authenticated_at > auth.settings.reauth_ttl:
+    if not is_recent(auth, authentication):
         raise AuthError(ErrorCode.REAUTHENTICATION_REQUIRED)
 
 

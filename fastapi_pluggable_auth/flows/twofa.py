@@ -17,7 +17,14 @@ from ..security.encryption import UnreadableSecretError
 from ..security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
 from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
 from .notices import notify
-from .sessions import Authentication, end_all_sessions, observed, require_recent_login, session_id_of
+from .sessions import (
+    Authentication,
+    end_all_sessions,
+    is_recent,
+    observed,
+    require_recent_login,
+    session_id_of,
+)
 from .throttle import guessing
 
 logger = logging.getLogger(__name__)
@@ -33,8 +40,9 @@ SWITCHED_OFF: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What an authenticator app needs: the `otpauth` address, and the same as a PNG in base64."""
+    """What an authenticator app needs: the secret, and its `otpauth` address as text and as a PNG."""
 
+    secret: str
     otpauth_uri: str
     qr_base64: str
 
@@ -132,8 +140,23 @@ async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
             totp_secret=auth.totp_box.seal(secret), totp_enrolled_at=auth.clock(), totp_last_step=None
         ):
             raise AuthError(ErrorCode.TWO_FACTOR_ENABLED)
+    return await _enrolment(auth, user, secret)
+
+
+async def pending_enrolment(auth: Auth, authentication: Authentication) -> Enrolment | None:
+    """The secret that `enable` has stored, until its first right code and while the login is recent."""
+    user = authentication.user
+    if user.totp_secret is None or user.two_factor_active or not is_recent(auth, authentication):
+        return None
+    try:
+        return await _enrolment(auth, user, auth.totp_box.open(user.totp_secret))
+    except UnreadableSecretError:
+        return None
+
+
+async def _enrolment(auth: Auth, user: AbstractUser, secret: str) -> Enrolment:
     uri = totp_uri(secret, user.email, auth.settings.totp_issuer)
-    return Enrolment(uri, await asyncio.to_thread(secret_qr_base64, uri))
+    return Enrolment(secret, uri, await asyncio.to_thread(secret_qr_base64, uri))
 
 
 async def verify(auth: Auth, authentication: Authentication, code: str) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 
 from ..cookies import sign_out
-from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, rate_limited
+from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, account_path, rate_limited
 from ..errors import PASSWORD_REFUSALS, ErrorCode
 from ..flows import account as account_flow
 from ..flows import password as password_flow
@@ -13,6 +13,7 @@ from ..flows import sessions as sessions_flow
 from ..flows import twofa as twofa_flow
 from ..schemas import ChangePassword, ProfileUpdate, UserOut
 from .base import SIGNED_IN, AuthRoute, documented
+from .pages.rendering import is_browser
 
 router = APIRouter(
     prefix="/account",
@@ -22,8 +23,15 @@ router = APIRouter(
 )
 
 
-@router.get("", response_model=UserOut)
-@router.get("/", response_model=UserOut, include_in_schema=False)
+def send_to_page(auth: CurrentAuth, request: Request) -> None:
+    """A browser gets the account page, where there are pages."""
+    if auth.pages and is_browser(request):
+        location = account_path(request, auth, "profile")
+        raise HTTPException(303, headers={"Location": location, "Cache-Control": "no-store"})
+
+
+@router.get("", response_model=UserOut, dependencies=[Depends(send_to_page)])
+@router.get("/", response_model=UserOut, include_in_schema=False, dependencies=[Depends(send_to_page)])
 async def read_account(user: CurrentUser) -> object:
     """The account."""
     return user

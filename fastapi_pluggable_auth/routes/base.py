@@ -92,6 +92,14 @@ class AuthRoute(APIRoute):
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
         await super().handle(scope, receive, send)
 
+    def refusal(self, request: Request, error: AuthError) -> Response:
+        """The answer to a refusal."""
+        return error_response(error)
+
+    def invalid(self, request: Request, errors: Sequence[Any]) -> Response:
+        """The answer to a request that is not valid."""
+        return validation_response(errors)
+
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]  # FastAPI only awaits it
         """Wraps FastAPI's handler."""
         handle = super().get_route_handler()
@@ -108,14 +116,14 @@ class AuthRoute(APIRoute):
                     work = handle(Request(request.scope, receive))
                     response = await guarded(work, auth.settings.database_timeout)
                 except AuthError as error:
-                    response = error_response(error)
+                    response = self.refusal(request, error)
                 except RequestValidationError as error:
-                    response = validation_response(error.errors())
+                    response = self.invalid(request, error.errors())
                 except HTTPException as error:
                     if error.status_code != 400:
                         raise
                     # FastAPI's answer to a body that is no text; one that is no JSON is 422 already.
-                    response = validation_response([UNREADABLE_BODY])
+                    response = self.invalid(request, [UNREADABLE_BODY])
             if mails:
                 _then(response, BackgroundTask(auth.dispatcher.after_response, mails))
             response.headers.setdefault("Cache-Control", "no-store")

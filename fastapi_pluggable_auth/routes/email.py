@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from ..dependencies import CurrentAuth, rate_limited
@@ -12,10 +10,13 @@ from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
 from ..flows import email as email_flow
 from ..schemas import EmailRequest, Message, Reauthentication
-from .base import AuthRoute, documented
-from .pages import confirmation_page, is_browser, outcome_page, verify_page
+from .base import documented
+from .pages.forms import Typed
+from .pages.links import done_page, link_page
+from .pages.rendering import is_browser
+from .pages.route import PageRoute
 
-router = APIRouter(prefix="/auth", tags=["e-mail"], route_class=AuthRoute)
+router = APIRouter(prefix="/auth", tags=["e-mail"], route_class=PageRoute)
 
 VERIFIED = "Your e-mail address is verified."
 CHANGED = "Your e-mail address was changed."
@@ -42,7 +43,7 @@ async def verify(auth: CurrentAuth, request: Request, token: str) -> Message | R
     """Verify an address with its mailed link. A browser gets a page that asks for the account's password: so
     programs that look into mails spend no link, and nobody verifies a stranger's signup by a click."""
     if is_browser(request):
-        return await verify_page(auth, request, email_flow.owner_of(auth, Purpose.VERIFY, token))
+        return await link_page(auth, request, Purpose.VERIFY, token)
     await email_flow.verify_email(auth, token)
     return Message(detail=VERIFIED)
 
@@ -59,17 +60,14 @@ async def confirm_verify(auth: CurrentAuth, token: str) -> Message:
 
 
 @router.post("/verify/{token}/form", dependencies=[rate_limited("verify")], include_in_schema=False)
-async def verify_form(
-    auth: CurrentAuth, request: Request, token: str, password: Annotated[str, Form()] = ""
-) -> Response:
+async def verify_form(auth: CurrentAuth, request: Request, token: str, password: Typed = "") -> Response:
     """The same from the page's own form, with the password, answered with a page."""
     try:
         body = Reauthentication(password=password)
-        verification = email_flow.verify_email_with_password(auth, token, body.password)
-        return await outcome_page(auth, verification, VERIFIED, keep=(ErrorCode.WRONG_PASSWORD,))
-    except (ValidationError, AuthError):
-        problem = "This is not the password that the account was made with."
-    return await verify_page(auth, request, email_flow.owner_of(auth, Purpose.VERIFY, token), problem)
+        await email_flow.verify_email_with_password(auth, token, body.password)
+    except (ValidationError, AuthError) as error:
+        return await link_page(auth, request, Purpose.VERIFY, token, error)
+    return done_page(auth, request, Purpose.VERIFY)
 
 
 @router.get(
@@ -81,8 +79,7 @@ async def verify_form(
 async def change(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
     """Confirm a new address with the link mailed to it. A browser gets a page whose button does it."""
     if is_browser(request):
-        owner = email_flow.owner_of(auth, Purpose.EMAIL_CHANGE, token)
-        return await confirmation_page(auth, owner, "Confirm your new e-mail address", "Confirm")
+        return await link_page(auth, request, Purpose.EMAIL_CHANGE, token)
     await email_flow.confirm_email_change(auth, token)
     return Message(detail=CHANGED)
 
@@ -95,8 +92,12 @@ async def change(auth: CurrentAuth, request: Request, token: str) -> Message | R
 )
 async def confirm_change(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
     """Confirm a new address with the link mailed to it."""
-    confirmation = email_flow.confirm_email_change(auth, token)
+    try:
+        await email_flow.confirm_email_change(auth, token)
+    except AuthError as error:
+        if not is_browser(request):
+            raise
+        return await link_page(auth, request, Purpose.EMAIL_CHANGE, token, error)
     if is_browser(request):
-        return await outcome_page(auth, confirmation, CHANGED)
-    await confirmation
+        return done_page(auth, request, Purpose.EMAIL_CHANGE)
     return Message(detail=CHANGED)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from ..dependencies import CurrentAuth, rate_limited
@@ -13,12 +11,13 @@ from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
 from ..flows import email as email_flow
 from ..flows import password as password_flow
 from ..schemas import EmailRequest, Message, ResetPassword
-from .base import AuthRoute, documented
-from .pages import is_browser, outcome_page, reset_page
+from .base import documented
+from .pages.forms import Typed
+from .pages.links import done_page, link_page
+from .pages.rendering import is_browser
+from .pages.route import PageRoute
 
-router = APIRouter(prefix="/auth", tags=["password"], route_class=AuthRoute)
-
-CHANGED = "Your password was changed. Sign in with the new one."
+router = APIRouter(prefix="/auth", tags=["password"], route_class=PageRoute)
 
 
 @router.post(
@@ -40,10 +39,9 @@ async def forgot_password(auth: CurrentAuth, body: EmailRequest) -> Message:
 )
 async def check_reset(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
     """Whether a reset link still works; it is not spent. A browser gets the form for the new password."""
-    owner = email_flow.owner_of(auth, Purpose.RESET, token)
     if is_browser(request):
-        return await reset_page(auth, request, owner)
-    await owner
+        return await link_page(auth, request, Purpose.RESET, token)
+    await email_flow.owner_of(auth, Purpose.RESET, token)
     return Message(detail="The link is valid.")
 
 
@@ -61,22 +59,17 @@ async def check_reset(auth: CurrentAuth, request: Request, token: str) -> Messag
 async def reset_password(auth: CurrentAuth, token: str, body: ResetPassword) -> Message:
     """Set a new password with the mailed link. Every session ends; log in with the new password."""
     await password_flow.reset_password(auth, token, body.new_password)
-    return Message(detail=CHANGED)
+    return Message(detail="Your password was changed. Sign in with the new one.")
 
 
 @router.post(
     "/reset-password/{token}/form", dependencies=[rate_limited("reset_password")], include_in_schema=False
 )
-async def reset_form(
-    auth: CurrentAuth, request: Request, token: str, new_password: Annotated[str, Form()] = ""
-) -> Response:
+async def reset_form(auth: CurrentAuth, request: Request, token: str, new_password: Typed = "") -> Response:
     """The same from the page's own form, answered with a page."""
     try:
         body = ResetPassword(new_password=new_password)
-        reset = password_flow.reset_password(auth, token, body.new_password)
-        return await outcome_page(auth, reset, CHANGED, keep=PASSWORD_REFUSALS)
-    except ValidationError:
-        problem = "A password has 8 to 1024 characters."
-    except AuthError as error:
-        problem = error.code.detail
-    return await reset_page(auth, request, email_flow.owner_of(auth, Purpose.RESET, token), problem)
+        await password_flow.reset_password(auth, token, body.new_password)
+    except (ValidationError, AuthError) as error:
+        return await link_page(auth, request, Purpose.RESET, token, error)
+    return done_page(auth, request, Purpose.RESET)

@@ -48,10 +48,15 @@ async def end_session(
     auth: CurrentAuth, request: Request, authentication: CurrentAuthentication, session_id: str
 ) -> None:
     """Sign one device out, at once."""
-    try:
-        session = UUID(session_id)
-    except ValueError as error:
-        raise AuthError(ErrorCode.SESSION_NOT_FOUND) from error
+    session = session_id_from(session_id)
     await sessions_flow.end_session(auth, authentication.user.id, session)
     if session == sessions_flow.session_id_of(authentication):
         sign_out(request, auth)
+
+
+def session_id_from(text: str) -> UUID:
+    """The id of a session; raises `AuthError(SESSION_NOT_FOUND)` where it is none."""
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise AuthError(ErrorCode.SESSION_NOT_FOUND) from error

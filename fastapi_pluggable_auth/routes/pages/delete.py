@@ -1,0 +1,36 @@
+"""Deleting the account of whoever is signed in."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from ...cookies import sign_out
+from ...dependencies import CurrentAuth, CurrentAuthentication
+from ...flows import account as account_flow
+from ...flows.sessions import require_recent_login
+from .forms import Problem, Typed
+from .rendering import render_page, see_other
+from .route import PageRoute
+
+router = APIRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+
+NOT_SURE = Problem("not_sure", "sure", "", 422, {})
+
+
+@router.get("/delete")
+async def delete_page(auth: CurrentAuth, request: Request, authentication: CurrentAuthentication) -> Response:
+    """The form. Whoever signed in long ago confirms the password first."""
+    require_recent_login(auth, authentication)
+    return render_page(auth, request, "delete", user=authentication.user)
+
+
+@router.post("/delete")
+async def delete_form(
+    auth: CurrentAuth, request: Request, authentication: CurrentAuthentication, sure: Typed = ""
+) -> Response:
+    """Deletes the account, once the box is ticked."""
+    if sure != "yes":
+        return render_page(auth, request, "delete", user=authentication.user, problem=NOT_SURE)
+    await account_flow.delete_account(auth, authentication)
+    sign_out(request, auth)
+    return see_other(auth, request, "sign-in", notice="deleted")

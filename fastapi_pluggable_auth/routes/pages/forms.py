@@ -1,0 +1,75 @@
+"""Forms: what people typed, and what was wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final, TypeAlias
+
+from fastapi import Form
+from pydantic import ValidationError
+
+from ...errors import PASSWORD_REFUSALS, AuthError, ErrorCode
+from ...schemas import Text
+
+Refused: TypeAlias = ValidationError | AuthError
+"""Why a form has to be shown again."""
+
+Typed = Annotated[Text, Form()]
+"""A field of a form; one that was not sent counts as empty. It may be shown again, so it can be."""
+
+_FIELDS: Final = {
+    ErrorCode.EMAIL_TAKEN: "email",
+    ErrorCode.WRONG_PASSWORD: "password",
+    ErrorCode.REAUTHENTICATION_FAILED: "password",
+    ErrorCode.INVALID_CODE: "code",
+    **dict.fromkeys(PASSWORD_REFUSALS, "new_password"),
+}
+"""The field that a refusal is about, by the names that all pages use."""
+
+_INVALID: Final = {
+    "email": "invalid_email",
+    "password": "password_length",
+    "new_password": "password_length",
+    "display_name": "invalid_display_name",
+    "code": "invalid_code",
+}
+"""What is wrong with a field that is not valid."""
+
+_ELSEWHERE: Final = frozenset(
+    {
+        ErrorCode.NOT_AUTHENTICATED,
+        ErrorCode.INVALID_TOKEN,
+        ErrorCode.INVALID_LINK,
+        ErrorCode.REAUTHENTICATION_REQUIRED,
+        ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED,
+    }
+)
+"""Refusals that no other try in the same form puts right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What was wrong with the last try: a key of the words `errors`, and the form and field it belongs to."""
+
+    code: str
+    field: str
+    form: str
+    status: int
+    headers: dict[str, str]
+
+
+def code_from(typed: str) -> str | None:
+    """A code without the blanks that apps and people put into it; None where nothing was typed."""
+    return "".join(typed.split()) or None
+
+
+def problem_with(error: Refused | None, form: str = "") -> Problem | None:
+    """What to say beside the form; raises the error again where another page has to answer it."""
+    if error is None:
+        return None
+    if isinstance(error, ValidationError):
+        name = str(error.errors(include_input=False, include_url=False)[0]["loc"][0])
+        return Problem(_INVALID[name], name, form, ErrorCode.VALIDATION_ERROR.status, {})
+    if error.code in _ELSEWHERE:
+        raise error
+    return Problem(error.code.code, _FIELDS.get(error.code, ""), form, error.code.status, error.headers)

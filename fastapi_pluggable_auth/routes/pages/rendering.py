@@ -1,0 +1,142 @@
+"""Pages from templates, with the headers that keep them safe (ASVS 3.4). Nothing comes from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ...auth import Auth
+from ...cookies import form_token
+from ...dependencies import account_path
+from ...models import AbstractUser
+from ...security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+from .forms import Problem
+from .words import Words, roots, words_for
+
+MAILBOX: Final = "/dev/mailbox"
+"""Where the mails of development are read."""
+
+HEADERS: Final = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+    "Vary": "Accept, Accept-Language, Cookie",
+}
+
+
+def is_browser(request: Request) -> bool:
+    """Whether a person is looking: API clients do not ask for HTML."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def see_other(
+    auth: Auth, request: Request, page: str, *, notice: str | None = None, next: str | None = None
+) -> RedirectResponse:
+    """Sends the browser on, to an account page or a path of this app, with a notice to show there (a key of
+    the words `notices`)."""
+    path = page if page.startswith("/") else account_path(request, auth, page)
+    query = urlencode({key: value for key, value in (("notice", notice), ("next", next)) if value})
+    location = f"{path}{'&' if '?' in path else '?'}{query}" if query else path
+    return RedirectResponse(location, 303, {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"})
+
+
+def render_page(
+    auth: Auth,
+    request: Request,
+    name: str,
+    status: int = 200,
+    *,
+    user: AbstractUser | None = None,
+    title: str | None = None,
+    problem: Problem | None = None,
+    image: str | None = None,
+    **context: Any,
+) -> HTMLResponse:
+    """The page of the template `page_<name>.html`, in the language of the user or of the browser.
+
+    `title` is a key of the words, `<name>.title` unless given; `image` a PNG in base64. A problem with the
+    last try sets the status.
+    """
+    words = words_for(
+        auth.settings, user.language if user else None, request.headers.get("accept-language", "")
+    )
+    assets = _assets(auth.settings.template_dir)
+    values = {
+        "name": name,
+        "app_name": auth.settings.totp_issuer,
+        "style": assets.style,
+        "script": assets.script,
+        "language": words.language,
+        "text": words,
+        "csrf_token": lambda: form_token(request, auth),
+        "pages": auth.pages,
+        "mailbox": f"{request.scope.get('root_path', '')}{MAILBOX}" if auth.settings.dev_mailbox else None,
+        "path": lambda page: account_path(request, auth, page),
+        "title": words(title or f"{name}.title"),
+        "user": user,
+        "problem": problem,
+        "image": image,
+        "notice": _notice(request, words),
+        "minimum": MINIMUM_LENGTH,
+        "maximum": MAXIMUM_LENGTH,
+        **context,
+    }
+    html = assets.environment.get_template(f"page_{name}.html").render(values)
+    policy = f"{assets.policy}; img-src data:" if image else assets.policy
+    headers: dict[str, str] = {
+        **HEADERS,
+        "Content-Security-Policy": policy,
+        "Content-Language": words.language,
+    }
+    if problem is not None:
+        status, headers = problem.status, headers | problem.headers
+    return HTMLResponse(html, status, headers)
+
+
+def _notice(request: Request, words: Words) -> str | None:
+    """What was done just before: a key of the section `notices`, never free text."""
+    key = f"notices.{request.query_params.get('notice', '')}"
+    return words(key) if key in words.texts else None
+
+
+class _Assets:
+    """What is made once for each folder of templates."""
+
+    def __init__(self, template_dir: Path | None) -> None:
+        self.environment = Environment(
+            loader=FileSystemLoader(roots(template_dir)),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.style = self._source("page.css") + self._source("page_extra.css")
+        self.script = self._source("page.js")
+        self.policy = (
+            f"default-src 'none'; style-src '{_digest(self.style)}'; script-src '{_digest(self.script)}'; "
+            "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
+        )
+
+    def _source(self, name: str) -> str:
+        assert self.environment.loader is not None  # noqa: S101 - set above
+        return self.environment.loader.get_source(self.environment, name)[0]
+
+
+@lru_cache(maxsize=16)
+def _assets(template_dir: Path | None) -> _Assets:
+    return _Assets(template_dir)
+
+
+def _digest(source: str) -> str:
+    """As a content security policy names an inline style or script (CSP Level 3 section 2.3.1)."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}"

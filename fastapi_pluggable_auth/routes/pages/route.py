@@ -1,0 +1,39 @@
+"""Routes that answer browsers with pages, and send them on where something has to come first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+
+from ...dependencies import auth_of, path_of, sign_in_page
+from ...errors import AuthError, ErrorCode
+from ..base import AuthRoute
+from .rendering import is_browser, render_page, see_other
+
+
+class PageRoute(AuthRoute):
+    """A route of the library whose refusals are pages, where a browser asks."""
+
+    def refusal(self, request: Request, error: AuthError) -> Response:
+        """The page where to put it right, or one that says so."""
+        if not is_browser(request):
+            return super().refusal(request, error)
+        auth, code = auth_of(request), error.code
+        if code in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
+            return RedirectResponse(sign_in_page(request, auth), 303, {"Referrer-Policy": "no-referrer"})
+        if code is ErrorCode.REAUTHENTICATION_REQUIRED:
+            return see_other(auth, request, "confirm-password", next=path_of(request))
+        if code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED:
+            return see_other(auth, request, "security", notice="two_factor_needed")
+        response = render_page(auth, request, "error", code.status, code=code.code)
+        response.headers.update(error.headers)
+        return response
+
+    def invalid(self, request: Request, errors: Sequence[Any]) -> Response:
+        """The page that says so, and nothing of what was sent."""
+        if not is_browser(request):
+            return super().invalid(request, errors)
+        return self.refusal(request, AuthError(ErrorCode.VALIDATION_ERROR))

@@ -1,0 +1,93 @@
+"""Two-factor, recovery codes and sessions of whoever is signed in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Form, Request, Response
+from pydantic import ValidationError
+
+from ...auth import Auth
+from ...dependencies import CurrentAuth, EnrollingAuthentication, count_by_client
+from ...errors import AuthError
+from ...flows import sessions as sessions_flow
+from ...flows import twofa as twofa_flow
+from ...flows.sessions import Authentication
+from ...schemas import CodeRequest
+from ..sessions import session_id_from
+from .devices import device_of
+from .forms import Refused, Typed, code_from, problem_with
+from .rendering import render_page, see_other
+from .route import PageRoute
+
+NOTICES: Final = {"disable": "two_factor_off", "session": "device_signed_out", "others": "others_signed_out"}
+
+router = APIRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+
+
+@router.get("/security")
+async def security_page(
+    auth: CurrentAuth, request: Request, authentication: EnrollingAuthentication
+) -> Response:
+    """What there is, with the QR code while two-factor is being set up."""
+    return await _security_page(auth, request, authentication)
+
+
+@router.post("/security")
+async def security_form(
+    auth: CurrentAuth,
+    request: Request,
+    authentication: EnrollingAuthentication,
+    form: Annotated[Literal["enable", "code", "disable", "recovery_codes", "session", "others"], Form()],
+    code: Typed = "",
+    session: Typed = "",
+) -> Response:
+    """Does what one of the forms is for."""
+    try:
+        match form:
+            case "enable":
+                await twofa_flow.enable(auth, authentication)
+            case "code":
+                await count_by_client(request, auth, "two_factor")
+                await twofa_flow.verify(auth, authentication, CodeRequest(code=code_from(code) or "").code)
+                return await _recovery_codes_page(auth, request, authentication)
+            case "recovery_codes":
+                return await _recovery_codes_page(auth, request, authentication)
+            case "disable":
+                await twofa_flow.disable(auth, authentication)
+            case "session":
+                await sessions_flow.end_session(auth, authentication.user.id, session_id_from(session))
+            case "others":
+                await sessions_flow.logout_others(auth, authentication)
+    except (ValidationError, AuthError) as error:
+        return await _security_page(auth, request, authentication, error, form)
+    return see_other(auth, request, "security", notice=NOTICES.get(form))
+
+
+async def _recovery_codes_page(auth: Auth, request: Request, authentication: Authentication) -> Response:
+    codes = await twofa_flow.renew_recovery_codes(auth, authentication)
+    return render_page(auth, request, "recovery_codes", user=authentication.user, codes=codes)
+
+
+async def _security_page(
+    auth: Auth,
+    request: Request,
+    authentication: Authentication,
+    error: Refused | None = None,
+    form: str = "",
+) -> Response:
+    user = authentication.user
+    problem = problem_with(error, form)
+    enrolment = await twofa_flow.pending_enrolment(auth, authentication)
+    return render_page(
+        auth,
+        request,
+        "security",
+        user=user,
+        problem=problem,
+        image=enrolment.qr_base64 if enrolment else None,
+        enrolment=enrolment,
+        remaining=await twofa_flow.remaining_recovery_codes(auth, user),
+        sessions=await sessions_flow.list_sessions(auth, authentication),
+        device_of=device_of,
+    )

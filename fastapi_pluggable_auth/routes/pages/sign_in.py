@@ -1,0 +1,157 @@
+"""Signing in, with a code where two-factor is active, and out again; and the password once more, where a
+change needs a recent login."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import ValidationError
+
+from ...auth import Auth
+from ...cookies import authenticate_cookies, authenticates_by_cookie, check_form, sign_in, sign_out
+from ...dependencies import (
+    CurrentAuth,
+    EnrollingAuthentication,
+    account_path,
+    get_ended_authentication,
+    rate_limited,
+)
+from ...errors import AuthError, ErrorCode
+from ...flows import login as login_flow
+from ...flows import sessions as sessions_flow
+from ...flows.login import Challenge
+from ...flows.sessions import Authentication
+from ...schemas import LoginCodeRequest, LoginData, Reauthentication
+from ...security.redirects import safe_next
+from .forms import Refused, Typed, code_from, problem_with
+from .rendering import render_page, see_other
+from .route import PageRoute
+
+router = APIRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+
+
+@router.get("/sign-in")
+async def sign_in_page(auth: CurrentAuth, request: Request, next: str = "") -> Response:
+    """The form, or straight on for whoever is signed in."""
+    if authenticates_by_cookie(request):
+        try:
+            return _go_on(auth, request, await authenticate_cookies(request, auth, allow_ended=False), next)
+        except AuthError as error:
+            if error.code is not ErrorCode.INVALID_TOKEN:
+                raise
+    return _sign_in_page(auth, request, next)
+
+
+@router.post("/sign-in", dependencies=[Depends(check_form), rate_limited("login")])
+async def sign_in_form(
+    auth: CurrentAuth,
+    request: Request,
+    email: Typed = "",
+    password: Typed = "",
+    challenge: Typed = "",
+    code: Typed = "",
+    next: Typed = "",
+) -> Response:
+    """The password and, where it led to a challenge, the code."""
+    if challenge:
+        return await _second_step(auth, request, challenge, code, next)
+    try:
+        body = LoginData(email=email, password=password)
+        answer = await login_flow.begin_login(auth, body.email, body.password)
+    except (ValidationError, AuthError) as error:
+        return _sign_in_page(auth, request, next, email, error)
+    if isinstance(answer, Challenge):
+        return _code_page(auth, request, answer.token, next)
+    return await _signed_in(auth, request, answer, next)
+
+
+@router.post("/sign-out")
+async def sign_out_form(
+    auth: CurrentAuth,
+    request: Request,
+    authentication: Annotated[Authentication, Depends(get_ended_authentication)],
+) -> Response:
+    """Ends this session; others go on."""
+    if authentication.session is not None and authentication.session.revoked_at is None:
+        await sessions_flow.end_session(auth, authentication.user.id, authentication.session.id)
+    sign_out(request, auth)
+    return see_other(auth, request, "sign-in", notice="signed_out")
+
+
+@router.get("/confirm-password")
+async def confirm_password_page(
+    auth: CurrentAuth, request: Request, authentication: EnrollingAuthentication, next: str = ""
+) -> Response:
+    """The form."""
+    return _confirm_page(auth, request, authentication, next)
+
+
+@router.post("/confirm-password", dependencies=[rate_limited("reauthenticate")])
+async def confirm_password_form(
+    auth: CurrentAuth,
+    request: Request,
+    authentication: EnrollingAuthentication,
+    password: Typed = "",
+    code: Typed = "",
+    next: Typed = "",
+) -> Response:
+    """The password makes the login recent again, and leads back."""
+    try:
+        body = Reauthentication(password=password, code=code_from(code))
+        await login_flow.reauthenticate(auth, authentication, body.password, body.code)
+    except (ValidationError, AuthError) as error:
+        return _confirm_page(auth, request, authentication, next, error)
+    back = safe_next(next) or account_path(request, auth, "profile")
+    notice = "confirmed" if back.startswith(account_path(request, auth, "")) else None
+    return see_other(auth, request, back, notice=notice)
+
+
+async def _second_step(auth: Auth, request: Request, challenge: str, code: str, next: str) -> Response:
+    try:
+        body = LoginCodeRequest(code=code_from(code))
+        tokens = await login_flow.answer_challenge(auth, challenge, body.code)
+    except (ValidationError, AuthError) as error:
+        if isinstance(error, AuthError) and error.code is ErrorCode.INVALID_TOKEN:
+            return see_other(auth, request, "sign-in", notice="sign_in_again", next=safe_next(next))
+        wrong = isinstance(error, AuthError) and error.code is ErrorCode.INVALID_CREDENTIALS
+        return _code_page(
+            auth, request, challenge, next, AuthError(ErrorCode.INVALID_CODE) if wrong else error
+        )
+    return await _signed_in(auth, request, tokens, next)
+
+
+async def _signed_in(auth: Auth, request: Request, tokens: sessions_flow.TokenSet, next: str) -> Response:
+    sign_in(request, auth, tokens)
+    return _go_on(auth, request, await sessions_flow.authenticate(auth, tokens.access_token), next)
+
+
+def _go_on(auth: Auth, request: Request, authentication: Authentication, next: str) -> Response:
+    if auth.lacks_two_factor(authentication.user):
+        return see_other(auth, request, "security", notice="two_factor_needed")
+    return see_other(auth, request, safe_next(next) or "profile")
+
+
+def _sign_in_page(
+    auth: Auth, request: Request, next: str, email: str = "", error: Refused | None = None
+) -> Response:
+    problem = problem_with(error)
+    return render_page(auth, request, "sign_in", problem=problem, email=email, next=safe_next(next))
+
+
+def _code_page(
+    auth: Auth, request: Request, challenge: str, next: str, error: Refused | None = None
+) -> Response:
+    problem = problem_with(error)
+    return render_page(auth, request, "code", problem=problem, challenge=challenge, next=safe_next(next))
+
+
+def _confirm_page(
+    auth: Auth,
+    request: Request,
+    authentication: Authentication,
+    next: str,
+    error: Refused | None = None,
+) -> Response:
+    problem, user = problem_with(error), authentication.user
+    return render_page(auth, request, "confirm_password", problem=problem, user=user, next=safe_next(next))

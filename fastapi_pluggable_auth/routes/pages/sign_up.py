@@ -1,0 +1,37 @@
+"""Creating an account."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import ValidationError
+
+from ...cookies import check_form
+from ...dependencies import CurrentAuth, rate_limited
+from ...errors import AuthError
+from ...flows import signup as signup_flow
+from ...schemas import EmailRequest, ResetPassword
+from .forms import Typed, problem_with
+from .rendering import render_page, see_other
+from .route import PageRoute
+
+router = APIRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+
+
+@router.get("/sign-up")
+async def sign_up_page(auth: CurrentAuth, request: Request) -> Response:
+    """The form."""
+    return render_page(auth, request, "sign_up", email="")
+
+
+@router.post("/sign-up", dependencies=[Depends(check_form), rate_limited("signup")])
+async def sign_up_form(
+    auth: CurrentAuth, request: Request, email: Typed = "", new_password: Typed = ""
+) -> Response:
+    """Creates the account; the link is in the mail."""
+    try:
+        address = EmailRequest(email=email).email
+        password = ResetPassword(new_password=new_password).new_password
+        await signup_flow.signup(auth, address, password, request.headers.get("accept-language", ""))
+    except (ValidationError, AuthError) as error:
+        return render_page(auth, request, "sign_up", problem=problem_with(error), email=email)
+    return see_other(auth, request, "sign-in", notice="signed_up")

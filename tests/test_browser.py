@@ -1,0 +1,370 @@
+"""The pages in a real browser, with and without JavaScript.
+
+`TEST_SCREENSHOTS=folder` writes a picture of each page in both colour schemes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyotp
+import pytest
+import pytest_asyncio
+from PIL import Image
+
+from fastapi_pluggable_auth import AuthSettings, include_auth
+from fastapi_pluggable_auth.email.provider import MemoryProvider
+
+from . import browsers
+from .conftest import PASSWORD, SECRET, Clock
+from .live import serving
+from .test_plugin import app_with_plain_init_in_lifespan
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(browsers.missing() is not None, reason=str(browsers.missing())),
+]
+
+NEW = "a new horse battery"
+SCREENSHOTS = os.environ.get("TEST_SCREENSHOTS")
+PHONE = {"width": 375, "height": 740}
+DESK = {"width": 640, "height": 560}
+
+
+@dataclass(frozen=True)
+class Site:
+    """An app under a real server, with its mailbox."""
+
+    base: str
+    clock: Clock
+    mails: MemoryProvider
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    database = tmp_path_factory.mktemp("browser") / "test.sqlite3"
+    app = app_with_plain_init_in_lifespan(f"sqlite://{database}")
+    settings = AuthSettings(
+        _env_file=None,
+        jwt_secret=SECRET,
+        bcrypt_rounds=4,
+        totp_issuer="Lumen",
+        dev_mailbox=True,
+        mail_limit=1000,
+        database_timeout=60,
+    )
+    clock, mails = Clock(), MemoryProvider()
+    include_auth(app, settings=settings, clock=clock, email_provider=mails, pages=True)
+    with serving(app) as base:
+        settings.public_base_url = base
+        yield Site(base, clock, mails)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Any]:
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        browser = await browsers.launch(playwright)
+        yield browser
+        await browser.close()
+
+
+class Person:
+    """Somebody in front of a browser of their own."""
+
+    def __init__(self, site: Site, page: Any, javascript: bool) -> None:
+        self.site = site
+        self.page = page
+        self.javascript = javascript
+        self.problems: list[str] = []
+        page.on("request", lambda request: self._check_request(request.url))
+        page.on("console", lambda message: self._check_console(message.type, message.text))
+
+    def _check_request(self, url: str) -> None:
+        if not url.startswith((self.site.base, "data:")):
+            self.problems.append(f"external request {url}")
+
+    def _check_console(self, kind: str, text: str) -> None:
+        if kind == "error" and not text.startswith("Failed to load resource"):  # a refusal of ours
+            self.problems.append(text)
+
+    def address(self, name: str) -> str:
+        """An address that nobody else signs up with."""
+        return f"{name}@example.com" if self.javascript else f"{name}-plain@example.com"
+
+    async def open(self, path: str) -> None:
+        await self.page.goto(self.site.base + path)
+
+    async def send(self, button: str, **typed: str) -> None:
+        """Fills in fields by their ids, and presses a button."""
+        for name, value in typed.items():
+            await self.page.fill(f"#{name}", value)
+        await self.page.get_by_role("button", name=button, exact=True).click()
+
+    async def sees(self, title: str, text: str = "") -> None:
+        await self.page.get_by_role("heading", level=1, name=title, exact=True).wait_for()
+        assert text in await self.page.inner_text("body")
+        assert self.problems == []
+
+    async def sign_in(self, email: str, password: str = PASSWORD) -> None:
+        await self.open("/account/sign-in")
+        await self.send("Sign in", email=email, password=password)
+
+    async def follow_link(self, email: str, subject: str) -> None:
+        """Opens the newest such mail in the mailbox and clicks its button."""
+        mail = f"li:has(:text('{email}')) a:text('{subject}')"
+        for _ in range(100):
+            await self.open("/dev/mailbox")
+            if await self.page.locator(mail).count():
+                break
+            await asyncio.sleep(0.05)
+        await self.page.locator(mail).first.click()
+        await self.page.wait_for_url("**/dev/mailbox/*")
+        await self.page.frame_locator("iframe").get_by_role("link").first.click()
+        await self.page.wait_for_url("**/auth/**")
+
+    async def look(self, name: str) -> None:
+        """Checks the page that is open: for everybody, in both colour schemes, on a phone, small."""
+        assert len((await self.page.content()).encode()) < 30_000
+        if not self.javascript:
+            return
+        for scheme in ("light", "dark"):
+            await self.page.emulate_media(color_scheme=scheme)
+            found = await self.page.evaluate(f"{AXE}; axe.run({{runOnly: {RULES}}})")
+            assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
+            if SCREENSHOTS:
+                picture = Image.open(io.BytesIO(await self.page.screenshot(full_page=True))).convert("RGB")
+                few = picture.quantize(48, dither=Image.Dither.NONE).convert("RGB")
+                few.save(Path(SCREENSHOTS) / f"{name}-{scheme}.webp", lossless=True, method=6)
+        await self.page.emulate_media(color_scheme="light")
+        await self.page.set_viewport_size(PHONE)
+        assert await self.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
+        small = await self.page.evaluate(SMALL_TARGETS)
+        assert small == [], name
+        await self.page.set_viewport_size(DESK)
+
+
+AXE = browsers.axe_source() if browsers.missing() is None else ""
+RULES = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']"
+SMALL_TARGETS = """
+  [...document.querySelectorAll("button, .button, nav a, .links a, input:not([type=checkbox]), .check label")]
+    .filter(element => element.checkVisibility())
+    .filter(element => element.getBoundingClientRect().height < 44)
+    .map(element => element.outerHTML)
+"""
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=[True, False], ids=["javascript", "plain"])
+async def person(request: pytest.FixtureRequest, site: Site, browser: Any) -> AsyncIterator[Person]:
+    context = await browser.new_context(java_script_enabled=request.param, viewport=DESK)
+    context.set_default_timeout(10_000)
+    yield Person(site, await context.new_page(), request.param)
+    await context.close()
+
+
+async def registered(person: Person, email: str) -> str:
+    """Signs up, verifies and signs in; returns the address."""
+    await person.open("/account/sign-up")
+    await person.send("Create account", email=email, new_password=PASSWORD)
+    await person.follow_link(email, "Confirm your e-mail address")
+    await person.send("Verify", password=PASSWORD)
+    await person.sign_in(email)
+    await person.sees("Your account")
+    return email
+
+
+async def test_signing_up_verifying_signing_in_and_out(person: Person) -> None:
+    email = person.address("ada")
+    await person.open("/account/profile")
+    await person.sees("Sign in")
+    await person.look("sign-in")
+    await person.page.get_by_role("link", name="Create an account").click()
+    await person.send("Create account", email=email, new_password="password1")
+    await person.sees("Create an account", "among the most common")
+    await person.look("sign-up")
+    await person.send("Create account", new_password=PASSWORD)
+    await person.sees("Sign in", "open the link that we have mailed")
+    await person.sign_in(email)
+    await person.sees("Sign in", "not verified yet")
+    await person.look("sign-in-unverified")
+    await person.page.get_by_role("link", name="Ask for a new link").click()
+    await person.look("verify-email")
+    await person.send("Send link", email=email)
+    await person.sees("Verify your e-mail address", "a link is on its way")
+    await person.open("/dev/mailbox")
+    await person.look("mailbox")
+    await person.page.get_by_role("link", name="Confirm").first.click()
+    await person.sees("Mail")
+    await person.look("mail")
+    await person.follow_link(email, "Confirm your e-mail address")
+    link = person.page.url
+    await person.look("verify")
+    await person.send("Verify", password="wrong")
+    await person.sees("Verify your e-mail address", "not the right password")
+    await person.send("Verify", password=PASSWORD)
+    await person.sees("Your e-mail address is verified")
+    await person.look("verified")
+    await person.page.goto(link)
+    await person.sees("This link does not work any more")
+    await person.look("dead-link")
+    await person.page.get_by_role("link", name="Sign in").click()
+    await person.send("Sign in", email=email, password=PASSWORD)
+    await person.sees("Your account")
+    await person.send("Save", display_name="Ada Lovelace")
+    await person.sees("Your account", "Saved.")
+    await person.look("profile")
+    await person.send("Sign out")
+    await person.sees("Sign in", "You are signed out.")
+    await person.page.go_back()
+    await person.sees("Sign in")
+
+
+async def test_two_factor_recovery_codes_and_devices(person: Person, browser: Any) -> None:
+    email = await registered(person, person.address("bob"))
+    elsewhere = await browser.new_context(user_agent="Mozilla/5.0 (X11; Linux) Firefox/140.0")
+    other = Person(person.site, await elsewhere.new_page(), True)
+    await other.sign_in(email)
+    await person.page.get_by_role("link", name="Security").click()
+    await person.sees("Security", "Firefox, Linux")
+    await person.look("security")
+    await person.page.get_by_role("button", name="Sign out: Firefox, Linux").click()
+    await person.sees("Security", "The device is signed out.")
+    await other.page.reload()
+    await other.sees("Sign in")
+    await elsewhere.close()
+
+    await person.send("Set up")
+    secret = re.sub(r"\s", "", await person.page.inner_text(".steps code"))
+    await person.look("two-factor")
+    totp = pyotp.TOTP(secret)
+    await person.send("Switch on", code="000000")
+    await person.sees("Security", "This code is wrong")
+    await person.send("Switch on", code=totp.now())
+    await person.sees("Your recovery codes")
+    codes = (await person.page.inner_text("#codes")).split()
+    await person.look("recovery-codes")
+    if person.javascript:
+        await person.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await person.send("Copy")
+        await person.page.get_by_text("Copied.").wait_for()
+        assert (await person.page.evaluate("navigator.clipboard.readText()")).split() == codes
+    else:
+        assert await person.page.get_by_role("button", name="Copy").count() == 0
+    await person.page.get_by_role("link", name="I have kept them").click()
+    await person.sees("Security", "Unused: 10.")
+    await person.look("security-on")
+
+    await person.send("Sign out")
+    await person.sign_in(email)
+    await person.sees("Enter your code")
+    await person.send("Sign in", code="000000")
+    await person.sees("Enter your code", "This code is wrong")
+    await person.look("code")
+    await person.send("Sign in", code=totp.now())
+    await person.sees("Your account")
+    await person.send("Sign out")
+    await person.sign_in(email)
+    await person.send("Sign in", code=codes[0])
+    await person.sees("Your account")
+    await person.open("/account/security")
+    await person.send("Switch off")
+    await person.sees("Security", "Two-factor sign-in is off.")
+
+
+async def test_passwords_addresses_and_the_end(person: Person) -> None:
+    email = await registered(person, person.address("cleo"))
+    await person.send("Change password", password=PASSWORD, new_password=NEW)
+    await person.sees("Sign in", "Your password was changed")
+    await person.page.get_by_role("link", name="Forgot your password?").click()
+    await person.look("forgot-password")
+    await person.send("Send link", email=email)
+    await person.sees("Forgot your password?", "a link is on its way")
+    await person.follow_link(email, "Choose a new password")
+    await person.look("reset")
+    await person.send("Set password", new_password="short")
+    await person.sees("Choose a new password", "8 to 1024 characters")
+    await person.send("Set password", new_password=PASSWORD)
+    await person.sees("Your password was changed")
+    await person.sign_in(email)
+
+    new = person.address("cleo.new")
+    await person.send("Change address", email=new)
+    await person.sees("Your account", f"A change to {new} waits")
+    await person.follow_link(new, "Confirm your new e-mail address")
+    await person.look("email-change")
+    await person.send("Confirm")
+    await person.sees("Your e-mail address was changed")
+    await person.open("/account/profile")
+    await person.sees("Your account", f"You sign in as {new}.")
+
+    person.site.clock.advance(minutes=16)
+    await person.page.get_by_role("link", name="Delete account").click()
+    await person.sees("Confirm your password")
+    await person.look("confirm-password")
+    await person.send("Confirm", password=PASSWORD)
+    await person.sees("Delete account")
+    await person.send("Delete for good")
+    await person.sees("Delete account", "Tick the box")
+    await person.look("delete")
+    await person.page.check("#sure")
+    await person.send("Delete for good")
+    await person.sees("Sign in", "Your account was deleted.")
+
+
+async def test_two_tabs_that_refresh_at_once_stay_signed_in(person: Person) -> None:
+    await registered(person, person.address("dan"))
+    tabs = [person.page, await person.page.context.new_page()]
+    for _ in range(3):
+        person.site.clock.advance(minutes=16)
+        await asyncio.gather(*(tab.goto(f"{person.site.base}/account/profile") for tab in tabs))
+        for tab in tabs:
+            await tab.get_by_role("heading", level=1, name="Your account").wait_for()
+
+
+async def test_the_back_button_shows_no_account_after_signing_out(person: Person) -> None:
+    await registered(person, person.address("eve"))
+    await person.page.get_by_role("link", name="Security").click()
+    await person.sees("Security")
+    await person.send("Sign out")
+    await person.sees("Sign in")
+    for _ in range(2):
+        await person.page.go_back()
+        await person.sees("Sign in")
+
+
+async def test_the_keyboard_is_enough(person: Person) -> None:
+    """The skip link comes first, a problem has the focus, and nothing needs a mouse."""
+    await person.open("/account/sign-in")
+    keyboard = person.page.keyboard
+    await keyboard.press("Tab")
+    assert await person.page.locator(":focus").inner_text() == "Skip to the content"
+    await keyboard.press("Enter")
+    await keyboard.press("Tab")
+    await keyboard.type("nobody@example.com")
+    await keyboard.press("Tab")
+    await keyboard.type("wrong password")
+    await keyboard.press("Enter")
+    await person.sees("Sign in", "is wrong")
+    assert await person.page.locator(":focus").get_attribute("role") == "alert"
+    await person.open("/account/sign-up")
+    await person.send("Create account", email="nobody@example.com", new_password="short")
+    focused = person.page.locator(":focus")
+    assert await focused.get_attribute("id") == "new_password"
+    described = str(await focused.get_attribute("aria-describedby")).split()
+    assert "8 to 1024" in await person.page.locator(f"#{described[-1]}").inner_text()
+    await keyboard.press("Tab")
+    if person.javascript:
+        await keyboard.press("Enter")
+        await keyboard.press("Shift+Tab")
+        await keyboard.type("visible")
+        assert await focused.get_attribute("type") == "text"
+    else:
+        assert await focused.inner_text() == "Create account"
