@@ -88,7 +88,7 @@ def verify_password(password: str, hashed: str, settings: AuthSettings = default
 
 
 def _give_way() -> None:
-    """Lets the event loop have a core at once when there is something to do: Linux knows a niceness per thread.
+    """Lets the event loop have a core as soon as it wants one: Linux knows a niceness per thread.
     Without it a storm of logins makes the slowest requests beside it wait twice as long."""
     if sys.platform == "linux":
         with suppress(OSError):
