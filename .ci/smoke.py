@@ -8,11 +8,20 @@ from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
-from tortoise.context import tortoise_test_context
+from tortoise.context import TortoiseContext, tortoise_test_context
+from tortoise.migrations.api import migrate
 
 import fastapi_pluggable_auth
 from fastapi_pluggable_auth import AuthSettings, include_auth
 from fastapi_pluggable_auth.email.provider import ConsoleProvider
+from fastapi_pluggable_auth.models import User
+
+
+async def migrations() -> None:
+    auth = {"models": ["fastapi_pluggable_auth.models"], "migrations": "fastapi_pluggable_auth.migrations"}
+    async with TortoiseContext():
+        await migrate(config={"connections": {"default": "sqlite://smoke.sqlite3"}, "apps": {"models": auth}})
+        assert await User.all().count() == 0
 
 
 async def main() -> None:
@@ -35,4 +44,5 @@ async def main() -> None:
 package = Path(fastapi_pluggable_auth.__path__[0])
 assert package.parent.name == "site-packages", package
 assert (package / "py.typed").exists()
+asyncio.run(migrations())
 asyncio.run(main())

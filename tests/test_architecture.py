@@ -14,6 +14,7 @@ FLOORS = (
     {"security"},
     {"events"},
     {"models", "database"},
+    {"migrations"},
     {"email"},
     {"auth"},
     {"flows"},

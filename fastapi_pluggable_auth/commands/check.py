@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from dataclasses import astuple
 from typing import Final
 
 from pydantic import ValidationError
 from tortoise import Tortoise
+from tortoise.exceptions import OperationalError
 
 from ..config import AuthSettings
 from ..email.provider import MailError, provider_for
+from ..models import Tables
 from ..security.keys import KeyConfigurationError, key_set
 from .database import CONNECTION_ERRORS, add_database_url, connected
 
@@ -76,6 +79,15 @@ async def _database_problem(url: str | None) -> str | None:
     try:
         async with asyncio.timeout(DATABASE_TIMEOUT), connected(url):
             await Tortoise.get_connection("default").execute_query("SELECT 1")
+            return await _table_problem()
     except CONNECTION_ERRORS as error:
         return f"not reachable ({type(error).__name__})."
+
+
+async def _table_problem() -> str | None:
+    for model in astuple(Tables()):
+        try:
+            await model.first()  # which names every column
+        except OperationalError:
+            return f"the table of {model.__name__} is missing or old: run `tortoise migrate`."
     return None
