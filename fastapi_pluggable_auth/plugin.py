@@ -21,9 +21,11 @@ from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
 from .errors import AuthError
 from .flows.purge import keep_purging
-from .models import AbstractUser
+from .models import AbstractUser, User
 from .routes import account, core, email, keys, password, sessions, twofa
 from .routes.base import MAXIMUM_BODY_BYTES, error_response
+from .routes.bodies import bodies_of, with_bodies
+from .schemas import ProfileUpdate, UserCreate, UserOut
 from .security.clock import Clock, utc_now
 from .security.keys import KeyConfigurationError, key_set
 
@@ -41,10 +43,14 @@ def include_auth(
     *,
     settings: AuthSettings | None = None,
     settings_override: AuthSettings | None = None,
+    user_model: type[AbstractUser] = User,
+    user_out: type[UserOut] | None = None,
+    user_create: type[UserCreate] | None = None,
+    profile_update: type[ProfileUpdate] | None = None,
     clock: Clock = utc_now,
     email_provider: EmailProvider | None = None,
     send_email: SendEmail | None = None,
-    require_two_factor: Callable[[AbstractUser], bool] | None = None,
+    require_two_factor: Callable[[Any], bool] | None = None,
     limiter: Any = None,
 ) -> Auth:
     """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
@@ -53,15 +59,18 @@ def include_auth(
     `email_provider` to what the settings say. `send_email` gives the id of each mail to a task queue of the
     app, whose worker sends it with `auth.dispatcher.deliver([id])`. `require_two_factor` tells for which
     users two-factor is a must, beside the setting of that name for all; `limiter` is a strategy of the
-    `limits` package or a SlowAPI `Limiter` that counts requests per client. Returns the app's `Auth`, also
-    kept on `app.state`.
+    `limits` package or a SlowAPI `Limiter` that counts requests per client. `user_model` is a subclass of
+    `AbstractUser` with columns of the app; `user_out`, `user_create` and `profile_update` are its bodies for
+    the account, signing up and changing the profile. Returns the app's `Auth`, also kept on `app.state`.
     Raises `InsecureSettingsError` for a placeholder or short JWT secret and for a base URL without TLS,
-    unless the app is local.
+    unless the app is local, and `ValueError` for bodies that do not fit the user model.
     """
     chosen = settings or settings_override or default_settings
     _check(chosen)
+    bodies = bodies_of(user_model, user_out, user_create, profile_update)
     auth = Auth(
         chosen,
+        user_model=user_model,
         clock=clock,
         email_provider=email_provider,
         send_email=send_email,
@@ -78,7 +87,7 @@ def include_auth(
     # Included routers start after the app's own lifespan has, so that Tortoise is there whoever opens it.
     root = APIRouter(lifespan=lifespan)
     for router in ROUTERS:
-        root.include_router(router)
+        root.include_router(with_bodies(router, bodies))
     app.include_router(root, prefix=chosen.route_prefix, max_body_size=MAXIMUM_BODY_BYTES)
     app.include_router(keys.router)
     app.add_exception_handler(AuthError, _answer)

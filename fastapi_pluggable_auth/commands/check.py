@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from dataclasses import astuple
 from typing import Final
 
 from pydantic import ValidationError
@@ -85,7 +84,7 @@ async def _database_problem(url: str | None) -> str | None:
 
 
 async def _table_problem() -> str | None:
-    for model in astuple(Tables()):
+    for model in Tables():
         try:
             await model.first()  # which names every column
         except OperationalError:

@@ -1,0 +1,116 @@
+"""The bodies of one app: those of the package, or the subclasses that the host passes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from copy import copy
+from functools import wraps
+from typing import Any, Final, TypeAlias
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ..models import AbstractUser, User
+from ..schemas import (
+    LoginData,
+    NamedLoginData,
+    NamedUserCreate,
+    NamedUserOut,
+    ProfileUpdate,
+    UserCreate,
+    UserOut,
+)
+from .base import AuthRoute
+
+Bodies: TypeAlias = Mapping[type[BaseModel], type[BaseModel]]
+"""What stands in for a body of the package, in this app only."""
+
+OPEN_COLUMNS: Final = {"email", "display_name", "language", "is_active", "is_verified"}
+"""Columns of the package that a schema of the host may name; the others keep accounts safe."""
+
+
+def bodies_of(
+    user_model: type[AbstractUser],
+    user_out: type[UserOut] | None,
+    user_create: type[UserCreate] | None,
+    profile_update: type[ProfileUpdate] | None,
+) -> Bodies:
+    """The bodies of an app with this user model. Raises `ValueError` where a signup could never store a user,
+    or a body names a column that only the package may write."""
+    username = user_model._meta.fields_map.get("username")
+    if username is not None and not username.unique:
+        raise ValueError(f"{user_model.__name__}.username must be unique, as users log in by it")
+    named = username is not None
+    create = user_create or (NamedUserCreate if named else UserCreate)
+    update = profile_update or ProfileUpdate
+    closed = User._meta.fields_map.keys() - OPEN_COLUMNS
+    for body in (create, update):
+        misused = closed & body.model_fields.keys()
+        if misused:
+            raise ValueError(f"{body.__name__} must not name {', '.join(sorted(misused))}")
+    missing = {
+        name
+        for name, field in user_model._meta.fields_map.items()
+        if name not in User._meta.fields_map
+        and field.required
+        and not getattr(field, "auto_now_add", False)
+        and not getattr(field, "auto_now", False)
+        and not {name, field.source_field or f"{name}_id"} & _always_given(create)
+    }
+    if missing:
+        raise ValueError(
+            f"{user_model.__name__} needs a value for {', '.join(sorted(missing))}: give the column a "
+            f"default or null=True, or pass a user_create that asks for it"
+        )
+    chosen: dict[type[BaseModel], type[BaseModel]] = {
+        UserOut: user_out or (NamedUserOut if named else UserOut),
+        UserCreate: create,
+        ProfileUpdate: update,
+        LoginData: NamedLoginData if named else LoginData,
+    }
+    return {body: own for body, own in chosen.items() if own is not body}
+
+
+def _always_given(body: type[BaseModel]) -> set[str]:
+    def given(field: FieldInfo) -> bool:
+        return field.is_required() or field.get_default(call_default_factory=False) is not None
+
+    return {name for name, field in body.model_fields.items() if given(field)}
+
+
+def with_bodies(router: APIRouter, bodies: Bodies) -> APIRouter:
+    """The router with these bodies in its routes; itself, where there are none."""
+    if not bodies:
+        return router
+    own = copy(router)
+    own.routes = [
+        AuthRoute(
+            route.path,
+            _typed(route.endpoint, bodies),
+            **route.options | {"response_model": bodies.get(route.response_model, route.response_model)},
+        )
+        if isinstance(route, AuthRoute)
+        else route
+        for route in router.routes
+    ]
+    return own
+
+
+def _typed(endpoint: Callable[..., Any], bodies: Bodies) -> Callable[..., Any]:
+    """The endpoint, declared with other bodies."""
+    signature = inspect.signature(endpoint, eval_str=True)
+    own = {name: _own(parameter.annotation, bodies) for name, parameter in signature.parameters.items()}
+
+    @wraps(endpoint)
+    async def typed(*args: Any, **kwargs: Any) -> Any:
+        return await endpoint(*args, **kwargs)
+
+    parameters = [parameter.replace(annotation=own[name]) for name, parameter in signature.parameters.items()]
+    typed.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # read by FastAPI
+    return typed
+
+
+def _own(annotation: Any, bodies: Bodies) -> Any:
+    return bodies.get(annotation, annotation) if isinstance(annotation, type) else annotation
