@@ -68,7 +68,12 @@ class UsernameField(fields.CharField[str]):
         return super().to_db_value(fold_username(value) if isinstance(value, str) else value, instance)
 
     class _db_mysql:
-        SQL_TYPE = f"VARCHAR({USERNAME_LENGTH}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        def __init__(self, field: UsernameField) -> None:
+            self._field = field
+
+        @property
+        def SQL_TYPE(self) -> str:
+            return f"VARCHAR({self._field.max_length}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 
 
 class TokenDigestField(fields.CharField[str]):

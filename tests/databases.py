@@ -48,9 +48,14 @@ def shared() -> str:
     return next((dialect for dialect in SERVERS if answers(dialect)), "sqlite")
 
 
-async def create(url: str, dialect: str, models: str | None = "fastapi_pluggable_auth.models") -> None:
+async def create(
+    url: str,
+    dialect: str,
+    models: str | None = "fastapi_pluggable_auth.models",
+    label: str = "models",
+) -> None:
     """Makes an empty database with the tables of these models, in place of whatever was there."""
-    chosen = config(url, dialect, models=models or "fastapi_pluggable_auth.models")
+    chosen = config(url, dialect, label, models or "fastapi_pluggable_auth.models")
     if dialect == "sqlite":
         for suffix in ("", "-wal", "-shm"):
             Path(url.removeprefix("sqlite://") + suffix).unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import subprocess
 import sys
 import uuid
@@ -12,7 +11,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pyotp
@@ -20,7 +18,6 @@ import pytest
 from fastapi import FastAPI
 from jose import jwt
 from tortoise.context import TortoiseContext
-from tortoise.migrations.api import migrate as tortoise_migrate
 from tortoise.migrations.api import sqlmigrate
 from tortoise.migrations.autodetector import MigrationAutodetector
 
@@ -32,105 +29,12 @@ from fastapi_pluggable_auth.security.hashing import hash_password
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
+from .spare import MIGRATIONS, Spare
 
-MIGRATIONS = "fastapi_pluggable_auth.migrations"
 FIRST = "models.0001_initial"
 OLD = ("tests.tables_0_1", "tests.tables_0_1_loose")
 SECRET_2FA = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 HASH = hash_password(PASSWORD)
-
-
-class Spare:
-    """A database of its own, whose tables a test makes."""
-
-    def __init__(self, dialect: str, url: str) -> None:
-        self.dialect, self.url = dialect, url
-
-    async def create(self, models: str | None = None) -> None:
-        """An empty database, with the tables of these models."""
-        await databases.create(self.url, self.dialect, models)
-
-    async def migrate(self, target: str | None = None, **options: Any) -> None:
-        """`tortoise migrate`."""
-        config = databases.config(self.url, self.dialect, migrations=MIGRATIONS)
-        async with TortoiseContext():
-            await tortoise_migrate(config=config, target=target, **options)
-
-    @asynccontextmanager
-    async def opened(self, models: str = "fastapi_pluggable_auth.models") -> AsyncIterator[TortoiseContext]:
-        """Tortoise on it."""
-        async with TortoiseContext() as context:
-            # Tortoise caches SQL by the names of connection and table.
-            connection = self.dialect if models.startswith("fastapi") else f"{self.dialect} {models}"
-            await context.init(databases.config(self.url, connection, models=models))
-            yield context
-
-    async def query(self, sql: str) -> list[dict[str, Any]]:
-        async with self.opened() as context:
-            return await context.connections.get(self.dialect).execute_query_dict(sql)
-
-    async def tables(self) -> set[str]:
-        """The names of all tables."""
-        return {row["name"] for row in await self.query(TABLES[self.dialect])}
-
-    async def schema(self, *, lengths: bool = True) -> dict[str, Any]:
-        """Columns, indexes and foreign keys of each table, without names that databases make up."""
-        tables = await self.tables() - {"note", "tortoise_migrations", "sqlite_sequence"}
-        found = {}
-        for table in tables:
-            parts = [await self.query(part.format(table=table)) for part in SCHEMA[self.dialect]]
-            columns, indexes, keys = ([tuple(row.values()) for row in rows] for rows in parts)
-            if not lengths:
-                columns = [
-                    tuple(re.sub(r"\(\d+\)", "", cell) if isinstance(cell, str) else cell for cell in column)
-                    for column in columns
-                ]
-            found[table] = (set(columns), set(indexes), set(keys))
-        return found
-
-
-TABLES = {
-    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
-    "postgres": "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'",
-    "mysql": "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = DATABASE()",
-}
-SCHEMA = {
-    "sqlite": (
-        "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_info('{table}')",
-        'SELECT i."unique", (SELECT group_concat(name) FROM pragma_index_info(i.name))'
-        " FROM pragma_index_list('{table}') i",
-        'SELECT "table", "from", "to", on_delete FROM pragma_foreign_key_list(\'{table}\')',
-    ),
-    "postgres": (
-        "SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,"
-        " pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a"
-        " LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum"
-        " WHERE a.attrelid = '\"{table}\"'::regclass AND a.attnum > 0 AND NOT a.attisdropped",
-        "SELECT indisunique, indisprimary, regexp_replace(pg_get_indexdef(indexrelid), '^.* USING', '')"
-        " FROM pg_index WHERE indrelid = '\"{table}\"'::regclass",
-        "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
-        " WHERE conrelid = '\"{table}\"'::regclass AND contype = 'f'",
-    ),
-    "mysql": (
-        "SELECT column_name, column_type, collation_name, is_nullable, column_default, extra"
-        " FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = '{table}'",
-        "SELECT non_unique, group_concat(column_name ORDER BY seq_in_index), count(*)"
-        " FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = '{table}'"
-        " GROUP BY index_name, non_unique",
-        "SELECT k.column_name, k.referenced_table_name, r.delete_rule"
-        " FROM information_schema.key_column_usage k JOIN information_schema.referential_constraints r"
-        " USING (constraint_name, constraint_schema)"
-        " WHERE k.table_schema = DATABASE() AND k.table_name = '{table}'",
-    ),
-}
-
-
-@pytest.fixture(params=databases.DIALECTS)
-def spare(request: pytest.FixtureRequest, tmp_path: Path) -> Spare:
-    dialect: str = request.param
-    if dialect != "sqlite" and not databases.answers(dialect):
-        pytest.skip(f"no {dialect} server answers")
-    return Spare(dialect, databases.spare(dialect, tmp_path))
 
 
 def old_token(user_id: uuid.UUID, **claims: object) -> str:
@@ -193,13 +97,13 @@ async def test_an_app_of_0_1_is_upgraded_in_place_and_nobody_is_logged_out(
     generated = await spare.schema(lengths=False)
     await spare.create(old)
     tokens = await fill(spare, old)
-    users = await spare.query(f"SELECT * FROM {quoted(spare, 'user')} ORDER BY email")
+    users = await spare.query(f"SELECT * FROM {spare.quoted('user')} ORDER BY email")
 
     await spare.migrate(FIRST, fake=True)
     await spare.migrate()
 
     assert await spare.schema(lengths=False) == generated
-    kept = await spare.query(f"SELECT * FROM {quoted(spare, 'user')} ORDER BY email")
+    kept = await spare.query(f"SELECT * FROM {spare.quoted('user')} ORDER BY email")
     assert [{name: row[name] for name in users[0]} for row in kept] == users
     assert len(await spare.query("SELECT * FROM note")) == 3
     for row in await spare.query("SELECT * FROM refreshtoken"):
@@ -225,10 +129,6 @@ async def test_an_app_of_0_1_is_upgraded_in_place_and_nobody_is_logged_out(
         assert (await client.post("/auth/signup", json=account)).status_code == 201
 
 
-def quoted(spare: Spare, table: str) -> str:
-    return f"`{table}`" if spare.dialect == "mysql" else f'"{table}"'
-
-
 async def test_the_upgrade_goes_on_where_it_was_broken_off(
     spare: Spare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +147,7 @@ async def test_the_upgrade_goes_on_where_it_was_broken_off(
     assert len(rows) == 6
     for broken_off in (
         "DROP TABLE auth_mail",
-        f"ALTER TABLE {quoted(spare, 'user')} DROP COLUMN last_login_at",
+        f"ALTER TABLE {spare.quoted('user')} DROP COLUMN last_login_at",
         "ALTER TABLE refreshtoken DROP COLUMN replaced_by",
         "DELETE FROM tortoise_migrations WHERE name <> '0001_initial'",
     ):
@@ -273,7 +173,7 @@ async def test_no_token_reaches_a_log(spare: Spare, caplog: pytest.LogCaptureFix
 async def test_addresses_become_lower_case_unless_two_accounts_would_be_one(spare: Spare) -> None:
     await spare.create(OLD[0])
     await fill(spare, OLD[0])
-    user, capitals = quoted(spare, "user"), "Ada@Example.COM"
+    user, capitals = spare.quoted("user"), "Ada@Example.COM"
     await spare.query(f"UPDATE {user} SET email = '{capitals}' WHERE email = '{EMAIL}'")
     await spare.migrate(FIRST, fake=True)
     if spare.dialect != "mysql":  # whose 0.1 took such addresses for one

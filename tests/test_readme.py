@@ -19,6 +19,7 @@ import httpx
 import pyotp
 import pytest
 from fastapi import FastAPI, Response
+from tortoise.context import tortoise_test_context
 
 from fastapi_pluggable_auth import AuthSettings, ErrorCode, include_auth
 from fastapi_pluggable_auth.config import settings as default_settings
@@ -180,6 +181,34 @@ def test_tables_that_are_there_are_taken_over(models: str, commands: str, host: 
     migrate(host, commands)
     assert "No migrations to apply" in migrate(host, "for your own tables")
     assert tables(host) >= set(databases.TABLES)
+
+
+async def test_the_own_user_model_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox: Mailbox
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "models.py").write_text(python_block("class User(AbstractUser)"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(default_settings, "jwt_secret", SECRET)
+    monkeypatch.setattr(default_settings, "smtp_host", "127.0.0.1")
+    monkeypatch.setattr(default_settings, "smtp_port", mailbox.server.port)
+    module: dict[str, Any] = {"__name__": "main"}
+    exec(compile(python_block("class NewUser(UserCreate)"), "main.py", "exec", dont_inherit=True), module)
+    transport = httpx.ASGITransport(module["app"])
+    async with (
+        tortoise_test_context(["app.models"], connection_label="own"),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        account = {"email": EMAIL, "password": PASSWORD, "username": "Ada", "city": "London"}
+        assert (await client.post("/auth/signup", json=account)).json()["username"] == "ada"
+        await client.get(mailbox.link())
+        login = {"email": "ada", "password": PASSWORD}
+        token = (await client.post("/auth/login", json=login)).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        assert (await client.get("/city", headers=headers)).json() == "London"
+        changed = await client.patch("/account", headers=headers, json={"city": "Paris"})
+        assert changed.json()["city"] == "Paris"
+    await module["auth"].close()
 
 
 def test_the_own_mail_of_an_app_is_sent(

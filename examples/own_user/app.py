@@ -1,9 +1,9 @@
 """Users with columns of the app's own, who log in by address or username.
 
-    pip install 'fastapi-pluggable-auth[demo]'
-    tortoise -c settings.TORTOISE_ORM makemigrations
-    tortoise -c settings.TORTOISE_ORM migrate
-    uvicorn app:app
+pip install 'fastapi-pluggable-auth[demo]'
+tortoise -c settings.TORTOISE_ORM makemigrations
+tortoise -c settings.TORTOISE_ORM migrate
+uvicorn app:app
 """
 
 from collections.abc import AsyncIterator

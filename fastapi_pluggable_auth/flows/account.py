@@ -13,7 +13,7 @@ from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractUser
-from .columns import stored, storing
+from .columns import require_free, stored, storing
 from .email import request_email_change
 from .sessions import Authentication, observed, require_recent_login
 from .throttle import may_mail
@@ -52,6 +52,7 @@ async def update_account(
 async def _update(
     auth: Auth, user: AbstractUser, new_email: str | None, changes: Mapping[str, Any], *, mail: bool
 ) -> None:
+    await require_free(auth, changes, owner=user.id)
     try:
         async with storing(auth, changes, owner=user.id):
             await _store(auth, user, new_email, changes, mail=mail)

@@ -8,31 +8,45 @@ from typing import Any
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError, ValidationError
+from tortoise.fields.base import Field
 
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
+from ..models import AbstractUser
 from ..security.usernames import normalise_username
 
 
 def stored(auth: Auth, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the values that the user has a column for. None stands for no value in a column that cannot be
-    empty. Raises `AuthError(VALIDATION_ERROR)` for what is no username, and for numbers out of range."""
-    fields = auth.tables.user._meta.fields_map
-    kept = {
-        name: value
-        for name, value in values.items()
-        if name in auth.tables.user._meta.fields_db_projection and (value is not None or fields[name].null)
-    }
-    for name, value in kept.items():
-        bounds = fields[name].constraints
-        if isinstance(value, int) and not bounds.get("ge", value) <= value <= bounds.get("le", value):
-            raise AuthError(ErrorCode.VALIDATION_ERROR)
-    if kept.get("username") is not None:
-        try:
-            kept["username"] = normalise_username(kept["username"])
-        except ValueError as error:
-            raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+    empty. Raises `AuthError(VALIDATION_ERROR)` for what does not fit its column."""
+    users, kept = auth.tables.user, {}
+    for name, value in values.items():
+        field = users._meta.fields_map.get(name)
+        if field is None or name not in users._meta.fields_db_projection:
+            continue
+        if value is not None:
+            kept[name] = _fitting(users, field, _username(value) if name == "username" else value)
+        elif field.null:
+            kept[name] = None
     return kept
+
+
+def _username(name: str) -> str:
+    try:
+        return normalise_username(name)
+    except ValueError as error:
+        raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+
+
+def _fitting(users: type[AbstractUser], field: Field[Any], value: Any) -> Any:
+    bounds = field.constraints
+    if isinstance(value, int) and not bounds.get("ge", value) <= value <= bounds.get("le", value):
+        raise AuthError(ErrorCode.VALIDATION_ERROR)
+    try:
+        field.to_db_value(value, users)
+    except ValidationError as error:
+        raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+    return value
 
 
 async def require_free(auth: Auth, columns: Mapping[str, Any], *, owner: UUID | None = None) -> None:
@@ -59,13 +73,10 @@ async def require_free(auth: Auth, columns: Mapping[str, Any], *, owner: UUID | 
 async def storing(
     auth: Auth, columns: Mapping[str, Any], *, owner: UUID | None = None
 ) -> AsyncIterator[None]:
-    """Wraps what stores the values. Raises `AuthError` like `require_free`, also after a race, and
-    VALIDATION_ERROR for what does not fit its column; `IntegrityError` for what has another cause."""
-    await require_free(auth, columns, owner=owner)
+    """Wraps what stores these values, after `require_free`; raises the same where another request was faster,
+    and `IntegrityError` for what has another cause."""
     try:
         yield
-    except ValidationError as error:
-        raise AuthError(ErrorCode.VALIDATION_ERROR) from error
     except IntegrityError:
         await require_free(auth, columns, owner=owner)
         raise

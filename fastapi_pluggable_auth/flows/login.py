@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from tortoise.exceptions import ValidationError
 from tortoise.expressions import Q
 
 from ..auth import Auth, transactional
@@ -70,7 +71,10 @@ async def _account(auth: Auth, name: str) -> AbstractUser | None:
     users = auth.tables.user
     if "@" in name or "username" not in users._meta.fields_map:
         return await users.get_or_none(Q(email=name))
-    user = await users.get_or_none(Q(username=name))
+    try:
+        user = await users.get_or_none(Q(username=name))
+    except ValidationError:  # too long for any
+        return None
     # Some collations take names for one that are not, and each would have guesses of its own.
     return user if user is not None and getattr(user, "username", None) == name else None
 

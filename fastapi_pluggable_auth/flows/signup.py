@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
+from tortoise.fields.base import DatabaseDefault
 
 from ..auth import Auth, transactional
 from ..email.kinds import MailKind
@@ -56,7 +57,15 @@ async def signup(
                 raise AuthError(ErrorCode.EMAIL_TAKEN) from error
             if may_tell_owner:
                 await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
+            _complete(user)
     return user
+
+
+def _complete(user: AbstractUser) -> None:
+    """Fills in what the database would have."""
+    for name, field in user._meta.fields_map.items():
+        if isinstance(getattr(user, name, None), DatabaseDefault):
+            setattr(user, name, field.db_default)
 
 
 @transactional

@@ -11,8 +11,9 @@ from typing import Any, Final, TypeAlias
 from fastapi import APIRouter
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from tortoise.fields.relational import BackwardFKRelation, ManyToManyFieldInstance
 
-from ..models import AbstractUser, User
+from ..models import AbstractUser
 from ..schemas import (
     LoginData,
     NamedLoginData,
@@ -45,15 +46,16 @@ def bodies_of(
     named = username is not None
     create = user_create or (NamedUserCreate if named else UserCreate)
     update = profile_update or ProfileUpdate
-    closed = User._meta.fields_map.keys() - OPEN_COLUMNS
+    shipped = AbstractUser._meta.fields_map.keys()
     for body in (create, update):
-        misused = closed & body.model_fields.keys()
+        misused = (shipped - OPEN_COLUMNS) & body.model_fields.keys()
         if misused:
             raise ValueError(f"{body.__name__} must not name {', '.join(sorted(misused))}")
     missing = {
         name
         for name, field in user_model._meta.fields_map.items()
-        if name not in User._meta.fields_map
+        if name not in shipped
+        and not isinstance(field, BackwardFKRelation | ManyToManyFieldInstance)
         and field.required
         and not getattr(field, "auto_now_add", False)
         and not getattr(field, "auto_now", False)
