@@ -410,12 +410,14 @@ COLUMNS = """username = UsernameField(null=True)
 def test_an_app_on_the_tables_of_the_package_goes_over_to_its_own(spare: Spare, tmp_path: Path) -> None:
     asyncio.run(spare.create())
     asyncio.run(spare.migrate())
-    users = (
-        f"INSERT INTO {spare.quoted('user')} (id, email, hashed_password, is_active, is_verified, created_at)"
-    )
-    asyncio.run(
-        spare.query(f"{users} VALUES ('{uuid4()}', '{EMAIL}', 'x', TRUE, TRUE, '2026-01-01 00:00:00')")
-    )
+    columns = "id, email, hashed_password, is_active, is_verified, created_at"
+
+    def add(email: str, more: str = "", value: str = "") -> None:
+        values = f"'{uuid4()}', '{email}', 'x', TRUE, TRUE, '2026-01-01 00:00:00'{value}"
+        insert = f"INSERT INTO {spare.quoted('user')} ({columns}{more}) VALUES ({values})"
+        asyncio.run(spare.query(insert))
+
+    add(EMAIL)
     apps = {"shop": {"models": ["shop"], "migrations": "migrations", "default_connection": "default"}}
     config = {"connections": {"default": spare.url}, "apps": apps}
     (tmp_path / "settings.py").write_text(f"TORTOISE_ORM = {config!r}")
@@ -435,12 +437,6 @@ def test_an_app_on_the_tables_of_the_package_goes_over_to_its_own(spare: Spare, 
     assert "No changes" in tortoise("makemigrations")
     (user,) = asyncio.run(spare.query(f"SELECT * FROM {spare.quoted('user')}"))
     assert (user["email"], user["username"], user["city"]) == (EMAIL, None, "Paris")
+    add(BOB, ", username", ", 'bob'")
     with pytest.raises(IntegrityError):
-        for _ in range(2):
-            email = f"{uuid4()}@example.com"
-            named = users.replace("created_at", "created_at, username")
-            asyncio.run(
-                spare.query(
-                    f"{named} VALUES ('{uuid4()}', '{email}', 'x', TRUE, TRUE, '2026-01-01 00:00:00', 'ada')"
-                )
-            )
+        add("other@example.com", ", username", ", 'bob'")

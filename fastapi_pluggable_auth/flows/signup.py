@@ -36,7 +36,7 @@ async def signup(
         values = stored(auth, columns or {})
         await require_good_password(auth, password, email, values.get("username"))
         silent = auth.settings.prevent_enumeration
-        # Before the address, so that the answer about these does not depend on it.
+        # Before the address, on which the answer must not depend, and before the costly hash.
         await require_free(auth, values)
         if not silent and await auth.tables.user.exists(email=email):
             raise AuthError(ErrorCode.EMAIL_TAKEN)
