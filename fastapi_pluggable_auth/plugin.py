@@ -97,8 +97,15 @@ def include_auth(
 
 @asynccontextmanager
 async def running(auth: Auth) -> AsyncIterator[None]:
-    """Delivers mail and purges expired rows in the background while the app runs."""
+    """Delivers mail and purges expired rows in the background while the app runs. Raises `RuntimeError` where
+    Tortoise was initialised without the models."""
     auth.tortoise_context = current_context()
+    unknown = [model.__name__ for model in auth.tables if model._meta.app is None]
+    if auth.tortoise_context is not None and unknown:
+        raise RuntimeError(
+            f"Tortoise ORM does not know {', '.join(unknown)}. Name the module of the user model in "
+            f"`modules`; where it is your own, list its tables there: `__models__ = [*tables_for(User)]`"
+        )
     stop, purging = asyncio.Event(), None
     if auth.tortoise_context is None:
         logger.warning("Tortoise ORM was not initialised at start-up; mail is sent after each response only")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from fastapi import Depends, FastAPI
 from pydantic import Field
 from tortoise import fields
 from tortoise.context import TortoiseContext
+from tortoise.contrib.fastapi import RegisterTortoise
 from tortoise.exceptions import IntegrityError
 
 from fastapi_pluggable_auth import Auth, AuthSettings, get_current_user, include_auth
@@ -378,6 +380,27 @@ def test_a_set_up_that_could_never_store_a_user_is_refused(settings: AuthSetting
     with pytest.raises(ValueError, match="Loose must not name totp_confirmed"):
         include(profile_update=Loose)
     include(user_model=Needy, user_create=Complete)
+
+
+async def test_a_start_without_the_tables_of_the_user_says_what_to_list(
+    settings: AuthSettings, tmp_path: Path
+) -> None:
+    """R-51."""
+
+    class Lone(AbstractUser):
+        pass
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        models = {"models": ["fastapi_pluggable_auth.models"]}
+        async with RegisterTortoise(app, db_url=f"sqlite://{tmp_path / 'app.sqlite3'}", modules=models):
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    include_auth(app, settings=settings, user_model=Lone)
+    with pytest.raises(RuntimeError, match=r"does not know Lone, AuthSession.*tables_for"):
+        async with app.router.lifespan_context(app):
+            pass
 
 
 def test_every_table_of_the_package_has_its_like_for_the_user_of_a_host() -> None:

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from tortoise import BaseDBAsyncClient
-from tortoise.migrations.operations import TortoiseOperation
 from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 from tortoise.migrations.schema_generator.state import State
 
 from ..models import token_digest
+from ._steps import IrreversibleStep
 
 BATCH: Final = 500
 """Rows that are read, and written in one transaction."""
@@ -23,48 +23,25 @@ class AddressConflictError(Exception):
     """Accounts of 0.1 have the same address, but for the case of letters."""
 
 
-class RowOperation(TortoiseOperation):
-    """A step on rows that cannot be undone."""
-
-    reversible = False
-    reduces_to_sql = False
-    irreversible_because = ""
-
-    def __str__(self) -> str:
-        return f"{self.describe()!r} ({self.irreversible_because})"
-
-    async def database_forward(
-        self,
-        app_label: str,
-        old_state: State,
-        new_state: State,
-        state_editor: BaseSchemaEditor | None = None,
-    ) -> None:
-        """Runs the step."""
-        if state_editor is not None:
-            await self.change(state_editor.client, state_editor.quote)
-
-    async def change(self, client: BaseDBAsyncClient, quote: Any) -> None:
-        """Changes the rows."""
-        raise NotImplementedError
-
-
-class LowerCaseAddresses(RowOperation):
+class LowerCaseAddresses(IrreversibleStep):
     """Addresses are looked up in lower case."""
 
-    irreversible_because = "which addresses had capitals is not kept"
+    purpose = "Lower-case the addresses of accounts"
+    reason = "which addresses had capitals is not kept"
 
-    def describe(self) -> str:
-        """For `tortoise sqlmigrate`."""
-        return "Lower-case the addresses of accounts"
-
-    async def change(self, client: BaseDBAsyncClient, quote: Any) -> None:
+    async def take(self, editor: BaseSchemaEditor, state: State, app_label: str) -> None:
         """Raises `AddressConflictError`, before anything is changed, where two accounts would be one."""
-        owners: defaultdict[str, list[str]] = defaultdict(list)
+        client, quote = editor.client, editor.quote
+        changed: defaultdict[str, list[str]] = defaultdict(list)
         async for batch in _batches(client, quote, "user", "email"):
             for row in batch:
-                owners[row["email"].lower()].append(str(row["id"]))
-        conflicts = [ids for ids in owners.values() if len(ids) > 1]
+                if row["email"] != row["email"].lower():
+                    changed[row["email"].lower()].append(str(row["id"]))
+        lower = f"SELECT {quote('id')}, {quote('email')} FROM {quote('user')} WHERE {quote('email')} = "  # noqa: S608
+        for address, ids in changed.items():
+            same = await client.execute_query_dict(lower + _placeholders(client)[0], [address])
+            ids += [str(row["id"]) for row in same if row["email"] == address]
+        conflicts = [ids for ids in changed.values() if len(ids) > 1]
         if conflicts:
             shown = "\n".join("  " + ", ".join(ids) for ids in conflicts[:SHOWN])
             raise AddressConflictError(
@@ -75,38 +52,34 @@ class LowerCaseAddresses(RowOperation):
         await _rewrite(client, quote, "user", "email", str.lower)
 
 
-class DigestRefreshTokens(RowOperation):
+class DigestRefreshTokens(IrreversibleStep):
     """Refresh tokens are kept as digests; what is one already stays."""
 
-    irreversible_because = "the tokens themselves are gone; to go back, restore a backup"
+    purpose = "Replace refresh tokens by their digests"
+    reason = "the tokens themselves are gone; to go back, restore a backup"
 
-    def describe(self) -> str:
-        """For `tortoise sqlmigrate`."""
-        return "Replace refresh tokens by their digests"
-
-    async def change(self, client: BaseDBAsyncClient, quote: Any) -> None:
+    async def take(self, editor: BaseSchemaEditor, state: State, app_label: str) -> None:
         """In place: a token that a client holds finds its row."""
-        await _rewrite(client, quote, "refreshtoken", "token", token_digest)
+        await _rewrite(editor.client, editor.quote, "refreshtoken", "token", token_digest)
 
 
-class ConfirmTwoFactor(RowOperation):
+class ConfirmTwoFactor(IrreversibleStep):
     """In 0.1 a stored secret was asked for at every login: so it stays."""
 
-    irreversible_because = "0.1 cannot read what 0.2 has stored since; to go back, restore a backup"
+    purpose = "Keep two-factor active where it was"
+    reason = "0.1 cannot read what was stored since; to go back, restore a backup"
 
-    def describe(self) -> str:
-        """For `tortoise sqlmigrate`."""
-        return "Keep two-factor active where it was"
-
-    async def change(self, client: BaseDBAsyncClient, quote: Any) -> None:
+    async def take(self, editor: BaseSchemaEditor, state: State, app_label: str) -> None:
         """Confirms each secret there is."""
-        user, confirmed, secret = quote("user"), quote("totp_confirmed"), quote("totp_secret")
-        await client.execute_query(f"UPDATE {user} SET {confirmed} = TRUE WHERE {secret} IS NOT NULL")  # noqa: S608
+        user, confirmed, secret = map(editor.quote, ("user", "totp_confirmed", "totp_secret"))
+        await editor.client.execute_query(
+            f"UPDATE {user} SET {confirmed} = TRUE WHERE {secret} IS NOT NULL"  # noqa: S608
+        )
 
 
 async def _rewrite(client: BaseDBAsyncClient, quote: Any, table: str, column: str, convert: Any) -> None:
     """Converts a column. Old values are no parameters, which Tortoise would write to its log."""
-    first, second = ("$1", "$2") if client.capabilities.dialect == "postgres" else _placeholders(client)
+    first, second = _placeholders(client)
     update = f"UPDATE {quote(table)} SET {quote(column)} = {first} WHERE {quote('id')} = {second}"  # noqa: S608
     async for batch in _batches(client, quote, table, column):
         changes = [[convert(row[column]), row["id"]] for row in batch if convert(row[column]) != row[column]]
@@ -119,7 +92,7 @@ async def _batches(
 ) -> AsyncIterator[list[dict[str, Any]]]:
     """All rows in the order of their keys, some at a time."""
     select = f"SELECT {quote('id')}, {quote(column)} FROM {quote(table)}"  # noqa: S608
-    place = "$1" if client.capabilities.dialect == "postgres" else _placeholders(client)[0]
+    place, _ = _placeholders(client)
     end = f"ORDER BY {quote('id')} LIMIT {BATCH}"
     batch = await client.execute_query_dict(f"{select} {end}")
     while batch:
@@ -129,4 +102,4 @@ async def _batches(
 
 
 def _placeholders(client: BaseDBAsyncClient) -> tuple[str, str]:
-    return ("?", "?") if client.capabilities.dialect == "sqlite" else ("%s", "%s")
+    return {"sqlite": ("?", "?"), "postgres": ("$1", "$2")}.get(client.capabilities.dialect, ("%s", "%s"))

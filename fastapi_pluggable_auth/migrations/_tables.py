@@ -8,99 +8,67 @@ from tortoise.fields import CharField
 from tortoise.fields.relational import ForeignKeyFieldInstance
 from tortoise.indexes import Index
 from tortoise.migrations.constraints import UniqueConstraint
-from tortoise.migrations.operations import AddField, CreateModel, TortoiseOperation
+from tortoise.migrations.operations import AddField, CreateModel
 from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 from tortoise.migrations.schema_generator.state import State
 
 from ._inspection import Column, columns_of, foreign_keys_of, indexes_of
+from ._steps import IrreversibleStep, Step, model_of
 
 
-class CreateTable(CreateModel):
+class CreateTable(Step, CreateModel):
     """Creates a table, unless it is there."""
 
-    async def database_forward(
-        self,
-        app_label: str,
-        old_state: State,
-        new_state: State,
-        state_editor: BaseSchemaEditor | None = None,
-    ) -> None:
-        """Runs the step."""
-        if state_editor is None:
-            return
-        table = new_state.apps.get_model(f"{app_label}.{self.name}")._meta.db_table
-        if state_editor.collect_sql or not await columns_of(state_editor.client, table):
-            await super().database_forward(app_label, old_state, new_state, state_editor)
+    async def take(self, editor: BaseSchemaEditor, state: State, app_label: str) -> None:
+        """Takes the step."""
+        model = model_of(state, app_label, self.name)
+        if editor.collect_sql or not await columns_of(editor.client, model._meta.db_table):
+            await editor.create_model(model)
 
 
-class AddColumn(AddField):
+class AddColumn(Step, AddField):
     """Adds a column, unless it is there, with what Tortoise's own step leaves out: its index, and on MariaDB
     its foreign key."""
 
-    async def database_forward(
-        self,
-        app_label: str,
-        old_state: State,
-        new_state: State,
-        state_editor: BaseSchemaEditor | None = None,
-    ) -> None:
-        """Runs the step."""
-        if state_editor is None:
-            return
-        model = new_state.apps.get_model(f"{app_label}.{self.model_name}")
+    async def take(self, editor: BaseSchemaEditor, state: State, app_label: str) -> None:
+        """Takes the step."""
+        model = model_of(state, app_label, self.model_name)
         field = model._meta.fields_map[self.name]
         column = field.source_field or self.name
-        if state_editor.collect_sql or column not in await columns_of(
-            state_editor.client, model._meta.db_table
-        ):
-            await state_editor.add_field(model, self.name)
-        if isinstance(field, ForeignKeyFieldInstance) and state_editor.DIALECT == "mysql":
-            await _add_foreign_key(state_editor, model, column)
+        if editor.collect_sql or column not in await columns_of(editor.client, model._meta.db_table):
+            await editor.add_field(model, self.name)
+        if isinstance(field, ForeignKeyFieldInstance) and editor.DIALECT == "mysql":
+            await _add_foreign_key(editor, model, column)
         if model._meta.fields_map[column].index:
-            await _add_index(state_editor, model, column)
+            await _add_index(editor, model, column)
 
 
-class AlignTable(TortoiseOperation):
+class AlignTable(IrreversibleStep):
     """Makes the columns of a table of 0.1 what they are today: wide enough, unique, indexed, with UUIDs as
-    keys. Nothing is made narrower. Where the table is right already, nothing happens."""
+    keys. Where the table is right already, nothing happens."""
 
-    reversible = False
-    reduces_to_sql = False
+    reason = "0.1 cannot read what was stored since; to go back, restore a backup"
 
     def __init__(self, model_name: str) -> None:
         self.model_name = model_name
+        self.purpose = f"Align the table of {model_name}"
 
-    def __str__(self) -> str:
-        return f"{self.describe()!r} (0.1 cannot read what 0.2 has stored since; restore a backup)"
-
-    def describe(self) -> str:
-        """For `tortoise sqlmigrate`."""
-        return f"Align the table of {self.model_name}"
-
-    async def database_forward(
-        self,
-        app_label: str,
-        old_state: State,
-        new_state: State,
-        state_editor: BaseSchemaEditor | None = None,
-    ) -> None:
-        """Runs the step."""
-        if state_editor is None:
-            return
-        model = new_state.apps.get_model(f"{app_label}.{self.model_name}")
-        columns = await columns_of(state_editor.client, model._meta.db_table)
+    async def take(self, editor: BaseSchemaEditor, state: State, app_label: str) -> None:
+        """Takes the step."""
+        model = model_of(state, app_label, self.model_name)
+        columns = await columns_of(editor.client, model._meta.db_table)
         if "int" in columns["id"].type:
-            await _number_by_uuid(state_editor, model)
+            await _number_by_uuid(editor, model)
         for name, column in columns.items():
             field = model._meta.fields_map.get(name)
             if field is None or field.pk:
                 continue
             if isinstance(field, CharField):
-                await _widen(state_editor, model, field, column)
+                await _widen(editor, model, field, column)
             if field.unique:
-                await _make_unique(state_editor, model, name)
+                await _make_unique(editor, model, name)
             elif field.index:
-                await _add_index(state_editor, model, name)
+                await _add_index(editor, model, name)
 
 
 async def _widen(editor: BaseSchemaEditor, model: type[Model], field: CharField, column: Column) -> None:  # type: ignore[type-arg]  # as Tortoise has it at run time
