@@ -2,7 +2,14 @@
 
 from .auth import Auth
 from .config import AuthSettings
-from .dependencies import CurrentUser, RecentUser, get_current_user, get_recent_user
+from .dependencies import (
+    CurrentUser,
+    PageUser,
+    RecentUser,
+    current_user_or_redirect,
+    get_current_user,
+    get_recent_user,
+)
 from .errors import AuthError, ErrorCode
 from .events import SecurityEvent
 from .plugin import InsecureSettingsError, include_auth
@@ -14,8 +21,10 @@ __all__ = [
     "CurrentUser",
     "ErrorCode",
     "InsecureSettingsError",
+    "PageUser",
     "RecentUser",
     "SecurityEvent",
+    "current_user_or_redirect",
     "get_current_user",
     "get_recent_user",
     "include_auth",

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from tortoise.context import TortoiseContext
 
 from .config import AuthSettings
-from .database import DATABASE_ERRORS, is_transient, transaction, uncounted
+from .database import database_errors, is_transient, transaction, uncounted
 from .email.base import EmailProvider
 from .email.composer import Composer
 from .email.dispatcher import Dispatcher, SendEmail
@@ -18,6 +18,7 @@ from .email.sender import Mailer
 from .email.tokens import LinkSigner
 from .events import Events
 from .models import AbstractUser, User, tables_for
+from .queries import Queries
 from .security.clock import Clock, utc_now
 from .security.encryption import SecretBox
 from .security.hashing import PasswordHasher
@@ -46,10 +47,13 @@ class Auth:
         send_email: SendEmail | None = None,
         require_two_factor: Callable[[Any], bool] | None = None,
         limiter: Any = None,
+        pages: bool = False,
     ) -> None:
         self.settings = settings
+        self.pages = pages
         self.clock = clock
         self.tables = tables_for(user_model)
+        self.queries = Queries(self.tables)
         self.events = Events(clock)
         self.signer = TokenSigner(settings, clock)
         self.links = LinkSigner(settings, clock)
@@ -62,6 +66,11 @@ class Auth:
         self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)
         self._require_two_factor = require_two_factor
         self.tortoise_context: TortoiseContext | None = None
+
+    @property
+    def uses_cookies(self) -> bool:
+        """Whether browsers get their tokens in cookies."""
+        return self.pages or self.settings.cookies
 
     def lacks_two_factor(self, user: AbstractUser) -> bool:
         """Whether this user has to set up two-factor before anything else (ASVS 6.3.3)."""
@@ -91,7 +100,7 @@ def transactional(
             try:
                 async with transaction(auth.tables.user._meta.default_connection):
                     return await flow(auth, *args, **kwargs)
-            except DATABASE_ERRORS as error:
+            except database_errors() as error:
                 if not tries_left or not is_transient(error):
                     raise
         raise AssertionError("unreachable")

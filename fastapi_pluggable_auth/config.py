@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, IPvAnyNetwork
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_SECRET: Final = "CHANGE_ME"  # noqa: S105
@@ -39,6 +39,27 @@ def _parts(text: str) -> list[str]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, str) and value.replace(".", "", 1).isdecimal()
+
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port as a browser spells them in `Origin` (RFC 6454 section 6.2)."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.username is not None:
+        raise ValueError(f"{text}: not an origin such as https://app.example.com")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"{text}: an origin has no path")
+    return origin_of(text)
 
 
 RECOMMENDED_RATES: Final = {
@@ -123,6 +144,17 @@ class AuthSettings(BaseSettings):
     single_session: bool = Field(False, description="A refresh ends every other session of the user.")
     reauth_ttl: Duration = Field(
         timedelta(minutes=15), description="How recent a login must be for sensitive changes."
+    )
+
+    # Browsers
+    cookies: bool = Field(False, description="Give browsers their tokens in cookies instead of in the body.")
+    trusted_origins: CommaSeparated[Annotated[str, AfterValidator(_origin)]] = Field(
+        [],
+        description="Other origins of the same site, by commas, whose pages may use the cookies.",
+    )
+    sign_in_url: str | None = Field(
+        None,
+        description="Your own sign-in page, for `current_user_or_redirect`; the built-in one when empty.",
     )
 
     # Accounts
@@ -283,6 +315,16 @@ class AuthSettings(BaseSettings):
     def is_local(self) -> bool:
         """Whether users reach the app on this machine only, which relaxes the start-up checks."""
         return urlsplit(self.public_base_url).hostname in LOOPBACK_HOSTS
+
+    @property
+    def is_https(self) -> bool:
+        """Whether users reach the app over TLS."""
+        return urlsplit(self.public_base_url).scheme == "https"
+
+    @property
+    def page_origins(self) -> frozenset[str]:
+        """The origins whose pages may act for their visitors."""
+        return frozenset({origin_of(self.public_base_url), *self.trusted_origins})
 
     def public_url(self, path: str) -> str:
         """The address of one of the app's own paths, as users see it; joined with exactly one slash."""

@@ -23,6 +23,7 @@ class ErrorCode(Enum):
     NOT_AUTHENTICATED = (401, "An access token is required.")
     INVALID_TOKEN = (401, "The token is not valid.")
     REFRESH_RACED = (401, "Another request has just used this refresh token.")
+    CSRF_REFUSED = (403, "The request does not come from a page of this app.")
     INVALID_LINK = (400, "The link is not valid or no longer valid.")
     INVALID_CODE = (400, "The two-factor code is wrong.")
     WRONG_PASSWORD = (403, "The current password is wrong.")

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from .errors import AuthError
@@ -108,10 +108,8 @@ class Observation:
 
 Listener: TypeAlias = Callable[[SecurityEvent], Awaitable[None] | None]
 
-_NOWHERE: Final = Origin()
-
-origin: ContextVar[Origin] = ContextVar("origin", default=_NOWHERE)
-"""Where the request comes from that is being answered."""
+origin: ContextVar[Callable[[], Origin]] = ContextVar("origin", default=Origin)
+"""Tells where the request comes from that is being answered. Called by what wants to know: most do not."""
 
 
 class Events:
@@ -149,7 +147,7 @@ class Events:
             self._clock(),
             observation.user_id,
             observation.session_id,
-            origin.get(),
+            origin.get()(),
             reason,
             observation.factors,
         )

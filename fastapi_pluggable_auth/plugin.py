@@ -9,21 +9,23 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tortoise.context import _current_context
 
 from .auth import Auth
 from .config import AuthSettings
 from .config import settings as default_settings
+from .cookies import CookieMiddleware
 from .database import current_context
-from .dependencies import STATE_ATTRIBUTE
+from .dependencies import STATE_ATTRIBUTE, SignInRequired
 from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
 from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser, User
 from .routes import account, core, email, keys, password, sessions, twofa
-from .routes.base import MAXIMUM_BODY_BYTES, error_response
+from .routes.base import add_route, error_response
 from .routes.bodies import bodies_of, with_bodies
 from .schemas import ProfileUpdate, UserCreate, UserOut
 from .security.clock import Clock, utc_now
@@ -52,6 +54,7 @@ def include_auth(
     send_email: SendEmail | None = None,
     require_two_factor: Callable[[Any], bool] | None = None,
     limiter: Any = None,
+    pages: bool = False,
 ) -> Auth:
     """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
 
@@ -59,7 +62,8 @@ def include_auth(
     `email_provider` to what the settings say. `send_email` gives the id of each mail to a task queue of the
     app, whose worker sends it with `auth.dispatcher.deliver([id])`. `require_two_factor` tells for which
     users two-factor is a must, beside the setting of that name for all; `limiter` is a strategy of the
-    `limits` package or a SlowAPI `Limiter` that counts requests per client. `user_model` is a subclass of
+    `limits` package or a SlowAPI `Limiter` that counts requests per client. `pages` adds the account pages
+    and, like the setting `cookies`, gives browsers their tokens in cookies. `user_model` is a subclass of
     `AbstractUser` with columns of the app; `user_out`, `user_create` and `profile_update` are its bodies for
     the account, signing up and changing the profile. Returns the app's `Auth`, also kept on `app.state`.
     Raises `InsecureSettingsError` for a placeholder or short JWT secret and for a base URL without TLS,
@@ -76,6 +80,7 @@ def include_auth(
         send_email=send_email,
         require_two_factor=require_two_factor,
         limiter=limiter,
+        pages=pages,
     )
     setattr(app.state, STATE_ATTRIBUTE, auth)
 
@@ -84,15 +89,27 @@ def include_auth(
         async with running(auth):
             yield
 
-    # Included routers start after the app's own lifespan has, so that Tortoise is there whoever opens it.
-    root = APIRouter(lifespan=lifespan)
     for router in ROUTERS:
-        root.include_router(with_bodies(router, bodies))
-    app.include_router(root, prefix=chosen.route_prefix, max_body_size=MAXIMUM_BODY_BYTES)
+        for route in router.routes:
+            add_route(app.router, chosen.route_prefix, with_bodies(route, bodies))
+    # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
+    app.include_router(APIRouter(lifespan=lifespan))
     app.include_router(keys.router)
     app.add_exception_handler(AuthError, _answer)
+    app.add_exception_handler(SignInRequired, _redirect)
     app.add_middleware(TortoiseContextMiddleware, auth=auth)
+    if auth.uses_cookies:
+        _use_cookies(app, auth)
     return auth
+
+
+def _use_cookies(app: FastAPI, auth: Auth) -> None:
+    """Wraps the whole stack: what answers an exception that nobody handles stands in front of every added
+    middleware, and a session that was just renewed must not be lost with that answer."""
+    if not auth.settings.is_https:
+        logger.warning("PUBLIC_BASE_URL is not https: cookies are set without Secure. For development only.")
+    build = app.build_middleware_stack
+    app.build_middleware_stack = lambda: CookieMiddleware(build(), auth)  # type: ignore[method-assign]
 
 
 @asynccontextmanager
@@ -169,3 +186,9 @@ async def _answer(_: Request, error: Exception) -> Response:
     """For the host's own routes that depend on a user; the library's routes answer by themselves."""
     assert isinstance(error, AuthError)  # noqa: S101 - registered for nothing else
     return error_response(error)
+
+
+async def _redirect(_: Request, error: Exception) -> Response:
+    """To the sign-in page, for the host's own pages."""
+    assert isinstance(error, SignInRequired)  # noqa: S101 - registered for nothing else
+    return RedirectResponse(error.location, 303, {"Cache-Control": "no-store"})

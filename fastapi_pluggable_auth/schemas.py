@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import datetime
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
@@ -220,6 +220,14 @@ class TokenPair(BaseModel):
     access_token: str
     refresh_token: str
     token_type: str = "bearer"  # noqa: S105
+
+
+class CookieSession(BaseModel):
+    """What a browser gets instead: its tokens are in cookies, which no script reads. `expires_in` is the
+    lifetime of the access token in seconds; any request after it renews both."""
+
+    token_type: Literal["cookie"] = "cookie"  # noqa: S105
+    expires_in: int
 
 
 class TwoFactorEnrolment(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sqlite3
@@ -26,7 +27,7 @@ from fastapi_pluggable_auth.config import settings as default_settings
 from fastapi_pluggable_auth.email.provider import MailError
 
 from . import databases
-from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
+from .conftest import EMAIL, PASSWORD, SECRET, Account, Mailbox
 from .live import serving
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +100,28 @@ def test_the_host_app_and_its_protected_routes_run(
             assert client.request(method, path).status_code == 401
             headers = {"Authorization": f"Bearer {tokens['access_token']}"}
             assert client.request(method, path, headers=headers).status_code == 200
+
+
+async def test_the_requests_of_the_front_end_succeed_from_a_page_and_nowhere_else(
+    app: FastAPI, settings: AuthSettings, account: Account
+) -> None:
+    (script,) = blocks("js")
+    (headers,) = [json.loads(text) for text in re.findall(r"headers: (\{.*\})", script)]
+    calls = re.findall(r'^await api\("(\w+)", "([^"]+)"(?:, (\{.*\}))?\);$', script, re.MULTILINE)
+    assert len(calls) == script.count("await api(")
+    settings.cookies, settings.trusted_origins = True, ["https://app.example.com"]
+    host: dict[str, Any] = {"app": FastAPI()}
+    auth = include_auth(host["app"], settings=settings)
+    exec(python_block("PageUser"), host)
+    transport = httpx.ASGITransport(host["app"])
+    for origin, status in (("https://evil.example", 403), ("https://app.example.com", 200)):
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as page:
+            page.headers.update({**headers, "Origin": origin})
+            assert (await page.get("/dashboard")).status_code == 303
+            answers = [await page.request(method, path, content=body) for method, path, body in calls]
+        assert answers[0].status_code == status
+        assert {answer.status_code for answer in answers if status == 200} <= {200}
+    await auth.close()
 
 
 async def test_the_provider_of_the_mail_page_sends_and_tells_its_failures() -> None:

@@ -13,7 +13,7 @@ from ..config import AuthSettings
 from ..email.provider import MailError, provider_for
 from ..models import Tables, tables_for
 from ..security.keys import KeyConfigurationError, key_set
-from .database import CONNECTION_ERRORS, add_database_url, connected
+from .database import add_database_url, connected, connection_errors
 
 DATABASE_TIMEOUT: Final = 10.0
 """Seconds."""
@@ -78,7 +78,7 @@ async def _database_problem(url: str | None) -> str | None:
         async with asyncio.timeout(DATABASE_TIMEOUT), connected(url) as user_model:
             await user_model._meta.db.execute_query("SELECT 1")
             return await _table_problem(tables_for(user_model))
-    except CONNECTION_ERRORS as error:
+    except connection_errors() as error:
         return f"not reachable ({type(error).__name__})."
 
 

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
 from tortoise.cli.utils import CLIError, get_tortoise_config
 from tortoise.context import TortoiseContext
@@ -16,17 +15,13 @@ from tortoise.exceptions import BaseORMException, ConfigurationError
 
 from ..auth import Auth
 from ..config import AuthSettings
-from ..database import DATABASE_ERRORS
+from ..database import database_errors
 from ..models import AbstractUser, User
 
-CONNECTION_ERRORS: Final[tuple[type[Exception], ...]] = (
-    BaseORMException,
-    ValueError,
-    ImportError,
-    CLIError,
-    *DATABASE_ERRORS,
-)
-"""What is raised where a database is not reachable, or its URL is wrong."""
+
+def connection_errors() -> tuple[type[Exception], ...]:
+    """What is raised where a database is not reachable, or its URL is wrong."""
+    return (BaseORMException, ValueError, ImportError, CLIError, *database_errors())
 
 
 def add_database_url(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +42,7 @@ def add_database_url(parser: argparse.ArgumentParser) -> None:
 @asynccontextmanager
 async def connected(where: str) -> AsyncIterator[type[AbstractUser]]:
     """Tortoise on the database of the app, which a URL or a Tortoise configuration names; gives its user
-    model. Raises CONNECTION_ERRORS."""
+    model. Raises `connection_errors`."""
     async with TortoiseContext() as context:
         if "://" in where:
             await context.init(db_url=where, modules={"models": ["fastapi_pluggable_auth.models"]})
@@ -78,6 +73,6 @@ def with_auth(url: str | None, work: Callable[[Auth], Awaitable[int]]) -> int:
 
     try:
         return asyncio.run(run())
-    except CONNECTION_ERRORS as error:
+    except connection_errors() as error:
         print(f"The database is not reachable ({type(error).__name__}).", file=sys.stderr)
         return 1

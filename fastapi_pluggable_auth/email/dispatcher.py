@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from ..config import AuthSettings
-from ..database import DATABASE_ERRORS
+from ..database import database_errors
 from ..models import AbstractMail
 from .base import MailError
 from .composer import Composer
@@ -160,7 +160,7 @@ class Dispatcher:
             try:
                 await self._outbox.mark_sent(mail)
                 return
-            except DATABASE_ERRORS:
+            except database_errors():
                 await asyncio.sleep(pause)
         await self._outbox.mark_sent(mail)
 
@@ -189,7 +189,7 @@ async def _claimed(taking: Awaitable[list[AbstractMail]]) -> list[AbstractMail]:
 def _keeping(mail: AbstractMail) -> Iterator[None]:
     try:
         yield
-    except DATABASE_ERRORS:
+    except database_errors():
         logger.exception("Mail %s (%s) stays in the outbox: the database failed", mail.id, mail.kind)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import httpx
-
 from ..config import AuthSettings
 from ..config import settings as default_settings
 from ..security.tls import https_context
@@ -19,6 +17,8 @@ class SendGridProvider(EmailProvider):
 
     async def send(self, to: str, subject: str, body: str, html: str | None = None) -> None:
         """POST the mail. Raises as `EmailProvider.send`."""
+        import httpx  # as in tls.py
+
         settings = self.settings
         content = [{"type": "text/plain", "value": body}]
         if html is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from tortoise.exceptions import ValidationError
@@ -12,9 +15,31 @@ from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
 from ..models import AbstractUser
+from ..security.clock import as_utc
+from ..security.jwt import subject_of
 from .sessions import Authentication, TokenSet, observed, session_id_of, start_session
 from .throttle import guessing
 from .twofa import Accepted, accept_code, store_accepted, tell_accepted
+
+CHALLENGE: Final = "two_factor_challenge"
+"""The scope of the token between the two steps; nothing else takes it."""
+
+CHALLENGE_LIFETIME: Final = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The password was right, and a code is needed: `answer_challenge` takes this token with one."""
+
+    token: str
+
+
+class CodeNeededError(AuthError):
+    """TWO_FACTOR_REQUIRED, after the right password of this user."""
+
+    def __init__(self, user: AbstractUser) -> None:
+        super().__init__(ErrorCode.TWO_FACTOR_REQUIRED)
+        self.user = user
 
 
 async def login(auth: Auth, name: str, password: str, code: str | None = None) -> TokenSet:
@@ -32,17 +57,52 @@ async def login(auth: Auth, name: str, password: str, code: str | None = None) -
             verification = await auth.hasher.verify(password, user.hashed_password if user else None)
             if user is None or not verification.ok or not user.is_active:
                 raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-            observation.factors = ("pwd",)
-            if user.password_reset_required:
-                raise AuthError(ErrorCode.PASSWORD_RESET_REQUIRED)
-            if auth.settings.require_verified_email and not user.is_verified:
-                raise AuthError(ErrorCode.EMAIL_NOT_VERIFIED)
-            accepted = _second_factor(auth, user, code)
-            new_hash = {"hashed_password": verification.replacement} if verification.replacement else {}
-            tokens = await _start(auth, user, accepted, new_hash)
-        observation.session_id = tokens.session_id
+            if verification.replacement is not None:
+                await _renew_hash(auth, user, verification.replacement)
+            accepted, tokens = await _admit(auth, user, code, observation)
         await _tell(auth, accepted, observation)
     return tokens
+
+
+async def begin_login(auth: Auth, email: str, password: str) -> TokenSet | Challenge:
+    """The first of two steps, for pages: starts a session or, while two-factor is active, gives a challenge
+    that lasts five minutes, for one success (ASVS 6.6.2). Raises like `login`."""
+    try:
+        return await login(auth, email, password)
+    except CodeNeededError as needed:
+        now, user = auth.clock(), needed.user
+        expires_at = now + CHALLENGE_LIFETIME
+        state = _challenge_state(user)
+        return Challenge(
+            auth.signer.sign(CHALLENGE, user.id, issued_at=now, expires_at=expires_at, state=state)
+        )
+
+
+async def answer_challenge(auth: Auth, challenge: str, code: str) -> TokenSet:
+    """The second step: starts a session. `code` is a time-based or a recovery code.
+
+    Raises `AuthError`: INVALID_TOKEN when the challenge is no longer good, so that the password is needed
+    again; INVALID_CREDENTIALS for a wrong code; else like `login`.
+    """
+    async with auth.events.observe(EventKind.LOGIN) as observation:
+        claims = auth.signer.verify(challenge, CHALLENGE)
+        user = await auth.tables.user.get_or_none(id=subject_of(claims), is_active=True)
+        if user is None or claims.get("state") != _challenge_state(user):
+            raise AuthError(ErrorCode.INVALID_TOKEN)
+        observation.user_id = user.id
+        async with guessing(auth, user.email):
+            accepted, tokens = await _admit(auth, user, code, observation, last_login_at=user.last_login_at)
+        await _tell(auth, accepted, observation)
+    return tokens
+
+
+def _challenge_state(user: AbstractUser) -> str:
+    """A digest of what must not have changed between the steps: another password, another or no second
+    factor, or a login ends all challenges."""
+    moments = (user.totp_enrolled_at, user.last_login_at)
+    stamps = (as_utc(moment).isoformat() if moment else "" for moment in moments)
+    parts = (CHALLENGE, user.hashed_password, str(user.two_factor_active), *stamps)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 async def reauthenticate(
@@ -79,12 +139,35 @@ async def _account(auth: Auth, name: str) -> AbstractUser | None:
     return user if user is not None and getattr(user, "username", None) == name else None
 
 
+async def _renew_hash(auth: Auth, user: AbstractUser, hashed_password: str) -> None:
+    """Replaces an outdated hash, unless the password has changed meanwhile: then this login fails later."""
+    unchanged = auth.tables.user.filter(id=user.id, hashed_password=user.hashed_password)
+    if await unchanged.update(hashed_password=hashed_password):
+        user.hashed_password = hashed_password
+
+
+async def _admit(
+    auth: Auth, user: AbstractUser, code: str | None, observation: Observation, **unchanged: object
+) -> tuple[Accepted | None, TokenSet]:
+    """The session of an active user who gave the right password, where nothing else is in the way and what
+    must be `unchanged` is."""
+    observation.factors = ("pwd",)
+    if user.password_reset_required:
+        raise AuthError(ErrorCode.PASSWORD_RESET_REQUIRED)
+    if auth.settings.require_verified_email and not user.is_verified:
+        raise AuthError(ErrorCode.EMAIL_NOT_VERIFIED)
+    accepted = _second_factor(auth, user, code)
+    tokens = await _start(auth, user, accepted, **unchanged)
+    observation.session_id = tokens.session_id
+    return accepted, tokens
+
+
 def _second_factor(auth: Auth, user: AbstractUser, code: str | None) -> Accepted | None:
     """What follows from the code; None where no second factor is asked for."""
     if user.totp_secret is None or (code is None and not user.two_factor_active):
         return None
     if code is None:
-        raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+        raise CodeNeededError(user)
     accepted = accept_code(auth, user, code)
     if accepted is None:
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)
@@ -99,24 +182,25 @@ async def _tell(auth: Auth, accepted: Accepted | None, observation: Observation)
 
 @transactional
 async def _start(
-    auth: Auth, user: AbstractUser, accepted: Accepted | None, changes: dict[str, Any]
+    auth: Auth, /, user: AbstractUser, accepted: Accepted | None, **unchanged: object
 ) -> TokenSet:
-    await _still_right(auth, user, accepted, changes, keep=None)
+    await _still_right(auth, user, accepted, keep=None, **unchanged)
     return await start_session(auth, user)
 
 
 @transactional
 async def _renew(auth: Auth, authentication: Authentication, accepted: Accepted | None) -> None:
-    await _still_right(auth, authentication.user, accepted, {}, keep=session_id_of(authentication))
+    await _still_right(auth, authentication.user, accepted, keep=session_id_of(authentication))
     if authentication.session is not None:
         renewed = auth.tables.session.filter(id=authentication.session.id)
         await renewed.update(authenticated_at=auth.clock())
 
 
 async def _still_right(
-    auth: Auth, user: AbstractUser, accepted: Accepted | None, changes: dict[str, Any], *, keep: UUID | None
+    auth: Auth, /, user: AbstractUser, accepted: Accepted | None, *, keep: UUID | None, **unchanged: object
 ) -> None:
-    """Writes the changes only where password and second factor still are what was checked.
+    """Writes the login only where password and second factor, and what else must be `unchanged`, still are
+    what was checked.
 
     The row is locked from here on, so that a password change, a reset or the same code in another request
     comes before (and this login fails) or after (and ends this session).
@@ -126,8 +210,9 @@ async def _still_right(
         user,
         accepted or Accepted(),
         keep=keep,
-        changes={"last_login_at": auth.clock(), **changes},
+        changes={"last_login_at": auth.clock()},
         hashed_password=user.hashed_password,
         is_active=True,
+        **unchanged,
     ):
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)

@@ -12,7 +12,7 @@ from tortoise import Model
 from tortoise.expressions import Q
 
 from ..auth import Auth
-from ..database import DATABASE_ERRORS
+from ..database import database_errors
 from ..models import MailState
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ async def keep_purging(auth: Auth, stop: asyncio.Event) -> None:
             return
         try:
             await purge(auth)
-        except DATABASE_ERRORS:
+        except database_errors():
             logger.exception("Expired rows could not be deleted; the next try is in an hour at most")
 
 

@@ -57,7 +57,7 @@ def observed(
 async def start_session(auth: Auth, user: AbstractUser) -> TokenSet:
     """Stores a new session with its first refresh token, ends the oldest beyond `max_sessions`, and tells of
     an unknown device. Belongs inside the transaction of a login, which has locked the account."""
-    now, device = auth.clock(), origin.get()
+    now, device = auth.clock(), origin.get()()
     if auth.settings.notify_new_device:
         await _tell_of_new_device(auth, user, device)
     session = await auth.tables.session.create(
@@ -83,9 +83,7 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
         if user is None or _outdated(claims, user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         return Authentication(user, None, issued_at_of(claims))
-    session = (
-        await auth.tables.session.filter(id=session_id, user_id=user_id).select_related("user").get_or_none()
-    )
+    session = await auth.queries.session.first(session_id=session_id, user_id=user_id)
     live = session is not None and session.user.is_active and (allow_ended or _is_live(auth, session))
     if session is None or not live:
         raise AuthError(ErrorCode.INVALID_TOKEN)
@@ -103,8 +101,9 @@ def require_recent_login(auth: Auth, authentication: Authentication) -> None:
         raise AuthError(ErrorCode.REAUTHENTICATION_REQUIRED)
 
 
-async def rotate(auth: Auth, raw_token: str) -> TokenSet:
-    """Spends a refresh token for a new pair: one mint per token, ever (RFC 9700 section 4.14.2).
+async def rotate(auth: Auth, raw_token: str, *, idempotent: bool = False) -> TokenSet:
+    """Spends a refresh token for a new pair: one mint per token, ever (RFC 9700 section 4.14.2). `idempotent`
+    answers a retry within the leeway with the same successor, as the setting `refresh_idempotent` does.
 
     Raises `AuthError`: REFRESH_RACED when another request has just spent it, INVALID_TOKEN otherwise. A
     token that was spent longer ago than the leeway was stolen from someone: its session ends.
@@ -113,10 +112,10 @@ async def rotate(auth: Auth, raw_token: str) -> TokenSet:
         # An expired token may still be one that was stolen and spent; the database knows its end as well.
         claims = auth.signer.verify(raw_token, REFRESH, allow_expired=True)
         observation.user_id, observation.session_id = subject_of(claims), session_of(claims)
-        return await _rotate(auth, raw_token)
+        return await _rotate(auth, raw_token, idempotent or auth.settings.refresh_idempotent)
 
 
-async def _rotate(auth: Auth, raw_token: str) -> TokenSet:
+async def _rotate(auth: Auth, raw_token: str, idempotent: bool) -> TokenSet:
     now = auth.clock()
     try:
         spent, tokens = await _spend(auth, raw_token, now)
@@ -126,7 +125,7 @@ async def _rotate(auth: Auth, raw_token: str) -> TokenSet:
         return tokens
     if spent is None or not _alive_but_spent(auth, spent):
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    return await _spent_again(auth, spent, now)
+    return await _spent_again(auth, spent, now, idempotent)
 
 
 @transactional
@@ -135,12 +134,9 @@ async def _spend(
 ) -> tuple[AbstractRefreshToken | None, TokenSet | None]:
     """The stored token, and its successors where this request is the one that spends it."""
     successor = new_token_id()
-    tokens = auth.tables.refresh_token.filter(token=raw_token)
     # One conditional UPDATE decides the race, and writes before anything is read.
-    won = await tokens.filter(revoked=False, expires_at__gt=now).update(
-        revoked=True, rotated_at=now, replaced_by=successor
-    )
-    spent = await tokens.select_related("user", "session").get_or_none()
+    won = await auth.queries.spend.run(digest=raw_token, now=now, successor=successor)
+    spent = await auth.queries.refresh_token.first(digest=raw_token)
     if not won or spent is None:
         return spent, None
     return None, await _successor(auth, spent, successor, now)
@@ -292,12 +288,12 @@ def _alive_but_spent(auth: Auth, token: AbstractRefreshToken) -> bool:
     )
 
 
-async def _spent_again(auth: Auth, spent: AbstractRefreshToken, now: datetime) -> TokenSet:
+async def _spent_again(auth: Auth, spent: AbstractRefreshToken, now: datetime, idempotent: bool) -> TokenSet:
     age: timedelta = now - as_utc(spent.rotated_at)  # type: ignore[arg-type]  # set on every spent token
     if age > auth.settings.refresh_reuse_leeway:
         await _punish_reuse(auth, spent)
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    repeated = await _repeat(auth, spent) if auth.settings.refresh_idempotent else None
+    repeated = await _repeat(auth, spent) if idempotent else None
     if repeated is None:
         raise AuthError(ErrorCode.REFRESH_RACED)
     return repeated

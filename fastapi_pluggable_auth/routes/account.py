@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
+from ..cookies import sign_out
 from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, rate_limited
 from ..errors import PASSWORD_REFUSALS, ErrorCode
 from ..flows import account as account_flow
@@ -55,9 +56,10 @@ async def update_account(
 
 @router.delete("", status_code=204, responses=documented(ErrorCode.REAUTHENTICATION_REQUIRED))
 @router.delete("/", status_code=204, include_in_schema=False)
-async def delete_account(auth: CurrentAuth, authentication: CurrentAuthentication) -> None:
+async def delete_account(auth: CurrentAuth, request: Request, authentication: CurrentAuthentication) -> None:
     """Delete the account with everything that belongs to it. Needs a recent login."""
     await account_flow.delete_account(auth, authentication)
+    sign_out(request, auth)
 
 
 @router.post(
@@ -74,10 +76,11 @@ async def delete_account(auth: CurrentAuth, authentication: CurrentAuthenticatio
     ),
 )
 async def change_password(
-    auth: CurrentAuth, authentication: CurrentAuthentication, body: ChangePassword
+    auth: CurrentAuth, request: Request, authentication: CurrentAuthentication, body: ChangePassword
 ) -> None:
     """Set a new password. Every session ends, this one too: log in again."""
     await password_flow.change_password(auth, authentication, body.old_password, body.new_password)
+    sign_out(request, auth)
 
 
 @router.post("/2fa/disable", status_code=204, responses=documented(ErrorCode.REAUTHENTICATION_REQUIRED))

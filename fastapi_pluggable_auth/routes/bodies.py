@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from copy import copy
 from functools import wraps
 from typing import Any, Final, TypeAlias
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from starlette.routing import BaseRoute
 from tortoise.fields.relational import BackwardFKRelation, ManyToManyFieldInstance
 
 from ..models import AbstractUser
@@ -82,22 +81,13 @@ def _always_given(body: type[BaseModel]) -> set[str]:
     return {name for name, field in body.model_fields.items() if given(field)}
 
 
-def with_bodies(router: APIRouter, bodies: Bodies) -> APIRouter:
-    """The router with these bodies in its routes; itself, where there are none."""
-    if not bodies:
-        return router
-    own = copy(router)
-    own.routes = [
-        AuthRoute(
-            route.path,
-            _typed(route.endpoint, bodies),
-            **route.options | {"response_model": bodies.get(route.response_model, route.response_model)},
-        )
-        if isinstance(route, AuthRoute)
-        else route
-        for route in router.routes
-    ]
-    return own
+def with_bodies(route: BaseRoute, bodies: Bodies) -> BaseRoute:
+    """The route with these bodies; itself, where it has none of them."""
+    if not bodies or not isinstance(route, AuthRoute):
+        return route
+    response_model = bodies.get(route.response_model, route.response_model)
+    options = route.options | {"response_model": response_model}
+    return AuthRoute(route.path, _typed(route.endpoint, bodies), **options)
 
 
 def _typed(endpoint: Callable[..., Any], bodies: Bodies) -> Callable[..., Any]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Body, Depends, Request
+from fastapi.exceptions import RequestValidationError
 
+from ..auth import Auth
+from ..cookies import renew_cookies, sign_in, sign_out, wants_cookies
 from ..dependencies import (
     CurrentAuth,
     CurrentUser,
     EnrollingAuthentication,
+    check_cookie_setting,
     get_ended_authentication,
     rate_limited,
 )
@@ -17,11 +21,29 @@ from ..errors import PASSWORD_REFUSALS, ErrorCode
 from ..flows import login as login_flow
 from ..flows import sessions as sessions_flow
 from ..flows import signup as signup_flow
-from ..flows.sessions import Authentication
-from ..schemas import LoginData, Message, Reauthentication, RefreshRequest, TokenPair, UserCreate, UserOut
+from ..flows.sessions import Authentication, TokenSet
+from ..schemas import (
+    CookieSession,
+    LoginData,
+    Message,
+    Reauthentication,
+    RefreshRequest,
+    TokenPair,
+    UserCreate,
+    UserOut,
+)
 from .base import SIGNED_IN, AuthRoute, documented
 
 router = APIRouter(prefix="/auth", tags=["auth"], route_class=AuthRoute)
+
+MISSING_BODY: Final = {"loc": ("body",), "msg": "Field required", "type": "missing"}
+
+
+# The first: FastAPI tries the routes one after the other, and twice, at 3 us each.
+@router.get("/me", response_model=UserOut, responses=documented(*SIGNED_IN))
+async def me(user: CurrentUser) -> object:
+    """The account that the access token stands for."""
+    return user
 
 
 @router.post(
@@ -47,53 +69,81 @@ async def signup(auth: CurrentAuth, request: Request, body: UserCreate) -> objec
     return await signup_flow.signup(auth, body.email, body.password, accept_language, columns)
 
 
+def _session(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair | CookieSession:
+    """The tokens, in the body or, for a browser, in cookies alone."""
+    if not wants_cookies(request):
+        return TokenPair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
+    sign_in(request, auth, tokens)
+    return CookieSession(expires_in=int(auth.settings.access_token_expires.total_seconds()))
+
+
 @router.post(
     "/login",
-    dependencies=[rate_limited("login")],
+    dependencies=[Depends(check_cookie_setting), rate_limited("login")],
     responses=documented(
         ErrorCode.INVALID_CREDENTIALS,
         ErrorCode.EMAIL_NOT_VERIFIED,
         ErrorCode.PASSWORD_RESET_REQUIRED,
         ErrorCode.TWO_FACTOR_REQUIRED,
         ErrorCode.TWO_FACTOR_UNAVAILABLE,
+        ErrorCode.CSRF_REFUSED,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
         ErrorCode.OVERLOADED,
         ErrorCode.RATE_LIMITED,
     ),
 )
-async def login(auth: CurrentAuth, body: LoginData) -> TokenPair:
+async def login(auth: CurrentAuth, request: Request, body: LoginData) -> TokenPair | CookieSession:
     """Start a session. With two-factor active, `code` is the current code of the authenticator app, or
-    a recovery code."""
+    a recovery code. Where cookies are on, a browser gets the tokens in them and not in the body."""
     tokens = await login_flow.login(auth, body.email, body.password, body.code)
-    return TokenPair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
+    return _session(request, auth, tokens)
 
 
 @router.post(
     "/refresh",
-    dependencies=[rate_limited("refresh")],
+    dependencies=[Depends(check_cookie_setting), rate_limited("refresh")],
     responses=documented(
-        ErrorCode.INVALID_TOKEN, ErrorCode.REFRESH_RACED, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED
+        ErrorCode.NOT_AUTHENTICATED,
+        ErrorCode.INVALID_TOKEN,
+        ErrorCode.REFRESH_RACED,
+        ErrorCode.CSRF_REFUSED,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.RATE_LIMITED,
+    ),
+    openapi_extra={"requestBody": {"required": True}},
+)
+async def refresh(
+    auth: CurrentAuth,
+    request: Request,
+    body: Annotated[RefreshRequest, Body()] = None,  # type: ignore[assignment]  # null is no body
+) -> TokenPair | CookieSession:
+    """Spend a refresh token for a new pair. Each token works once; using it again ends the session. Where
+    cookies are on, a browser sends no body: its token is in a cookie, and so are the new ones."""
+    if body is not None:
+        return _session(request, auth, await sessions_flow.rotate(auth, body.token))
+    if not wants_cookies(request):
+        raise RequestValidationError([MISSING_BODY])
+    return _session(request, auth, await renew_cookies(request, auth))
+
+
+@router.post(
+    "/logout",
+    responses=documented(
+        ErrorCode.NOT_AUTHENTICATED,
+        ErrorCode.INVALID_TOKEN,
+        ErrorCode.REFRESH_RACED,
+        ErrorCode.CSRF_REFUSED,
     ),
 )
-async def refresh(auth: CurrentAuth, body: RefreshRequest) -> TokenPair:
-    """Spend a refresh token for a new pair. Each token works once; using it again ends the session."""
-    tokens = await sessions_flow.rotate(auth, body.token)
-    return TokenPair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
-
-
-@router.get("/me", response_model=UserOut, responses=documented(*SIGNED_IN))
-async def me(user: CurrentUser) -> object:
-    """The account that the access token stands for."""
-    return user
-
-
-@router.post("/logout", responses=documented(ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN))
 async def logout(
-    auth: CurrentAuth, authentication: Annotated[Authentication, Depends(get_ended_authentication)]
+    auth: CurrentAuth,
+    request: Request,
+    authentication: Annotated[Authentication, Depends(get_ended_authentication)],
 ) -> Message:
     """End every session of the user, at once. Repeating it is no error."""
     await sessions_flow.logout(auth, authentication)
+    sign_out(request, auth)
     return Message(detail="Signed out.")
 
 
@@ -103,6 +153,8 @@ async def logout(
     responses=documented(
         ErrorCode.NOT_AUTHENTICATED,
         ErrorCode.INVALID_TOKEN,
+        ErrorCode.REFRESH_RACED,
+        ErrorCode.CSRF_REFUSED,
         ErrorCode.TWO_FACTOR_REQUIRED,
         ErrorCode.REAUTHENTICATION_FAILED,
         ErrorCode.TWO_FACTOR_UNAVAILABLE,

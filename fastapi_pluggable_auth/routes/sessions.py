@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
-from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
+from ..cookies import sign_out
+from ..dependencies import CurrentAuth, CurrentAuthentication
 from ..errors import AuthError, ErrorCode
 from ..flows import sessions as sessions_flow
 from ..schemas import SessionOut
@@ -43,10 +44,14 @@ async def list_sessions(auth: CurrentAuth, authentication: CurrentAuthentication
     status_code=204,
     responses=documented(ErrorCode.SESSION_NOT_FOUND, ErrorCode.VALIDATION_ERROR),
 )
-async def end_session(auth: CurrentAuth, user: CurrentUser, session_id: str) -> None:
+async def end_session(
+    auth: CurrentAuth, request: Request, authentication: CurrentAuthentication, session_id: str
+) -> None:
     """Sign one device out, at once."""
     try:
         session = UUID(session_id)
     except ValueError as error:
         raise AuthError(ErrorCode.SESSION_NOT_FOUND) from error
-    await sessions_flow.end_session(auth, user.id, session)
+    await sessions_flow.end_session(auth, authentication.user.id, session)
+    if session == sessions_flow.session_id_of(authentication):
+        sign_out(request, auth)

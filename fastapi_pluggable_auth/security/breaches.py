@@ -7,8 +7,6 @@ import hashlib
 import logging
 from typing import Final
 
-import httpx
-
 from ..config import AuthSettings
 from ..errors import AuthError, ErrorCode
 from .tls import https_context
@@ -26,6 +24,8 @@ async def require_unbreached(settings: AuthSettings, password: str) -> None:
     digits of the password's SHA-1 leave, and all suffixes that share them come back."""
     if not settings.check_breaches:
         return
+    import httpx  # as in tls.py
+
     digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
     try:
         async with asyncio.timeout(TIMEOUT):
@@ -38,6 +38,8 @@ async def require_unbreached(settings: AuthSettings, password: str) -> None:
 
 
 async def _range(url: str, prefix: str) -> frozenset[str]:
+    import httpx
+
     body = bytearray()
     async with (
         httpx.AsyncClient(verify=await https_context(), timeout=TIMEOUT) as client,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -13,7 +14,7 @@ from ..errors import AuthError, ErrorCode
 from .clock import Clock, utc_now
 from .keys import SignatureError, key_set
 
-Claims: TypeAlias = dict[str, Any]
+Claims: TypeAlias = Mapping[str, Any]
 
 ACCESS: Final = "access"
 REFRESH: Final = "refresh"
@@ -141,6 +142,6 @@ def create_refresh_token(user_id: UUID | str) -> str:
     )
 
 
-def decode_token(token: str, scope: str) -> Claims:
+def decode_token(token: str, scope: str) -> dict[str, Any]:
     """The claims of a token on the default settings; raises `AuthError(INVALID_TOKEN)`."""
-    return TokenSigner(default_settings).verify(token, scope)
+    return dict(TokenSigner(default_settings).verify(token, scope))

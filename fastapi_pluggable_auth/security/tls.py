@@ -7,8 +7,6 @@ import ssl
 from functools import cache
 from pathlib import Path
 
-import httpx
-
 
 async def https_context() -> ssl.SSLContext:
     """Verifies servers against the certificate authorities that httpx trusts."""
@@ -25,6 +23,8 @@ async def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 @cache
 def _https_context() -> ssl.SSLContext:
+    import httpx  # here, as most apps never need what takes 45 ms to import
+
     return httpx.create_ssl_context()
 
 

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Final
 
 import pyotp
-import qrcode
 
 from ..config import settings as default_settings
 from .clock import utc_now
@@ -53,6 +52,8 @@ def verify_code(secret: str, code: str) -> bool:
 
 def secret_qr_base64(uri: str) -> str:
     """A QR code of the address: a PNG in base64. Takes some 20 ms of CPU."""
+    import qrcode  # here, as few processes need what takes 15 ms to import
+
     buffer = io.BytesIO()
     qrcode.make(uri).save(buffer, format="PNG")
     return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,251 @@
+"""Tokens in cookies: what a browser sends, how it is checked, and what the response to it sets."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+
+from fastapi import Request
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .auth import Auth
+from .errors import AuthError, ErrorCode
+from .events import EventKind, Observation, Outcome
+from .flows.sessions import Authentication, TokenSet, authenticate, rotate
+from .security.cookies import Cookies
+from .security.csrf import (
+    from_trusted_page,
+    is_form,
+    is_form_token,
+    make_form_token,
+    needs_preflight,
+)
+from .security.jwt import ACCESS, REFRESH, session_of
+from .security.keys import key_set
+
+FORM_FIELD: Final = "csrf_token"
+"""The hidden field of a form."""
+
+CLEAR_SITE_DATA: Final = '"cache", "storage"'
+
+_SCOPE_KEY: Final = "fastapi_pluggable_auth.cookies"
+
+
+@dataclass(slots=True)
+class Exchange:
+    """The cookies that the response to one request will set, by name, and what they mean for the rest of the
+    request. It is there while the transport is on."""
+
+    auth: Auth
+    cookies: Cookies
+    queued: dict[str, str] = field(default_factory=dict)
+    tokens: TokenSet | None = None
+    ended: bool = False
+    visitor: str | None = None
+    clear_site_data: bool = False
+
+    def sent(self, request: Request, name: str) -> str | None:
+        """A cookie of the request, as long as this response does not replace it."""
+        return None if self.ended or self.tokens else request.cookies.get(name)
+
+    def forget(self) -> None:
+        """Queues the deletion of both tokens."""
+        self.tokens, self.ended = None, True
+        for name in (self.cookies.access, self.cookies.refresh):
+            self.queued[name] = self.cookies.delete(name)
+
+
+class CookieMiddleware:
+    """Turns the transport on, and writes the queued cookies on the response, whoever made it."""
+
+    def __init__(self, app: ASGIApp, auth: Auth) -> None:
+        self.app = app  # under this name, as FastAPI looks through the stack for instrumentation
+        self._auth = auth
+        self._cookies = Cookies(secure=auth.settings.is_https)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the app."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = scope[_SCOPE_KEY] = Exchange(self._auth, self._cookies)
+
+        async def send_with_cookies(message: Message) -> None:
+            if exchange.queued and message["type"] == "http.response.start":
+                message.setdefault("headers", [])
+                headers = MutableHeaders(scope=message)
+                for cookie in exchange.queued.values():
+                    headers.append("set-cookie", cookie)
+                headers["cache-control"] = "no-store"  # also where the host lets others keep its answer
+                if exchange.clear_site_data:
+                    headers["clear-site-data"] = CLEAR_SITE_DATA
+            await send(message)
+
+        await self.app(scope, receive, send_with_cookies)
+
+
+def _exchange(request: Request) -> Exchange | None:
+    exchange: Exchange | None = request.scope.get(_SCOPE_KEY)
+    return exchange
+
+
+def wants_cookies(request: Request) -> bool:
+    """Whether a browser asks, and the transport is on: no script can leave out both headers."""
+    headers = request.headers
+    return _exchange(request) is not None and ("sec-fetch-site" in headers or "origin" in headers)
+
+
+def authenticates_by_cookie(request: Request) -> bool:
+    """Whether cookies say who asks: there are some, and no header that says otherwise."""
+    exchange = _exchange(request)
+    if exchange is None or "authorization" in request.headers:
+        return False
+    names = (exchange.cookies.access, exchange.cookies.refresh)
+    return exchange.tokens is not None or any(exchange.sent(request, name) for name in names)
+
+
+async def authenticate_cookies(request: Request, auth: Auth, *, allow_ended: bool) -> Authentication:
+    """Who the cookies stand for. An access token that is missing or no longer good is renewed, once per
+    request; cookies of a session that has ended are deleted. Raises `AuthError`: INVALID_TOKEN,
+    REFRESH_RACED."""
+    exchange: Exchange = request.scope[_SCOPE_KEY]
+    access = (
+        exchange.tokens.access_token if exchange.tokens else exchange.sent(request, exchange.cookies.access)
+    )
+    renewable = exchange.sent(request, exchange.cookies.refresh) is not None
+    if access is not None:
+        try:
+            return await authenticate(auth, access, allow_ended=allow_ended)
+        except AuthError:
+            if not renewable:
+                exchange.forget()
+                raise
+    tokens = await renew_cookies(request, auth)
+    return await authenticate(auth, tokens.access_token, allow_ended=allow_ended)
+
+
+async def renew_cookies(request: Request, auth: Auth) -> TokenSet:
+    """Spends the refresh token of the cookie. Of several tabs at once all get the same pair, so that none is
+    signed out. Raises `AuthError`: NOT_AUTHENTICATED without a cookie, INVALID_TOKEN, which also deletes the
+    cookies, and REFRESH_RACED."""
+    exchange: Exchange = request.scope[_SCOPE_KEY]
+    refresh = exchange.sent(request, exchange.cookies.refresh)
+    if refresh is None:
+        raise AuthError(ErrorCode.NOT_AUTHENTICATED)
+    try:
+        tokens = await rotate(auth, refresh, idempotent=True)
+    except AuthError as error:
+        if error.code is ErrorCode.INVALID_TOKEN:
+            exchange.forget()
+        raise
+    sign_in(request, auth, tokens)
+    return tokens
+
+
+def sign_in(request: Request, auth: Auth, tokens: TokenSet) -> None:
+    """Queues both cookies for the response. Needs the transport to be on."""
+    exchange: Exchange = request.scope[_SCOPE_KEY]
+    names = exchange.cookies
+    expires_at = auth.signer.verify(tokens.refresh_token, REFRESH, allow_expired=True)["exp"]
+    left = max(0, int(expires_at - auth.clock().timestamp()))
+    access_left = min(left, int(auth.settings.access_token_expires.total_seconds()))
+    exchange.tokens, exchange.ended = tokens, False
+    exchange.queued[names.access] = names.set(names.access, tokens.access_token, access_left)
+    exchange.queued[names.refresh] = names.set(names.refresh, tokens.refresh_token, left)
+
+
+def sign_out(request: Request, auth: Auth) -> None:
+    """Queues the deletion of the cookies, where the request has any, and tells the browser to forget what the
+    app has stored (ASVS 14.3.1)."""
+    exchange = _exchange(request)
+    if exchange is None or not (exchange.tokens or _has_token(request, exchange)):
+        return
+    exchange.forget()
+    exchange.clear_site_data = True
+
+
+def _has_token(request: Request, exchange: Exchange) -> bool:
+    return not {exchange.cookies.access, exchange.cookies.refresh}.isdisjoint(request.cookies)
+
+
+def form_token(request: Request, auth: Auth) -> str:
+    """The value of a form's hidden field `csrf_token`, bound to the session, or else to a visitor's cookie,
+    which is set when there is none. Needs the transport to be on."""
+    exchange: Exchange = request.scope[_SCOPE_KEY]
+    binding = _binding(request, exchange)
+    if binding is None:
+        names = exchange.cookies
+        exchange.visitor = secrets.token_urlsafe(16)
+        exchange.queued[names.visitor] = names.set(names.visitor, exchange.visitor)
+        binding = _visitor(exchange.visitor)
+    return make_form_token(_form_key(auth), binding)
+
+
+async def check_request(request: Request) -> None:
+    """For requests that change something and are authenticated by cookies, or set them. Raises
+    `AuthError(CSRF_REFUSED)` unless a page of the app or of a trusted origin made it: by the headers that
+    browsers add, and by what only such a page can send (JSON, `X-Requested-With`, or the form's token)."""
+    headers = request.headers
+    asks_first = needs_preflight(headers.get("content-type", ""), headers.get("x-requested-with"))
+    if not (_from_trusted_page(request) and (asks_first or await _has_form_token(request))):
+        await _refuse(request)
+
+
+async def check_form(request: Request) -> None:
+    """Raises `AuthError(CSRF_REFUSED)` unless a form was posted by a page of the app, with the token that was
+    made for this browser."""
+    if not (_from_trusted_page(request) and await _has_form_token(request)):
+        await _refuse(request)
+
+
+async def _has_form_token(request: Request) -> bool:
+    exchange = _exchange(request)
+    if exchange is None or not is_form(request.headers.get("content-type", "")):
+        return False
+    token, binding = (await request.form()).get(FORM_FIELD), _binding(request, exchange)
+    if binding is None or not isinstance(token, str):
+        return False
+    return is_form_token(_form_key(exchange.auth), binding, token)
+
+
+def _from_trusted_page(request: Request) -> bool:
+    exchange = _exchange(request)
+    fetch_site, origins = (request.headers.getlist(name) for name in ("sec-fetch-site", "origin"))
+    trusted = frozenset() if exchange is None else exchange.auth.settings.page_origins
+    return from_trusted_page(fetch_site, origins, trusted)
+
+
+async def _refuse(request: Request) -> None:
+    refusal = AuthError(ErrorCode.CSRF_REFUSED)
+    exchange = _exchange(request)
+    if exchange is not None:
+        events = exchange.auth.events
+        await events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=refusal.code.code)
+    raise refusal
+
+
+def _binding(request: Request, exchange: Exchange) -> str | None:
+    """What names this browser: its session, also one that has to be renewed first, or else its visitor's
+    cookie."""
+    if exchange.tokens is not None:
+        return f"session {exchange.tokens.session_id}"
+    for name, scope in ((exchange.cookies.access, ACCESS), (exchange.cookies.refresh, REFRESH)):
+        try:
+            token = exchange.sent(request, name) or ""
+            session_id = session_of(exchange.auth.signer.verify(token, scope, allow_expired=True))
+        except AuthError:
+            continue
+        if session_id is not None:
+            return f"session {session_id}"
+    visitor = exchange.visitor or request.cookies.get(exchange.cookies.visitor)
+    return _visitor(visitor) if visitor else None
+
+
+def _visitor(value: str) -> str:
+    return f"visitor {value}"
+
+
+def _form_key(auth: Auth) -> bytes:
+    return key_set(auth.settings).derive("form tokens")

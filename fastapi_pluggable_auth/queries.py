@@ -1,0 +1,35 @@
+"""The queries of the hot paths, for the tables of one app."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from tortoise.queryset import QuerySet, UpdateQuery
+
+from .compiled import Select, Update
+from .models import Tables
+
+
+class Queries:
+    """What a request of a signed-in user, and a refresh, ask the database."""
+
+    def __init__(self, tables: Tables) -> None:
+        sessions, tokens = tables.session, tables.refresh_token
+
+        def session_of(session_id: str, user_id: str) -> QuerySet[Any]:
+            return sessions.filter(id=session_id, user_id=user_id).select_related("user")
+
+        def stored(digest: str) -> QuerySet[Any]:
+            return tokens.filter(token=digest).select_related("user", "session")
+
+        def spend(digest: str, now: datetime, successor: str) -> UpdateQuery:
+            good = tokens.filter(token=digest, revoked=False, expires_at__gt=now)
+            return good.update(revoked=True, rotated_at=now, replaced_by=successor)
+
+        self.session = Select(sessions, session_of, session_id="id", user_id="user_id")
+        """A session of a user, with the user."""
+        self.refresh_token = Select(tokens, stored, digest="token")
+        """A refresh token, with its user and session."""
+        self.spend = Update(tokens, spend, digest="token", now="rotated_at", successor="replaced_by")
+        """Spends a refresh token, where it is good."""

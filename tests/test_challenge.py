@@ -1,0 +1,206 @@
+"""Signing in by two steps, for pages: the password first, then the code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pyotp
+import pytest
+
+from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, SecurityEvent
+from fastapi_pluggable_auth.flows.login import Challenge, answer_challenge, begin_login
+from fastapi_pluggable_auth.flows.sessions import TokenSet, require_password_reset
+from fastapi_pluggable_auth.models import Session, User
+
+from .conftest import EMAIL, PASSWORD, Account, Clock
+from .test_twofa import post, totp
+
+__all__ = ["totp"]
+
+
+async def challenged(auth: Auth) -> str:
+    """The token after the right password."""
+    begun = await begin_login(auth, EMAIL, PASSWORD)
+    assert isinstance(begun, Challenge)
+    return begun.token
+
+
+async def refusal(work: Any) -> str:
+    with pytest.raises(AuthError) as refused:
+        await work
+    return refused.value.code.code
+
+
+async def test_without_two_factor_one_step_is_enough(account: Account, auth: Auth) -> None:
+    begun = await begin_login(auth, EMAIL, PASSWORD)
+    assert isinstance(begun, TokenSet)
+    assert (await account.me(begun.access_token)).status_code == 200
+
+
+async def test_the_password_alone_gives_a_challenge_and_the_code_a_session(
+    totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
+) -> None:
+    """A-64, P-24."""
+    before = await Session.all().count()
+    challenge = await challenged(auth)
+    assert await Session.all().count() == before
+    tokens = await answer_challenge(auth, challenge, totp.at(clock()))
+    assert (await account.me(tokens.access_token)).status_code == 200
+
+
+async def test_a_challenge_is_no_token(totp: pyotp.TOTP, account: Account, auth: Auth) -> None:
+    """A-56, A-65."""
+    account.access_token = challenge = await challenged(auth)
+    assert (await account.me()).status_code == 401
+    assert (await account.refresh(challenge)).status_code == 401
+    change = {"old_password": PASSWORD, "new_password": "a new horse battery"}
+    assert (await post(account, "/account/change-password", **change)).status_code == 401
+    for path in ("verify", "reset-password", "email-change"):
+        assert (await account.client.get(f"/auth/{path}/{challenge}")).status_code == 400
+
+
+async def test_no_other_token_is_a_challenge(
+    totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
+) -> None:
+    """A-56, A-65."""
+    code = totp.at(clock())
+    for token in (
+        account.access_token,
+        account.refresh_token,
+        "",
+        "a.b.c",
+        "\0",
+        (await challenged(auth))[:-4],
+    ):
+        assert await refusal(answer_challenge(auth, token, code)) == "invalid_token"
+    assert isinstance(await answer_challenge(auth, await challenged(auth), code), TokenSet)
+
+
+async def test_a_challenge_lasts_five_minutes(totp: pyotp.TOTP, auth: Auth, clock: Clock) -> None:
+    """A-65."""
+    challenge = await challenged(auth)
+    clock.advance(minutes=4, seconds=55)
+    assert await refusal(answer_challenge(auth, challenge, "000000")) == "invalid_credentials"
+    clock.advance(seconds=10)
+    assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_token"
+
+
+async def test_a_challenge_is_good_for_one_success(
+    totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
+) -> None:
+    """A-65: wrong codes before it are no use of it."""
+    challenge = await challenged(auth)
+    for code in ("000000", "", "x" * 100, "１２３４５６"):
+        assert await refusal(answer_challenge(auth, challenge, code)) == "invalid_credentials"
+    await answer_challenge(auth, challenge, totp.at(clock()))
+    clock.advance(minutes=1)
+    assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_token"
+
+
+async def test_a_challenge_raced_with_several_right_codes_has_one_success(
+    totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
+) -> None:
+    """A-65, A-69: recovery codes too, each of which is good by itself."""
+    codes = (await post(account, "/auth/2fa/recovery-codes")).json()["codes"]
+    before = await Session.all().count()
+    challenge = await challenged(auth)
+    tries = [answer_challenge(auth, challenge, code) for code in (*codes, totp.at(clock()))]
+    results = await asyncio.gather(*tries, return_exceptions=True)
+    assert sum(isinstance(result, TokenSet) for result in results) == 1
+    refused = {result.code.code for result in results if isinstance(result, AuthError)}
+    assert refused <= {"invalid_credentials", "invalid_token"}
+    assert await Session.all().count() == before + 1
+
+
+CHANGES: dict[str, Callable[[Account, Auth, str], Any]] = {
+    "password change": lambda account, _, code: post(
+        account, "/account/change-password", old_password=PASSWORD, new_password="a new horse battery"
+    ),
+    "two-factor off": lambda account, _, code: post(account, "/account/2fa/disable"),
+    "another login": lambda account, _, code: account.login(code),
+    "disabled": lambda account, auth, code: User.all().update(is_active=False),
+    "deleted": lambda account, auth, code: account.client.delete("/account", headers=account.headers),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_challenge_dies_with_what_it_stands_for(
+    totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock, change: str
+) -> None:
+    """A-65."""
+    challenge = await challenged(auth)
+    await CHANGES[change](account, auth, totp.at(clock()))
+    clock.advance(minutes=1)
+    assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_token"
+
+
+async def test_a_challenge_dies_with_a_reset(
+    totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
+) -> None:
+    """A-65."""
+    challenge = await challenged(auth)
+    await account.client.post("/auth/forgot-password", json={"email": EMAIL})
+    link = f"/auth/reset-password/{account.mailbox.token()}"
+    assert (await account.client.post(link, json={"new_password": "a new horse"})).status_code == 200
+    assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_token"
+
+
+async def test_both_steps_pass_the_one_gate(
+    totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
+) -> None:
+    """A-64: whoever may not sign in is refused in either."""
+    assert await refusal(begin_login(auth, EMAIL, "wrong password")) == "invalid_credentials"
+    assert await refusal(begin_login(auth, "nobody@example.com", PASSWORD)) == "invalid_credentials"
+    challenge = await challenged(auth)
+    await User.all().update(is_verified=False)
+    assert await refusal(begin_login(auth, EMAIL, PASSWORD)) == "email_not_verified"
+    assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "email_not_verified"
+    await User.all().update(is_verified=True)
+    await require_password_reset(auth, (await User.get()).id)
+    assert await refusal(begin_login(auth, EMAIL, PASSWORD)) == "password_reset_required"
+    assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "password_reset_required"
+
+
+async def test_the_first_step_renews_an_outdated_hash_and_the_second_still_works(
+    totp: pyotp.TOTP, account: Account, auth: Auth, settings: AuthSettings, clock: Clock
+) -> None:
+    before = (await User.get()).hashed_password
+    settings.bcrypt_rounds = 5
+    challenge = await challenged(auth)
+    after = (await User.get()).hashed_password
+    assert (before[:7], after[:7]) == ("$2b$04$", "$2b$05$")
+    assert isinstance(await answer_challenge(auth, challenge, totp.at(clock())), TokenSet)
+    assert (await User.get()).hashed_password == after
+
+
+async def test_new_challenges_give_no_new_guesses(
+    totp: pyotp.TOTP, account: Account, auth: Auth, settings: AuthSettings, clock: Clock
+) -> None:
+    """A-71: codes are counted per account, and then the right one is refused as well."""
+    settings.throttle_free_attempts = 3
+    for _ in range(3):
+        assert (
+            await refusal(answer_challenge(auth, await challenged(auth), "000000")) == "invalid_credentials"
+        )
+    clock.advance(seconds=2)
+    challenge = await challenged(auth)
+    assert await refusal(answer_challenge(auth, challenge, "000000")) == "invalid_credentials"
+    assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "throttled"
+    assert await refusal(begin_login(auth, EMAIL, PASSWORD)) == "throttled"
+
+
+async def test_each_step_is_an_event(totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock) -> None:
+    """A-90."""
+    heard: list[SecurityEvent] = []
+    auth.events.listen(heard.append)
+    challenge = await challenged(auth)
+    tokens = await answer_challenge(auth, challenge, totp.at(clock()))
+    await refusal(answer_challenge(auth, challenge, "000000"))
+    assert [(event.kind, event.reason, event.factors) for event in heard] == [
+        ("login", "two_factor_required", ("pwd",)),
+        ("login", None, ("pwd", "otp")),
+        ("login", "invalid_token", ()),
+    ]
+    assert heard[1].session_id == tokens.session_id
