@@ -24,11 +24,11 @@ from tortoise.migrations.autodetector import MigrationAutodetector
 from fastapi_pluggable_auth import AuthSettings, include_auth
 from fastapi_pluggable_auth.migrations import _rows
 from fastapi_pluggable_auth.migrations._rows import AddressConflictError
-from fastapi_pluggable_auth.models import RefreshToken, token_digest
+from fastapi_pluggable_auth.models import RefreshToken, User, token_digest
 from fastapi_pluggable_auth.security.hashing import hash_password
 
 from . import databases
-from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
+from .conftest import EMAIL, PASSWORD, SECRET, Account, Mailbox
 from .spare import MIGRATIONS, Spare
 
 FIRST = "models.0001_initial"
@@ -127,6 +127,28 @@ async def test_an_app_of_0_1_is_upgraded_in_place_and_nobody_is_logged_out(
         assert await RefreshToken.filter(revoked=True, rotated_at=None).count() == 3
         account = {"email": "new@example.com", "password": "x" * 100}
         assert (await client.post("/auth/signup", json=account)).status_code == 201
+
+
+async def test_a_refresh_token_of_0_1_counts_by_its_row_and_by_what_it_names(account: Account) -> None:
+    """A-57."""
+    user = await User.get()
+
+    async def status(token: str, *, store: bool = True) -> int:
+        if store:
+            await RefreshToken.create_for(user.id, token, timedelta(days=3))
+        return (await account.refresh(token)).status_code
+
+    assert await status(old_token(user.id)) == 200
+    assert await status(old_token(user.id), store=False) == 401
+    assert await status(old_token(user.id, scope="access")) == 401
+    assert await status(old_token(user.id, iss="https://other.example.com")) == 401
+    assert await status(old_token(user.id, aud="https://other.example.com")) == 401
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    assert await status(old_token(user.id, exp=past)) == 200  # the row knows better
+    forged = old_token(user.id).rpartition(".")[0] + "." + old_token(uuid.uuid4()).rpartition(".")[2]
+    assert await status(forged) == 401
+    access = {"Authorization": f"Bearer {old_token(user.id, scope='access')}"}
+    assert (await account.client.get("/auth/me", headers=access)).status_code == 401
 
 
 async def test_the_upgrade_goes_on_where_it_was_broken_off(
