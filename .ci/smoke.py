@@ -1,18 +1,31 @@
-"""Signs up, verifies and logs in with the installed package, templates included."""
+"""Migrates, signs up, verifies and logs in with the installed package, templates included."""
 
 import asyncio
 import io
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 from fastapi import FastAPI
-from tortoise.context import tortoise_test_context
+from tortoise.context import TortoiseContext, tortoise_test_context
+from tortoise.migrations.api import migrate
 
 import fastapi_pluggable_auth
 from fastapi_pluggable_auth import AuthSettings, include_auth
 from fastapi_pluggable_auth.email.provider import ConsoleProvider
+from fastapi_pluggable_auth.models import User
+
+
+async def migrations(folder: str) -> None:
+    auth = {"models": ["fastapi_pluggable_auth.models"], "migrations": "fastapi_pluggable_auth.migrations"}
+    config = {"connections": {"default": f"sqlite://{folder}/smoke.sqlite3"}, "apps": {"models": auth}}
+    async with TortoiseContext():
+        await migrate(config=config)
+    async with TortoiseContext() as context:
+        await context.init(config)
+        assert await User.all().count() == 0
 
 
 async def main() -> None:
@@ -35,4 +48,6 @@ async def main() -> None:
 package = Path(fastapi_pluggable_auth.__path__[0])
 assert package.parent.name == "site-packages", package
 assert (package / "py.typed").exists()
+with TemporaryDirectory() as folder:
+    asyncio.run(migrations(folder))
 asyncio.run(main())

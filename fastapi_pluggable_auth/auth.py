@@ -17,7 +17,7 @@ from .email.outbox import Outbox
 from .email.sender import Mailer
 from .email.tokens import LinkSigner
 from .events import Events
-from .models import AbstractUser, Tables
+from .models import AbstractUser, User, tables_for
 from .queries import Queries
 from .security.clock import Clock, utc_now
 from .security.encryption import SecretBox
@@ -41,17 +41,18 @@ class Auth:
         self,
         settings: AuthSettings,
         *,
+        user_model: type[AbstractUser] = User,
         clock: Clock = utc_now,
         email_provider: EmailProvider | None = None,
         send_email: SendEmail | None = None,
-        require_two_factor: Callable[[AbstractUser], bool] | None = None,
+        require_two_factor: Callable[[Any], bool] | None = None,
         limiter: Any = None,
         pages: bool = False,
     ) -> None:
         self.settings = settings
         self.pages = pages
         self.clock = clock
-        self.tables = Tables()
+        self.tables = tables_for(user_model)
         self.queries = Queries(self.tables)
         self.events = Events(clock)
         self.signer = TokenSigner(settings, clock)

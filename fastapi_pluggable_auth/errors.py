@@ -11,6 +11,8 @@ class ErrorCode(Enum):
 
     VALIDATION_ERROR = (422, "The request is not valid.")
     EMAIL_TAKEN = (400, "An account with this e-mail address already exists.")
+    USERNAME_TAKEN = (400, "This username is taken.")
+    VALUE_REFUSED = (400, "A value belongs to another account already, or refers to nothing.")
     PASSWORD_TOO_COMMON = (422, "This password is among the most common ones. Choose another.")
     PASSWORD_TOO_PERSONAL = (422, "This password is the address, or the name of the app, and little more.")
     PASSWORD_BREACHED = (422, "This password was published in a breach elsewhere. Choose another.")

@@ -5,17 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final, Self
 
 from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
+from tortoise.fields.relational import ForeignKeyFieldInstance
 
 from .security.clock import utc_now
 from .security.encryption import default_box, readable
 from .security.jwt import new_token_id
+from .security.usernames import MAXIMUM_LENGTH as USERNAME_LENGTH
+from .security.usernames import fold_username
 
 EMAIL_LENGTH: Final = 254
 """RFC 5321 section 4.5.3.1.3: the longest address that fits a path."""
@@ -47,6 +53,27 @@ class EmailField(fields.CharField[str]):
 
     class _db_mysql:
         SQL_TYPE = f"VARCHAR({EMAIL_LENGTH}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+
+
+class UsernameField(fields.CharField[str]):
+    """A username, folded as it is looked up. With a field of the name `username`, users log in by it too."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("max_length", USERNAME_LENGTH)
+        kwargs.setdefault("unique", True)
+        super().__init__(**kwargs)
+
+    def to_db_value(self, value: Any, instance: Any) -> Any:
+        """Folded."""
+        return super().to_db_value(fold_username(value) if isinstance(value, str) else value, instance)
+
+    class _db_mysql:
+        def __init__(self, field: UsernameField) -> None:
+            self._field = field
+
+        @property
+        def SQL_TYPE(self) -> str:
+            return f"VARCHAR({self._field.max_length}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 
 
 class TokenDigestField(fields.CharField[str]):
@@ -88,11 +115,11 @@ class AbstractUser(Model):
     display_name = fields.CharField(max_length=64, null=True)
     pending_email = EmailField(null=True)
     totp_secret = TotpSecretField(null=True)
-    totp_confirmed = fields.BooleanField(default=False)
+    totp_confirmed = fields.BooleanField(default=False, db_default=False)
     totp_last_step = fields.BigIntField(null=True)
     totp_enrolled_at = fields.DatetimeField(null=True)
     recovery_codes_at = fields.DatetimeField(null=True)
-    password_reset_required = fields.BooleanField(default=False)
+    password_reset_required = fields.BooleanField(default=False, db_default=False)
     language = fields.CharField(max_length=35, null=True)
     password_changed_at = fields.DatetimeField(null=True)
     last_login_at = fields.DatetimeField(null=True)
@@ -266,7 +293,7 @@ class Throttle(AbstractThrottle):
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The models that an app uses for its accounts."""
+    """The models that an app uses for its accounts; each refers to earlier ones only."""
 
     user: type[AbstractUser] = User
     session: type[AbstractSession] = Session
@@ -274,3 +301,37 @@ class Tables:
     mail: type[AbstractMail] = Mail
     recovery_code: type[AbstractRecoveryCode] = RecoveryCode
     throttle: type[AbstractThrottle] = Throttle
+
+    def __iter__(self) -> Iterator[type[Model]]:
+        """One after the other."""
+        return (getattr(self, field.name) for field in dataclass_fields(self))
+
+
+@cache
+def tables_for(user_model: type[AbstractUser]) -> Tables:
+    """The models around a user model: those of this module, or for another user copies that refer to it. The
+    host lists them in the module of its user: `__models__ = [*tables_for(User), Note]`."""
+    if user_model is User:
+        return Tables()
+    own: dict[type[Model], type[Model]] = {User: user_model}
+    made: dict[str, Any] = {}
+    for field, shipped in zip(dataclass_fields(Tables), Tables(), strict=True):
+        made[field.name] = own[shipped] = own.get(shipped) or _copy_for(user_model, shipped, own)
+    return Tables(**made)
+
+
+def _copy_for(
+    user_model: type[AbstractUser], shipped: type[Model], own: dict[type[Model], type[Model]]
+) -> type[Model]:
+    """The same table in the module of the user; its name leaves room for models of the host."""
+    attributes: dict[str, Any] = {
+        "__module__": user_model.__module__,
+        "__doc__": shipped.__doc__,
+        "Meta": type("Meta", (), {"table": shipped._meta.db_table or shipped.__name__.lower()}),
+    }
+    for name in shipped._meta.fk_fields:
+        foreign_key: Any = shipped._meta.fields_map[name]
+        _, _, options = foreign_key.deconstruct()
+        options["model_name"] = own[foreign_key.model_name]
+        attributes[name] = ForeignKeyFieldInstance(**options)
+    return type(f"Auth{shipped.__name__}", shipped.__bases__, attributes)

@@ -24,9 +24,11 @@ from .email.dispatcher import SendEmail
 from .email.local import MemoryProvider
 from .errors import AuthError
 from .flows.purge import keep_purging
-from .models import AbstractUser
+from .models import AbstractUser, User
 from .routes import account, core, email, keys, password, sessions, twofa
 from .routes.base import add_route, error_response
+from .routes.bodies import bodies_of, with_bodies
+from .schemas import ProfileUpdate, UserCreate, UserOut
 from .security.clock import Clock, utc_now
 from .security.keys import KeyConfigurationError, key_set
 
@@ -44,10 +46,14 @@ def include_auth(
     *,
     settings: AuthSettings | None = None,
     settings_override: AuthSettings | None = None,
+    user_model: type[AbstractUser] = User,
+    user_out: type[UserOut] | None = None,
+    user_create: type[UserCreate] | None = None,
+    profile_update: type[ProfileUpdate] | None = None,
     clock: Clock = utc_now,
     email_provider: EmailProvider | None = None,
     send_email: SendEmail | None = None,
-    require_two_factor: Callable[[AbstractUser], bool] | None = None,
+    require_two_factor: Callable[[Any], bool] | None = None,
     limiter: Any = None,
     pages: bool = False,
 ) -> Auth:
@@ -58,15 +64,19 @@ def include_auth(
     app, whose worker sends it with `auth.dispatcher.deliver([id])`. `require_two_factor` tells for which
     users two-factor is a must, beside the setting of that name for all; `limiter` is a strategy of the
     `limits` package or a SlowAPI `Limiter` that counts requests per client. `pages` adds the account pages
-    and, like the setting `cookies`, gives browsers their tokens in cookies. Returns the app's `Auth`, also
-    kept on `app.state`.
+    and, like the setting `cookies`, gives browsers their tokens in cookies. `user_model` is a subclass of
+    `AbstractUser` with columns of the app; `user_out`, `user_create` and `profile_update` are its bodies for
+    the account, signing up and changing the profile. Returns the app's `Auth`, also kept on `app.state`.
     Raises `InsecureSettingsError` for a placeholder or short JWT secret, for a base URL without TLS and for
-    the development mailbox, unless the app is local.
+    the development mailbox, unless the app is local, and `ValueError` for bodies that do not fit the user
+    model.
     """
     chosen = settings or settings_override or default_settings
     _check(chosen)
+    bodies = bodies_of(user_model, user_out, user_create, profile_update)
     auth = Auth(
         chosen,
+        user_model=user_model,
         clock=clock,
         email_provider=email_provider,
         send_email=send_email,
@@ -83,7 +93,7 @@ def include_auth(
 
     for router in (*ROUTERS, *(_page_routers() if pages else ())):
         for route in router.routes:
-            add_route(app.router, chosen.route_prefix, route)
+            add_route(app.router, chosen.route_prefix, with_bodies(route, bodies))
     # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
     app.include_router(APIRouter(lifespan=lifespan))
     app.include_router(keys.router)
@@ -112,8 +122,15 @@ def _use_cookies(app: FastAPI, auth: Auth) -> None:
 
 @asynccontextmanager
 async def running(auth: Auth) -> AsyncIterator[None]:
-    """Delivers mail and purges expired rows in the background while the app runs."""
+    """Delivers mail and purges expired rows in the background while the app runs. Raises `RuntimeError` where
+    Tortoise was initialised without the models."""
     auth.tortoise_context = current_context()
+    unknown = [model.__name__ for model in auth.tables if model._meta.app is None]
+    if auth.tortoise_context is not None and unknown:
+        raise RuntimeError(
+            f"Tortoise ORM does not know {', '.join(unknown)}. Name the module of the user model in "
+            f"`modules`; where it is your own, list its tables there: `__models__ = [*tables_for(User)]`"
+        )
     stop, purging = asyncio.Event(), None
     if auth.tortoise_context is None:
         logger.warning("Tortoise ORM was not initialised at start-up; mail is sent after each response only")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
@@ -14,6 +14,8 @@ from .errors import ErrorCode
 from .security.addresses import normalise_email
 from .security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from .security.recovery import PATTERN as RECOVERY_CODE
+from .security.usernames import MAXIMUM_LENGTH as MAXIMUM_USERNAME_LENGTH
+from .security.usernames import fold_username, normalise_username
 
 MAXIMUM_TOKEN_LENGTH: Final = 8192
 MAXIMUM_FIELDS: Final = 50
@@ -40,6 +42,18 @@ def _email(value: str) -> str:
         raise PydanticCustomError("email", "Value is not a valid e-mail address") from error
 
 
+def _username(value: str) -> str:
+    try:
+        return normalise_username(value)
+    except ValueError as error:
+        raise PydanticCustomError("username", "Value is not a valid username") from error
+
+
+def _login_name(value: str) -> str:
+    """No username has an at sign."""
+    return _email(value) if "@" in value else fold_username(value)
+
+
 def _empty_as_none(value: object) -> object:
     """A form that was left empty."""
     return None if value == "" else value
@@ -55,6 +69,11 @@ Email = Annotated[
     Text,
     Field(max_length=320, examples=["ada@example.com"], json_schema_extra={"format": "email"}),
     AfterValidator(_email),
+]
+Username = Annotated[
+    Text,
+    Field(min_length=1, max_length=MAXIMUM_USERNAME_LENGTH, examples=["ada"]),
+    AfterValidator(_username),
 ]
 NewPassword = Annotated[
     Text,
@@ -85,7 +104,28 @@ class _Body(BaseModel):
         return value
 
 
-class UserCreate(_Body):
+class _Columns(_Body):
+    """What a host may add columns of its own to."""
+
+    @model_validator(mode="after")
+    def _storable(self) -> Self:
+        """The host's texts too are such that each database can store them."""
+        _require_unicode(self.model_dump())
+        return self
+
+
+def _require_unicode(value: object) -> None:
+    if isinstance(value, str):
+        _unicode_text(value)
+    elif isinstance(value, dict):
+        for part in (*value.keys(), *value.values()):
+            _require_unicode(part)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for part in value:
+            _require_unicode(part)
+
+
+class UserCreate(_Columns):
     """A signup. A password has 8 to 1024 characters and is not a common one."""
 
     email: Email
@@ -98,6 +138,18 @@ class LoginData(_Body):
     email: Email
     password: Password
     code: OptionalCode = None
+
+
+class NamedUserCreate(UserCreate):
+    """A signup with a username: letters, digits, `.`, `_` and `-`; case makes no difference."""
+
+    username: Username
+
+
+class NamedLoginData(LoginData):
+    """A login by address or username; `code` is needed while two-factor is active."""
+
+    email: Annotated[Text, Field(max_length=320, examples=["ada"]), AfterValidator(_login_name)]
 
 
 class RefreshRequest(_Body):
@@ -137,7 +189,7 @@ class Reauthentication(_Body):
     code: OptionalCode = None
 
 
-class ProfileUpdate(_Body):
+class ProfileUpdate(_Columns):
     """What to change; what is left out stays, as does an e-mail of null. A name of null is removed."""
 
     email: Email | None = None
@@ -160,6 +212,12 @@ class UserOut(BaseModel):
     email: str
     is_verified: bool
     display_name: str | None = None
+
+
+class NamedUserOut(UserOut):
+    """An account with a username, as its owner sees it."""
+
+    username: str | None = None
 
 
 class TokenPair(BaseModel):

@@ -19,6 +19,7 @@ from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 
 from . import browsers, databases
 from .smtp_server import MailServer, link_in
+from .spare import Spare
 
 PASSWORD = "correct horse battery"
 EMAIL = "ada@example.com"
@@ -100,6 +101,15 @@ def database(request: pytest.FixtureRequest, database_urls: Callable[[str], str]
     if dialect != "sqlite" and not databases.answers(dialect):
         pytest.skip(f"no {dialect} server answers")
     return Database(dialect, database_urls(dialect))
+
+
+@pytest.fixture(params=databases.DIALECTS)
+def spare(request: pytest.FixtureRequest, tmp_path: Path) -> Spare:
+    """A second database, empty or absent."""
+    dialect: str = request.param
+    if dialect != "sqlite" and not databases.answers(dialect):
+        pytest.skip(f"no {dialect} server answers")
+    return Spare(dialect, databases.spare(dialect, tmp_path))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,11 +33,13 @@ def answers(dialect: str) -> bool:
     return True
 
 
-def config(url: str, dialect: str, label: str = "models") -> dict[str, Any]:
+def config(
+    url: str, dialect: str, label: str = "models", models: str = "fastapi_pluggable_auth.models", **app: Any
+) -> dict[str, Any]:
     """A Tortoise configuration. The connection has the dialect's name: Tortoise caches SQL by that name."""
     return {
         "connections": {dialect: url},
-        "apps": {label: {"models": ["fastapi_pluggable_auth.models"], "default_connection": dialect}},
+        "apps": {label: {"models": [models], "default_connection": dialect, **app}},
     }
 
 
@@ -45,11 +48,20 @@ def shared() -> str:
     return next((dialect for dialect in SERVERS if answers(dialect)), "sqlite")
 
 
-async def create(url: str, dialect: str) -> None:
-    """Makes an empty database with the tables, in place of whatever was there."""
+async def create(
+    url: str,
+    dialect: str,
+    models: str | None = "fastapi_pluggable_auth.models",
+    label: str = "models",
+) -> None:
+    """Makes an empty database with the tables of these models, in place of whatever was there."""
+    chosen = config(url, dialect, label, models or "fastapi_pluggable_auth.models")
+    if dialect == "sqlite":
+        for suffix in ("", "-wal", "-shm"):
+            Path(url.removeprefix("sqlite://") + suffix).unlink(missing_ok=True)
     async with TortoiseContext() as context:
         if dialect != "sqlite":
-            await context.init(config(url, dialect), init_connections=True)
+            await context.init(chosen, init_connections=True)
             connection = context.connections.get(dialect)
             try:
                 await connection.db_delete()
@@ -59,8 +71,16 @@ async def create(url: str, dialect: str) -> None:
             finally:
                 await connection.close()
     async with TortoiseContext() as context:
-        await context.init(config(url, dialect), _create_db=dialect != "sqlite")
-        await context.generate_schemas()
+        await context.init(chosen, _create_db=dialect != "sqlite")
+        if models is not None:
+            await context.generate_schemas()
+
+
+def spare(dialect: str, folder: Path) -> str:
+    """The URL of a second database, for tests that change the tables themselves."""
+    if dialect == "sqlite":
+        return f"sqlite://{folder / 'spare.sqlite3'}"
+    return f"{SERVERS[dialect]}_spare"
 
 
 async def empty(context: TortoiseContext, dialect: str) -> None:

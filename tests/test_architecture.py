@@ -14,7 +14,7 @@ FLOORS = (
     {"security"},
     {"events"},
     {"models", "database"},
-    {"compiled"},
+    {"migrations", "compiled"},
     {"queries"},
     {"email"},
     {"auth"},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
+from .spare import Spare
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -76,3 +79,71 @@ def test_mails_leave_through_a_task_queue(tmp_path: Path, mailbox: Mailbox) -> N
     assert sorted(message["To"] for message in mailbox.messages) == sorted(
         [EMAIL, *(f"{number}@example.com" for number in range(5))]
     )
+
+
+def test_users_have_columns_of_their_own(spare: Spare, tmp_path: Path, mailbox: Mailbox) -> None:
+    asyncio.run(spare.create())
+    folder = tmp_path / "own_user"
+    shutil.copytree(EXAMPLES / "own_user", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    port = free_port()
+    environment = {
+        "DATABASE_URL": spare.url,
+        "JWT_SECRET": SECRET,
+        "BCRYPT_ROUNDS": "4",
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(mailbox.server.port),
+    }
+
+    def run(*command: str) -> str:
+        whole = [sys.executable, "-m", *command]
+        result = subprocess.run(
+            whole, cwd=folder, env=os.environ | environment, capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    tortoise = ("tortoise", "-c", "settings.TORTOISE_ORM")
+    run(*tortoise, "makemigrations")
+    run(*tortoise, "migrate")
+    assert "No changes" in run(*tortoise, "makemigrations")
+    assert "ok    database" in run("fastapi_pluggable_auth", "check", "--config", "settings.TORTOISE_ORM")
+    assert "auth_session: 0 deleted" in run(
+        "fastapi_pluggable_auth", "purge", "--config", "settings.TORTOISE_ORM"
+    )
+    base = f"http://127.0.0.1:{port}"
+    with running(["uvicorn", "app:app", "--port", str(port), "--log-level", "error"], folder, environment):
+        wait_for(base)
+        with httpx.Client(base_url=base) as client:
+            account = {"email": EMAIL, "password": PASSWORD, "username": "Ada", "city": "London"}
+            assert client.post("/auth/signup", json=account).status_code == 201
+            mailbox.server.wait_for(1, timeout=20)
+            assert client.get(mailbox.link()).status_code == 200
+            login = client.post("/auth/login", json={"email": "ADA", "password": PASSWORD})
+            client.headers["Authorization"] = f"Bearer {login.json()['access_token']}"
+            note = client.post("/notes", params={"text": "Hello"})
+            assert note.json() == {"text": "Hello", "by": "ada", "from": "London"}
+            changed = client.patch("/account", json={"born_on": "1815-12-10", "username": "countess"})
+            assert (changed.json()["born_on"], changed.json()["username"]) == ("1815-12-10", "countess")
+
+
+def test_a_host_with_its_own_user_is_typed_in_full(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    folder = tmp_path / "own_user"
+    shutil.copytree(EXAMPLES / "own_user", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    wrong = folder / "wrong.py"
+    wrong.write_text(
+        "from app import CurrentUser\n\n\n"
+        "def mistaken(user: CurrentUser) -> int:\n    return user.city\n\n\n"
+        "def unknown(user: CurrentUser) -> object:\n    return user.town\n"
+    )
+    command = ["--strict", "--cache-dir", os.devnull, "--config-file", os.devnull]
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", *command, "app.py", "wrong.py"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    errors = [line for line in result.stdout.splitlines() if "error:" in line]
+    assert [error.split(":")[0] for error in errors] == ["wrong.py", "wrong.py"], result.stdout
+    assert 'got "str", expected "int"' in errors[0]
+    assert '"User" has no attribute "town"' in errors[1]

@@ -19,9 +19,9 @@ from fastapi_pluggable_auth.commands.database import connected
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.models import Mail, MailState, User
 
+from . import databases
 from .conftest import EMAIL, SECRET, Mailbox
 from .smtp_server import text_of
-from .test_readme import python_block
 
 DIALECTS = ("sqlite",)
 
@@ -39,7 +39,7 @@ def url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mailbox: Mailbox) -> st
         "DELIVER_MAIL": "false",
     }.items():
         monkeypatch.setenv(name, value)
-    exec(python_block("def create_tables"), {"DATABASE_URL": url})
+    asyncio.run(databases.create(url, "sqlite"))
     return url
 
 

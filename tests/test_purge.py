@@ -14,6 +14,7 @@ from fastapi_pluggable_auth.flows import purge as purge_flow
 from fastapi_pluggable_auth.flows.purge import keep_purging, purge
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, Throttle, User
 
+from . import databases
 from .conftest import Account, Clock
 
 
@@ -93,11 +94,9 @@ async def test_a_running_app_purges_by_itself_and_goes_on_after_a_failure(
 def test_the_command_purges_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from .test_readme import python_block
-
     url = f"sqlite://{tmp_path / 'app.sqlite3'}"
     monkeypatch.chdir(tmp_path)
-    exec(python_block("def create_tables"), {"DATABASE_URL": url})
+    asyncio.run(databases.create(url, "sqlite"))
     assert main(["purge", "--database-url", url]) == 0
     assert "auth_session: 0 deleted" in capsys.readouterr().out
     assert main(["purge", "--database-url", "postgres://nobody@127.0.0.1:1/app"]) == 1

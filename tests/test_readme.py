@@ -8,6 +8,7 @@ import os
 import re
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,11 +20,13 @@ import httpx
 import pyotp
 import pytest
 from fastapi import FastAPI, Response
+from tortoise.context import tortoise_test_context
 
 from fastapi_pluggable_auth import AuthSettings, ErrorCode, include_auth
 from fastapi_pluggable_auth.config import settings as default_settings
 from fastapi_pluggable_auth.email.provider import MailError
 
+from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Mailbox
 from .live import serving
 
@@ -149,14 +152,86 @@ async def test_the_test_of_a_host_app_passes() -> None:
     await module["test_a_user_can_sign_up"]()
 
 
-def test_the_recipe_for_the_tables_makes_them(tmp_path: Path) -> None:
-    database = tmp_path / "app.sqlite3"
-    exec(python_block("def create_tables"), {"DATABASE_URL": f"sqlite://{database}"})
-    with closing(sqlite3.connect(database)) as connection:
-        tables = {
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        }
-    assert {"user", "refreshtoken", "auth_session", "auth_mail"} <= tables
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """The folder of a host app with the README's settings and a model of its own."""
+    (tmp_path / "app").mkdir()
+    for name, text in {
+        "settings.py": python_block("TORTOISE_ORM = {"),
+        "app/__init__.py": "",
+        "app/models.py": "from tortoise import Model, fields\n\n\nclass Note(Model):\n"
+        "    id = fields.IntField(primary_key=True)\n    owner = fields.ForeignKeyField('auth.User')\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def migrate(host: Path, containing: str) -> str:
+    """Runs a block of the README's section on migrations, and gives what it prints."""
+    section = README[README.index("## Migrations") : README.index("## Production")]
+    (commands,) = [block for block in blocks("sh", section) if containing in block + "\n"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", "-ec", commands],
+        cwd=host,
+        env={"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def tables(host: Path) -> set[str]:
+    with closing(sqlite3.connect(host / "app.sqlite3")) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def test_the_migrations_of_a_new_app_make_all_tables(host: Path) -> None:
+    shipped = sorted((ROOT / "fastapi_pluggable_auth" / "migrations").glob("*.py"))
+    migrate(host, "for your own tables")
+    assert tables(host) >= {*databases.TABLES, "note"}
+    assert "No changes" in migrate(host, "for your own tables")
+    assert sorted((ROOT / "fastapi_pluggable_auth" / "migrations").glob("*.py")) == shipped
+
+
+@pytest.mark.parametrize(
+    ("models", "commands"),
+    [("fastapi_pluggable_auth.models", "migrate --fake\n"), ("tests.tables_0_1", "auth 0001_initial")],
+)
+def test_tables_that_are_there_are_taken_over(models: str, commands: str, host: Path) -> None:
+    asyncio.run(databases.create(f"sqlite://{host / 'app.sqlite3'}", "sqlite", models))
+    migrate(host, commands)
+    assert "No migrations to apply" in migrate(host, "for your own tables")
+    assert tables(host) >= set(databases.TABLES)
+
+
+async def test_the_own_user_model_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox: Mailbox
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "models.py").write_text(python_block("class User(AbstractUser)"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(default_settings, "jwt_secret", SECRET)
+    monkeypatch.setattr(default_settings, "smtp_host", "127.0.0.1")
+    monkeypatch.setattr(default_settings, "smtp_port", mailbox.server.port)
+    module: dict[str, Any] = {"__name__": "main"}
+    exec(compile(python_block("class NewUser(UserCreate)"), "main.py", "exec", dont_inherit=True), module)
+    transport = httpx.ASGITransport(module["app"])
+    async with (
+        tortoise_test_context(["app.models"], connection_label="own"),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        account = {"email": EMAIL, "password": PASSWORD, "username": "Ada", "city": "London"}
+        assert (await client.post("/auth/signup", json=account)).json()["username"] == "ada"
+        await client.get(mailbox.link())
+        login = {"email": "ada", "password": PASSWORD}
+        token = (await client.post("/auth/login", json=login)).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        assert (await client.get("/city", headers=headers)).json() == "London"
+        changed = await client.patch("/account", headers=headers, json={"city": "Paris"})
+        assert changed.json()["city"] == "Paris"
+    await module["auth"].close()
 
 
 def test_the_own_mail_of_an_app_is_sent(

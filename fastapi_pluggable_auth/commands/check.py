@@ -7,10 +7,11 @@ import asyncio
 from typing import Final
 
 from pydantic import ValidationError
-from tortoise import Tortoise
+from tortoise.exceptions import OperationalError
 
 from ..config import AuthSettings
 from ..email.provider import MailError, provider_for
+from ..models import Tables, tables_for
 from ..security.keys import KeyConfigurationError, key_set
 from .database import add_database_url, connected, connection_errors
 
@@ -74,8 +75,17 @@ async def _database_problem(url: str | None) -> str | None:
     if url is None:
         return "set DATABASE_URL, or pass --database-url, to have it checked."
     try:
-        async with asyncio.timeout(DATABASE_TIMEOUT), connected(url):
-            await Tortoise.get_connection("default").execute_query("SELECT 1")
+        async with asyncio.timeout(DATABASE_TIMEOUT), connected(url) as user_model:
+            await user_model._meta.db.execute_query("SELECT 1")
+            return await _table_problem(tables_for(user_model))
     except connection_errors() as error:
         return f"not reachable ({type(error).__name__})."
+
+
+async def _table_problem(tables: Tables) -> str | None:
+    for model in tables:
+        try:
+            await model.first()  # which names every column
+        except OperationalError:
+            return f"the table of {model.__name__} is missing or old: run `tortoise migrate`."
     return None

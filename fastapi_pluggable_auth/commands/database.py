@@ -9,17 +9,19 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from tortoise.cli.utils import CLIError, get_tortoise_config
 from tortoise.context import TortoiseContext
-from tortoise.exceptions import BaseORMException
+from tortoise.exceptions import BaseORMException, ConfigurationError
 
 from ..auth import Auth
 from ..config import AuthSettings
 from ..database import database_errors
+from ..models import AbstractUser, User
 
 
 def connection_errors() -> tuple[type[Exception], ...]:
     """What is raised where a database is not reachable, or its URL is wrong."""
-    return (BaseORMException, ValueError, ImportError, *database_errors())
+    return (BaseORMException, ValueError, ImportError, CLIError, *database_errors())
 
 
 def add_database_url(parser: argparse.ArgumentParser) -> None:
@@ -29,29 +31,45 @@ def add_database_url(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("DATABASE_URL"),
         help="Tortoise URL of the app's database (default: $DATABASE_URL)",
     )
+    parser.add_argument(
+        "--config",
+        dest="database_url",
+        default=argparse.SUPPRESS,
+        help="instead, for an app with its own user model: its configuration, such as settings.TORTOISE_ORM",
+    )
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[None]:
-    """Tortoise on the database of the app. Raises `connection_errors`."""
+async def connected(where: str) -> AsyncIterator[type[AbstractUser]]:
+    """Tortoise on the database of the app, which a URL or a Tortoise configuration names; gives its user
+    model. Raises `connection_errors`."""
     async with TortoiseContext() as context:
-        await context.init(db_url=url, modules={"models": ["fastapi_pluggable_auth.models"]})
-        yield
+        if "://" in where:
+            await context.init(db_url=where, modules={"models": ["fastapi_pluggable_auth.models"]})
+            yield User
+            return
+        sys.path.insert(0, os.getcwd())
+        await context.init(config=get_tortoise_config(where))
+        models = [model for app in (context.apps or {}).values() for model in app.values()]
+        users = [model for model in models if issubclass(model, AbstractUser)]
+        if len(users) != 1:
+            raise ConfigurationError(f"There are {len(users)} user models in {where}, not one.")
+        yield users[0]
 
 
 def with_auth(url: str | None, work: Callable[[Auth], Awaitable[int]]) -> int:
     """Runs a command on the app's database and the settings of the environment; returns its exit status."""
     if url is None:
-        print("Set DATABASE_URL, or pass --database-url.", file=sys.stderr)
+        print("Set DATABASE_URL, or pass --database-url or --config.", file=sys.stderr)
         return 1
 
     async def run() -> int:
-        auth = Auth(AuthSettings())
-        try:
-            async with connected(url):
+        async with connected(url) as user_model:
+            auth = Auth(AuthSettings(), user_model=user_model)
+            try:
                 return await work(auth)
-        finally:
-            await auth.close()
+            finally:
+                await auth.close()
 
     try:
         return asyncio.run(run())

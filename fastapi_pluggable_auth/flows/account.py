@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
+
+from tortoise.exceptions import IntegrityError
 
 from ..auth import Auth, transactional
 from ..email.kinds import MailKind
+from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractUser
+from .columns import require_free, stored, storing
 from .email import request_email_change
 from .sessions import Authentication, observed, require_recent_login
 from .throttle import may_mail
-
-
-class Unset:
-    """The type of `UNSET`: a field that the request does not name."""
-
-
-UNSET = Unset()
 
 
 async def update_account(
@@ -25,34 +24,49 @@ async def update_account(
     authentication: Authentication,
     *,
     email: str | None = None,
-    display_name: str | Unset | None = UNSET,
+    columns: Mapping[str, Any] | None = None,
 ) -> AbstractUser:
     """Changes what is given and returns the account as it is now. A new address (in its normal form) takes
-    effect when it confirms; a display name of None is removed.
+    effect when it confirms; an empty display name is removed. Of the columns, those count that the user has.
 
-    Raises `AuthError`: EMAIL_TAKEN, REAUTHENTICATION_REQUIRED (for the address).
+    Raises `AuthError`: EMAIL_TAKEN, REAUTHENTICATION_REQUIRED (for the address), USERNAME_TAKEN,
+    VALUE_REFUSED, VALIDATION_ERROR (for columns of the host).
     """
     user = authentication.user
     new_email = None if email == user.email else email
+    changes = stored(auth, columns or {})
+    if "display_name" in changes:
+        changes["display_name"] = changes["display_name"] or None
     if new_email is None:
-        await _update(auth, user, None, display_name, mail=False)
+        await _update(auth, user, None, changes, mail=False)
         return user
     async with observed(auth, EventKind.EMAIL_CHANGE_REQUEST, authentication):
         require_recent_login(auth, authentication)
         # Counted on the one who asks, too: no account mails to strangers again and again.
         asked, asking = new_email, str(user.id)
         mail = all([await may_mail(auth, MailKind.EMAIL_CHANGE, whom) for whom in (asked, asking)])
-        await _update(auth, user, new_email, display_name, mail=mail)
+        await _update(auth, user, new_email, changes, mail=mail)
     return user
 
 
-@transactional
 async def _update(
-    auth: Auth, user: AbstractUser, new_email: str | None, display_name: str | Unset | None, *, mail: bool
+    auth: Auth, user: AbstractUser, new_email: str | None, changes: Mapping[str, Any], *, mail: bool
 ) -> None:
-    if not isinstance(display_name, Unset):
-        await auth.tables.user.filter(id=user.id).update(display_name=display_name)
-        user.display_name = display_name
+    await require_free(auth, changes, owner=user.id)
+    try:
+        async with storing(auth, changes, owner=user.id):
+            await _store(auth, user, new_email, changes, mail=mail)
+    except IntegrityError as error:
+        raise AuthError(ErrorCode.VALUE_REFUSED) from error
+    user.update_from_dict(dict(changes))
+
+
+@transactional
+async def _store(
+    auth: Auth, user: AbstractUser, new_email: str | None, changes: Mapping[str, Any], *, mail: bool
+) -> None:
+    if changes:
+        await auth.tables.user.filter(id=user.id).update(**changes)
     if new_email is not None:
         await request_email_change(auth, user, new_email, mail=mail)
 

@@ -8,6 +8,9 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
+from tortoise.exceptions import ValidationError
+from tortoise.expressions import Q
+
 from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
@@ -39,16 +42,17 @@ class CodeNeededError(AuthError):
         self.user = user
 
 
-async def login(auth: Auth, email: str, password: str, code: str | None = None) -> TokenSet:
-    """Starts a session. `email` is in its normal form, `code` a time-based or a recovery code.
+async def login(auth: Auth, name: str, password: str, code: str | None = None) -> TokenSet:
+    """Starts a session. `name` is an address in its normal form or, where users have one, a folded username;
+    `code` is a time-based or a recovery code.
 
     Raises `AuthError`: INVALID_CREDENTIALS for an unknown or disabled account, a wrong password or code, all
     in the same time; EMAIL_NOT_VERIFIED, PASSWORD_RESET_REQUIRED and TWO_FACTOR_REQUIRED only after the right
     password; THROTTLED, OVERLOADED and TWO_FACTOR_UNAVAILABLE.
     """
     async with auth.events.observe(EventKind.LOGIN) as observation:
-        async with guessing(auth, email):
-            user = await auth.tables.user.get_or_none(email=email)
+        async with guessing(auth, name):
+            user = await _account(auth, name)
             observation.user_id = user.id if user else None
             verification = await auth.hasher.verify(password, user.hashed_password if user else None)
             if user is None or not verification.ok or not user.is_active:
@@ -121,6 +125,18 @@ async def reauthenticate(
                 raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
             raise
         await _tell(auth, accepted, observation)
+
+
+async def _account(auth: Auth, name: str) -> AbstractUser | None:
+    users = auth.tables.user
+    if "@" in name or "username" not in users._meta.fields_map:
+        return await users.get_or_none(Q(email=name))
+    try:
+        user = await users.get_or_none(Q(username=name))
+    except ValidationError:  # too long for any
+        return None
+    # Some collations take names for one that are not, and each would have guesses of its own.
+    return user if user is not None and getattr(user, "username", None) == name else None
 
 
 async def _renew_hash(auth: Auth, user: AbstractUser, hashed_password: str) -> None:

@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tortoise.exceptions import IntegrityError
+from tortoise.fields.base import DatabaseDefault
 
 from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractUser
+from .columns import require_free, stored, storing
 from .password import require_good_password
 from .throttle import may_mail
 
 
-async def signup(auth: Auth, email: str, password: str, accept_language: str = "") -> AbstractUser:
+async def signup(
+    auth: Auth,
+    email: str,
+    password: str,
+    accept_language: str = "",
+    columns: Mapping[str, Any] | None = None,
+) -> AbstractUser:
     """Creates an account and queues its verification mail; both are stored, or neither.
 
-    `email` is in its normal form; `accept_language`, a header, chooses the language of the mails. Raises
-    `AuthError`: PASSWORD_REFUSALS, EMAIL_TAKEN, OVERLOADED. With `prevent_enumeration` a taken address gives
-    an account that looks the same and is not stored.
+    `email` is in its normal form; `accept_language`, a header, chooses the language of the mails. Of the
+    columns, those count that the user has. Raises `AuthError`: PASSWORD_REFUSALS, EMAIL_TAKEN, OVERLOADED,
+    and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With `prevent_enumeration` a taken
+    address gives an account that looks the same and is not stored.
     """
     async with auth.events.observe(EventKind.SIGNUP) as observation:
-        await require_good_password(auth, password, email)
+        values = stored(auth, columns or {})
+        await require_good_password(auth, password, email, values.get("username"))
         silent = auth.settings.prevent_enumeration
+        # Before the address, on which the answer must not depend, and before the costly hash.
+        await require_free(auth, values)
         if not silent and await auth.tables.user.exists(email=email):
             raise AuthError(ErrorCode.EMAIL_TAKEN)
         language = auth.mailer.language_for(accept_language)
         hashed = await auth.hasher.hash(password)
-        user = auth.tables.user(email=email, hashed_password=hashed, language=language)
+        own = {"language": language, **values, "email": email, "hashed_password": hashed}
+        user = auth.tables.user(**own)
         # Counted for a new address too, so that both take the same time.
         may_tell_owner = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)
         try:
-            await _store(auth, user)
+            async with storing(auth, values):
+                await _store(auth, user)
             observation.user_id = user.id
         except IntegrityError as error:
+            if not await auth.tables.user.exists(email=email):
+                raise AuthError(ErrorCode.VALUE_REFUSED) from error
             if not silent:
                 raise AuthError(ErrorCode.EMAIL_TAKEN) from error
             if may_tell_owner:
                 await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
+            _complete(user)
     return user
+
+
+def _complete(user: AbstractUser) -> None:
+    """Fills in what the database would have."""
+    for name, field in user._meta.fields_map.items():
+        if isinstance(getattr(user, name, None), DatabaseDefault):
+            setattr(user, name, field.db_default)
 
 
 @transactional

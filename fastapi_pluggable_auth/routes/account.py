@@ -43,6 +43,8 @@ async def read_account(user: CurrentUser) -> object:
     response_model=UserOut,
     responses=documented(
         ErrorCode.EMAIL_TAKEN,
+        ErrorCode.USERNAME_TAKEN,
+        ErrorCode.VALUE_REFUSED,
         ErrorCode.REAUTHENTICATION_REQUIRED,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.RATE_LIMITED,
@@ -56,13 +58,8 @@ async def update_account(
 ) -> object:
     """Change the profile. A new address needs a recent login, and takes effect when the link mailed to it is
     used; until then the answer shows the old one."""
-    named = "display_name" in body.model_fields_set
-    return await account_flow.update_account(
-        auth,
-        authentication,
-        email=body.email,
-        display_name=(body.display_name or None) if named else account_flow.UNSET,
-    )
+    columns = body.model_dump(exclude={"email"}, exclude_unset=True)
+    return await account_flow.update_account(auth, authentication, email=body.email, columns=columns)
 
 
 @router.delete("", status_code=204, responses=documented(ErrorCode.REAUTHENTICATION_REQUIRED))

@@ -34,6 +34,8 @@ SIGNED_IN: Final = (
 
 UNREADABLE_BODY: Final = {"loc": ["body"], "msg": "Body cannot be read", "type": "body_unreadable"}
 
+UNFIT_VALUE: Final = {"loc": ["body"], "msg": "Value does not fit", "type": "value_unfit"}
+
 MAXIMUM_BODY_BYTES: Final = 2 * 1024 * 1024
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
@@ -41,6 +43,8 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 def error_response(error: AuthError) -> JSONResponse:
     """The JSON answer to a refusal."""
+    if error.code is ErrorCode.VALIDATION_ERROR:
+        return validation_response([UNFIT_VALUE])
     return JSONResponse(
         {"detail": error.code.detail, "code": error.code.code}, error.code.status, error.headers
     )

@@ -53,6 +53,8 @@ async def me(user: CurrentUser) -> object:
     response_model=UserOut,
     responses=documented(
         ErrorCode.EMAIL_TAKEN,
+        ErrorCode.USERNAME_TAKEN,
+        ErrorCode.VALUE_REFUSED,
         *PASSWORD_REFUSALS,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.OVERLOADED,
@@ -63,7 +65,8 @@ async def signup(auth: CurrentAuth, request: Request, body: UserCreate) -> objec
     """Create an account. A verification link is mailed to the address, in the language that the header
     `Accept-Language` asks for, if there is one of the templates in it."""
     accept_language = request.headers.get("accept-language", "")
-    return await signup_flow.signup(auth, body.email, body.password, accept_language)
+    columns = body.model_dump(exclude={"email", "password"})
+    return await signup_flow.signup(auth, body.email, body.password, accept_language, columns)
 
 
 def _session(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair | CookieSession:

@@ -46,8 +46,8 @@ async def profile_form(
     try:
         match form:
             case "name":
-                name = ProfileUpdate(display_name=display_name).display_name or None
-                await account_flow.update_account(auth, authentication, display_name=name)
+                name = ProfileUpdate(display_name=display_name).display_name
+                await account_flow.update_account(auth, authentication, columns={"display_name": name or ""})
                 return see_other(auth, request, "profile", notice="saved")
             case "email":
                 address = EmailRequest(email=email).email

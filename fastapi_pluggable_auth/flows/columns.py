@@ -1,0 +1,82 @@
+"""The columns that a host app adds to the user, as far as its schemas name them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+from tortoise.exceptions import IntegrityError, ValidationError
+from tortoise.fields.base import Field
+
+from ..auth import Auth
+from ..errors import AuthError, ErrorCode
+from ..models import AbstractUser
+from ..security.usernames import normalise_username
+
+
+def stored(auth: Auth, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that the user has a column for. None stands for no value in a column that cannot be
+    empty. Raises `AuthError(VALIDATION_ERROR)` for what does not fit its column."""
+    users, kept = auth.tables.user, {}
+    for name, value in values.items():
+        field = users._meta.fields_map.get(name)
+        if field is None or name not in users._meta.fields_db_projection:
+            continue
+        if value is not None:
+            kept[name] = _fitting(users, field, _username(value) if name == "username" else value)
+        elif field.null:
+            kept[name] = None
+    return kept
+
+
+def _username(name: str) -> str:
+    try:
+        return normalise_username(name)
+    except ValueError as error:
+        raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+
+
+def _fitting(users: type[AbstractUser], field: Field[Any], value: Any) -> Any:
+    bounds = field.constraints
+    if isinstance(value, int) and not bounds.get("ge", value) <= value <= bounds.get("le", value):
+        raise AuthError(ErrorCode.VALIDATION_ERROR)
+    try:
+        field.to_db_value(value, users)
+    except ValidationError as error:
+        raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+    return value
+
+
+async def require_free(auth: Auth, columns: Mapping[str, Any], *, owner: UUID | None = None) -> None:
+    """Raises `AuthError` for a value that another account has and that has to be unique (USERNAME_TAKEN,
+    VALUE_REFUSED), or that refers to nothing (VALUE_REFUSED)."""
+    users = auth.tables.user
+    for name, value in columns.items():
+        field = users._meta.fields_map[name]
+        if value is None:
+            continue
+        if field.unique:
+            taken = users.filter(**{name: value})
+            if await (taken if owner is None else taken.exclude(id=owner)).exists():
+                username = name == "username"
+                raise AuthError(ErrorCode.USERNAME_TAKEN if username else ErrorCode.VALUE_REFUSED)
+        related: Any = field.reference
+        if related is not None:
+            key = related.to_field_instance.model_field_name
+            if not await related.related_model.exists(**{key: value}):
+                raise AuthError(ErrorCode.VALUE_REFUSED)
+
+
+@asynccontextmanager
+async def storing(
+    auth: Auth, columns: Mapping[str, Any], *, owner: UUID | None = None
+) -> AsyncIterator[None]:
+    """Wraps what stores these values, after `require_free`; raises the same where another request was faster,
+    and `IntegrityError` for what has another cause."""
+    try:
+        yield
+    except IntegrityError:
+        await require_free(auth, columns, owner=owner)
+        raise

@@ -1,0 +1,16 @@
+"""What rows of 0.1 hold becomes what is looked up today. No step of it locks a table or is done twice."""
+
+from tortoise.migrations.migration import Migration as BaseMigration
+
+from ._rows import DigestRefreshTokens, LowerCaseAddresses
+
+
+class Migration(BaseMigration):
+    """Lower-cases addresses and digests refresh tokens, in batches that are committed one by one."""
+
+    atomic = False
+
+    def __init__(self, name: str, app_label: str) -> None:
+        super().__init__(name, app_label)
+        self.dependencies = [(app_label, "0001_initial")]
+        self.operations = [LowerCaseAddresses(), DigestRefreshTokens()]
