@@ -72,6 +72,11 @@ class Auth:
         """Whether browsers get their tokens in cookies."""
         return self.pages or self.settings.cookies
 
+    @property
+    def has_usernames(self) -> bool:
+        """Whether users log in by a username as well."""
+        return "username" in self.tables.user._meta.fields_map
+
     def lacks_two_factor(self, user: AbstractUser) -> bool:
         """Whether this user has to set up two-factor before anything else (ASVS 6.3.3)."""
         if user.two_factor_active:

@@ -146,6 +146,12 @@ class NamedUserCreate(UserCreate):
     username: Username
 
 
+class UsernameRequest(_Body):
+    """A username to sign up with."""
+
+    username: Username
+
+
 class NamedLoginData(LoginData):
     """A login by address or username; `code` is needed while two-factor is active."""
 

@@ -32,6 +32,7 @@ from . import databases, own_tables
 from .conftest import EMAIL, PASSWORD, Mailbox
 from .own_tables import Company, User
 from .spare import Spare
+from .visitor import BROWSER, Visitor
 
 BOB = "bob@example.com"
 
@@ -463,3 +464,30 @@ def test_an_app_on_the_tables_of_the_package_goes_over_to_its_own(spare: Spare, 
     add(BOB, ", username", ", 'bob'")
     with pytest.raises(IntegrityError):
         add("other@example.com", ", username", ", 'bob'")
+
+
+async def test_the_pages_ask_for_a_username_and_take_it_for_signing_in(
+    settings: AuthSettings, client: httpx.AsyncClient, mailbox: Mailbox
+) -> None:
+    app = FastAPI()
+    settings.public_base_url = "http://testserver"
+    include_auth(app, settings=settings, user_model=User, pages=True)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://testserver", headers=BROWSER
+    ) as browser:
+        visitor = Visitor(browser)
+        account = {"email": EMAIL, "new_password": PASSWORD}
+        for username, refusal in (("", 422), ("a@b", 422), ("x" * 65, 422), ("Ada", 200)):
+            page = await visitor.open("/account/sign-up")
+            page = await visitor.submit("sign-up", username=username, **account)
+            assert page.status == refusal, page.text
+        await visitor.open("/account/sign-up")
+        page = await visitor.submit("sign-up", **account | {"email": BOB}, username="ADA")
+        assert page.status == 400
+        assert "This username is taken" in page.text
+        await User.all().update(is_verified=True)
+        await visitor.open("/account/sign-in")
+        page = await visitor.submit("sign-in", email="aDa", password=PASSWORD)
+        assert page.path == "/account/profile"
+    await app.state.pluggable_auth.close()

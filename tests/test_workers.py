@@ -29,9 +29,10 @@ ROOT = Path(__file__).parent.parent
 
 
 class Server:
-    """uvicorn with two workers, as processes of their own."""
+    """uvicorn with workers, as processes of their own."""
 
-    def __init__(self, database: Database, smtp_port: int, **environment: str) -> None:
+    def __init__(self, database: Database, smtp_port: int, workers: int = 2, **environment: str) -> None:
+        self.count = workers
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -53,14 +54,14 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        """Starts the server and waits until both workers have answered."""
-        command = [sys.executable, "-m", "uvicorn", "tests.served:app", "--workers", "2"]
+        """Starts the server and waits until all workers have answered."""
+        command = [sys.executable, "-m", "uvicorn", "tests.served:app", "--workers", str(self.count)]
         command += ["--port", str(self.port), "--log-level", "error", "--backlog", "512"]
         command += ["--timeout-worker-healthcheck", "60"]  # tests keep the machine busy
         self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, start_new_session=True)
         self.workers: set[int] = set()
         deadline = time.monotonic() + 30
-        while len(self.workers) < 2:
+        while len(self.workers) < self.count:
             assert time.monotonic() < deadline
             try:
                 self.workers.add(httpx.get(f"{self.base}/worker").json())

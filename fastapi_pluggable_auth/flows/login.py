@@ -129,7 +129,7 @@ async def reauthenticate(
 
 async def _account(auth: Auth, name: str) -> AbstractUser | None:
     users = auth.tables.user
-    if "@" in name or "username" not in users._meta.fields_map:
+    if "@" in name or not auth.has_usernames:
         return await users.get_or_none(Q(email=name))
     try:
         user = await users.get_or_none(Q(username=name))

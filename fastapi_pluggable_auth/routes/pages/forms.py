@@ -19,6 +19,7 @@ Typed = Annotated[Text, Form()]
 
 _FIELDS: Final = {
     ErrorCode.EMAIL_TAKEN: "email",
+    ErrorCode.USERNAME_TAKEN: "username",
     ErrorCode.WRONG_PASSWORD: "password",
     ErrorCode.REAUTHENTICATION_FAILED: "password",
     ErrorCode.INVALID_CODE: "code",
@@ -28,6 +29,7 @@ _FIELDS: Final = {
 
 _INVALID: Final = {
     "email": "invalid_email",
+    "username": "invalid_username",
     "password": "password_length",
     "new_password": "password_length",
     "display_name": "invalid_display_name",

@@ -80,6 +80,7 @@ def render_page(
         "text": words,
         "csrf_token": lambda: form_token(request, auth),
         "pages": auth.pages,
+        "usernames": auth.has_usernames,
         "mailbox": f"{request.scope.get('root_path', '')}{MAILBOX}" if auth.settings.dev_mailbox else None,
         "path": lambda page: account_path(request, auth, page),
         "title": words(title or f"{name}.title"),

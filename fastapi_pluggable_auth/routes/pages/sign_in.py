@@ -22,7 +22,7 @@ from ...flows import login as login_flow
 from ...flows import sessions as sessions_flow
 from ...flows.login import Challenge
 from ...flows.sessions import Authentication
-from ...schemas import LoginCodeRequest, LoginData, Reauthentication
+from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication
 from ...security.redirects import safe_next
 from .forms import Refused, Typed, code_from, problem_with
 from .rendering import render_page, see_other
@@ -57,7 +57,8 @@ async def sign_in_form(
     if challenge:
         return await _second_step(auth, request, challenge, code, next)
     try:
-        body = LoginData(email=email, password=password)
+        schema = NamedLoginData if auth.has_usernames else LoginData
+        body = schema(email=email, password=password)
         answer = await login_flow.begin_login(auth, body.email, body.password)
     except (ValidationError, AuthError) as error:
         return _sign_in_page(auth, request, next, email, error)

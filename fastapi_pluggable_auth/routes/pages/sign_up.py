@@ -9,7 +9,7 @@ from ...cookies import check_form
 from ...dependencies import CurrentAuth, rate_limited
 from ...errors import AuthError
 from ...flows import signup as signup_flow
-from ...schemas import EmailRequest, ResetPassword
+from ...schemas import EmailRequest, ResetPassword, UsernameRequest
 from .forms import Typed, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
@@ -20,18 +20,25 @@ router = APIRouter(prefix="/account", route_class=PageRoute, include_in_schema=F
 @router.get("/sign-up")
 async def sign_up_page(auth: CurrentAuth, request: Request) -> Response:
     """The form."""
-    return render_page(auth, request, "sign_up", email="")
+    return render_page(auth, request, "sign_up", email="", username="")
 
 
 @router.post("/sign-up", dependencies=[Depends(check_form), rate_limited("signup")])
 async def sign_up_form(
-    auth: CurrentAuth, request: Request, email: Typed = "", new_password: Typed = ""
+    auth: CurrentAuth,
+    request: Request,
+    email: Typed = "",
+    username: Typed = "",
+    new_password: Typed = "",
 ) -> Response:
     """Creates the account; the link is in the mail."""
+    language = request.headers.get("accept-language", "")
     try:
         address = EmailRequest(email=email).email
+        columns = UsernameRequest(username=username).model_dump() if auth.has_usernames else {}
         password = ResetPassword(new_password=new_password).new_password
-        await signup_flow.signup(auth, address, password, request.headers.get("accept-language", ""))
+        await signup_flow.signup(auth, address, password, language, columns)
     except (ValidationError, AuthError) as error:
-        return render_page(auth, request, "sign_up", problem=problem_with(error), email=email)
+        problem = problem_with(error)
+        return render_page(auth, request, "sign_up", problem=problem, email=email, username=username)
     return see_other(auth, request, "sign-in", notice="signed_up")

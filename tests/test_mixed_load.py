@@ -1,0 +1,173 @@
+"""Four workers on one database, on which logins, refreshes, logouts and revocations of many devices meet."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from math import inf
+
+import httpx
+from tortoise.context import TortoiseContext
+
+from fastapi_pluggable_auth import AuthSettings
+from fastapi_pluggable_auth.models import RefreshToken, Session, User
+from fastapi_pluggable_auth.security.hashing import hash_password
+from fastapi_pluggable_auth.security.jwt import ACCESS, TokenSigner
+
+from . import databases
+from .conftest import PASSWORD, SECRET, Database, Mailbox
+from .test_workers import Server
+
+DIALECTS = (databases.shared(),)
+SECONDS = 6
+USERS, DEVICES = 8, 3
+
+
+@dataclass
+class Sitting:
+    """A session as the clients know it: when its login was answered, when something was sent that may end it,
+    and when something was answered that must have."""
+
+    id: str
+    email: str
+    answered: float
+    access_token: str
+    refresh_token: str
+    may_end: float = inf
+    ended: float = inf
+
+
+@dataclass
+class World:
+    """All that the clients did."""
+
+    http: httpx.AsyncClient
+    signer: TokenSigner
+    sittings: list[Sitting] = field(default_factory=list)
+    logouts: list[tuple[str, float]] = field(default_factory=list)
+    """Of whom, and when it was answered (never, as long as it is under way)."""
+    did: Counter[str] = field(default_factory=Counter)
+
+    async def log_in(self, email: str) -> Sitting:
+        sent = time.monotonic()
+        answer = await self.http.post("/auth/login", json={"email": email, "password": PASSWORD})
+        assert answer.status_code == 200, answer.text
+        tokens = answer.json()
+        session_id = self.signer.verify(tokens["access_token"], ACCESS)["sid"]
+        sitting = Sitting(
+            session_id, email, time.monotonic(), tokens["access_token"], tokens["refresh_token"]
+        )
+        # A logout that was under way meanwhile came before the login or after it.
+        if any(whose == email and answered >= sent for whose, answered in self.logouts):
+            sitting.may_end = sent
+        self.sittings.append(sitting)
+        self.did["login"] += 1
+        return sitting
+
+    async def refresh(self, sitting: Sitting) -> bool:
+        sent = time.monotonic()
+        answer = await self.http.post("/auth/refresh", json={"token": sitting.refresh_token})
+        alive = self.judge(sitting, sent, answer.status_code)
+        if alive:
+            sitting.access_token = answer.json()["access_token"]
+            sitting.refresh_token = answer.json()["refresh_token"]
+        self.did["refresh"] += 1
+        return alive
+
+    async def ask(self, sitting: Sitting) -> bool:
+        sent = time.monotonic()
+        answer = await self.http.get("/auth/me", headers=bearer(sitting))
+        self.did["me"] += 1
+        return self.judge(sitting, sent, answer.status_code)
+
+    def judge(self, sitting: Sitting, sent: float, status: int) -> bool:
+        """Whether the session answered as alive; fails where it had to be dead, or had to live."""
+        assert status in (200, 401)
+        if status == 200:
+            assert sent <= sitting.ended, "a session was alive after its end"
+        else:
+            assert sitting.may_end < inf, "a session was lost"
+        return status == 200
+
+    async def log_out(self, sitting: Sitting) -> None:
+        sent, place = time.monotonic(), len(self.logouts)
+        self.logouts.append((sitting.email, inf))
+        for each in self.of(sitting.email):
+            each.may_end = min(each.may_end, sent)
+        answer = await self.http.post("/auth/logout", headers=bearer(sitting))
+        assert answer.status_code == 200
+        answered = time.monotonic()
+        self.logouts[place] = (sitting.email, answered)
+        for each in self.of(sitting.email):
+            if each.answered < sent:
+                each.ended = min(each.ended, answered)
+        self.did["logout"] += 1
+
+    async def revoke(self, sitting: Sitting, other: Sitting) -> None:
+        other.may_end = min(other.may_end, time.monotonic())
+        answer = await self.http.delete(f"/account/sessions/{other.id}", headers=bearer(sitting))
+        assert answer.status_code in (204, 401, 404)
+        if answer.status_code == 204:
+            other.ended = min(other.ended, time.monotonic())
+        self.did["revoke"] += 1
+
+    def of(self, email: str) -> list[Sitting]:
+        return [sitting for sitting in self.sittings if sitting.email == email]
+
+
+def bearer(sitting: Sitting) -> dict[str, str]:
+    return {"Authorization": f"Bearer {sitting.access_token}"}
+
+
+async def use_a_device(world: World, email: str, chance: random.Random, until: float) -> None:
+    sitting = await world.log_in(email)
+    while time.monotonic() < until:
+        alive, dice = True, chance.random()
+        if dice < 0.55:
+            alive = await world.refresh(sitting)
+        elif dice < 0.85:
+            alive = await world.ask(sitting)
+        elif dice < 0.95:
+            await world.revoke(sitting, chance.choice(world.of(email)))
+        else:
+            await world.log_out(sitting)
+            alive = False
+        if not alive:
+            sitting = await world.log_in(email)
+
+
+async def test_four_workers_lose_double_and_revive_no_session(
+    database: Database, tortoise: TortoiseContext, mailbox: Mailbox
+) -> None:
+    """R-02, R-35, A-43, A-46."""
+    settings = AuthSettings(_env_file=None, jwt_secret=SECRET, bcrypt_rounds=4)
+    hashed = hash_password(PASSWORD, settings)
+    emails = [f"user{number}@example.com" for number in range(USERS)]
+    await User.bulk_create([User(email=email, hashed_password=hashed, is_verified=True) for email in emails])
+    server = Server(database, mailbox.server.port, workers=4, THROTTLE_FREE_ATTEMPTS="1000")
+    limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
+    try:
+        async with httpx.AsyncClient(base_url=server.base, limits=limits, timeout=60) as http:
+            world = World(http, TokenSigner(settings))
+            until = time.monotonic() + SECONDS
+            devices = [
+                use_a_device(world, email, random.Random(f"{email} {device}"), until)
+                for email in emails
+                for device in range(DEVICES)
+            ]
+            await asyncio.gather(*devices)
+            for sitting in world.sittings:
+                await world.ask(sitting)
+                await world.refresh(sitting)
+    finally:
+        server.stop()
+    assert min(world.did[each] for each in ("login", "refresh", "me", "logout", "revoke")) > 0, world.did
+    assert await Session.all().count() == world.did["login"] == len(world.sittings)
+    alive = {str(session.id) for session in await Session.filter(revoked_at=None)}
+    usable = Counter(str(token.session_id) for token in await RefreshToken.filter(revoked=False))
+    assert usable == dict.fromkeys(alive, 1)
+    assert {sitting.id for sitting in world.sittings if sitting.may_end == inf} <= alive
+    assert not {sitting.id for sitting in world.sittings if sitting.ended < inf} & alive
