@@ -6,11 +6,11 @@ reading a row does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from tortoise import Model
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -21,6 +21,9 @@ M = TypeVar("M", bound=Model)
 Q = TypeVar("Q", QuerySet[Any], UpdateQuery)
 
 
+_Part: TypeAlias = tuple[str, type[Model], tuple[str, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Statement:
     """The SQL of one dialect. Its parameters: a constant, or a value's name and the field that encodes it. Of
@@ -29,7 +32,7 @@ class _Statement:
 
     sql: str
     parameters: tuple[tuple[Any, Field[Any] | None], ...]
-    models: tuple[tuple[str, type[Model], tuple[str, ...]], ...]
+    models: tuple[_Part, ...]
 
 
 class _Compiled(Generic[M, Q]):
@@ -61,16 +64,24 @@ class _Compiled(Generic[M, Q]):
         marks = {name: _mark(place, field) for place, (name, field) in enumerate(fields.items())}
         query = self._query(**marks)
         query.sql()
+        models = self._models_in(query)
         sql, values = query.query.get_parameterized_sql()
         names = {field.to_db_value(marks[name], self._model): name for name, field in fields.items()}
         parameters = tuple(
             (names[value], fields[names[value]]) if value in names else (value, None) for value in values
         )
-        return _Statement(sql, parameters, tuple(_models(query)) if isinstance(query, QuerySet) else ())
+        return _Statement(sql, parameters, models)
+
+    def _models_in(self, query: Q) -> tuple[_Part, ...]:
+        """The models that the columns of the query make up."""
+        return ()
 
 
 class Select(_Compiled[M, QuerySet[Any]]):
     """Reads a row, with those it refers to (one level of `select_related`)."""
+
+    def _models_in(self, query: QuerySet[Any]) -> tuple[_Part, ...]:
+        return _selected_models(query)
 
     async def first(self, **values: object) -> M | None:
         """The row, or None."""
@@ -86,6 +97,34 @@ class Select(_Compiled[M, QuerySet[Any]]):
             exists = any(value is not None for value in related.values())
             object.__setattr__(first, f"_{attribute}", model._init_from_db(**related) if exists else None)
         return first
+
+
+class SelectRelated(_Compiled[M, QuerySet[Any]]):
+    """Reads a row that another one refers to, and some columns of that one: a model less to make."""
+
+    def __init__(
+        self, model: type[M], query: Callable[..., QuerySet[Any]], only: Sequence[str], **columns: str
+    ) -> None:
+        super().__init__(model, query, **columns)
+        self._only = only
+
+    async def first(self, **values: object) -> tuple[dict[str, Any], Any] | None:
+        """The columns and the related row, or None."""
+        database, statement, parameters = self._prepare(False, values)
+        rows = await database.execute_query_dict(statement.sql, parameters)
+        if not rows:
+            return None
+        (_, _, own), (_, model, columns) = statement.models
+        cells, fields = iter(rows[0].values()), self._model._meta.fields_map
+        read = {name: fields[name].to_python_value(cell) for name, cell in zip(own, cells, strict=False)}
+        return read, model._init_from_db(**dict(zip(columns, cells, strict=False)))
+
+    def _models_in(self, query: QuerySet[Any]) -> tuple[_Part, ...]:
+        (attribute, model, columns), related = _selected_models(query)
+        selected = query.query._selects
+        kept = [selected[columns.index(name)] for name in self._only]
+        query.query._selects = [*kept, *selected[len(columns) :]]
+        return (attribute, model, tuple(self._only)), related
 
 
 class Update(_Compiled[M, UpdateQuery]):
@@ -104,8 +143,10 @@ def _mark(place: int, field: Field[Any]) -> object:
     return f"mark {place}"
 
 
-def _models(query: QuerySet[Any]) -> Iterator[tuple[str, type[Model], tuple[str, ...]]]:
+def _selected_models(query: QuerySet[Any]) -> tuple[_Part, ...]:
     columns = iter(query.query._selects)
+    parts = []
     for model, count, _, _, path in query._select_related_idx:
         names = ((column.alias or column.name).rpartition(".")[2] for column in islice(columns, count))
-        yield list(path)[-1] or "", model, tuple(names)
+        parts.append((list(path)[-1] or "", model, tuple(names)))
+    return tuple(parts)

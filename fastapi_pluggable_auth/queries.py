@@ -7,7 +7,7 @@ from typing import Any
 
 from tortoise.queryset import QuerySet, UpdateQuery
 
-from .compiled import Select, Update
+from .compiled import Select, SelectRelated, Update
 from .models import Tables
 
 
@@ -27,8 +27,14 @@ class Queries:
             good = tokens.filter(token=digest, revoked=False, expires_at__gt=now)
             return good.update(revoked=True, rotated_at=now, replaced_by=successor)
 
-        self.session = Select(sessions, session_of, session_id="id", user_id="user_id")
-        """A session of a user, with the user."""
+        self.session = SelectRelated(
+            sessions,
+            session_of,
+            ("authenticated_at", "expires_at", "revoked_at"),
+            session_id="id",
+            user_id="user_id",
+        )
+        """The state of a session of a user, and the user."""
         self.refresh_token = Select(tokens, stored, digest="token")
         """A refresh token, with its user and session."""
         self.spend = Update(tokens, spend, digest="token", now="rotated_at", successor="replaced_by")

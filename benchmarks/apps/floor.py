@@ -32,6 +32,7 @@ USER = (
     " totp_last_step totp_enrolled_at recovery_codes_at password_reset_required language password_changed_at"
     " last_login_at created_at"
 ).split()
+STATE = "authenticated_at expires_at revoked_at".split()
 SESSION = "id user_id authenticated_at expires_at revoked_at user_agent address created_at".split()
 TOKEN = "id user_id session_id token jti expires_at revoked rotated_at replaced_by created_at".split()
 
@@ -41,7 +42,7 @@ def columns(**tables: list[str]) -> str:
 
 
 ME = (
-    f"SELECT {columns(u=USER, s=SESSION)} FROM auth_session s"
+    f"SELECT {columns(s=STATE, u=USER)} FROM auth_session s"
     ' LEFT JOIN "user" u ON u.id = s.user_id WHERE s.id = $1 AND s.user_id = $2'
 )
 SPEND = (

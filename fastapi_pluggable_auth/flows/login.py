@@ -17,7 +17,7 @@ from ..events import EventKind, Observation
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.jwt import subject_of
-from .sessions import Authentication, TokenSet, observed, session_id_of, start_session
+from .sessions import Authentication, TokenSet, observed, start_session
 from .throttle import guessing
 from .twofa import Accepted, accept_code, store_accepted, tell_accepted
 
@@ -190,9 +190,9 @@ async def _start(
 
 @transactional
 async def _renew(auth: Auth, authentication: Authentication, accepted: Accepted | None) -> None:
-    await _still_right(auth, authentication.user, accepted, keep=session_id_of(authentication))
-    if authentication.session is not None:
-        renewed = auth.tables.session.filter(id=authentication.session.id)
+    await _still_right(auth, authentication.user, accepted, keep=authentication.session_id)
+    if authentication.session_id is not None:
+        renewed = auth.tables.session.filter(id=authentication.session_id)
         await renewed.update(authenticated_at=auth.clock())
 
 

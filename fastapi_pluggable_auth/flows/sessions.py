@@ -31,11 +31,13 @@ class TokenSet:
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """Who is asking. `session` is None for a token that the host app minted on the user alone."""
+    """Who is asking. `session_id` is None for a token that the host app minted on the user alone; `live` is
+    whether the session has not ended."""
 
     user: AbstractUser
-    session: AbstractSession | None
+    session_id: UUID | None
     authenticated_at: datetime
+    live: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def observed(
     auth: Auth, kind: EventKind, authentication: Authentication
 ) -> AbstractAsyncContextManager[Observation]:
     """`Events.observe` for what a signed-in user does."""
-    return auth.events.observe(kind, user_id=authentication.user.id, session_id=session_id_of(authentication))
+    return auth.events.observe(kind, user_id=authentication.user.id, session_id=authentication.session_id)
 
 
 async def start_session(auth: Auth, user: AbstractUser) -> TokenSet:
@@ -83,16 +85,14 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
         if user is None or _outdated(claims, user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         return Authentication(user, None, issued_at_of(claims))
-    session = await auth.queries.session.first(session_id=session_id, user_id=user_id)
-    live = session is not None and session.user.is_active and (allow_ended or _is_live(auth, session))
-    if session is None or not live:
+    found = await auth.queries.session.first(session_id=session_id, user_id=user_id)
+    if found is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    return Authentication(session.user, session, as_utc(session.authenticated_at))
-
-
-def session_id_of(authentication: Authentication) -> UUID | None:
-    """The session that asks, if the token is bound to one."""
-    return authentication.session.id if authentication.session else None
+    session, user = found
+    live = session["revoked_at"] is None and auth.clock() < as_utc(session["expires_at"])
+    if not (user.is_active and (live or allow_ended)):
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    return Authentication(user, session_id, as_utc(session["authenticated_at"]), live)
 
 
 def is_recent(auth: Auth, authentication: Authentication) -> bool:
@@ -161,7 +161,7 @@ async def list_sessions(auth: Auth, authentication: Authentication) -> list[Sess
         .select_related("session")
         .order_by("-created_at")
     )
-    current = session_id_of(authentication)
+    current = authentication.session_id
     return [
         SessionInfo(token.session, as_utc(token.created_at), token.session.id == current)
         for token in tokens
@@ -190,7 +190,7 @@ async def logout(auth: Auth, authentication: Authentication) -> None:
 async def logout_others(auth: Auth, authentication: Authentication) -> None:
     """Ends all sessions of the user but the one that asks."""
     async with observed(auth, EventKind.OTHER_SESSIONS_END, authentication):
-        await _end_in_transaction(auth, authentication.user.id, keep=session_id_of(authentication))
+        await _end_in_transaction(auth, authentication.user.id, keep=authentication.session_id)
 
 
 @transactional

@@ -23,7 +23,6 @@ from .sessions import (
     is_recent,
     observed,
     require_recent_login,
-    session_id_of,
 )
 from .throttle import guessing
 
@@ -205,7 +204,7 @@ async def remaining_recovery_codes(auth: Auth, user: AbstractUser) -> int:
 
 @transactional
 async def _accept(auth: Auth, authentication: Authentication, accepted: Accepted) -> bool:
-    keep = session_id_of(authentication)
+    keep = authentication.session_id
     return await store_accepted(auth, authentication.user, accepted, keep=keep)
 
 
@@ -216,7 +215,7 @@ async def _switch_off(auth: Auth, authentication: Authentication) -> None:
     await enrolled.update(**SWITCHED_OFF)
     await auth.tables.recovery_code.filter(user_id=user.id).delete()
     if user.two_factor_active:
-        await end_all_sessions(auth, user.id, keep=session_id_of(authentication))
+        await end_all_sessions(auth, user.id, keep=authentication.session_id)
         await notify(auth, MailKind.TWO_FACTOR_DISABLED, user)
 
 

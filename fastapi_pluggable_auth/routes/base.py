@@ -107,6 +107,7 @@ class AuthRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]  # FastAPI only awaits it
         """Wraps FastAPI's handler."""
         handle = super().get_route_handler()
+        reads_body = self.methods != {"GET"}
 
         async def handler(request: Request) -> Response:
             async def receive() -> Message:
@@ -117,7 +118,7 @@ class AuthRoute(APIRoute):
             note_origin(request, auth)
             with collect_mails() as mails:
                 try:
-                    work = handle(Request(request.scope, receive))
+                    work = handle(Request(request.scope, receive) if reads_body else request)
                     response = await guarded(work, auth.settings.database_timeout)
                 except AuthError as error:
                     response = self.refusal(request, error)
@@ -130,7 +131,9 @@ class AuthRoute(APIRoute):
                     response = self.invalid(request, [UNREADABLE_BODY])
             if mails:
                 _then(response, BackgroundTask(auth.dispatcher.after_response, mails))
-            response.headers.setdefault("Cache-Control", "no-store")
+            # As they are: `response.headers` would be built for this alone, in 3 us.
+            if not any(name == b"cache-control" for name, _ in response.raw_headers):
+                response.raw_headers.append((b"cache-control", b"no-store"))
             return response
 
         return handler

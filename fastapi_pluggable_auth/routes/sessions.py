@@ -50,7 +50,7 @@ async def end_session(
     """Sign one device out, at once."""
     session = session_id_from(session_id)
     await sessions_flow.end_session(auth, authentication.user.id, session)
-    if session == sessions_flow.session_id_of(authentication):
+    if session == authentication.session_id:
         sign_out(request, auth)
 
 

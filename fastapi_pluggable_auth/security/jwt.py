@@ -91,8 +91,10 @@ class TokenSigner:
             claims.get("scope") == scope
             and claims.get("iss") == self._settings.issuer
             and claims.get("aud") == self._settings.audience
-            and all(isinstance(claims.get(name), str) for name in ("sub", "jti"))
-            and all(_is_time(claims.get(name)) for name in ("iat", "exp"))
+            and isinstance(claims.get("sub"), str)
+            and isinstance(claims.get("jti"), str)
+            and _is_time(claims.get("iat"))
+            and _is_time(claims.get("exp"))
             and _is_time(claims.get("nbf", 0))
             and max(claims["iat"], claims.get("nbf", 0)) <= now + LEEWAY.total_seconds()
             and (allow_expired or now < claims["exp"])

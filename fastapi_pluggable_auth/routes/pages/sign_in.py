@@ -74,8 +74,8 @@ async def sign_out_form(
     authentication: Annotated[Authentication, Depends(get_ended_authentication)],
 ) -> Response:
     """Ends this session; others go on."""
-    if authentication.session is not None and authentication.session.revoked_at is None:
-        await sessions_flow.end_session(auth, authentication.user.id, authentication.session.id)
+    if authentication.session_id is not None and authentication.live:
+        await sessions_flow.end_session(auth, authentication.user.id, authentication.session_id)
     sign_out(request, auth)
     return see_other(auth, request, "sign-in", notice="signed_out")
 
