@@ -20,6 +20,9 @@ from .databases import SECRET
 from .load import Load, Outcome
 
 
+SETTLING_SECONDS = 3
+
+
 @dataclass(frozen=True)
 class Server:
     """A running server."""
@@ -60,7 +63,10 @@ def serving(app: str, url: str, workers: int = 1, **environment: str) -> Iterato
             if process.poll() is not None:
                 raise RuntimeError(f"{app} did not start")
             time.sleep(0.005)
-        yield Server(port, process, time.perf_counter() - started)
+        first_answer = time.perf_counter() - started
+        if workers > 1:  # connections that come too early all go to the first worker
+            time.sleep(SETTLING_SECONDS)
+        yield Server(port, process, first_answer)
     finally:
         process.terminate()
         process.wait()

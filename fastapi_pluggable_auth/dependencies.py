@@ -31,6 +31,8 @@ T = TypeVar("T")
 STATE_ATTRIBUTE: Final = "pluggable_auth"
 """Where `include_auth` keeps the app's `Auth` on `app.state`."""
 
+_SCOPE_KEY: Final = "fastapi_pluggable_auth.authentication"
+
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\xa0-\xff]")
 
 
@@ -141,9 +143,9 @@ RecentUser = Annotated[User, Depends(get_recent_user)]
 
 async def _authenticate(request: Request, auth: Auth, *, allow_ended: bool) -> Authentication:
     """Once a request, however many dependencies ask."""
-    known: dict[bool, Authentication] = request.scope.setdefault("fastapi_pluggable_auth", {})
-    if allow_ended in known:
-        return known[allow_ended]
+    known: dict[tuple[Auth, bool], Authentication] = request.scope.setdefault(_SCOPE_KEY, {})
+    if (auth, allow_ended) in known:
+        return known[auth, allow_ended]
     note_origin(request, auth)
     token = None if authenticates_by_cookie(request) else _access_token(request)
     if token is not None:
@@ -159,7 +161,7 @@ async def _authenticate(request: Request, auth: Auth, *, allow_ended: bool) -> A
             reason = error.code.code
             await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=reason)
         raise
-    known[allow_ended] = authentication
+    known[auth, allow_ended] = authentication
     return authentication
 
 

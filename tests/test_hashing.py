@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 import time
 
 import pytest
@@ -52,6 +55,16 @@ async def test_no_hash_takes_as_long_as_a_wrong_password(settings: AuthSettings)
 
     known, unknown = await fastest(hashed), await fastest(None)
     assert 0.5 < known / unknown < 2
+    hasher.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness is the process's elsewhere")
+async def test_hashing_gives_way_to_the_event_loop(hasher: PasswordHasher) -> None:
+    """R-40."""
+    await hasher.hash(PASSWORD)
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("password-hashing")]
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert {os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) for thread in threads} == {own + 10}
     hasher.close()
 
 

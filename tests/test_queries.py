@@ -8,7 +8,11 @@ from collections.abc import Awaitable
 
 import httpx
 import pytest
+from fastapi import Depends, FastAPI
 from tortoise.context import TortoiseContext
+
+from fastapi_pluggable_auth import RecentUser, get_current_user
+from fastapi_pluggable_auth.dependencies import CurrentAuthentication
 
 from .conftest import Account, Database
 
@@ -26,6 +30,20 @@ async def test_a_hot_path_stays_within_its_queries(
         assert (await request).status_code == 200
     statements = [line for line in caplog.messages if STATEMENT.match(line)]
     assert 0 < len(statements) <= most, statements
+
+
+async def test_several_dependencies_of_a_route_ask_once(
+    app: FastAPI, account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.get("/note", dependencies=[Depends(get_current_user)])
+    async def note(user: RecentUser, authentication: CurrentAuthentication) -> bool:
+        return user is authentication.user
+
+    with caplog.at_level(logging.DEBUG, "tortoise.db_client"):
+        caplog.clear()
+        answer = await account.client.get("/note", headers=account.headers)
+    assert (answer.status_code, answer.json()) == (200, True)
+    assert len([line for line in caplog.messages if STATEMENT.match(line)]) == 1
 
 
 LOOKUPS = {

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Final, NamedTuple, TypeVar
 
@@ -91,8 +91,7 @@ def _give_way() -> None:
     """Lets the event loop have a core as soon as it wants one: Linux knows a niceness per thread.
     Without it a storm of logins makes the slowest requests beside it wait twice as long."""
     if sys.platform == "linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        os.nice(NICENESS)
 
 
 class PasswordHasher:
