@@ -19,7 +19,6 @@ import psutil
 from .databases import SECRET
 from .load import Load, Outcome
 
-
 SETTLING_SECONDS = 3
 
 
