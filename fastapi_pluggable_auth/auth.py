@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -25,7 +27,9 @@ from .security.hashing import PasswordHasher
 from .security.jwt import TokenSigner
 from .security.rates import VolumeLimiter
 
-TRANSACTION_TRIES: Final = 5
+TRANSACTION_TRIES: Final = 8
+RETRY_SECONDS: Final = 0.005
+"""The longest pause before the second try; each next one is twice as long. Those that met wait unequally."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,6 +112,8 @@ def transactional(
             except database_errors() as error:
                 if not tries_left or not is_transient(error):
                     raise
+            longest = RETRY_SECONDS * 2 ** (TRANSACTION_TRIES - 1 - tries_left)
+            await asyncio.sleep(longest * random.random())  # noqa: S311 - nothing depends on it
         raise AssertionError("unreachable")
 
     return run

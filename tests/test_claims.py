@@ -101,14 +101,18 @@ async def test_four_processes_send_each_of_many_mails_once(
     }
     command = [sys.executable, "-m", "fastapi_pluggable_auth", "mail", "run"]
     processes = [
-        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) for _ in range(4)
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) for _ in range(4)
     ]
     try:
+        for process in processes:
+            assert process.stdout is not None
+            assert await asyncio.to_thread(process.stdout.readline)  # it has started
         await until(all_sent, 60)
     finally:
         for process in processes:
             process.terminate()
-        statuses = [process.wait(20) for process in processes]
+            process.communicate(timeout=20)
+    statuses = [process.returncode for process in processes]
     assert recipients(mailbox) == addresses
     assert statuses == [0, 0, 0, 0]
     assert set(await Mail.all().values_list("attempts", flat=True)) == {1}
