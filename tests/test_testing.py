@@ -180,7 +180,7 @@ async def test_codes_are_those_of_the_moved_clock(auth_client, user_factory, aut
 
 async def test_a_secret_is_sealed_with_the_key_of_the_app(user_factory, auth_database):
     await user_factory(two_factor=True)
-    ((row,)) = await auth_database.db().execute_query_dict('SELECT totp_secret FROM "user"')
+    (row,) = await auth_database.db().execute_query_dict('SELECT totp_secret FROM "user"')
     assert row["totp_secret"].startswith("aes256gcm.")
 
 
@@ -200,7 +200,7 @@ async def test_links_of_mails_are_opened(auth_client, mailbox):
 
 
 async def test_the_own_mails_of_the_app_come_too(pluggable_auth, mailbox):
-    await send_email_async("ada@example.com", "Hi", "verify", link="https://example.com/x")
+    await send_email_async("ada@example.com", "Hi", "verify", email="", url="", lifetime="")
     assert mailbox.newest("ada@example.com").subject == "Hi"
 
 
