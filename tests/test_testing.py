@@ -78,6 +78,13 @@ pytest_plugins = ["fastapi_pluggable_auth.testing"]
 @pytest.fixture
 def auth_app():
     return app
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_out_of_reach(caplog):
+    yield
+    told = [record for record in caplog.get_records("call") if record.levelname != "INFO"]
+    assert {record.name for record in told} <= {"fastapi_pluggable_auth.security"}  # refusals
 """
 
 PROJECT = {"shop.py": SHOP, "club.py": CLUB, "members.py": MEMBERS, "conftest.py": CONFTEST}
