@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -38,7 +39,8 @@ T = TypeVar("T")
 class Auth:
     """Everything that belongs to one app: settings, clock, tables, events, tokens, password hashing and mail.
 
-    `include_auth` makes one and keeps it on `app.state`; a script makes its own to call the flows.
+    `include_auth` makes one and keeps it on `app.state`; a script makes its own to call the flows. Another
+    `clock` or `limiter`, and other settings, take effect at once.
     """
 
     def __init__(
@@ -58,18 +60,22 @@ class Auth:
         self.clock = clock
         self.tables = tables_for(user_model)
         self.queries = Queries(self.tables)
-        self.events = Events(clock)
-        self.signer = TokenSigner(settings, clock)
-        self.links = LinkSigner(settings, clock)
+        self.events = Events(self._now)
+        self.signer = TokenSigner(settings, self._now)
+        self.links = LinkSigner(settings, self._now)
         self.totp_box = SecretBox(settings)
         self.hasher = PasswordHasher(settings, uncounted)
         self.limiter = VolumeLimiter(settings, limiter)
         self.mailer = Mailer(settings, email_provider)
-        self.outbox = Outbox(settings, self.tables, clock)
+        self.outbox = Outbox(settings, self.tables, self._now)
         composer = Composer(settings, self.tables, self.mailer, self.links)
         self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)
         self._require_two_factor = require_two_factor
         self.tortoise_context: TortoiseContext | None = None
+
+    def _now(self) -> datetime:
+        """The time for the services, which would else keep the clock that they were made with."""
+        return self.clock()
 
     @property
     def uses_cookies(self) -> bool:

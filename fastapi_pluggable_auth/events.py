@@ -117,12 +117,12 @@ class Events:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._listeners: list[Listener] = []
+        self.listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> Listener:
         """Calls a function, async or not, with every event, before the response; also a decorator. What it
         raises is logged and changes nothing."""
-        self._listeners.append(listener)
+        self.listeners.append(listener)
         return listener
 
     @asynccontextmanager
@@ -153,7 +153,7 @@ class Events:
         )
         level = logging.INFO if outcome is Outcome.SUCCESS else logging.WARNING
         logger.log(level, event.as_json(), extra={"security_event": event})
-        for listener in self._listeners:
+        for listener in self.listeners:
             try:
                 told = listener(event)
                 if inspect.isawaitable(told):

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth.testing import FakeClock as Clock
 
 from . import browsers, databases
 from .smtp_server import MailServer, link_in
@@ -44,23 +44,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     document = (Path(__file__).parent.parent / "docs" / "security.md").read_text("utf-8")
     (counts,) = [line for line in document.splitlines() if line.startswith("Held: ")]
     terminalreporter.write_line(f"security rows: {counts}")
-
-
-class Clock:
-    """The time of this machine plus what a test adds; never twice the same."""
-
-    def __init__(self) -> None:
-        self.offset = timedelta()
-        self._last = datetime.min.replace(tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        self._last = max(datetime.now(UTC) + self.offset, self._last + timedelta(microseconds=1))
-        return self._last
-
-    def advance(self, **duration: float) -> None:
-        """Moves the time; arguments as for `timedelta`."""
-        self.offset += timedelta(**duration)
-        self._last = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)

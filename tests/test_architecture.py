@@ -24,12 +24,22 @@ FLOORS = (
     {"dependencies"},
     {"routes"},
     {"plugin"},
-    {"demo", "__init__"},
+    {"demo", "testing", "__init__"},
     {"commands"},
     {"cli"},
     {"__main__"},
 )
-HIDDEN_LIBRARIES = {"jose", "passlib", "pyotp", "qrcode", "aiosmtplib", "email_validator", "zxcvbn"}
+HIDDEN_LIBRARIES = {
+    "jose",
+    "passlib",
+    "pyotp",
+    "qrcode",
+    "aiosmtplib",
+    "email_validator",
+    "zxcvbn",
+    "pytest",
+    "pytest_asyncio",
+}
 
 
 def floor_of(module: str) -> int:

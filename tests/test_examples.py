@@ -18,6 +18,7 @@ import pytest
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
+from .hosts import run_pytest
 from .spare import Spare
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -124,6 +125,13 @@ def test_users_have_columns_of_their_own(spare: Spare, tmp_path: Path, mailbox: 
             assert note.json() == {"text": "Hello", "by": "ada", "from": "London"}
             changed = client.patch("/account", json={"born_on": "1815-12-10", "username": "countess"})
             assert (changed.json()["born_on"], changed.json()["username"]) == ("1815-12-10", "countess")
+
+
+def test_the_tests_of_the_app_with_its_own_user_pass(tmp_path: Path) -> None:
+    folder = tmp_path / "own_user"
+    shutil.copytree(EXAMPLES / "own_user", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    told = run_pytest(folder)
+    assert "4 passed" in told, told
 
 
 def test_a_host_with_its_own_user_is_typed_in_full(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from fastapi_pluggable_auth.email.provider import MailError
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Mailbox
+from .hosts import assert_passing
 from .live import serving
 
 ROOT = Path(__file__).parent.parent
@@ -146,10 +147,18 @@ async def test_the_provider_of_the_mail_page_sends_and_tells_its_failures() -> N
     assert refused.value.permanent
 
 
-async def test_the_test_of_a_host_app_passes() -> None:
-    module: dict[str, Any] = {}
-    exec(python_block("MemoryProvider"), module)
-    await module["test_a_user_can_sign_up"]()
+def test_the_tests_of_a_host_app_pass(tmp_path: Path) -> None:
+    section = README[README.index("## Test your app") : README.index("## Migrations")]
+    conftest, tests = blocks("python", section)
+    main = python_block("FastAPI(lifespan=lifespan)")
+    assert_passing(tmp_path, 3, {"main.py": main, "conftest.py": conftest, "test_main.py": tests})
+
+
+def test_every_fixture_is_in_the_table() -> None:
+    section = README[README.index("| fixture | |") : README.index("## Migrations")]
+    shipped = (ROOT / "fastapi_pluggable_auth" / "testing.py").read_text("utf-8")
+    fixtures = re.findall(r"fixture\n(?:async )?def (\w+)", shipped)
+    assert sorted(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) == sorted(fixtures)
 
 
 @pytest.fixture

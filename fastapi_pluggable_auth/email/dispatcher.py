@@ -48,7 +48,7 @@ class Dispatcher:
         self._outbox = outbox
         self._composer = composer
         self._mailer = mailer
-        self._send_email = send_email
+        self.send_email = send_email
         self._running: asyncio.Task[None] | None = None
         self._under_way: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -125,16 +125,16 @@ class Dispatcher:
 
     async def _next(self, limit: int, ids: Collection[UUID] | None = None) -> list[AbstractMail]:
         """Takes over what is due."""
-        take = self._outbox.claim if self._send_email is None else self._outbox.hand_over
+        take = self._outbox.claim if self.send_email is None else self._outbox.hand_over
         return await _claimed(take(limit, ids))
 
     async def _handle(self, mail: AbstractMail) -> None:
-        if self._send_email is None:
+        if self.send_email is None:
             await self._attempt(mail)
             return
         with _keeping(mail):
             try:
-                await _call(self._send_email, mail.id)
+                await _call(self.send_email, mail.id)
             except Exception as error:
                 logger.exception("Mail %s (%s) could not be handed over", mail.id, mail.kind)
                 await self._outbox.mark_failed(mail, type(error).__name__, permanent=False)

@@ -20,14 +20,14 @@ class Mailer:
 
     def __init__(self, settings: AuthSettings, provider: EmailProvider | None = None) -> None:
         self.settings = settings
-        self._given = provider
+        self.given_provider = provider
         self._made: dict[str, EmailProvider] = {}
 
     @property
     def provider(self) -> EmailProvider:
         """Who sends just now. Raises `ValueError` where the settings of the provider are not complete."""
-        if self._given is not None:
-            return self._given
+        if self.given_provider is not None:
+            return self.given_provider
         name = self.settings.email_provider
         if name not in self._made:
             self._made[name] = provider_for(self.settings)
@@ -75,7 +75,7 @@ class Mailer:
             await provider.close()
 
     def _providers(self) -> list[EmailProvider]:
-        return [*self._made.values(), *([] if self._given is None else [self._given])]
+        return [*self._made.values(), *([] if self.given_provider is None else [self.given_provider])]
 
 
 async def send_email_async(to: str, subject: str, template_name: str, **ctx: object) -> None:

@@ -31,6 +31,11 @@ def totp_uri(secret: str, email: str, issuer: str | None = None) -> str:
     )
 
 
+def code_at(secret: str, moment: datetime) -> str:
+    """The code of this moment."""
+    return pyotp.TOTP(secret).at(moment)
+
+
 def matching_step(secret: str, code: str, now: datetime, after: int | None = None) -> int | None:
     """The time step that the code belongs to, or None. Steps up to `after` are spent and never match.
     Raises `ValueError` when the secret is no base32, or has less than 112 bits (NIST SP 800-63B-4)."""

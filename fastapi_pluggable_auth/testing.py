@@ -1,0 +1,239 @@
+"""Fixtures for the tests of a host app (pytest, with pytest-asyncio or the plugin of anyio).
+
+`pytest_plugins = ["fastapi_pluggable_auth.testing"]` in the host's `conftest.py`, and a fixture `auth_app`
+that returns its app, give every test the app on empty tables, a client, users, the mails and the time.
+Nothing of a test is left to the next one, nothing leaves the process, and no lifespan need run.
+
+PYTEST_DONT_REWRITE: a conftest may import from here before it names the plugin.
+"""
+
+# No entry point `pytest11`: that would import the package, and read its settings from `.env`, in every run of
+# pytest wherever it is installed, and put `mailbox` and `user_factory` in front of fixtures of other plugins.
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from types import ModuleType
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from tortoise.backends.base.executor import EXECUTOR_CACHE
+from tortoise.context import TortoiseContext
+
+from .auth import Auth, transactional
+from .config import AuthSettings, origin_of
+from .dependencies import STATE_ATTRIBUTE
+from .email import sender
+from .email.local import KeptMail, MemoryProvider
+from .flows.sessions import TokenSet, start_session
+from .models import AbstractUser
+from .security.clock import Clock
+from .security.rates import VolumeLimiter
+from .security.totp import code_at, generate_totp_secret
+
+try:  # its strict mode, the default, runs no other async fixtures
+    from pytest_asyncio import fixture as async_fixture
+except ImportError:
+    async_fixture = pytest.fixture  # type: ignore[assignment]  # for the plugin of anyio
+
+Modules: TypeAlias = dict[str, Iterable[str | ModuleType]]
+"""Where an app's models are, by its label: what Tortoise calls `modules`."""
+
+PASSWORD: Final = "correct horse battery"  # noqa: S105
+"""The password of users that are given none."""
+
+SETTINGS: Final = {
+    "password_scheme": "bcrypt",
+    "bcrypt_rounds": 4,
+    "check_breaches": False,
+    "deliver_mail": True,
+    "rate_limit_storage": "memory://",
+}
+"""What tests need: cheap hashes, mails at once, and no network."""
+
+
+class FakeClock:
+    """The time of this machine plus what a test adds; never twice the same."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta()
+        self._last = datetime.min.replace(tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        """Now, in UTC."""
+        self._last = max(datetime.now(UTC) + self.offset, self._last + timedelta(microseconds=1))
+        return self._last
+
+    def advance(self, **duration: float) -> None:
+        """Moves the time; arguments as for `timedelta`."""
+        self.offset += timedelta(**duration)
+        self._last = datetime.min.replace(tzinfo=UTC)
+
+
+class Mailbox(MemoryProvider):
+    """The mails that the app has sent: `mails`, the newest last."""
+
+    def newest(self, to: str) -> KeptMail:
+        """The newest mail to this address. Raises `LookupError` where none has come."""
+        for mail in reversed(self.mails):
+            if mail.to == to:
+                return mail
+        others = ", ".join(mail.to for mail in self.mails) or "nobody"
+        raise LookupError(f"No mail to {to} was sent; mails went to {others}.")
+
+    def link(self, to: str) -> str:
+        """The link in the newest mail to this address, for the client to open. Raises `LookupError` where
+        none has come, `ValueError` where it has no link."""
+        return self.newest(to).link
+
+    def clear(self) -> None:
+        """Forgets all mails."""
+        self.mails.clear()
+
+
+@contextmanager
+def under_test(app: FastAPI, clock: Clock, mailbox: MemoryProvider) -> Iterator[Auth]:
+    """The app's `Auth` with this clock and mailbox, and with `SETTINGS`, until the end. Then all is as it
+    was, also settings that were changed and listeners that were added meanwhile."""
+    auth: Auth = getattr(app.state, STATE_ATTRIBUTE)
+    before = auth.settings.model_copy(deep=True)
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            for name, value in SETTINGS.items():
+                setattr(auth.settings, name, value)
+            patch.setattr(auth, "clock", clock)
+            patch.setattr(auth, "limiter", VolumeLimiter(auth.settings))
+            patch.setattr(auth.events, "listeners", [*auth.events.listeners])
+            patch.setattr(auth.mailer, "given_provider", mailbox)
+            patch.setattr(auth.dispatcher, "send_email", None)
+            patch.setattr(sender, "provider_for", lambda _: mailbox)  # for `send_email_async`
+            yield auth
+        finally:
+            vars(auth.settings).update(vars(before))
+            auth.hasher.close()
+
+
+class AuthClient(httpx.AsyncClient):
+    """A client of the app, which it reaches without a network, at its `public_base_url`. Mail that a request
+    causes has come when its response has."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._services: Auth = getattr(app.state, STATE_ATTRIBUTE)
+        address = self._services.settings.public_base_url
+        transport = httpx.ASGITransport(app, root_path=urlsplit(address).path.rstrip("/"))
+        super().__init__(transport=transport, base_url=origin_of(address))
+
+    async def sign_in(self, user: AbstractUser) -> TokenSet:
+        """Starts a session of this user, whatever a login would ask for; all later requests are theirs."""
+        tokens = await _start(self._services, user)
+        self.headers["Authorization"] = f"Bearer {tokens.access_token}"
+        return tokens
+
+    def code(self, user: AbstractUser) -> str:
+        """What the user's authenticator shows now. Each code works once, and the next comes after 30 s."""
+        secret = self._services.totp_box.open(user.totp_secret or "")
+        return code_at(secret, self._services.clock())
+
+
+@transactional
+async def _start(auth: Auth, /, user: AbstractUser) -> TokenSet:
+    return await start_session(auth, user)
+
+
+class UserFactory:
+    """Makes users of the app's own model; no mail is sent."""
+
+    def __init__(self, auth: Auth) -> None:
+        self._auth = auth
+        self._numbers = count(1)
+
+    async def __call__(
+        self,
+        email: str | None = None,
+        *,
+        password: str = PASSWORD,
+        verified: bool = True,
+        two_factor: bool = False,
+        **columns: Any,
+    ) -> Any:
+        """Stores a user, with an address and username of its own where none is given; `columns` are any
+        others, such as `is_active=False`. With `two_factor`, logins need the codes of `totp_secret`."""
+        auth, users, number = self._auth, self._auth.tables.user, next(self._numbers)
+        if auth.has_usernames:
+            columns.setdefault("username", f"user{number}")
+        user = await users.create(
+            email=email or f"user{number}@example.com",
+            hashed_password=await auth.hasher.hash(password),
+            is_verified=verified,
+            **columns,
+        )
+        if two_factor:  # as enrolling does: `create` would open what is sealed with the app's own key
+            secret = auth.totp_box.seal(generate_totp_secret())
+            active = {"totp_secret": secret, "totp_confirmed": True, "totp_enrolled_at": auth.clock()}
+            await users.filter(id=user.id).update(**active)
+        return await users.get(id=user.id)  # as requests see it
+
+
+@pytest.fixture
+def auth_app() -> FastAPI:
+    """The app under test: the host overrides this one."""
+    pytest.fail("Override the fixture `auth_app`: it returns the app of `include_auth(app)`.", pytrace=False)
+
+
+@pytest.fixture
+def auth_models() -> Modules:
+    """Where the models are, as Tortoise's `modules`: the host overrides this one to add its own."""
+    return {"models": ["fastapi_pluggable_auth.models"]}
+
+
+@async_fixture
+async def auth_database(auth_models: Modules) -> AsyncIterator[TortoiseContext]:
+    """Tortoise on empty tables, in SQLite in memory."""
+    EXECUTOR_CACHE.clear()  # which takes the tables of two apps for one, where they have the same name
+    async with TortoiseContext() as context:
+        await context.init(db_url="sqlite://:memory:", modules=auth_models)
+        await context.generate_schemas()
+        yield context
+
+
+@pytest.fixture
+def auth_clock() -> FakeClock:
+    """The clock of the app."""
+    return FakeClock()
+
+
+@pytest.fixture
+def mailbox() -> Mailbox:
+    """The mails of the app."""
+    return Mailbox()
+
+
+@pytest.fixture
+def pluggable_auth(auth_app: FastAPI, auth_clock: FakeClock, mailbox: Mailbox) -> Iterator[Auth]:
+    """The app's `Auth`, with the clock and the mailbox of the test."""
+    with under_test(auth_app, auth_clock, mailbox) as auth:
+        yield auth
+
+
+@pytest.fixture
+def auth_settings(pluggable_auth: Auth) -> AuthSettings:
+    """The app's settings, which a test may change."""
+    return pluggable_auth.settings
+
+
+@pytest.fixture
+def auth_client(auth_app: FastAPI, pluggable_auth: Auth, auth_database: TortoiseContext) -> AuthClient:
+    """A client of the app; nobody is signed in."""
+    return AuthClient(auth_app)
+
+
+@pytest.fixture
+def user_factory(pluggable_auth: Auth, auth_database: TortoiseContext) -> UserFactory:
+    """Makes users."""
+    return UserFactory(pluggable_auth)
