@@ -26,8 +26,8 @@ from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser, User
 from .routes import account, core, email, keys, password, sessions, twofa
-from .routes.base import add_route, error_response
-from .routes.bodies import bodies_of, with_bodies
+from .routes.base import error_response
+from .routes.bodies import add_route, bodies_of
 from .schemas import ProfileUpdate, UserCreate, UserOut
 from .security.clock import Clock, utc_now
 from .security.keys import KeyConfigurationError, key_set
@@ -93,7 +93,7 @@ def include_auth(
 
     for router in (*ROUTERS, *(_page_routers() if pages else ())):
         for route in router.routes:
-            add_route(app.router, chosen.route_prefix, with_bodies(route, bodies))
+            add_route(app.router, chosen.route_prefix, route, bodies)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
     app.include_router(APIRouter(lifespan=lifespan))
     app.include_router(keys.router)

@@ -89,7 +89,7 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
     if found is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     session, user = found
-    live = session["revoked_at"] is None and auth.clock() < as_utc(session["expires_at"])
+    live = _is_live(auth, session["revoked_at"], session["expires_at"])
     if not (user.is_active and (live or allow_ended)):
         raise AuthError(ErrorCode.INVALID_TOKEN)
     return Authentication(user, session_id, as_utc(session["authenticated_at"]), live)
@@ -264,7 +264,7 @@ async def _successor(auth: Auth, spent: AbstractRefreshToken, jti: str, now: dat
     session: AbstractSession | None = spent.session
     if session is None:
         session = await _adopt(auth, spent, now)
-    elif not _is_live(auth, session):
+    elif not _is_live(auth, session.revoked_at, session.expires_at):
         return None
     if auth.settings.single_session:
         await end_all_sessions(auth, spent.user_id, keep=session.id)
@@ -289,7 +289,7 @@ def _alive_but_spent(auth: Auth, token: AbstractRefreshToken) -> bool:
         token.rotated_at is not None
         and token.session is not None
         and token.user.is_active
-        and _is_live(auth, token.session)
+        and _is_live(auth, token.session.revoked_at, token.session.expires_at)
     )
 
 
@@ -330,8 +330,9 @@ async def _end_stolen(auth: Auth, spent: AbstractRefreshToken) -> bool:
     return True
 
 
-def _is_live(auth: Auth, session: AbstractSession) -> bool:
-    return session.revoked_at is None and auth.clock() < as_utc(session.expires_at)
+def _is_live(auth: Auth, revoked_at: datetime | None, expires_at: datetime) -> bool:
+    """Whether a session of these columns has not ended."""
+    return revoked_at is None and auth.clock() < as_utc(expires_at)
 
 
 def _outdated(claims: Claims, user: AbstractUser) -> bool:

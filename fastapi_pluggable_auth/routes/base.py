@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from ..database import guarded, uncounted
@@ -143,12 +141,3 @@ def _then(response: Response, task: BackgroundTask) -> None:
     """Runs the task after the response and whatever else waits for it."""
     first = response.background
     response.background = task if first is None else BackgroundTasks([first, task])
-
-
-def add_route(router: APIRouter, prefix: str, route: BaseRoute) -> None:
-    """Makes a route of this library one of the router itself: FastAPI takes 35 us at every request to find
-    one that was included."""
-    assert isinstance(route, AuthRoute)  # noqa: S101 - the library has no other
-    known = inspect.signature(router.add_api_route).parameters
-    options = {name: value for name, value in route.options.items() if name in known}
-    router.add_api_route(prefix + route.path, route.endpoint, **options, route_class_override=type(route))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Final, TypeAlias
 
+from fastapi import APIRouter
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from starlette.routing import BaseRoute
@@ -81,13 +82,17 @@ def _always_given(body: type[BaseModel]) -> set[str]:
     return {name for name, field in body.model_fields.items() if given(field)}
 
 
-def with_bodies(route: BaseRoute, bodies: Bodies) -> BaseRoute:
-    """The route with these bodies; itself, where it has none of them."""
-    if not bodies or not isinstance(route, AuthRoute):
-        return route
-    response_model = bodies.get(route.response_model, route.response_model)
-    options = route.options | {"response_model": response_model}
-    return AuthRoute(route.path, _typed(route.endpoint, bodies), **options)
+def add_route(router: APIRouter, prefix: str, route: BaseRoute, bodies: Bodies) -> None:
+    """Makes a route of this library, with these bodies, one of the router itself: FastAPI takes 35 us at
+    every request to find one that was included."""
+    assert isinstance(route, AuthRoute)  # noqa: S101 - the library has no other
+    known = inspect.signature(router.add_api_route).parameters
+    options = {name: value for name, value in route.options.items() if name in known}
+    endpoint = route.endpoint
+    if bodies:
+        endpoint = _typed(endpoint, bodies)
+        options["response_model"] = bodies.get(route.response_model, route.response_model)
+    router.add_api_route(prefix + route.path, endpoint, **options, route_class_override=type(route))
 
 
 def _typed(endpoint: Callable[..., Any], bodies: Bodies) -> Callable[..., Any]:
