@@ -149,10 +149,15 @@ async def _spend(
 
 async def list_sessions(auth: Auth, authentication: Authentication) -> list[SessionInfo]:
     """The live sessions of the user, the latest used first."""
+    return await live_sessions(auth, authentication.user.id, current=authentication.session_id)
+
+
+async def live_sessions(auth: Auth, user_id: UUID, *, current: UUID | None = None) -> list[SessionInfo]:
+    """The live sessions of any user, the latest used first; `current` is the id of the one that asks."""
     now = auth.clock()
     tokens = (
         await auth.tables.refresh_token.filter(
-            user_id=authentication.user.id,
+            user_id=user_id,
             revoked=False,
             expires_at__gt=now,
             session__revoked_at=None,
@@ -161,7 +166,6 @@ async def list_sessions(auth: Auth, authentication: Authentication) -> list[Sess
         .select_related("session")
         .order_by("-created_at")
     )
-    current = authentication.session_id
     return [
         SessionInfo(token.session, as_utc(token.created_at), token.session.id == current)
         for token in tokens

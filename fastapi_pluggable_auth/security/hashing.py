@@ -30,6 +30,9 @@ NICENESS: Final = 10
 
 T = TypeVar("T")
 
+_UNUSABLE: Final = "!"
+"""What no hash starts with, Django's mark too."""
+
 
 class Verification(NamedTuple):
     """Whether a password was right, and the hash to store instead when the stored one is outdated."""
@@ -76,7 +79,12 @@ def hash_password(password: str, settings: AuthSettings = default_settings) -> s
 def unusable_hash() -> str:
     """What is stored for an account without a password: no password fits it, and no two are alike, so that a
     reset link dies with its use."""
-    return f"!{secrets.token_urlsafe(32)}"
+    return f"{_UNUSABLE}{secrets.token_urlsafe(32)}"
+
+
+def is_usable(hashed: str) -> bool:
+    """Whether a password can fit what is stored."""
+    return not hashed.startswith(_UNUSABLE)
 
 
 def verify_password(password: str, hashed: str, settings: AuthSettings = default_settings) -> bool:
