@@ -51,6 +51,7 @@ class EventKind(StrEnum):
     """A client asks too often: always a failure."""
     ACCOUNT_CREATION = "account_creation"
     """By an administrator, not by a signup."""
+    ACCOUNT_IMPORT = "account_import"
     ACCOUNT_DISABLED = "account_disabled"
     ACCOUNT_ENABLED = "account_enabled"
     ACCOUNT_DELETION = "account_deletion"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
@@ -14,6 +13,7 @@ from .errors import ErrorCode
 from .security.addresses import normalise_email
 from .security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from .security.recovery import PATTERN as RECOVERY_CODE
+from .security.text import is_single_line, is_unicode
 from .security.usernames import MAXIMUM_LENGTH as MAXIMUM_USERNAME_LENGTH
 from .security.usernames import fold_username, normalise_username
 
@@ -22,15 +22,13 @@ MAXIMUM_FIELDS: Final = 50
 
 
 def _unicode_text(value: str) -> str:
-    """Refuses what PostgreSQL cannot store (NUL) and UTF-8 cannot encode (lone surrogates)."""
-    if "\0" in value or any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+    if not is_unicode(value):
         raise PydanticCustomError("string_characters", "String contains characters that are not allowed")
     return value
 
 
 def _single_line(value: str) -> str:
-    """Refuses control characters and line separators, which would break mail headers and logs."""
-    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in value):
+    if not is_single_line(value):
         raise PydanticCustomError("string_characters", "String contains characters that are not allowed")
     return value.strip()
 

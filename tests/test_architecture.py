@@ -37,6 +37,7 @@ HIDDEN_LIBRARIES = {
     "aiosmtplib",
     "email_validator",
     "zxcvbn",
+    "tqdm",
     "pytest",
     "pytest_asyncio",
 }

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import getpass
+import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, Final, TextIO
 from uuid import UUID
 
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
+from ..flows.importing import PRIVATE, ImportFileError, import_users
 from ..flows.sessions import live_sessions
 from ..flows.twofa import remaining_recovery_codes
 from ..flows.users import (
@@ -33,6 +40,7 @@ from ..security.clock import as_utc
 from ..security.hashing import is_usable
 from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from .database import add_database_url, with_auth
+from .progress import Progress
 
 Work = Callable[[argparse.Namespace, Auth], Awaitable[int]]
 
@@ -101,6 +109,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     how_many.add_argument("--all", action="store_true", help="all of them")
     show_all.add_argument("--after", type=Cursor.parse, metavar="CURSOR", help="go on after the last page")
     show_all.add_argument("--json", action="store_true", help="an object a line")
+
+    importing = command("import", "import accounts from a CSV file, with their password hashes", _import)
+    importing.add_argument("file", type=Path, metavar="FILE", help="CSV whose first line names the columns")
+    importing.add_argument("--rejects", type=Path, metavar="FILE", help="write rows that are refused there")
 
     show = command("show", "show an account", _show)
     show.add_argument("--json", action="store_true", help="as an object")
@@ -191,6 +203,47 @@ async def _list(options: argparse.Namespace, auth: Auth) -> int:
     more = "" if after is None else f", and more: --after {after}"
     print(f"{count} users{more}", file=sys.stderr)
     return 0
+
+
+async def _import(options: argparse.Namespace, auth: Auth) -> int:
+    with ExitStack() as opened:
+        try:
+            raw = opened.enter_context(options.file.open("rb"))
+            # What is no UTF-8 is the fault of a row, not of the file.
+            lines = io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="")
+            rejects = None if options.rejects is None else opened.enter_context(_private(options.rejects))
+        except OSError as error:
+            raise RefusedError(f"{error.filename}: {error.strerror}.") from error
+        progress = opened.enter_context(Progress(options.file.stat().st_size))
+        return await _import_lines(auth, lines, raw, rejects, progress)
+
+
+def _private(path: Path) -> TextIO:
+    """A new file that nobody else can read: password hashes may be in it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    return os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="")
+
+
+async def _import_lines(
+    auth: Auth, lines: TextIO, raw: IO[bytes], rejects: TextIO | None, progress: Progress
+) -> int:
+    imported = skipped = refused = 0
+    header = lines.readline()
+    if rejects is not None:  # which can be corrected and imported in turn
+        rejects.write(f"{PRIVATE}line,{PRIVATE}reason,{header}")
+    try:
+        async for batch in import_users(auth, chain([header], lines)):
+            for refusal in batch.refused:
+                progress.say(f"line {refusal.line}: {refusal.reason}")
+                if rejects is not None:
+                    csv.writer(rejects).writerow([refusal.line, refusal.reason, *refusal.cells])
+            imported, skipped = imported + batch.imported, skipped + batch.skipped
+            refused += len(batch.refused)
+            progress.moved_to(raw.tell(), f"{imported} imported, {skipped} skipped, {refused} refused")
+    except ImportFileError as error:
+        raise RefusedError(str(error)) from error
+    print(f"{imported} imported, {skipped} skipped as their address has an account, {refused} refused")
+    return 1 if refused else 0
 
 
 async def _show(options: argparse.Namespace, auth: Auth) -> int:
