@@ -22,6 +22,7 @@ MAXIMUM_FIELDS: Final = 50
 
 
 def _unicode_text(value: str) -> str:
+    """Refuses what no database takes."""
     if not is_unicode(value):
         raise PydanticCustomError("string_characters", "String contains characters that are not allowed")
     return value

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from typing import Final
+
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 def is_unicode(text: str) -> bool:
     """Whether PostgreSQL can store it (no NUL) and UTF-8 encode it (no lone surrogates)."""
-    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
+    return _UNSTORABLE.search(text) is None
 
 
 def is_single_line(text: str) -> bool:
