@@ -54,6 +54,8 @@ class EventKind(StrEnum):
     ACCOUNT_IMPORT = "account_import"
     ACCOUNT_DISABLED = "account_disabled"
     ACCOUNT_ENABLED = "account_enabled"
+    AUTHORIZATION_CHANGE = "authorization_change"
+    """Roles, permissions or being a superuser were given or taken."""
     ACCOUNT_DELETION = "account_deletion"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -57,6 +57,7 @@ def include_auth(
     require_two_factor: Callable[[Any], bool] | None = None,
     limiter: Any = None,
     pages: bool = False,
+    roles: Mapping[str, str | Iterable[str]] | None = None,
 ) -> Auth:
     """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
 
@@ -67,10 +68,11 @@ def include_auth(
     `limits` package or a SlowAPI `Limiter` that counts requests per client. `pages` adds the account pages
     and, like the setting `cookies`, gives browsers their tokens in cookies. `user_model` is a subclass of
     `AbstractUser` with columns of the app; `user_out`, `user_create` and `profile_update` are its bodies for
-    the account, signing up and changing the profile. Returns the app's `Auth`, also kept on `app.state`.
+    the account, signing up and changing the profile. `roles` names the permissions that each role of the app
+    has: users can then have no other role. Returns the app's `Auth`, also kept on `app.state`.
     Raises `InsecureSettingsError` for a placeholder or short JWT secret, for a base URL without TLS and for
     the development mailbox, unless the app is local, and `ValueError` for bodies that do not fit the user
-    model.
+    model, and for a role or permission that is no name (RFC 6749 section 3.3).
     """
     chosen = settings or settings_override or default_settings
     _check(chosen)
@@ -84,6 +86,7 @@ def include_auth(
         require_two_factor=require_two_factor,
         limiter=limiter,
         pages=pages,
+        roles=roles,
     )
     setattr(app.state, STATE_ATTRIBUTE, auth)
 
