@@ -40,7 +40,6 @@ class ErrorCode(Enum):
     UNKNOWN_ROLE = (400, "There is no such role.")
     USER_NOT_FOUND = (404, "There is no such user.")
     SESSION_NOT_FOUND = (404, "There is no such session.")
-    USER_NOT_FOUND = (404, "There is no such user.")
     THROTTLED = (429, "Too many attempts. Try again later.")
     RATE_LIMITED = (429, "Too many requests. Try again later.")
     OVERLOADED = (503, "Too many requests at once. Try again shortly.")

@@ -237,6 +237,18 @@ def test_the_list_is_searched_and_filtered_and_is_json_where_asked(users: Comman
     assert not {"hashed_password", "totp_secret"} & ada.keys()
 
 
+def test_an_administrator_is_made(users: Command) -> None:
+    users("create", EMAIL, "--no-password", "--role", "editor", "--role", "admin", "--superuser")
+    users("create", "eve@example.com", "--no-password")
+    assert users("list", "--role", "admin").split()[-1] == EMAIL
+    shown = json.loads(users("show", EMAIL, "--json"))
+    assert (shown["roles"], shown["is_superuser"]) == (["admin", "editor"], True)
+    assert "roles                    admin editor\n" in users("show", EMAIL)
+    users("create", "kim@example.com", "--no-password", "--role", "no name", status=1)
+    assert "use printable ASCII" in users.errors
+    assert "kim" not in users("list")
+
+
 def test_an_account_without_a_password_is_mailed_where_asked(users: Command, url: str) -> None:
     users("create", EMAIL, "--no-password", "--mail")
     (mail,) = read(url, lambda: Mail.all().values())  # type: ignore[misc]

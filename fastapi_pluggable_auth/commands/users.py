@@ -21,6 +21,7 @@ from uuid import UUID
 
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
+from ..flows.authorization import grant
 from ..flows.importing import PRIVATE, ImportFileError, import_users
 from ..flows.sessions import live_sessions
 from ..flows.twofa import remaining_recovery_codes
@@ -38,6 +39,7 @@ from ..flows.users import (
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.hashing import is_usable
+from ..security.names import name_set
 from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from .database import add_database_url, with_auth
 from .progress import Progress
@@ -60,6 +62,9 @@ COLUMNS: Final = (
     "is_active",
     "is_verified",
     "pending_email",
+    "is_superuser",
+    "roles",
+    "permissions",
     "language",
     "password_reset_required",
     "password_changed_at",
@@ -98,12 +103,16 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--mail", action="store_true", help="mail a link to set the password, or to verify the address"
     )
 
+    create.add_argument("--role", action="append", default=[], dest="roles", help="a role; may be repeated")
+    create.add_argument("--superuser", action="store_true", help="has every permission")
+
     show_all = command("list", "list accounts, the newest first", _list)
     show_all.add_argument("--search", default="", help="a part of the address or username")
     show_all.add_argument("--disabled", dest="active", action="store_const", const=False, help="only these")
     show_all.add_argument(
         "--unverified", dest="verified", action="store_const", const=False, help="only these"
     )
+    show_all.add_argument("--role", help="only users with this role")
     how_many = show_all.add_mutually_exclusive_group()
     how_many.add_argument("--limit", type=_positive, default=50, help="at most so many (default: 50)")
     how_many.add_argument("--all", action="store_true", help="all of them")
@@ -156,6 +165,10 @@ async def _create(options: argparse.Namespace, auth: Auth) -> int:
         raise RefusedError("Users of this app have no usernames.")
     given = {"username": options.username, "display_name": options.display_name}
     columns = {name: value for name, value in given.items() if value is not None}
+    try:
+        roles = name_set(options.roles)
+    except ValueError as error:
+        raise RefusedError(f"{error}.") from error
     password = None if options.no_password else _password(options.password_stdin)
     try:
         user = await create_user(
@@ -168,6 +181,8 @@ async def _create(options: argparse.Namespace, auth: Auth) -> int:
                 " not valid."
             ) from error
         raise
+    if roles or options.superuser:
+        user = await grant(auth, user.id, roles=roles, superuser=options.superuser)
     print(_line(user))
     return 0
 
@@ -192,6 +207,7 @@ async def _list(options: argparse.Namespace, auth: Auth) -> int:
             search=options.search,
             active=options.active,
             verified=options.verified,
+            role=options.role,
             after=after,
             limit=1000 if options.all else options.limit,
         )
@@ -259,8 +275,7 @@ async def _show(options: argparse.Namespace, auth: Auth) -> int:
         return 0
     width = max(map(len, shown))
     for name, value in shown.items():
-        text = {True: "yes", False: "no", None: "-"}.get(value, value) if _is_flag(value) else value
-        print(f"{name:<{width}}  {_printable(str(text))}")
+        print(f"{name:<{width}}  {_printable(_text(value))}")
     return 0
 
 
@@ -311,11 +326,17 @@ def _columns(user: AbstractUser) -> dict[str, Any]:
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return as_utc(value).isoformat()
+    if isinstance(value, frozenset):
+        return sorted(value)
     return str(value) if isinstance(value, UUID) else value
 
 
-def _is_flag(value: object) -> bool:
-    return value is None or isinstance(value, bool)
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(value) or "-"
+    if value is None or isinstance(value, bool):
+        return {True: "yes", False: "no", None: "-"}[value]
+    return str(value)
 
 
 def _printable(text: str) -> str:

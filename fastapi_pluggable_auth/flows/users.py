@@ -80,12 +80,14 @@ async def list_users(
     search: str = "",
     active: bool | None = None,
     verified: bool | None = None,
+    role: str | None = None,
     after: Cursor | None = None,
     limit: int = 50,
 ) -> Page:
     """A page of accounts, the newest first. `search` is a part of the address or username, in any case;
     `after` is the cursor of the page before."""
-    if len(search) > EMAIL_LENGTH or not search.isprintable():  # as no address and no username is
+    given = search + (role or "")
+    if len(given) > EMAIL_LENGTH or not given.isprintable():  # as no address and no name is
         return Page([], None)
     wanted = Q(email__contains=unicodedata.normalize("NFC", search).lower())
     if auth.has_usernames:
@@ -95,6 +97,8 @@ async def list_users(
         users = users.filter(is_active=active)
     if verified is not None:
         users = users.filter(is_verified=verified)
+    if role is not None:
+        users = users.filter(roles__contains=f" {role} ")
     if after is not None:
         # As it is stored: SQLite compares text.
         created_at = auth.tables.user._meta.fields_map["created_at"].to_python_value(after.created_at)
