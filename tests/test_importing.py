@@ -6,10 +6,12 @@ import asyncio
 import csv
 import io
 import os
+import pty
 import random
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -427,11 +429,10 @@ def test_an_import_that_is_killed_goes_on_where_it_was(url: str, tmp_path: Path)
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_terminal_shows_how_far_it_has_come(url: str, tmp_path: Path) -> None:
     """And a refusal is a line of its own above the bar."""
-    import pty
-
     rows = [f"u{number}@example.com" for number in range(3000)]
     (tmp_path / "users.csv").write_text("\n".join(["email", *rows, "nowhere"]) + "\n")
     master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 120))
     process = subprocess.Popen([*COMMAND, "users.csv"], stdout=subprocess.PIPE, stderr=slave)
     os.close(slave)
     screen = b""
