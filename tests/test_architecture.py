@@ -39,6 +39,7 @@ HIDDEN_LIBRARIES = {
     "email_validator",
     "zxcvbn",
     "tqdm",
+    "dotenv",
     "pytest",
     "pytest_asyncio",
 }
