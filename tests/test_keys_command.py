@@ -166,7 +166,7 @@ def test_without_a_file_the_lines_are_printed_and_nothing_is_written(env_file: P
     assert secret.startswith("JWT_SECRET=")
     assert len(secret) > 64
     assert previous == f"JWT_PREVIOUS_KEYS={SECRET}"
-    assert "expire 7 days, 0:00:00 later (2" in done.stderr
+    assert "expire 7 days later (2" in done.stderr
     assert env_file.read_text() == f"JWT_SECRET={SECRET}\n"
 
 

@@ -70,7 +70,8 @@ def _advice(settings: AuthSettings, values: dict[str, str]) -> str:
         settings.verify_token_ttl,
         settings.reset_token_ttl,
     )
+    days = str(lifetime).removesuffix(", 0:00:00")
     return (
-        f"Restart the app; its last tokens of the earlier key expire {lifetime} later"
+        f"Restart the app; its last tokens of the earlier key expire {days} later"
         f" ({utc_now() + lifetime:%Y-%m-%d %H:%M} UTC), when JWT_PREVIOUS_KEYS can be emptied."
     )
