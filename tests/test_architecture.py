@@ -22,6 +22,7 @@ FLOORS = (
     {"schemas"},
     {"cookies"},
     {"dependencies"},
+    {"authorization", "websocket"},
     {"routes"},
     {"plugin"},
     {"demo", "testing", "__init__"},

@@ -73,7 +73,7 @@ def test_no_generated_request_breaks_the_contract_of_the_openapi_document(
             yield
 
     app = FastAPI(lifespan=lifespan)
-    include_auth(app, settings=settings)
+    include_auth(app, settings=settings, scopes={"notes:read": "Read your notes"})
     with serving(app) as base:
         command = [
             Path(sys.executable).parent / "schemathesis",

@@ -36,13 +36,14 @@ class TokenSet:
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """Who is asking. `session_id` is None for a token that the host app minted on the user alone; `live` is
-    whether the session has not ended."""
+    """Who is asking. `session_id` is None for a token that the host app minted on the user alone, and for a
+    personal access token, whose `scopes` are not None; `live` is whether the session has not ended."""
 
     user: AbstractUser
     session_id: UUID | None
     authenticated_at: datetime
     live: bool = True
+    scopes: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,13 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
         if user is None or _outdated(claims, user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         return Authentication(user, None, issued_at_of(claims))
+    return await authenticate_session(auth, user_id, session_id, allow_ended=allow_ended)
+
+
+async def authenticate_session(
+    auth: Auth, user_id: UUID, session_id: UUID, *, allow_ended: bool = False
+) -> Authentication:
+    """The same for who is known to have had this session."""
     found = await auth.queries.session.first(session_id=session_id, user_id=user_id)
     if found is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
@@ -184,6 +192,12 @@ async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = Non
     await _end(auth, user_id=user_id, keep=keep)
 
 
+async def end_all_access(auth: Auth, user_id: UUID) -> None:
+    """Ends every session and every personal access token of the user. Belongs inside a transaction."""
+    await end_all_sessions(auth, user_id)
+    await auth.tables.personal_token.filter(user_id=user_id).delete()
+
+
 async def logout(auth: Auth, authentication: Authentication) -> None:
     """Ends all sessions of the user; doing so again changes nothing."""
     async with observed(auth, EventKind.LOGOUT, authentication):
@@ -205,10 +219,10 @@ async def _end_in_transaction(
 
 @transactional
 async def require_password_reset(auth: Auth, user_id: UUID) -> None:
-    """Ends every session of a user whose password may be known to others, and refuses logins until it is
-    reset by mail (ASVS 6.2.10). For scripts and administrators."""
+    """Ends every session and personal access token of a user whose password may be known to others, and
+    refuses logins until it is reset by mail (ASVS 6.2.10). For scripts and administrators."""
     await auth.tables.user.filter(id=user_id).update(password_reset_required=True)
-    await end_all_sessions(auth, user_id)
+    await end_all_access(auth, user_id)
 
 
 async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:
