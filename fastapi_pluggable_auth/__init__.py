@@ -10,7 +10,7 @@ from .dependencies import (
     get_current_user,
     get_recent_user,
 )
-from .errors import AuthError, ErrorCode
+from .errors import AuthError, ErrorCode, Refused
 from .events import SecurityEvent
 from .plugin import InsecureSettingsError, include_auth
 
@@ -23,6 +23,7 @@ __all__ = [
     "InsecureSettingsError",
     "PageUser",
     "RecentUser",
+    "Refused",
     "SecurityEvent",
     "current_user_or_redirect",
     "get_current_user",

@@ -16,7 +16,7 @@ from ...flows.sessions import Authentication
 from ...schemas import CodeRequest
 from ..sessions import session_id_from
 from .devices import device_of
-from .forms import Refused, Typed, code_from, problem_with
+from .forms import Rejected, Typed, code_from, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
@@ -73,7 +73,7 @@ async def _security_page(
     auth: Auth,
     request: Request,
     authentication: Authentication,
-    error: Refused | None = None,
+    error: Rejected | None = None,
     form: str = "",
 ) -> Response:
     user = authentication.user
