@@ -14,12 +14,13 @@ from tortoise.expressions import Q
 from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
+from ..hooks import BeforeLogin, LoggedIn
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.jwt import subject_of
 from .sessions import Authentication, TokenSet, observed, start_session
 from .throttle import guessing
-from .twofa import Accepted, accept_code, store_accepted, tell_accepted
+from .twofa import Accepted, accept_code, may_pass, store_accepted, tell_accepted
 
 CHALLENGE: Final = "two_factor_challenge"
 """The scope of the token between the two steps; nothing else takes it."""
@@ -48,7 +49,7 @@ async def login(auth: Auth, name: str, password: str, code: str | None = None) -
 
     Raises `AuthError`: INVALID_CREDENTIALS for an unknown or disabled account, a wrong password or code, all
     in the same time; EMAIL_NOT_VERIFIED, PASSWORD_RESET_REQUIRED and TWO_FACTOR_REQUIRED only after the right
-    password; THROTTLED, OVERLOADED and TWO_FACTOR_UNAVAILABLE.
+    password; what a hook refuses, only after the right code as well; THROTTLED, OVERLOADED and TWO_FACTOR_UNAVAILABLE.
     """
     async with auth.events.observe(EventKind.LOGIN) as observation:
         async with guessing(auth, name):
@@ -60,7 +61,8 @@ async def login(auth: Auth, name: str, password: str, code: str | None = None) -
             if verification.replacement is not None:
                 await _renew_hash(auth, user, verification.replacement)
             accepted, tokens = await _admit(auth, user, code, observation)
-        await _tell(auth, accepted, observation)
+        await _tell(auth, user, accepted, observation)
+    await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
     return tokens
 
 
@@ -92,7 +94,8 @@ async def answer_challenge(auth: Auth, challenge: str, code: str) -> TokenSet:
         observation.user_id = user.id
         async with guessing(auth, user.email):
             accepted, tokens = await _admit(auth, user, code, observation, last_login_at=user.last_login_at)
-        await _tell(auth, accepted, observation)
+        await _tell(auth, user, accepted, observation)
+    await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
     return tokens
 
 
@@ -124,7 +127,7 @@ async def reauthenticate(
             if error.code is ErrorCode.INVALID_CREDENTIALS:
                 raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
             raise
-        await _tell(auth, accepted, observation)
+        await _tell(auth, user, accepted, observation)
 
 
 async def _account(auth: Auth, name: str) -> AbstractUser | None:
@@ -157,6 +160,10 @@ async def _admit(
     if auth.settings.require_verified_email and not user.is_verified:
         raise AuthError(ErrorCode.EMAIL_NOT_VERIFIED)
     accepted = _second_factor(auth, user, code)
+    if auth.hooks.hear(BeforeLogin):
+        if accepted is not None and not await may_pass(auth, user, accepted):
+            raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+        await auth.hooks.fire(BeforeLogin, user)
     tokens = await _start(auth, user, accepted, **unchanged)
     observation.session_id = tokens.session_id
     return accepted, tokens
@@ -174,10 +181,12 @@ def _second_factor(auth: Auth, user: AbstractUser, code: str | None) -> Accepted
     return accepted
 
 
-async def _tell(auth: Auth, accepted: Accepted | None, observation: Observation) -> None:
+async def _tell(
+    auth: Auth, user: AbstractUser, accepted: Accepted | None, observation: Observation
+) -> None:
     if accepted is not None:
         observation.factors = ("pwd", accepted.factor)
-        await tell_accepted(auth, accepted, observation)
+        await tell_accepted(auth, user, accepted, observation)
 
 
 @transactional

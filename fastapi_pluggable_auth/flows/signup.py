@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
@@ -12,6 +13,7 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
+from ..hooks import BeforeSignup, SignedUp, SigningUp
 from ..models import AbstractUser
 from .columns import require_free, stored, storing
 from .password import require_good_password
@@ -28,12 +30,13 @@ async def signup(
     """Creates an account and queues its verification mail; both are stored, or neither.
 
     `email` is in its normal form; `accept_language`, a header, chooses the language of the mails. Of the
-    columns, those count that the user has. Raises `AuthError`: PASSWORD_REFUSALS, EMAIL_TAKEN, OVERLOADED,
-    and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With `prevent_enumeration` a taken
+    columns, those count that the user has. Raises `AuthError`: what a hook refuses, PASSWORD_REFUSALS,
+    EMAIL_TAKEN, OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With `prevent_enumeration` a taken
     address gives an account that looks the same and is not stored.
     """
     async with auth.events.observe(EventKind.SIGNUP) as observation:
         values = stored(auth, columns or {})
+        await auth.hooks.fire(BeforeSignup, email, MappingProxyType(values))
         await require_good_password(auth, password, email, values.get("username"))
         silent = auth.settings.prevent_enumeration
         # Before the address, on which the answer must not depend, and before the costly hash.
@@ -58,6 +61,8 @@ async def signup(
             if may_tell_owner:
                 await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
             _complete(user)
+    if observation.user_id is not None:
+        await auth.hooks.fire(SignedUp, user)
     return user
 
 
@@ -72,3 +77,4 @@ def _complete(user: AbstractUser) -> None:
 async def _store(auth: Auth, user: AbstractUser) -> None:
     await user.save(force_create=True)
     await auth.outbox.add(MailKind.VERIFY, user.email, user_id=user.id)
+    await auth.hooks.fire(SigningUp, user)
