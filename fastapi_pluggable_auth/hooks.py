@@ -53,8 +53,8 @@ class AfterEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class BeforeSignup(BeforeEvent):
-    """Somebody signs up: with an address in its normal form and the columns of the host. Nothing was looked up
-    yet, so that a refusal tells nobody whether there is such an account."""
+    """Somebody signs up, with an address in its normal form and the columns of the host. Nothing was looked
+    up yet: a refusal tells nobody whether there is such an account."""
 
     email: str
     columns: Mapping[str, Any]
@@ -211,7 +211,7 @@ P = ParamSpec("P")
 
 
 class HookError(Exception):
-    """A handler failed, before or inside a transaction, for a reason that is its own: the cause. Answered 500."""
+    """A handler failed before or inside a transaction, by a fault of its own, the cause; answered as 500."""
 
 
 class Hooks:

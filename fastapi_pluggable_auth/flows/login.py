@@ -49,7 +49,8 @@ async def login(auth: Auth, name: str, password: str, code: str | None = None) -
 
     Raises `AuthError`: INVALID_CREDENTIALS for an unknown or disabled account, a wrong password or code, all
     in the same time; EMAIL_NOT_VERIFIED, PASSWORD_RESET_REQUIRED and TWO_FACTOR_REQUIRED only after the right
-    password; what a hook refuses, only after the right code as well; THROTTLED, OVERLOADED and TWO_FACTOR_UNAVAILABLE.
+    password; what a hook refuses, only after the right code too; THROTTLED, OVERLOADED and
+    TWO_FACTOR_UNAVAILABLE.
     """
     async with auth.events.observe(EventKind.LOGIN) as observation:
         async with guessing(auth, name):
@@ -181,9 +182,7 @@ def _second_factor(auth: Auth, user: AbstractUser, code: str | None) -> Accepted
     return accepted
 
 
-async def _tell(
-    auth: Auth, user: AbstractUser, accepted: Accepted | None, observation: Observation
-) -> None:
+async def _tell(auth: Auth, user: AbstractUser, accepted: Accepted | None, observation: Observation) -> None:
     if accepted is not None:
         observation.factors = ("pwd", accepted.factor)
         await tell_accepted(auth, user, accepted, observation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from types import MappingProxyType
 from typing import Any
 
@@ -31,8 +32,8 @@ async def signup(
 
     `email` is in its normal form; `accept_language`, a header, chooses the language of the mails. Of the
     columns, those count that the user has. Raises `AuthError`: what a hook refuses, PASSWORD_REFUSALS,
-    EMAIL_TAKEN, OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With `prevent_enumeration` a taken
-    address gives an account that looks the same and is not stored.
+    EMAIL_TAKEN, OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With
+    `prevent_enumeration` a taken address gives an account that looks the same and is not stored.
     """
     async with auth.events.observe(EventKind.SIGNUP) as observation:
         values = stored(auth, columns or {})
@@ -51,7 +52,7 @@ async def signup(
         may_tell_owner = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)
         try:
             async with storing(auth, values):
-                await _store(auth, user)
+                user = await _store(auth, user)
             observation.user_id = user.id
         except IntegrityError as error:
             if not await auth.tables.user.exists(email=email):
@@ -74,7 +75,10 @@ def _complete(user: AbstractUser) -> None:
 
 
 @transactional
-async def _store(auth: Auth, user: AbstractUser) -> None:
+async def _store(auth: Auth, user: AbstractUser) -> AbstractUser:
     await user.save(force_create=True)
     await auth.outbox.add(MailKind.VERIFY, user.email, user_id=user.id)
-    await auth.hooks.fire(SigningUp, user)
+    # A copy: another run of this transaction begins with nothing of what a hook did to its user.
+    copied = copy(user)
+    await auth.hooks.fire(SigningUp, copied)
+    return copied

@@ -124,9 +124,7 @@ async def store_accepted(
     return True
 
 
-async def tell_accepted(
-    auth: Auth, user: AbstractUser, accepted: Accepted, observation: Observation
-) -> None:
+async def tell_accepted(auth: Auth, user: AbstractUser, accepted: Accepted, observation: Observation) -> None:
     """Emits the events of a code that was stored."""
     if accepted.activates:
         await auth.events.emit(EventKind.TWO_FACTOR_ENABLED, Outcome.SUCCESS, observation)
