@@ -13,7 +13,6 @@ from ..dependencies import (
     CurrentAuth,
     CurrentUser,
     EnrollingAuthentication,
-    check_cookie_setting,
     get_ended_authentication,
     rate_limited,
 )
@@ -79,7 +78,7 @@ def _session(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair | Cook
 
 @router.post(
     "/login",
-    dependencies=[Depends(check_cookie_setting), rate_limited("login")],
+    dependencies=[rate_limited("login", sets_cookies=True)],
     responses=documented(
         ErrorCode.INVALID_CREDENTIALS,
         ErrorCode.EMAIL_NOT_VERIFIED,
@@ -102,7 +101,7 @@ async def login(auth: CurrentAuth, request: Request, body: LoginData) -> TokenPa
 
 @router.post(
     "/refresh",
-    dependencies=[Depends(check_cookie_setting), rate_limited("refresh")],
+    dependencies=[rate_limited("refresh", sets_cookies=True)],
     responses=documented(
         ErrorCode.NOT_AUTHENTICATED,
         ErrorCode.INVALID_TOKEN,
