@@ -20,7 +20,7 @@ from ..security.clock import as_utc
 from ..security.jwt import subject_of
 from .sessions import Authentication, TokenSet, observed, start_session
 from .throttle import guessing
-from .twofa import Accepted, accept_code, may_pass, store_accepted, tell_accepted
+from .twofa import Accepted, accept_code, call_hooks_for, may_pass, store_accepted, tell_accepted
 
 CHALLENGE: Final = "two_factor_challenge"
 """The scope of the token between the two steps; nothing else takes it."""
@@ -62,7 +62,8 @@ async def login(auth: Auth, name: str, password: str, code: str | None = None) -
             if verification.replacement is not None:
                 await _renew_hash(auth, user, verification.replacement)
             accepted, tokens = await _admit(auth, user, code, observation)
-        await _tell(auth, user, accepted, observation)
+        await _tell(auth, accepted, observation)
+    await call_hooks_for(auth, user, accepted)
     await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
     return tokens
 
@@ -95,7 +96,8 @@ async def answer_challenge(auth: Auth, challenge: str, code: str) -> TokenSet:
         observation.user_id = user.id
         async with guessing(auth, user.email):
             accepted, tokens = await _admit(auth, user, code, observation, last_login_at=user.last_login_at)
-        await _tell(auth, user, accepted, observation)
+        await _tell(auth, accepted, observation)
+    await call_hooks_for(auth, user, accepted)
     await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
     return tokens
 
@@ -128,7 +130,8 @@ async def reauthenticate(
             if error.code is ErrorCode.INVALID_CREDENTIALS:
                 raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
             raise
-        await _tell(auth, user, accepted, observation)
+        await _tell(auth, accepted, observation)
+    await call_hooks_for(auth, user, accepted)
 
 
 async def _account(auth: Auth, name: str) -> AbstractUser | None:
@@ -182,10 +185,10 @@ def _second_factor(auth: Auth, user: AbstractUser, code: str | None) -> Accepted
     return accepted
 
 
-async def _tell(auth: Auth, user: AbstractUser, accepted: Accepted | None, observation: Observation) -> None:
+async def _tell(auth: Auth, accepted: Accepted | None, observation: Observation) -> None:
     if accepted is not None:
         observation.factors = ("pwd", accepted.factor)
-        await tell_accepted(auth, user, accepted, observation)
+        await tell_accepted(auth, accepted, observation)
 
 
 @transactional

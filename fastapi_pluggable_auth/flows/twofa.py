@@ -124,14 +124,19 @@ async def store_accepted(
     return True
 
 
-async def tell_accepted(auth: Auth, user: AbstractUser, accepted: Accepted, observation: Observation) -> None:
+async def tell_accepted(auth: Auth, accepted: Accepted, observation: Observation) -> None:
     """Emits the events of a code that was stored."""
     if accepted.activates:
         await auth.events.emit(EventKind.TWO_FACTOR_ENABLED, Outcome.SUCCESS, observation)
-        user.update_from_dict(accepted.changes)
-        await auth.hooks.fire(TwoFactorEnabled, user)
     if accepted.recovery_code is not None:
         await auth.events.emit(EventKind.RECOVERY_CODE_USED, Outcome.SUCCESS, observation)
+
+
+async def call_hooks_for(auth: Auth, user: AbstractUser, accepted: Accepted | None) -> None:
+    """Calls the hooks for a code that was stored, after its events."""
+    if accepted is not None and accepted.activates:
+        user.update_from_dict(accepted.changes)
+        await auth.hooks.fire(TwoFactorEnabled, user)
 
 
 async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
@@ -181,7 +186,8 @@ async def verify(auth: Auth, authentication: Authentication, code: str) -> None:
             if accepted is None or not await _accept(auth, authentication, accepted):
                 raise AuthError(ErrorCode.INVALID_CODE)
         observation.factors = (accepted.factor,)
-        await tell_accepted(auth, user, accepted, observation)
+        await tell_accepted(auth, accepted, observation)
+    await call_hooks_for(auth, user, accepted)
 
 
 async def disable(auth: Auth, authentication: Authentication) -> None:
