@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import Body, Depends, Request
 from fastapi.exceptions import RequestValidationError
 
 from ..auth import Auth
@@ -31,9 +31,10 @@ from ..schemas import (
     UserCreate,
     UserOut,
 )
-from .base import SIGNED_IN, AuthRoute, documented
+from .base import SIGNED_IN, documented
+from .router import AuthRouter
 
-router = APIRouter(prefix="/auth", tags=["auth"], route_class=AuthRoute)
+router = AuthRouter(prefix="/auth", tags=["auth"])
 
 MISSING_BODY: Final = {"loc": ("body",), "msg": "Field required", "type": "missing"}
 
