@@ -117,17 +117,11 @@ origin: ContextVar[Callable[[], Origin]] = ContextVar("origin", default=Origin)
 
 
 class Events:
-    """Tells events to the log, one JSON line each, and to the listeners of the host app."""
+    """Tells events to the log, one JSON line each, and to the listeners, which `Auth.on` adds."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.listeners: list[Listener] = []
-
-    def listen(self, listener: Listener) -> Listener:
-        """Calls a function, async or not, with every event, before the response; also a decorator. What it
-        raises is logged and changes nothing."""
-        self.listeners.append(listener)
-        return listener
 
     @asynccontextmanager
     async def observe(self, kind: EventKind, **known: Any) -> AsyncIterator[Observation]:

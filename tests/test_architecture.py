@@ -14,7 +14,7 @@ FLOORS = (
     {"security"},
     {"events"},
     {"models", "database"},
-    {"migrations", "compiled"},
+    {"migrations", "compiled", "hooks"},
     {"queries"},
     {"email"},
     {"auth"},
