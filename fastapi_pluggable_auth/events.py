@@ -39,6 +39,7 @@ class EventKind(StrEnum):
     EMAIL_CHANGE = "email_change"
     PASSWORD_RESET_REQUEST = "password_reset_request"  # noqa: S105
     PASSWORD_RESET = "password_reset"  # noqa: S105
+    PASSWORD_RESET_REQUIRED = "password_reset_required"  # noqa: S105
     PASSWORD_CHANGE = "password_change"  # noqa: S105
     TWO_FACTOR_ENROLMENT = "two_factor_enrolment"
     TWO_FACTOR_VERIFICATION = "two_factor_verification"
@@ -50,6 +51,11 @@ class EventKind(StrEnum):
     """A client asks too often: always a failure."""
     PERSONAL_TOKEN_CREATED = "personal_token_created"  # noqa: S105
     PERSONAL_TOKEN_REVOKED = "personal_token_revoked"  # noqa: S105
+    ACCOUNT_CREATION = "account_creation"
+    """By an administrator, not by a signup."""
+    ACCOUNT_IMPORT = "account_import"
+    ACCOUNT_DISABLED = "account_disabled"
+    ACCOUNT_ENABLED = "account_enabled"
     AUTHORIZATION_CHANGE = "authorization_change"
     """Roles, permissions or being a superuser were given or taken."""
     ACCOUNT_DELETION = "account_deletion"

@@ -38,6 +38,8 @@ HIDDEN_LIBRARIES = {
     "aiosmtplib",
     "email_validator",
     "zxcvbn",
+    "tqdm",
+    "dotenv",
     "pytest",
     "pytest_asyncio",
 }

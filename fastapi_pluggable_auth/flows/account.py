@@ -82,14 +82,15 @@ async def delete_account(auth: Auth, authentication: Authentication) -> None:
     async with observed(auth, EventKind.ACCOUNT_DELETION, authentication):
         require_recent_login(auth, authentication)
         await auth.hooks.fire(BeforeAccountDeletion, user)
-        await _delete(auth, user)
+        await erase(auth, user)
     await auth.hooks.fire(AccountDeleted, user.id, user.email)
 
 
 @transactional
-async def _delete(auth: Auth, user: AbstractUser) -> None:
+async def erase(auth: Auth, user: AbstractUser) -> bool:
+    """Deletes an account and all that hangs on it; whether there was one."""
     # Tokens first: a rotation holds its token while it stores the next one, and must not be waited for with
     # the account locked.
     await auth.tables.refresh_token.filter(user_id=user.id).delete()
     await auth.hooks.fire(DeletingAccount, user)
-    await auth.tables.user.filter(id=user.id).delete()
+    return bool(await auth.tables.user.filter(id=user.id).delete())

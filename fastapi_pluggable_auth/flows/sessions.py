@@ -161,10 +161,15 @@ async def _spend(auth: Auth, raw_token: str, now: datetime) -> tuple[_StoredToke
 
 async def list_sessions(auth: Auth, authentication: Authentication) -> list[SessionInfo]:
     """The live sessions of the user, the latest used first."""
+    return await live_sessions(auth, authentication.user.id, current=authentication.session_id)
+
+
+async def live_sessions(auth: Auth, user_id: UUID, *, current: UUID | None = None) -> list[SessionInfo]:
+    """The live sessions of any user, the latest used first; `current` is the id of the one that asks."""
     now = auth.clock()
     tokens = (
         await auth.tables.refresh_token.filter(
-            user_id=authentication.user.id,
+            user_id=user_id,
             revoked=False,
             expires_at__gt=now,
             session__revoked_at=None,
@@ -173,7 +178,6 @@ async def list_sessions(auth: Auth, authentication: Authentication) -> list[Sess
         .select_related("session")
         .order_by("-created_at")
     )
-    current = authentication.session_id
     return [
         SessionInfo(token.session, as_utc(token.created_at), token.session.id == current)
         for token in tokens
@@ -219,14 +223,6 @@ async def _end_in_transaction(
     auth: Auth, user_id: UUID, *, session_id: UUID | None = None, keep: UUID | None = None
 ) -> int:
     return await _end(auth, user_id=user_id, session_id=session_id, keep=keep)
-
-
-@transactional
-async def require_password_reset(auth: Auth, user_id: UUID) -> None:
-    """Ends every session and personal access token of a user whose password may be known to others, and
-    refuses logins until it is reset by mail (ASVS 6.2.10). For scripts and administrators."""
-    await auth.tables.user.filter(id=user_id).update(password_reset_required=True)
-    await end_all_access(auth, user_id)
 
 
 async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:

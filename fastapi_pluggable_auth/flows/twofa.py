@@ -33,6 +33,7 @@ SWITCHED_OFF: Final = {
     "totp_secret": None,
     "totp_confirmed": False,
     "totp_last_step": None,
+    "totp_enrolled_at": None,
     "recovery_codes_at": None,
 }
 """The account without a second factor; its recovery codes are deleted beside this."""
@@ -198,10 +199,8 @@ async def disable(auth: Auth, authentication: Authentication) -> None:
     user = authentication.user
     async with observed(auth, EventKind.TWO_FACTOR_DISABLED, authentication):
         require_recent_login(auth, authentication)
-        await _switch_off(auth, authentication)
-    was_active = user.two_factor_active
-    user.update_from_dict(SWITCHED_OFF)
-    if was_active:
+        switched_off = await switch_off(auth, user, keep=authentication.session_id)
+    if switched_off:
         await auth.hooks.fire(TwoFactorDisabled, user)
 
 
@@ -229,14 +228,19 @@ async def _accept(auth: Auth, authentication: Authentication, accepted: Accepted
 
 
 @transactional
-async def _switch_off(auth: Auth, authentication: Authentication) -> None:
-    user = authentication.user
+async def switch_off(auth: Auth, user: AbstractUser, *, keep: UUID | None = None) -> bool:
+    """Forgets secret and recovery codes. Where two-factor was active, ends every session but the one to keep
+    and tells the owner; returns whether it was."""
     enrolled = auth.tables.user.filter(id=user.id, totp_secret__not_isnull=True)
-    await enrolled.update(**SWITCHED_OFF)
+    active = await enrolled.filter(totp_confirmed=True).update(**SWITCHED_OFF)
+    if not active:
+        await enrolled.update(**SWITCHED_OFF)
     await auth.tables.recovery_code.filter(user_id=user.id).delete()
-    if user.two_factor_active:
-        await end_all_sessions(auth, user.id, keep=authentication.session_id)
+    if active:
+        await end_all_sessions(auth, user.id, keep=keep)
         await notify(auth, MailKind.TWO_FACTOR_DISABLED, user)
+    user.update_from_dict(SWITCHED_OFF)
+    return bool(active)
 
 
 @transactional
