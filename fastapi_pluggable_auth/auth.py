@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from tortoise.context import TortoiseContext
 
+from .audit import AuditLog
 from .config import AuthSettings
 from .database import database_errors, is_transient, transaction, uncounted
 from .email.base import EmailProvider
@@ -61,6 +62,9 @@ class Auth:
         self.tables = tables_for(user_model)
         self.queries = Queries(self.tables)
         self.events = Events(self._now)
+        self.audit_log = AuditLog(self.tables)
+        if settings.audit_log:
+            self.events.listeners.append(self.audit_log.record)
         self.signer = TokenSigner(settings, self._now)
         self.links = LinkSigner(settings, self._now)
         self.totp_box = SecretBox(settings)

@@ -69,7 +69,8 @@ class Origin:
 @dataclass(frozen=True, slots=True)
 class SecurityEvent:
     """One event. `time` is UTC; `user_id` is None where no account is known; `reason` is the code of the
-    refusal; `factors` are those that were right (RFC 8176: `pwd`, `otp`, and `recovery` of our own)."""
+    refusal; `factors` are those that were right (RFC 8176: `pwd`, `otp`, and `recovery` of our own);
+    `actor_id` is the administrator who did it, None where it was the user, or whoever claimed to be."""
 
     kind: EventKind
     outcome: Outcome
@@ -79,6 +80,7 @@ class SecurityEvent:
     origin: Origin
     reason: str | None = None
     factors: tuple[str, ...] = ()
+    actor_id: UUID | None = None
 
     def as_json(self) -> str:
         """One line of ASCII: whatever a client sends, it starts no new line and no terminal sequence."""
@@ -89,6 +91,7 @@ class SecurityEvent:
                 "outcome": self.outcome,
                 "reason": self.reason,
                 "user": _text(self.user_id),
+                "actor": _text(self.actor_id),
                 "session": _text(self.session_id),
                 "factors": self.factors,
                 "address": self.origin.address,
@@ -104,6 +107,7 @@ class Observation:
     user_id: UUID | None = None
     session_id: UUID | None = None
     factors: tuple[str, ...] = ()
+    actor_id: UUID | None = None
 
 
 Listener: TypeAlias = Callable[[SecurityEvent], Awaitable[None] | None]
@@ -150,6 +154,7 @@ class Events:
             origin.get()(),
             reason,
             observation.factors,
+            observation.actor_id,
         )
         level = logging.INFO if outcome is Outcome.SUCCESS else logging.WARNING
         logger.log(level, event.as_json(), extra={"security_event": event})

@@ -25,7 +25,7 @@ from .email.local import MemoryProvider
 from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser, User
-from .routes import account, core, email, keys, password, sessions, twofa
+from .routes import account, activity, core, email, keys, password, sessions, twofa
 from .routes.base import error_response
 from .routes.bodies import add_route, bodies_of
 from .schemas import ProfileUpdate, UserCreate, UserOut
@@ -91,7 +91,8 @@ def include_auth(
         async with running(auth):
             yield
 
-    for router in (*ROUTERS, *(_page_routers() if pages else ())):
+    kept = (activity.router,) if chosen.audit_log else ()
+    for router in (*ROUTERS, *kept, *(_page_routers() if pages else ())):
         for route in router.routes:
             add_route(app.router, chosen.route_prefix, route, bodies)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.

@@ -92,6 +92,12 @@ DisplayName = Annotated[
 ]
 
 
+PageSize = Annotated[int, Field(ge=1, le=100)]
+"""How many rows a page of a list may have."""
+
+AfterEvent = Annotated[UUID | None, Field(description="The `next` of the page before.")]
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -277,6 +283,28 @@ class SessionOut(BaseModel):
     user_agent: str
     address: str
     current: bool
+
+
+class ActivityEvent(BaseModel):
+    """Something that happened to the account. The time is UTC. Address and browser are those of the user."""
+
+    id: UUID
+    time: datetime
+    event: str
+    outcome: str
+    reason: str | None
+    factors: list[str]
+    session_id: UUID | None
+    by_administrator: bool
+    address: str
+    user_agent: str
+
+
+class Activity(BaseModel):
+    """A page of what happened, the newest first. `next` is `after` of the next page, null on the last."""
+
+    events: list[ActivityEvent]
+    next: UUID | None
 
 
 class Message(BaseModel):

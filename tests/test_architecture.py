@@ -16,7 +16,7 @@ FLOORS = (
     {"models", "database"},
     {"migrations", "compiled"},
     {"queries"},
-    {"email"},
+    {"email", "audit"},
     {"auth"},
     {"flows"},
     {"schemas"},

@@ -59,6 +59,8 @@ LOOKUPS = {
     ("auth_recovery_code", "digest"),
     ("auth_mail", "next_attempt_at"),
     ("auth_mail", "user_id"),
+    ("auth_audit_event", "user_id"),
+    ("auth_audit_event", "actor_id"),
 }
 INDEXED_COLUMNS = {
     "sqlite": """

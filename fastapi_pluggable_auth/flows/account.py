@@ -72,7 +72,8 @@ async def _store(
 
 
 async def delete_account(auth: Auth, authentication: Authentication) -> None:
-    """Deletes the account and all that hangs on it. Raises `AuthError(REAUTHENTICATION_REQUIRED)`."""
+    """Deletes the account and all that hangs on it; the audit log keeps what was done to it, and no more.
+    Raises `AuthError(REAUTHENTICATION_REQUIRED)`."""
     async with observed(auth, EventKind.ACCOUNT_DELETION, authentication):
         require_recent_login(auth, authentication)
         await _delete(auth, authentication.user.id)
@@ -84,3 +85,4 @@ async def _delete(auth: Auth, user_id: UUID) -> None:
     # the account locked.
     await auth.tables.refresh_token.filter(user_id=user_id).delete()
     await auth.tables.user.filter(id=user_id).delete()
+    await auth.audit_log.anonymise(user_id)
