@@ -35,6 +35,7 @@ class ErrorCode(Enum):
     TWO_FACTOR_ENROLMENT_REQUIRED = (403, "Set up two-factor authentication first.")
     TWO_FACTOR_UNAVAILABLE = (503, "Two-factor codes cannot be checked at the moment.")
     SESSION_NOT_FOUND = (404, "There is no such session.")
+    USER_NOT_FOUND = (404, "There is no such user.")
     THROTTLED = (429, "Too many attempts. Try again later.")
     RATE_LIMITED = (429, "Too many requests. Try again later.")
     OVERLOADED = (503, "Too many requests at once. Try again shortly.")

@@ -39,6 +39,7 @@ class EventKind(StrEnum):
     EMAIL_CHANGE = "email_change"
     PASSWORD_RESET_REQUEST = "password_reset_request"  # noqa: S105
     PASSWORD_RESET = "password_reset"  # noqa: S105
+    PASSWORD_RESET_REQUIRED = "password_reset_required"  # noqa: S105
     PASSWORD_CHANGE = "password_change"  # noqa: S105
     TWO_FACTOR_ENROLMENT = "two_factor_enrolment"
     TWO_FACTOR_VERIFICATION = "two_factor_verification"
@@ -48,6 +49,10 @@ class EventKind(StrEnum):
     RECOVERY_CODE_USED = "recovery_code_used"
     RATE_LIMIT = "rate_limit"
     """A client asks too often: always a failure."""
+    ACCOUNT_CREATION = "account_creation"
+    """By an administrator, not by a signup."""
+    ACCOUNT_DISABLED = "account_disabled"
+    ACCOUNT_ENABLED = "account_enabled"
     ACCOUNT_DELETION = "account_deletion"
 
 

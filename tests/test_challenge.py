@@ -11,7 +11,8 @@ import pytest
 
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, SecurityEvent
 from fastapi_pluggable_auth.flows.login import Challenge, answer_challenge, begin_login
-from fastapi_pluggable_auth.flows.sessions import TokenSet, require_password_reset
+from fastapi_pluggable_auth.flows.sessions import TokenSet
+from fastapi_pluggable_auth.flows.users import require_password_reset
 from fastapi_pluggable_auth.models import Session, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
-from fastapi_pluggable_auth.flows.sessions import require_password_reset
+from fastapi_pluggable_auth.flows.users import require_password_reset
 from fastapi_pluggable_auth.models import RefreshToken, Session, User, token_digest
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox

@@ -76,13 +76,15 @@ async def delete_account(auth: Auth, authentication: Authentication) -> None:
     Raises `AuthError(REAUTHENTICATION_REQUIRED)`."""
     async with observed(auth, EventKind.ACCOUNT_DELETION, authentication):
         require_recent_login(auth, authentication)
-        await _delete(auth, authentication.user.id)
+        await erase(auth, authentication.user.id)
 
 
 @transactional
-async def _delete(auth: Auth, user_id: UUID) -> None:
+async def erase(auth: Auth, user_id: UUID) -> bool:
+    """Deletes an account and all that hangs on it; whether there was one."""
     # Tokens first: a rotation holds its token while it stores the next one, and must not be waited for with
     # the account locked.
     await auth.tables.refresh_token.filter(user_id=user_id).delete()
-    await auth.tables.user.filter(id=user_id).delete()
+    erased = await auth.tables.user.filter(id=user_id).delete()
     await auth.audit_log.anonymise(user_id)
+    return bool(erased)

@@ -52,7 +52,7 @@ async def login(auth: Auth, name: str, password: str, code: str | None = None) -
     """
     async with auth.events.observe(EventKind.LOGIN) as observation:
         async with guessing(auth, name):
-            user = await _account(auth, name)
+            user = await account_named(auth, name)
             observation.user_id = user.id if user else None
             verification = await auth.hasher.verify(password, user.hashed_password if user else None)
             if user is None or not verification.ok or not user.is_active:
@@ -127,11 +127,12 @@ async def reauthenticate(
         await _tell(auth, accepted, observation)
 
 
-async def _account(auth: Auth, name: str) -> AbstractUser | None:
+async def account_named(auth: Auth, name: str) -> AbstractUser | None:
+    """The account of an address in its normal form or, where users have one, of a folded username."""
     users = auth.tables.user
-    if "@" in name or not auth.has_usernames:
-        return await users.get_or_none(Q(email=name))
     try:
+        if "@" in name or not auth.has_usernames:
+            return await users.get_or_none(Q(email=name))
         user = await users.get_or_none(Q(username=name))
     except ValidationError:  # too long for any
         return None
@@ -213,6 +214,7 @@ async def _still_right(
         changes={"last_login_at": auth.clock()},
         hashed_password=user.hashed_password,
         is_active=True,
+        password_reset_required=False,
         **unchanged,
     ):
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)

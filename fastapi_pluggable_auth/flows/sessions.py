@@ -200,14 +200,6 @@ async def _end_in_transaction(
     return await _end(auth, user_id=user_id, session_id=session_id, keep=keep)
 
 
-@transactional
-async def require_password_reset(auth: Auth, user_id: UUID) -> None:
-    """Ends every session of a user whose password may be known to others, and refuses logins until it is
-    reset by mail (ASVS 6.2.10). For scripts and administrators."""
-    await auth.tables.user.filter(id=user_id).update(password_reset_required=True)
-    await end_all_sessions(auth, user_id)
-
-
 async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:
     live = auth.tables.session.filter(user_id=user_id, revoked_at=None, expires_at__gt=now)
     newest_first = live.order_by("-created_at").values_list("id", flat=True)

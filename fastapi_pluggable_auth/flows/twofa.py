@@ -32,6 +32,7 @@ SWITCHED_OFF: Final = {
     "totp_secret": None,
     "totp_confirmed": False,
     "totp_last_step": None,
+    "totp_enrolled_at": None,
     "recovery_codes_at": None,
 }
 """The account without a second factor; its recovery codes are deleted beside this."""
@@ -182,7 +183,7 @@ async def disable(auth: Auth, authentication: Authentication) -> None:
     """
     async with observed(auth, EventKind.TWO_FACTOR_DISABLED, authentication):
         require_recent_login(auth, authentication)
-        await _switch_off(auth, authentication)
+        await switch_off(auth, authentication.user, keep=authentication.session_id)
 
 
 async def renew_recovery_codes(auth: Auth, authentication: Authentication) -> list[str]:
@@ -209,13 +210,16 @@ async def _accept(auth: Auth, authentication: Authentication, accepted: Accepted
 
 
 @transactional
-async def _switch_off(auth: Auth, authentication: Authentication) -> None:
-    user = authentication.user
+async def switch_off(auth: Auth, user: AbstractUser, *, keep: UUID | None = None) -> None:
+    """Forgets secret and recovery codes. Where two-factor was active, ends every session but the one to keep
+    and tells the owner."""
     enrolled = auth.tables.user.filter(id=user.id, totp_secret__not_isnull=True)
-    await enrolled.update(**SWITCHED_OFF)
+    active = await enrolled.filter(totp_confirmed=True).update(**SWITCHED_OFF)
+    if not active:
+        await enrolled.update(**SWITCHED_OFF)
     await auth.tables.recovery_code.filter(user_id=user.id).delete()
-    if user.two_factor_active:
-        await end_all_sessions(auth, user.id, keep=authentication.session_id)
+    if active:
+        await end_all_sessions(auth, user.id, keep=keep)
         await notify(auth, MailKind.TWO_FACTOR_DISABLED, user)
 
 

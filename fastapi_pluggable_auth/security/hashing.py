@@ -73,6 +73,12 @@ def hash_password(password: str, settings: AuthSettings = default_settings) -> s
     return hashed
 
 
+def unusable_hash() -> str:
+    """What is stored for an account without a password: no password fits it, and no two are alike, so that a
+    reset link dies with its use."""
+    return f"!{secrets.token_urlsafe(32)}"
+
+
 def verify_password(password: str, hashed: str, settings: AuthSettings = default_settings) -> bool:
     """Whether the password belongs to the hash. Blocks, as long for what is no hash, which is never right."""
     context = _context_for(settings)

@@ -25,6 +25,12 @@ def _common_passwords() -> frozenset[str]:
     return frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MINIMUM_LENGTH)
 
 
+def is_storable(password: str) -> bool:
+    """Whether it has the right length and is Unicode text without NUL, as the schemas see to for requests."""
+    text = not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in password)
+    return text and MINIMUM_LENGTH <= len(password) <= MAXIMUM_LENGTH
+
+
 def require_uncommon(password: str, context: Iterable[str] = ()) -> None:
     """Raises `AuthError`: PASSWORD_TOO_COMMON for one of the most common passwords (ASVS 6.2.4),
     PASSWORD_TOO_PERSONAL for a word of the context and little more (ASVS 6.2.11)."""
