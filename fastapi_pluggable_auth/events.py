@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -49,6 +49,8 @@ class EventKind(StrEnum):
     RECOVERY_CODE_USED = "recovery_code_used"
     RATE_LIMIT = "rate_limit"
     """A client asks too often: always a failure."""
+    IMPERSONATION = "impersonation"
+    """An administrator began to act as the user."""
     ACCOUNT_CREATION = "account_creation"
     """By an administrator, not by a signup."""
     ACCOUNT_DISABLED = "account_disabled"
@@ -105,6 +107,10 @@ class SecurityEvent:
         )
 
 
+actor: ContextVar[UUID | None] = ContextVar("actor", default=None)
+"""The administrator who does what is done now to the account of somebody else, or as somebody else."""
+
+
 @dataclass(slots=True)
 class Observation:
     """What a flow learns on its way; it becomes the event."""
@@ -112,7 +118,7 @@ class Observation:
     user_id: UUID | None = None
     session_id: UUID | None = None
     factors: tuple[str, ...] = ()
-    actor_id: UUID | None = None
+    actor_id: UUID | None = field(default_factory=actor.get)
 
 
 Listener: TypeAlias = Callable[[SecurityEvent], Awaitable[None] | None]

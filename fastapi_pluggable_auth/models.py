@@ -136,7 +136,8 @@ class AbstractUser(Model):
 
 
 class AbstractSession(Model):
-    """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once."""
+    """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once. In one that
+    is `impersonated_by` an administrator, he acts as the user."""
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     user: Any
@@ -146,6 +147,7 @@ class AbstractSession(Model):
     revoked_at = fields.DatetimeField(null=True)
     user_agent = fields.CharField(max_length=255, default="")
     address = fields.CharField(max_length=45, default="")
+    impersonated_by = fields.UUIDField(null=True, db_index=True)
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:

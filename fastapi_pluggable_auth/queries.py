@@ -30,7 +30,7 @@ class Queries:
         self.session = SelectRelated(
             sessions,
             session_of,
-            ("authenticated_at", "expires_at", "revoked_at"),
+            ("authenticated_at", "expires_at", "revoked_at", "impersonated_by"),
             session_id="id",
             user_id="user_id",
         )

@@ -55,6 +55,7 @@ LOOKUPS = {
     ("refreshtoken", "expires_at"),
     ("auth_session", "user_id"),
     ("auth_session", "expires_at"),
+    ("auth_session", "impersonated_by"),
     ("auth_recovery_code", "user_id"),
     ("auth_recovery_code", "digest"),
     ("auth_mail", "next_attempt_at"),

@@ -15,7 +15,7 @@ from ..events import EventKind
 from ..models import AbstractUser
 from .columns import require_free, stored, storing
 from .email import request_email_change
-from .sessions import Authentication, observed, require_recent_login
+from .sessions import Authentication, end_impersonations, observed, require_recent_login
 from .throttle import may_mail
 
 
@@ -86,5 +86,6 @@ async def erase(auth: Auth, user_id: UUID) -> bool:
     # the account locked.
     await auth.tables.refresh_token.filter(user_id=user_id).delete()
     erased = await auth.tables.user.filter(id=user_id).delete()
+    await end_impersonations(auth, user_id)
     await auth.audit_log.anonymise(user_id)
     return bool(erased)

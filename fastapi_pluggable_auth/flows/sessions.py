@@ -16,7 +16,17 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Origin, Outcome, origin
 from ..models import AbstractRefreshToken, AbstractSession, AbstractUser
 from ..security.clock import as_utc
-from ..security.jwt import ACCESS, REFRESH, Claims, issued_at_of, new_token_id, session_of, subject_of
+from ..security.jwt import (
+    ACCESS,
+    REFRESH,
+    Claims,
+    actor_claim,
+    actor_of,
+    issued_at_of,
+    new_token_id,
+    session_of,
+    subject_of,
+)
 from .notices import notify
 
 
@@ -32,12 +42,13 @@ class TokenSet:
 @dataclass(frozen=True, slots=True)
 class Authentication:
     """Who is asking. `session_id` is None for a token that the host app minted on the user alone; `live` is
-    whether the session has not ended."""
+    whether the session has not ended; `impersonated_by` is the administrator who acts as the user."""
 
     user: AbstractUser
     session_id: UUID | None
     authenticated_at: datetime
     live: bool = True
+    impersonated_by: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,11 @@ class SessionInfo:
     session: AbstractSession
     last_used_at: datetime
     current: bool
+
+    @property
+    def impersonated(self) -> bool:
+        """Whether an administrator acts as the user in it."""
+        return self.session.impersonated_by is not None
 
 
 def observed(
@@ -62,17 +78,25 @@ async def start_session(auth: Auth, user: AbstractUser) -> TokenSet:
     now, device = auth.clock(), origin.get()()
     if auth.settings.notify_new_device:
         await _tell_of_new_device(auth, user, device)
-    session = await auth.tables.session.create(
-        user_id=user.id,
-        authenticated_at=now,
-        expires_at=now + auth.settings.session_max_age,
-        user_agent=device.user_agent,
-        address=device.address,
-        created_at=now,
-    )
+    session = await _open(auth, user.id, device, now, auth.settings.session_max_age)
     if auth.settings.max_sessions:
         await _end_oldest(auth, user.id, now)
     return await _issue(auth, user.id, session, new_token_id(), now)
+
+
+async def start_impersonation(auth: Auth, user_id: UUID, administrator_id: UUID) -> TokenSet:
+    """Stores a session in which an administrator acts as the user. It ends after `impersonation_max_age` and
+    is none of those that the user has by signing in. Belongs inside a transaction that has locked both."""
+    now, lifetime = auth.clock(), auth.settings.impersonation_max_age
+    session = await _open(auth, user_id, origin.get()(), now, lifetime, impersonated_by=administrator_id)
+    return await _issue(auth, user_id, session, new_token_id(), now)
+
+
+async def end_impersonations(auth: Auth, administrator_id: UUID) -> None:
+    """Ends the sessions in which this administrator acts as somebody else. Belongs inside a transaction that
+    has locked the administrator."""
+    sessions = auth.tables.session.filter(impersonated_by=administrator_id, revoked_at=None)
+    await sessions.update(revoked_at=auth.clock())
 
 
 async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> Authentication:
@@ -92,18 +116,29 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
     live = _is_live(auth, session["revoked_at"], session["expires_at"])
     if not (user.is_active and (live or allow_ended)):
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    return Authentication(user, session_id, as_utc(session["authenticated_at"]), live)
+    authenticated_at = as_utc(session["authenticated_at"])
+    return Authentication(user, session_id, authenticated_at, live, session["impersonated_by"])
 
 
 def is_recent(auth: Auth, authentication: Authentication) -> bool:
-    """Whether the login is younger than `reauth_ttl`."""
+    """Whether the user's login is younger than `reauth_ttl`."""
+    if authentication.impersonated_by is not None:
+        return False
     return auth.clock() - authentication.authenticated_at <= auth.settings.reauth_ttl
 
 
 def require_recent_login(auth: Auth, authentication: Authentication) -> None:
-    """Raises `AuthError(REAUTHENTICATION_REQUIRED)` unless the login is younger than `reauth_ttl`."""
+    """Raises `AuthError(REAUTHENTICATION_REQUIRED)` unless the login is younger than `reauth_ttl`, and
+    IMPERSONATION_FORBIDDEN in any case where an administrator acts as the user."""
+    refuse_impersonation(authentication)
     if not is_recent(auth, authentication):
         raise AuthError(ErrorCode.REAUTHENTICATION_REQUIRED)
+
+
+def refuse_impersonation(authentication: Authentication) -> None:
+    """Raises `AuthError(IMPERSONATION_FORBIDDEN)` where an administrator acts as the user."""
+    if authentication.impersonated_by is not None:
+        raise AuthError(ErrorCode.IMPERSONATION_FORBIDDEN)
 
 
 async def rotate(auth: Auth, raw_token: str, *, idempotent: bool = False) -> TokenSet:
@@ -117,6 +152,7 @@ async def rotate(auth: Auth, raw_token: str, *, idempotent: bool = False) -> Tok
         # An expired token may still be one that was stolen and spent; the database knows its end as well.
         claims = auth.signer.verify(raw_token, REFRESH, allow_expired=True)
         observation.user_id, observation.session_id = subject_of(claims), session_of(claims)
+        observation.actor_id = actor_of(claims)
         return await _rotate(auth, raw_token, idempotent or auth.settings.refresh_idempotent)
 
 
@@ -149,10 +185,15 @@ async def _spend(
 
 async def list_sessions(auth: Auth, authentication: Authentication) -> list[SessionInfo]:
     """The live sessions of the user, the latest used first."""
+    return await live_sessions(auth, authentication.user.id, current=authentication.session_id)
+
+
+async def live_sessions(auth: Auth, user_id: UUID, *, current: UUID | None = None) -> list[SessionInfo]:
+    """The live sessions of a user, the latest used first; the `current` one is marked."""
     now = auth.clock()
     tokens = (
         await auth.tables.refresh_token.filter(
-            user_id=authentication.user.id,
+            user_id=user_id,
             revoked=False,
             expires_at__gt=now,
             session__revoked_at=None,
@@ -161,7 +202,6 @@ async def list_sessions(auth: Auth, authentication: Authentication) -> list[Sess
         .select_related("session")
         .order_by("-created_at")
     )
-    current = authentication.session_id
     return [
         SessionInfo(token.session, as_utc(token.created_at), token.session.id == current)
         for token in tokens
@@ -182,7 +222,12 @@ async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = Non
 
 
 async def logout(auth: Auth, authentication: Authentication) -> None:
-    """Ends all sessions of the user; doing so again changes nothing."""
+    """Ends all sessions of the user; doing so again changes nothing. An administrator who acts as the user
+    leaves, and ends that session alone."""
+    if authentication.impersonated_by is not None:
+        async with observed(auth, EventKind.SESSION_END, authentication):
+            await _end_in_transaction(auth, authentication.user.id, session_id=authentication.session_id)
+        return
     async with observed(auth, EventKind.LOGOUT, authentication):
         await _end_in_transaction(auth, authentication.user.id)
 
@@ -201,7 +246,8 @@ async def _end_in_transaction(
 
 
 async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:
-    live = auth.tables.session.filter(user_id=user_id, revoked_at=None, expires_at__gt=now)
+    own = auth.tables.session.filter(user_id=user_id, impersonated_by=None)
+    live = own.filter(revoked_at=None, expires_at__gt=now)
     newest_first = live.order_by("-created_at").values_list("id", flat=True)
     for session_id in (await newest_first)[auth.settings.max_sessions :]:
         await _end(auth, user_id=user_id, session_id=session_id)  # type: ignore[arg-type]  # flat lists are typed as tuples
@@ -209,7 +255,7 @@ async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:
 
 async def _tell_of_new_device(auth: Auth, user: AbstractUser, device: Origin) -> None:
     """Mails about a browser that none of the account's sessions had; the very first sign-in is no news."""
-    sessions = auth.tables.session.filter(user_id=user.id)
+    sessions = auth.tables.session.filter(user_id=user.id, impersonated_by=None)
     if await sessions.exists() and not await sessions.filter(user_agent=device.user_agent).exists():
         await notify(auth, MailKind.NEW_DEVICE, user, agent=device.user_agent, address=device.address)
 
@@ -227,9 +273,29 @@ async def _end(auth: Auth, *, user_id: UUID, session_id: UUID | None = None, kee
     return await sessions.update(revoked_at=auth.clock())
 
 
+async def _open(
+    auth: Auth,
+    user_id: UUID,
+    device: Origin,
+    now: datetime,
+    lifetime: timedelta,
+    *,
+    impersonated_by: UUID | None = None,
+) -> AbstractSession:
+    return await auth.tables.session.create(
+        user_id=user_id,
+        authenticated_at=now,
+        expires_at=now + lifetime,
+        user_agent=device.user_agent,
+        address=device.address,
+        impersonated_by=impersonated_by,
+        created_at=now,
+    )
+
+
 async def _issue(auth: Auth, user_id: UUID, session: AbstractSession, jti: str, now: datetime) -> TokenSet:
     expires_at = min(now + auth.settings.refresh_token_expires, as_utc(session.expires_at))
-    refresh_token = _sign_refresh(auth, user_id, session.id, jti, now, expires_at)
+    refresh_token = _sign_refresh(auth, session, jti, now, expires_at)
     await auth.tables.refresh_token.create(
         user_id=user_id,
         session_id=session.id,
@@ -238,14 +304,24 @@ async def _issue(auth: Auth, user_id: UUID, session: AbstractSession, jti: str, 
         expires_at=expires_at,
         created_at=now,
     )
-    return TokenSet(auth.signer.access_token(user_id, session.id), refresh_token, session.id)
+    return TokenSet(_sign_access(auth, session), refresh_token, session.id)
+
+
+def _sign_access(auth: Auth, session: AbstractSession) -> str:
+    return auth.signer.access_token(session.user_id, session.id, actor_id=session.impersonated_by)
 
 
 def _sign_refresh(
-    auth: Auth, user_id: UUID, session_id: UUID, jti: str, issued_at: datetime, expires_at: datetime
+    auth: Auth, session: AbstractSession, jti: str, issued_at: datetime, expires_at: datetime
 ) -> str:
     return auth.signer.sign(
-        REFRESH, user_id, issued_at=issued_at, expires_at=expires_at, jti=jti, sid=str(session_id)
+        REFRESH,
+        session.user_id,
+        issued_at=issued_at,
+        expires_at=expires_at,
+        jti=jti,
+        sid=str(session.id),
+        **actor_claim(session.impersonated_by),
     )
 
 
@@ -258,7 +334,7 @@ async def _successor(auth: Auth, spent: AbstractRefreshToken, jti: str, now: dat
         session = await _adopt(auth, spent, now)
     elif not _is_live(auth, session.revoked_at, session.expires_at):
         return None
-    if auth.settings.single_session:
+    if auth.settings.single_session and session.impersonated_by is None:
         await end_all_sessions(auth, spent.user_id, keep=session.id)
     return await _issue(auth, spent.user_id, session, jti, now)
 
@@ -299,18 +375,18 @@ async def _spent_again(auth: Auth, spent: AbstractRefreshToken, now: datetime, i
 async def _repeat(auth: Auth, spent: AbstractRefreshToken) -> TokenSet | None:
     """The same successor once more, signed again from its stored claims, unless it has been spent."""
     token = await auth.tables.refresh_token.get_or_none(jti=spent.replaced_by, revoked=False)
-    if token is None or token.session_id is None:
+    if token is None:
         return None
+    session: AbstractSession = spent.session
     issued_at, expires_at = as_utc(token.created_at), as_utc(token.expires_at)
-    refresh_token = _sign_refresh(auth, token.user_id, token.session_id, token.jti, issued_at, expires_at)
-    access_token = auth.signer.access_token(token.user_id, token.session_id)
-    return TokenSet(access_token, refresh_token, token.session_id)
+    refresh_token = _sign_refresh(auth, session, token.jti, issued_at, expires_at)
+    return TokenSet(_sign_access(auth, session), refresh_token, session.id)
 
 
 async def _punish_reuse(auth: Auth, spent: AbstractRefreshToken) -> None:
     """Ends the session, committed before the refusal is raised: a rollback would keep the thief in."""
     if await _end_stolen(auth, spent):
-        stolen = Observation(spent.user_id, spent.session_id)
+        stolen = Observation(spent.user_id, spent.session_id, actor_id=spent.session.impersonated_by)
         await auth.events.emit(EventKind.REFRESH_REUSE, Outcome.FAILURE, stolen)
 
 

@@ -20,13 +20,14 @@ from ..models import EMAIL_LENGTH, AbstractUser
 from ..security.addresses import normalise_email
 from ..security.clock import as_utc
 from ..security.hashing import unusable_hash
+from ..security.names import name_set
 from ..security.passwords import is_storable
 from ..security.usernames import fold_username
 from .account import erase
 from .columns import require_free, stored, storing
 from .login import account_named
 from .password import require_good_password
-from .sessions import end_all_sessions
+from .sessions import end_all_sessions, end_impersonations
 from .twofa import switch_off
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,11 +81,12 @@ async def list_users(
     search: str = "",
     active: bool | None = None,
     verified: bool | None = None,
+    role: str | None = None,
     after: Cursor | None = None,
     limit: int = 50,
 ) -> Page:
     """A page of accounts, the newest first. `search` is a part of the address or username, in any case;
-    `after` is the cursor of the page before."""
+    `role` is one that they have; `after` is the cursor of the page before."""
     if len(search) > EMAIL_LENGTH or not search.isprintable():  # as no address and no username is
         return Page([], None)
     wanted = Q(email__contains=unicodedata.normalize("NFC", search).lower())
@@ -95,6 +97,12 @@ async def list_users(
         users = users.filter(is_active=active)
     if verified is not None:
         users = users.filter(is_verified=verified)
+    if role is not None:
+        try:
+            name_set([role])
+        except ValueError:
+            return Page([], None)
+        users = users.filter(roles__contains=f" {role} ")
     if after is not None:
         # As it is stored: SQLite compares text.
         created_at = auth.tables.user._meta.fields_map["created_at"].to_python_value(after.created_at)
@@ -236,6 +244,7 @@ async def _change(auth: Auth, /, user_id: UUID, **changes: object) -> None:
         raise AuthError(ErrorCode.USER_NOT_FOUND)
     if changes.get("is_active") is not True:
         await end_all_sessions(auth, user_id)
+        await end_impersonations(auth, user_id)
 
 
 @transactional

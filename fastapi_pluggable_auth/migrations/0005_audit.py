@@ -5,11 +5,11 @@ from tortoise.indexes import Index
 from tortoise.migrations.migration import Migration as BaseMigration
 
 from ..models import new_event_id
-from ._tables import CreateTable
+from ._tables import AddColumn, CreateTable
 
 
 class Migration(BaseMigration):
-    """Adds AuditEvent."""
+    """Adds AuditEvent, and a column of Session."""
 
     def __init__(self, name: str, app_label: str) -> None:
         super().__init__(name, app_label)
@@ -41,4 +41,5 @@ class Migration(BaseMigration):
                 },
                 bases=["AbstractAuditEvent"],
             ),
+            AddColumn("Session", "impersonated_by", fields.UUIDField(null=True, db_index=True)),
         ]
