@@ -1,6 +1,7 @@
 """Complete accounts for a FastAPI app on Tortoise ORM."""
 
 from .auth import Auth
+from .authorization import OptionalUser, Superuser, get_optional_user, require
 from .config import AuthSettings
 from .dependencies import (
     CurrentUser,
@@ -21,11 +22,15 @@ __all__ = [
     "CurrentUser",
     "ErrorCode",
     "InsecureSettingsError",
+    "OptionalUser",
     "PageUser",
     "RecentUser",
     "SecurityEvent",
+    "Superuser",
     "current_user_or_redirect",
     "get_current_user",
+    "get_optional_user",
     "get_recent_user",
     "include_auth",
+    "require",
 ]

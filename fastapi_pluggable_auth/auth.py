@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -27,6 +27,7 @@ from .security.clock import Clock, utc_now
 from .security.encryption import SecretBox
 from .security.hashing import PasswordHasher
 from .security.jwt import TokenSigner
+from .security.names import name_set
 from .security.rates import VolumeLimiter
 
 TRANSACTION_TRIES: Final = 8
@@ -55,9 +56,11 @@ class Auth:
         require_two_factor: Callable[[Any], bool] | None = None,
         limiter: Any = None,
         pages: bool = False,
+        roles: Mapping[str, str | Iterable[str]] | None = None,
     ) -> None:
         self.settings = settings
         self.pages = pages
+        self.roles = _checked_roles(roles or {})
         self.clock = clock
         self.tables = tables_for(user_model)
         self.queries = Queries(self.tables)
@@ -98,11 +101,23 @@ class Auth:
         asked = self._require_two_factor
         return self.settings.require_two_factor or (asked is not None and asked(user))
 
+    def permissions_of(self, user: AbstractUser) -> frozenset[str]:
+        """What the user may do: the own permissions, and those of the roles. A superuser may do everything
+        and need not have any."""
+        if not (self.roles and user.roles):
+            return user.permissions
+        return user.permissions.union(*(self.roles.get(role, frozenset()) for role in user.roles))
+
     async def close(self) -> None:
         """Ends the hashing threads and the connections for mail and limits; a later use opens them again."""
         self.hasher.close()
         await self.limiter.close()
         await self.mailer.close()
+
+
+def _checked_roles(roles: Mapping[str, str | Iterable[str]]) -> dict[str, frozenset[str]]:
+    name_set(roles)
+    return {role: name_set(permissions) for role, permissions in roles.items()}
 
 
 def transactional(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache
 from typing import Annotated, Any, Final, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
 
@@ -73,7 +73,12 @@ def _printable(text: str, length: int) -> str:
     return _UNPRINTABLE.sub("?", text)[:length]
 
 
-class _SignedIn(SecurityBase, Generic[T]):
+def has_credentials(request: Request) -> bool:
+    """Whether the request says who asks, truly or not."""
+    return "authorization" in request.headers or authenticates_by_cookie(request)
+
+
+class SignedIn(SecurityBase, Generic[T]):
     """A dependency that is the security scheme of the OpenAPI document as well: FastAPI takes 15 us to
     resolve each, also where it does nothing."""
 
@@ -91,48 +96,59 @@ class _SignedIn(SecurityBase, Generic[T]):
         self._live = live
         self._recent = recent
 
-    @cached_property
-    def model(self) -> HTTPBearer:  # type: ignore[override]  # made when the document is, as it takes 50 ms
+    @property
+    def model(self) -> HTTPBearer:  # type: ignore[override]  # made when the document is
         """The scheme in the OpenAPI document."""
-        return HTTPBearer(
-            bearerFormat="JWT",
-            description="The `access_token` of `POST /auth/login`. Browsers may have it in a cookie instead.",
-        )
+        return _bearer_scheme()
 
     async def __call__(self, request: Request) -> T:
         """What is wanted of whoever asks, read from the database for this request."""
         auth = auth_of(request)
         authentication = await _authenticate(request, auth, allow_ended=not self._live)
+        await self._check(auth, authentication)
+        return self._wanted(authentication)
+
+    async def _check(self, auth: Auth, authentication: Authentication) -> None:
+        """Raises `AuthError` where more is asked for than being signed in."""
         if self._enrolled and auth.lacks_two_factor(authentication.user):
             raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
         if self._recent:
             require_recent_login(auth, authentication)
-        return self._wanted(authentication)
+
+
+@cache
+def _bearer_scheme() -> HTTPBearer:
+    """Once, as it takes 50 ms."""
+    return HTTPBearer(
+        bearerFormat="JWT",
+        description="The `access_token` of `POST /auth/login`. Browsers may have it in a cookie instead.",
+    )
 
 
 def _all(authentication: Authentication) -> Authentication:
     return authentication
 
 
-def _user(authentication: Authentication) -> User:
+def current_user(authentication: Authentication) -> User:
+    """Of an authentication."""
     return cast(User, authentication.user)
 
 
-get_authentication: Final = _SignedIn(_all)
+get_authentication: Final = SignedIn(_all)
 """The user with the session that asks. Raises `AuthError`: 401 NOT_AUTHENTICATED without an access token, 401
 INVALID_TOKEN when it or its session is not valid (RFC 6750 section 3), 403 TWO_FACTOR_ENROLMENT_REQUIRED for
 a user who has to set up two-factor first."""
 
-get_enrolling_authentication: Final = _SignedIn(_all, enrolled=False)
+get_enrolling_authentication: Final = SignedIn(_all, enrolled=False)
 """Like `get_authentication`, also for a user who has yet to set up a required two-factor."""
 
-get_ended_authentication: Final = _SignedIn(_all, enrolled=False, live=False)
+get_ended_authentication: Final = SignedIn(_all, enrolled=False, live=False)
 """Like `get_enrolling_authentication`, also for a session that has ended: a logout may be repeated."""
 
-get_current_user: Final = _SignedIn(_user)
+get_current_user: Final = SignedIn(current_user)
 """The user who asks; raises like `get_authentication`."""
 
-get_recent_user: Final = _SignedIn(_user, recent=True)
+get_recent_user: Final = SignedIn(current_user, recent=True)
 """Like `get_current_user`, for sensitive routes: raises `AuthError`, answered as 403
 REAUTHENTICATION_REQUIRED, when the login is older than `reauth_ttl` (ASVS 7.5.3)."""
 

@@ -35,10 +35,14 @@ class ErrorCode(Enum):
     TWO_FACTOR_NOT_ACTIVE = (409, "Two-factor authentication is not active.")
     TWO_FACTOR_ENROLMENT_REQUIRED = (403, "Set up two-factor authentication first.")
     TWO_FACTOR_UNAVAILABLE = (503, "Two-factor codes cannot be checked at the moment.")
+    VERIFICATION_REQUIRED = (403, "Verify the e-mail address first: a link can be mailed to it.")
+    PERMISSION_DENIED = (403, "This account is not allowed to do that.")
+    INSUFFICIENT_SCOPE = (403, "The token does not have the scope for that.")
+    UNKNOWN_ROLE = (400, "There is no such role.")
+    USER_NOT_FOUND = (404, "There is no such user.")
     OWN_ACCOUNT = (409, "Administrators cannot do that to their own account.")
     ACCOUNT_DISABLED = (409, "This account is disabled.")
     SESSION_NOT_FOUND = (404, "There is no such session.")
-    USER_NOT_FOUND = (404, "There is no such user.")
     THROTTLED = (429, "Too many attempts. Try again later.")
     RATE_LIMITED = (429, "Too many requests. Try again later.")
     OVERLOADED = (503, "Too many requests at once. Try again shortly.")
@@ -72,22 +76,27 @@ PASSWORD_REFUSALS: Final = (
 class AuthError(Exception):
     """A refusal that the client is told about; raised by flows and dependencies, answered as JSON.
 
-    `retry_after` is in seconds and becomes the header of that name.
+    `retry_after` is in seconds and becomes the header of that name; `scope` is what the token would need,
+    divided by spaces.
     """
 
-    def __init__(self, code: ErrorCode, *, retry_after: int | None = None) -> None:
+    def __init__(self, code: ErrorCode, *, retry_after: int | None = None, scope: str = "") -> None:
         super().__init__(code.detail)
         self.code = code
         self.retry_after = retry_after
+        self.scope = scope
 
     @property
     def headers(self) -> dict[str, str]:
-        """The response headers: `WWW-Authenticate` on 401 (RFC 6750 section 3), `Retry-After` where known."""
+        """The response headers: `WWW-Authenticate` on 401 and for a scope (RFC 6750 section 3), `Retry-After`
+        where known."""
         headers = {}
         if self.code is ErrorCode.INVALID_TOKEN:
             headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
         elif self.code.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        elif self.code is ErrorCode.INSUFFICIENT_SCOPE:
+            headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{self.scope}"'
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         return headers

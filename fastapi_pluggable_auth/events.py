@@ -49,6 +49,8 @@ class EventKind(StrEnum):
     RECOVERY_CODE_USED = "recovery_code_used"
     RATE_LIMIT = "rate_limit"
     """A client asks too often: always a failure."""
+    AUTHORIZATION_CHANGE = "authorization_change"
+    """Roles, permissions or being a superuser were given or taken."""
     IMPERSONATION = "impersonation"
     """An administrator began to act as the user."""
     ACCOUNT_CREATION = "account_creation"

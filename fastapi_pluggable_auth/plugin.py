@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -56,6 +56,8 @@ def include_auth(
     require_two_factor: Callable[[Any], bool] | None = None,
     limiter: Any = None,
     pages: bool = False,
+    roles: Mapping[str, str | Iterable[str]] | None = None,
+    admin: bool = False,
 ) -> Auth:
     """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
 
@@ -66,10 +68,12 @@ def include_auth(
     `limits` package or a SlowAPI `Limiter` that counts requests per client. `pages` adds the account pages
     and, like the setting `cookies`, gives browsers their tokens in cookies. `user_model` is a subclass of
     `AbstractUser` with columns of the app; `user_out`, `user_create` and `profile_update` are its bodies for
-    the account, signing up and changing the profile. Returns the app's `Auth`, also kept on `app.state`.
+    the account, signing up and changing the profile. `roles` names the permissions that each role of the app
+    has: users can then have no other role. `admin` adds the routes under `/admin`. Returns the app's `Auth`,
+    also kept on `app.state`.
     Raises `InsecureSettingsError` for a placeholder or short JWT secret, for a base URL without TLS and for
     the development mailbox, unless the app is local, and `ValueError` for bodies that do not fit the user
-    model.
+    model, and for a role or permission that is no name (RFC 6749 section 3.3).
     """
     chosen = settings or settings_override or default_settings
     _check(chosen)
@@ -83,6 +87,7 @@ def include_auth(
         require_two_factor=require_two_factor,
         limiter=limiter,
         pages=pages,
+        roles=roles,
     )
     setattr(app.state, STATE_ATTRIBUTE, auth)
 
@@ -91,8 +96,7 @@ def include_auth(
         async with running(auth):
             yield
 
-    kept = (activity.router,) if chosen.audit_log else ()
-    for router in (*ROUTERS, *kept, *(_page_routers() if pages else ())):
+    for router in _routers(chosen, admin=admin, pages=pages):
         for route in router.routes:
             add_route(app.router, chosen.route_prefix, route, bodies)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
@@ -174,6 +178,20 @@ class TortoiseContextMiddleware:
             await self._app(scope, receive, send)
         finally:
             _current_context.reset(reset)
+
+
+def _routers(settings: AuthSettings, *, admin: bool, pages: bool) -> Iterator[APIRouter]:
+    yield from ROUTERS
+    if settings.audit_log:
+        yield activity.router
+    if admin:
+        from .routes import admin as admin_routes  # here, like the pages
+
+        yield admin_routes.router
+        if settings.audit_log:
+            yield admin_routes.log_router
+    if pages:
+        yield from _page_routers()
 
 
 def _page_routers() -> tuple[APIRouter, ...]:

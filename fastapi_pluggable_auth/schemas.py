@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from .errors import ErrorCode
 from .flows.users import Cursor
 from .security.addresses import normalise_email
+from .security.names import PATTERN as NAME
 from .security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from .security.recovery import PATTERN as RECOVERY_CODE
 from .security.usernames import MAXIMUM_LENGTH as MAXIMUM_USERNAME_LENGTH

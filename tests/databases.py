@@ -25,6 +25,7 @@ TABLES = (
     "auth_throttle",
     "auth_mail",
     "auth_recovery_code",
+    "auth_personal_token",
     "refreshtoken",
     "auth_session",
     "user",

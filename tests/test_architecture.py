@@ -22,6 +22,7 @@ FLOORS = (
     {"schemas"},
     {"cookies"},
     {"dependencies"},
+    {"authorization"},
     {"routes"},
     {"plugin"},
     {"demo", "testing", "__init__"},

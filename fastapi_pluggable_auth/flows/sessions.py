@@ -93,8 +93,8 @@ async def start_impersonation(auth: Auth, user_id: UUID, administrator_id: UUID)
 
 
 async def end_impersonations(auth: Auth, administrator_id: UUID) -> None:
-    """Ends the sessions in which this administrator acts as somebody else. Belongs inside a transaction that
-    has locked the administrator."""
+    """Ends the sessions in which this administrator acts as somebody else. Belongs after the change that
+    takes the right to, in the same transaction or after its commit."""
     sessions = auth.tables.session.filter(impersonated_by=administrator_id, revoked_at=None)
     await sessions.update(revoked_at=auth.clock())
 

@@ -13,7 +13,7 @@ class Migration(BaseMigration):
 
     def __init__(self, name: str, app_label: str) -> None:
         super().__init__(name, app_label)
-        self.dependencies = [(app_label, "0003_sessions_mails_two_factor")]
+        self.dependencies = [(app_label, "0004_authorization")]
         self.operations = [
             CreateTable(
                 name="AuditEvent",
