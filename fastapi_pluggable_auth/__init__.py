@@ -14,12 +14,14 @@ from .dependencies import (
 from .errors import AuthError, ErrorCode
 from .events import SecurityEvent
 from .plugin import InsecureSettingsError, include_auth
+from .websocket import CurrentWebSocketUser, get_websocket_user, still_signed_in
 
 __all__ = [
     "Auth",
     "AuthError",
     "AuthSettings",
     "CurrentUser",
+    "CurrentWebSocketUser",
     "ErrorCode",
     "InsecureSettingsError",
     "OptionalUser",
@@ -31,6 +33,8 @@ __all__ = [
     "get_current_user",
     "get_optional_user",
     "get_recent_user",
+    "get_websocket_user",
     "include_auth",
     "require",
+    "still_signed_in",
 ]

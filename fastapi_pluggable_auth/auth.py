@@ -57,10 +57,12 @@ class Auth:
         limiter: Any = None,
         pages: bool = False,
         roles: Mapping[str, str | Iterable[str]] | None = None,
+        scopes: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
         self.pages = pages
         self.roles = _checked_roles(roles or {})
+        self.scopes = {scope: about for scope, about in (scopes or {}).items() if name_set([scope])}
         self.clock = clock
         self.tables = tables_for(user_model)
         self.queries = Queries(self.tables)

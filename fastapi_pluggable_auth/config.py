@@ -147,6 +147,16 @@ class AuthSettings(BaseSettings):
         0, ge=0, description="Sessions that a user may have; a login beyond ends the oldest. 0: no limit."
     )
     single_session: bool = Field(False, description="A refresh ends every other session of the user.")
+    personal_token_expires: Duration = Field(
+        timedelta(days=90), description="Lifetime of a personal access token whose owner asks for none."
+    )
+    personal_token_max_age: Duration = Field(
+        timedelta(days=365),
+        description="The longest lifetime of such a token. 0: no limit, and tokens without end.",
+    )
+    max_personal_tokens: int = Field(
+        50, ge=1, description="Personal access tokens that a user may have at a time."
+    )
     reauth_ttl: Duration = Field(
         timedelta(minutes=15), description="How recent a login must be for sensitive changes."
     )

@@ -49,6 +49,8 @@ class EventKind(StrEnum):
     RECOVERY_CODE_USED = "recovery_code_used"
     RATE_LIMIT = "rate_limit"
     """A client asks too often: always a failure."""
+    PERSONAL_TOKEN_CREATED = "personal_token_created"  # noqa: S105
+    PERSONAL_TOKEN_REVOKED = "personal_token_revoked"  # noqa: S105
     AUTHORIZATION_CHANGE = "authorization_change"
     """Roles, permissions or being a superuser were given or taken."""
     IMPERSONATION = "impersonation"

@@ -25,7 +25,7 @@ from .email.local import MemoryProvider
 from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser, User
-from .routes import account, activity, core, email, keys, password, sessions, twofa
+from .routes import account, activity, core, email, keys, password, sessions, tokens, twofa
 from .routes.base import error_response
 from .routes.bodies import add_route, bodies_of
 from .schemas import ProfileUpdate, UserCreate, UserOut
@@ -57,6 +57,7 @@ def include_auth(
     limiter: Any = None,
     pages: bool = False,
     roles: Mapping[str, str | Iterable[str]] | None = None,
+    scopes: Mapping[str, str] | None = None,
     admin: bool = False,
 ) -> Auth:
     """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
@@ -69,11 +70,12 @@ def include_auth(
     and, like the setting `cookies`, gives browsers their tokens in cookies. `user_model` is a subclass of
     `AbstractUser` with columns of the app; `user_out`, `user_create` and `profile_update` are its bodies for
     the account, signing up and changing the profile. `roles` names the permissions that each role of the app
-    has: users can then have no other role. `admin` adds the routes under `/admin`. Returns the app's `Auth`,
-    also kept on `app.state`.
+    has: users can then have no other role. `scopes` names those of personal access tokens, each with a word
+    to its owner, and adds the routes for them; `admin` adds the routes under `/admin`. Returns the app's
+    `Auth`, also kept on `app.state`.
     Raises `InsecureSettingsError` for a placeholder or short JWT secret, for a base URL without TLS and for
     the development mailbox, unless the app is local, and `ValueError` for bodies that do not fit the user
-    model, and for a role or permission that is no name (RFC 6749 section 3.3).
+    model, and for a role, permission or scope that is no name (RFC 6749 section 3.3).
     """
     chosen = settings or settings_override or default_settings
     _check(chosen)
@@ -88,6 +90,7 @@ def include_auth(
         limiter=limiter,
         pages=pages,
         roles=roles,
+        scopes=scopes,
     )
     setattr(app.state, STATE_ATTRIBUTE, auth)
 
@@ -96,7 +99,7 @@ def include_auth(
         async with running(auth):
             yield
 
-    for router in _routers(chosen, admin=admin, pages=pages):
+    for router in _routers(auth, admin=admin, pages=pages):
         for route in router.routes:
             add_route(app.router, chosen.route_prefix, route, bodies)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
@@ -180,15 +183,17 @@ class TortoiseContextMiddleware:
             _current_context.reset(reset)
 
 
-def _routers(settings: AuthSettings, *, admin: bool, pages: bool) -> Iterator[APIRouter]:
+def _routers(auth: Auth, *, admin: bool, pages: bool) -> Iterator[APIRouter]:
     yield from ROUTERS
-    if settings.audit_log:
+    if auth.scopes:
+        yield tokens.router
+    if auth.settings.audit_log:
         yield activity.router
     if admin:
         from .routes import admin as admin_routes  # here, like the pages
 
         yield admin_routes.router
-        if settings.audit_log:
+        if auth.settings.audit_log:
             yield admin_routes.log_router
     if pages:
         yield from _page_routers()

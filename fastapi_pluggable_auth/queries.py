@@ -16,12 +16,16 @@ class Queries:
 
     def __init__(self, tables: Tables) -> None:
         sessions, tokens = tables.session, tables.refresh_token
+        personal_tokens = tables.personal_token
 
         def session_of(session_id: str, user_id: str) -> QuerySet[Any]:
             return sessions.filter(id=session_id, user_id=user_id).select_related("user")
 
         def stored(digest: str) -> QuerySet[Any]:
             return tokens.filter(token=digest).select_related("user", "session")
+
+        def personal(digest: str) -> QuerySet[Any]:
+            return personal_tokens.filter(digest=digest).select_related("user")
 
         def spend(digest: str, now: datetime, successor: str) -> UpdateQuery:
             good = tokens.filter(token=digest, revoked=False, expires_at__gt=now)
@@ -35,6 +39,10 @@ class Queries:
             user_id="user_id",
         )
         """The state of a session of a user, and the user."""
+        self.personal_token = SelectRelated(
+            personal_tokens, personal, ("id", "scopes", "expires_at", "last_used_at"), digest="digest"
+        )
+        """The state of a personal access token, and its user."""
         self.refresh_token = Select(tokens, stored, digest="token")
         """A refresh token, with its user and session."""
         self.spend = Update(tokens, spend, digest="token", now="rotated_at", successor="replaced_by")

@@ -21,6 +21,7 @@ from .security.usernames import fold_username, normalise_username
 
 MAXIMUM_TOKEN_LENGTH: Final = 8192
 MAXIMUM_FIELDS: Final = 50
+MAXIMUM_LIFETIME: Final = 100 * 365 * 86400
 
 
 def _unicode_text(value: str) -> str:
@@ -91,6 +92,16 @@ DisplayName = Annotated[
     Field(max_length=64),
     AfterValidator(_single_line),
     _documented(pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"),
+]
+Scope = Annotated[str, Strict(), Field(pattern=f"^{NAME}$", max_length=255, examples=["notes:read"])]
+TokenName = Annotated[
+    Text,
+    Field(max_length=64, examples=["backup script"]),
+    AfterValidator(_single_line),
+    Field(min_length=1),
+    _documented(
+        pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*[^\u0000-\u0020\u007f-\u00a0\u2028\u2029]"
+    ),
 ]
 
 
@@ -229,6 +240,14 @@ class ChangePassword(_Body):
 
     old_password: Password
     new_password: NewPassword
+
+
+class PersonalTokenCreate(_Body):
+    """A personal access token to make. `expires_in` is its lifetime in seconds, 0 for no end."""
+
+    name: TokenName
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=100)]
+    expires_in: Annotated[int, Strict(), Field(ge=0, le=MAXIMUM_LIFETIME)] | None = None
 
 
 class UserOut(BaseModel):
@@ -402,6 +421,23 @@ class AuditPage(BaseModel):
 
     events: list[AuditEventOut]
     next: UUID | None
+
+
+class PersonalTokenOut(BaseModel):
+    """A personal access token, without the token. Times are UTC; `expires_at` is null where it has no end."""
+
+    id: UUID
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+
+
+class NewPersonalToken(PersonalTokenOut):
+    """A personal access token that was just made: `token` is shown once."""
+
+    token: str
 
 
 class Message(BaseModel):

@@ -39,7 +39,12 @@ def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     app = FastAPI()
     settings.audit_log = True
     include_auth(
-        app, settings=settings, clock=clock, admin=True, roles={"editor": ["posts:write"], "chief": []}
+        app,
+        settings=settings,
+        clock=clock,
+        admin=True,
+        roles={"editor": ["posts:write"], "chief": []},
+        scopes={"posts:read": "Read posts"},
     )
     return app
 

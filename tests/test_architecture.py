@@ -22,7 +22,7 @@ FLOORS = (
     {"schemas"},
     {"cookies"},
     {"dependencies"},
-    {"authorization"},
+    {"authorization", "websocket"},
     {"routes"},
     {"plugin"},
     {"demo", "testing", "__init__"},

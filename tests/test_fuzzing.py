@@ -76,7 +76,7 @@ def test_no_generated_request_breaks_the_contract_of_the_openapi_document(
 
     app = FastAPI(lifespan=lifespan)
     settings.audit_log = True
-    include_auth(app, settings=settings, admin=True)
+    include_auth(app, settings=settings, scopes={"notes:read": "Read your notes"}, admin=True)
     with serving(app) as base:
         command = [
             Path(sys.executable).parent / "schemathesis",

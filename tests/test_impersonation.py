@@ -109,6 +109,8 @@ FORBIDDEN: dict[str, tuple[str, str, Any]] = {
     "activate": ("POST", "/auth/2fa/verify", {"code": "123456"}),
     "disable": ("POST", "/account/2fa/disable", None),
     "recovery codes": ("POST", "/auth/2fa/recovery-codes", None),
+    "personal token": ("POST", "/account/tokens", {"name": "mine", "scopes": ["posts:read"]}),
+    "its end": ("DELETE", f"/account/tokens/{uuid4()}", None),
     "deletion": ("DELETE", "/account", None),
     "sensitive route of the host": ("GET", "/vault", None),
     "administration": ("GET", "/admin/users", None),

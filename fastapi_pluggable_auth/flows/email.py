@@ -12,7 +12,7 @@ from ..events import EventKind
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from .notices import mail_on_request, notify
-from .sessions import end_all_sessions
+from .sessions import end_all_access
 from .throttle import guessing
 
 
@@ -27,7 +27,7 @@ async def owner_of(auth: Auth, purpose: Purpose, token: str) -> AbstractUser:
 
 async def verify_email(auth: Auth, token: str) -> None:
     """Marks the account verified, once, and ends what was begun on it before: whoever signed up with this
-    address keeps no session and no pending address. Raises `AuthError(INVALID_LINK)`."""
+    address keeps no session, no token and no pending address. Raises `AuthError(INVALID_LINK)`."""
     async with auth.events.observe(EventKind.EMAIL_VERIFICATION) as observation:
         user = await owner_of(auth, Purpose.VERIFY, token)
         observation.user_id = user.id
@@ -82,7 +82,7 @@ async def _verify(auth: Auth, user: AbstractUser) -> None:
     unverified = auth.tables.user.filter(id=user.id, email=user.email, is_verified=False)
     if not await unverified.update(is_verified=True, pending_email=None):
         raise AuthError(ErrorCode.INVALID_LINK)
-    await end_all_sessions(auth, user.id)
+    await end_all_access(auth, user.id)
 
 
 @transactional

@@ -15,7 +15,7 @@ from ..security.clock import as_utc
 from ..security.passwords import context_of, require_uncommon
 from .email import owner_of
 from .notices import mail_on_request, notify
-from .sessions import Authentication, end_all_sessions, observed, refuse_impersonation
+from .sessions import Authentication, end_all_access, end_all_sessions, observed, refuse_impersonation
 from .throttle import forget_guesses, guessing
 from .twofa import SWITCHED_OFF
 
@@ -27,7 +27,8 @@ async def forgot_password(auth: Auth, email: str) -> None:
 
 
 async def reset_password(auth: Auth, token: str, new_password: str) -> None:
-    """Sets a new password, ends every session and, as the link was mailed, verifies the address.
+    """Sets a new password, ends every session and personal access token and, as the link was mailed, verifies
+    the address.
 
     Raises `AuthError`: INVALID_LINK, PASSWORD_REFUSALS (which do not spend the link), OVERLOADED.
     """
@@ -44,7 +45,7 @@ async def reset_password(auth: Auth, token: str, new_password: str) -> None:
 async def change_password(
     auth: Auth, authentication: Authentication, old_password: str, new_password: str
 ) -> None:
-    """Sets a new password and ends every session, the current one too.
+    """Sets a new password and ends every session, the current one too; personal access tokens stay.
 
     Raises `AuthError`: WRONG_PASSWORD, PASSWORD_REFUSALS, THROTTLED, OVERLOADED, IMPERSONATION_FORBIDDEN.
     """
@@ -90,7 +91,8 @@ async def _replace(auth: Auth, user: AbstractUser, changes: dict[str, object]) -
         return False
     if "totp_secret" in changes:
         await auth.tables.recovery_code.filter(user_id=user.id).delete()
-    await end_all_sessions(auth, user.id)
+    by_mail = "is_verified" in changes
+    await (end_all_access if by_mail else end_all_sessions)(auth, user.id)
     await notify(auth, MailKind.PASSWORD_CHANGED, user)
     return True
 

@@ -30,6 +30,7 @@ async def purge(auth: Auth) -> dict[str, int]:
     expired: list[tuple[type[Model], Q]] = [
         (auth.tables.session, Q(expires_at__lt=now)),
         (auth.tables.refresh_token, Q(expires_at__lt=now, session_id=None)),
+        (auth.tables.personal_token, Q(expires_at__lt=now)),
         (
             auth.tables.mail,
             Q(state__in=(MailState.SENT, MailState.DEAD), created_at__lt=now - settings.mail_retention),

@@ -41,13 +41,15 @@ class TokenSet:
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """Who is asking. `session_id` is None for a token that the host app minted on the user alone; `live` is
-    whether the session has not ended; `impersonated_by` is the administrator who acts as the user."""
+    """Who is asking. `session_id` is None for a token that the host app minted on the user alone, and for a
+    personal access token, whose `scopes` are not None; `live` is whether the session has not ended;
+    `impersonated_by` is the administrator who acts as the user."""
 
     user: AbstractUser
     session_id: UUID | None
     authenticated_at: datetime
     live: bool = True
+    scopes: frozenset[str] | None = None
     impersonated_by: UUID | None = None
 
 
@@ -109,6 +111,13 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
         if user is None or _outdated(claims, user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         return Authentication(user, None, issued_at_of(claims))
+    return await authenticate_session(auth, user_id, session_id, allow_ended=allow_ended)
+
+
+async def authenticate_session(
+    auth: Auth, user_id: UUID, session_id: UUID, *, allow_ended: bool = False
+) -> Authentication:
+    """The same for who is known to have had this session."""
     found = await auth.queries.session.first(session_id=session_id, user_id=user_id)
     if found is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
@@ -117,7 +126,8 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
     if not (user.is_active and (live or allow_ended)):
         raise AuthError(ErrorCode.INVALID_TOKEN)
     authenticated_at = as_utc(session["authenticated_at"])
-    return Authentication(user, session_id, authenticated_at, live, session["impersonated_by"])
+    by = session["impersonated_by"]
+    return Authentication(user, session_id, authenticated_at, live, impersonated_by=by)
 
 
 def is_recent(auth: Auth, authentication: Authentication) -> bool:
@@ -219,6 +229,12 @@ async def end_session(auth: Auth, user_id: UUID, session_id: UUID) -> None:
 async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = None) -> None:
     """Ends every session of the user, except the one to keep. Belongs inside a transaction."""
     await _end(auth, user_id=user_id, keep=keep)
+
+
+async def end_all_access(auth: Auth, user_id: UUID) -> None:
+    """Ends every session and every personal access token of the user. Belongs inside a transaction."""
+    await end_all_sessions(auth, user_id)
+    await auth.tables.personal_token.filter(user_id=user_id).delete()
 
 
 async def logout(auth: Auth, authentication: Authentication) -> None:

@@ -27,7 +27,7 @@ from .account import erase
 from .columns import require_free, stored, storing
 from .login import account_named
 from .password import require_good_password
-from .sessions import end_all_sessions, end_impersonations
+from .sessions import end_all_access, end_all_sessions, end_impersonations
 from .twofa import switch_off
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -155,8 +155,8 @@ async def create_user(
 
 
 async def disable_user(auth: Auth, user_id: UUID) -> None:
-    """Refuses every login, and ends all sessions at once. Doing so again changes nothing. Raises
-    `AuthError(USER_NOT_FOUND)`."""
+    """Refuses every login, and ends all sessions and personal access tokens at once. Doing so again changes
+    nothing. Raises `AuthError(USER_NOT_FOUND)`."""
     async with auth.events.observe(EventKind.ACCOUNT_DISABLED, user_id=user_id):
         await _change(auth, user_id, is_active=False)
 
@@ -189,8 +189,8 @@ async def end_sessions(auth: Auth, user_id: UUID) -> None:
 
 
 async def require_password_reset(auth: Auth, user_id: UUID) -> None:
-    """Ends every session of a user whose password may be known to others, and refuses logins until it is
-    reset by mail (ASVS 6.2.10). Raises `AuthError(USER_NOT_FOUND)`."""
+    """Ends every session and personal access token of a user whose password may be known to others, and
+    refuses logins until it is reset by mail (ASVS 6.2.10). Raises `AuthError(USER_NOT_FOUND)`."""
     async with auth.events.observe(EventKind.PASSWORD_RESET_REQUIRED, user_id=user_id):
         await _change(auth, user_id, password_reset_required=True)
 
@@ -243,7 +243,7 @@ async def _change(auth: Auth, /, user_id: UUID, **changes: object) -> None:
     if not await account.update(**changes) and not await account.exists():
         raise AuthError(ErrorCode.USER_NOT_FOUND)
     if changes.get("is_active") is not True:
-        await end_all_sessions(auth, user_id)
+        await end_all_access(auth, user_id)
         await end_impersonations(auth, user_id)
 
 

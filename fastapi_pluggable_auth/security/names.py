@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 PATTERN: Final = r"[\x21\x23-\x5b\x5d-\x7e]+"
+
 _NAME: Final = re.compile(PATTERN)
 
 
