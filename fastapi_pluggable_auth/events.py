@@ -160,6 +160,9 @@ class Events:
         self, kind: EventKind, outcome: Outcome, observation: Observation, *, reason: str | None = None
     ) -> None:
         """Tells one event. Never raises."""
+        level = logging.INFO if outcome is Outcome.SUCCESS else logging.WARNING
+        if not (self.listeners or logger.isEnabledFor(level)):
+            return
         event = SecurityEvent(
             kind,
             outcome,
@@ -171,7 +174,6 @@ class Events:
             observation.factors,
             observation.actor_id,
         )
-        level = logging.INFO if outcome is Outcome.SUCCESS else logging.WARNING
         logger.log(level, event.as_json(), extra={"security_event": event})
         for listener in self.listeners:
             try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from tortoise.queryset import QuerySet, UpdateQuery
+from tortoise.queryset import QuerySet, UpdateQuery, ValuesQuery
 
-from .compiled import Select, SelectRelated, Update
+from .compiled import Insert, SelectRelated, SelectValues, Update
 from .models import Tables
 
 
@@ -21,8 +21,14 @@ class Queries:
         def session_of(session_id: str, user_id: str) -> QuerySet[Any]:
             return sessions.filter(id=session_id, user_id=user_id).select_related("user")
 
-        def stored(digest: str) -> QuerySet[Any]:
-            return tokens.filter(token=digest).select_related("user", "session")
+        def stored(digest: str) -> ValuesQuery[Any]:
+            return tokens.filter(token=digest).values(
+                *("id", "user_id", "session_id", "created_at", "rotated_at", "replaced_by"),
+                active="user__is_active",
+                session_ends="session__expires_at",
+                session_ended="session__revoked_at",
+                impersonated_by="session__impersonated_by",
+            )
 
         def personal(digest: str) -> QuerySet[Any]:
             return personal_tokens.filter(digest=digest).select_related("user")
@@ -43,7 +49,11 @@ class Queries:
             personal_tokens, personal, ("id", "scopes", "expires_at", "last_used_at"), digest="digest"
         )
         """The state of a personal access token, and its user."""
-        self.refresh_token = Select(tokens, stored, digest="token")
-        """A refresh token, with its user and session."""
+        self.refresh_token = SelectValues(tokens, stored, digest="token")
+        """A refresh token, with what its user and session say of it."""
         self.spend = Update(tokens, spend, digest="token", now="rotated_at", successor="replaced_by")
         """Spends a refresh token, where it is good."""
+        self.store_token = Insert(
+            tokens, "id", "user_id", "session_id", "token", "jti", "expires_at", "revoked", "created_at"
+        )
+        """Stores a refresh token."""

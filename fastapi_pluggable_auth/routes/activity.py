@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from ..dependencies import CurrentAuth, CurrentUser
 from ..errors import ErrorCode
 from ..flows import audit as audit_flow
 from ..schemas import Activity, ActivityEvent, AfterEvent, PageSize
 from ..security.clock import as_utc
-from .base import SIGNED_IN, AuthRoute, documented
+from .base import SIGNED_IN, documented
+from .router import AuthRouter
 
-router = APIRouter(
+router = AuthRouter(
     prefix="/account/activity",
     tags=["activity"],
-    route_class=AuthRoute,
     responses=documented(*SIGNED_IN),
 )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 
 from ..authorization import require
-from ..dependencies import CurrentAuth, CurrentAuthentication, check_cookie_setting
+from ..cookies import check_request, wants_cookies
+from ..dependencies import CurrentAuth, CurrentAuthentication
 from ..errors import ErrorCode
 from ..flows import admin as admin_flow
 from ..flows import audit as audit_flow
@@ -34,13 +35,20 @@ from ..schemas import (
     TokenPair,
 )
 from ..security.clock import as_utc
-from .base import RECENT_LOGIN, SIGNED_IN, AuthRoute, documented
+from .base import RECENT_LOGIN, SIGNED_IN, documented
 from .core import session_answer
+from .router import AuthRouter
 
 
 async def in_person(authentication: CurrentAuthentication) -> None:
     """Nobody administrates in the place of somebody else."""
     refuse_impersonation(authentication)
+
+
+async def check_cookies(request: Request) -> None:
+    """No page that is not the app's gives a browser cookies."""
+    if wants_cookies(request):
+        await check_request(request)
 
 
 Reader = Annotated[User, Depends(require(permission=READ))]
@@ -53,17 +61,15 @@ NOT_ONESELF: Final = documented(
     ErrorCode.USER_NOT_FOUND, ErrorCode.OWN_ACCOUNT, ErrorCode.VALIDATION_ERROR, *REFUSALS, *RECENT_LOGIN
 )
 
-router = APIRouter(
+router = AuthRouter(
     prefix="/admin",
     tags=["admin"],
-    route_class=AuthRoute,
     dependencies=[Depends(in_person)],
     responses=documented(*SIGNED_IN, *REFUSALS),
 )
-log_router = APIRouter(
+log_router = AuthRouter(
     prefix="/admin",
     tags=["admin"],
-    route_class=AuthRoute,
     dependencies=[Depends(in_person)],
     responses=documented(*SIGNED_IN, *REFUSALS),
 )
@@ -175,7 +181,7 @@ async def delete_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -
 
 @router.post(
     "/users/{user_id}/impersonate",
-    dependencies=[Depends(check_cookie_setting)],
+    dependencies=[Depends(check_cookies)],
     responses=documented(
         ErrorCode.USER_NOT_FOUND,
         ErrorCode.OWN_ACCOUNT,

@@ -5,20 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from fastapi import APIRouter
-
 from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
 from ..errors import AuthError, ErrorCode
 from ..flows import tokens as tokens_flow
 from ..models import AbstractPersonalToken
 from ..schemas import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
 from ..security.clock import as_utc
-from .base import RECENT_LOGIN, SIGNED_IN, AuthRoute, documented
+from .base import RECENT_LOGIN, SIGNED_IN, documented
+from .router import AuthRouter
 
-router = APIRouter(
+router = AuthRouter(
     prefix="/account/tokens",
     tags=["personal access tokens"],
-    route_class=AuthRoute,
     responses=documented(*SIGNED_IN),
 )
 
