@@ -14,6 +14,7 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI
 from jose import jwt
+from tortoise.transactions import in_transaction
 
 from fastapi_pluggable_auth import Auth, AuthSettings, RecentUser, include_auth
 from fastapi_pluggable_auth.dependencies import CurrentAuthentication
@@ -22,7 +23,7 @@ from fastapi_pluggable_auth.flows import users as users_flow
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import AuditEvent, RefreshToken, Session, User
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox
 from .test_admin import EVE, Administrator, id_of
 from .test_admin import administrator as administrator
 from .test_admin import app as app
@@ -243,6 +244,29 @@ async def test_a_start_that_races_with_a_disabling_leaves_no_session(
     assert await Session.filter(impersonated_by=other.id, revoked_at=None).count() == 0
 
 
+async def test_a_start_waits_for_a_disabling_and_is_refused(
+    root: Administrator, administrator: Callable[..., Any], eve: Account, database: Database
+) -> None:
+    other: Administrator = await administrator("other@example.com", is_superuser=True)
+    eve_id = await id_of()
+    locked, looked = asyncio.Event(), asyncio.Event()
+
+    async def disable() -> None:
+        async with in_transaction(database.dialect):
+            await User.filter(id=other.id).update(is_active=False)
+            locked.set()
+            await looked.wait()
+
+    disabling = asyncio.create_task(disable())
+    await locked.wait()
+    start = asyncio.create_task(other.post(eve_id, "impersonate"))
+    await asyncio.sleep(0.3)  # while it waits, as it must; else it would be done by now
+    looked.set()
+    await disabling
+    assert (await start).status_code in (401, 403)
+    assert await Session.filter(impersonated_by=other.id).count() == 0
+
+
 async def test_two_who_act_as_each_other_wait_for_no_ever(
     administrator: Callable[..., Any], eve: Account
 ) -> None:
@@ -326,6 +350,8 @@ async def test_a_host_sees_who_acts(root: Administrator, eve: Account, app: Fast
     for account in (eve, await act(root)):
         assert (await account.client.get("/note", headers=account.headers)).status_code == 200
     assert seen == [None, root.id]
+    await eve.login()  # the next one in this process is the user's own again
+    assert (await AuditEvent.filter(kind="login").order_by("-id").first()).actor_id is None  # type: ignore[union-attr]
 
 
 @pytest.fixture
