@@ -38,6 +38,8 @@ from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
 from .smtp_server import text_of
 from .test_input import HOSTILE, PLANTED
 from .test_notices import change_password, enable_two_factor, reset_password
+from .test_password import NEW, forgot
+from .test_password import reset as reset_by_link
 from .test_queries import STATEMENT
 
 SCOPES = {"notes:read": "Read your notes", "notes:write": "Write your notes"}
@@ -420,6 +422,19 @@ async def test_no_token_is_made_after_what_ends_tokens(
         await tokens_flow.create_token(auth, authentication, "late", ["notes:read"])
     assert refused.value.code is ErrorCode.INVALID_TOKEN
     assert await PersonalToken.all().count() == 0
+
+
+async def test_of_a_reset_and_new_tokens_at_once_no_token_is_left(account: Account, mailbox: Mailbox) -> None:
+    for _ in range(3):
+        link = await forgot(account.client, mailbox)
+        answers = await asyncio.gather(
+            reset_by_link(account.client, link), *(create(account) for _ in range(6))
+        )
+        assert answers[0].status_code == 200
+        assert {answer.status_code for answer in answers[1:]} <= {201, 401}
+        assert await PersonalToken.all().count() == 0
+        account.password = NEW
+        assert (await account.login()).status_code == 200
 
 
 async def test_a_token_is_one_query_and_its_use_is_recorded_once_a_minute(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -33,7 +33,7 @@ class NewToken:
     """A token that was just made. `secret` is what a program sends; only its digest is kept."""
 
     token: AbstractPersonalToken
-    secret: str
+    secret: str = field(repr=False)
 
 
 async def create_token(
