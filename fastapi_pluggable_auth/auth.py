@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar, get_origin
 
 from tortoise.context import TortoiseContext
 
+from .audit import AuditLog
 from .config import AuthSettings
 from .database import database_errors, is_transient, transaction, uncounted
 from .email.base import EmailProvider
@@ -69,6 +70,9 @@ class Auth:
         self.queries = Queries(self.tables)
         self.events = Events(self._now)
         self.hooks = Hooks(settings)
+        self.audit_log = AuditLog(self.tables)
+        if settings.audit_log:
+            self.events.listeners.append(self.audit_log.record)
         self.signer = TokenSigner(settings, self._now)
         self.links = LinkSigner(settings, self._now)
         self.totp_box = SecretBox(settings)

@@ -201,6 +201,15 @@ class AuthSettings(BaseSettings):
         False, description="Mail the owner when a browser signs in that the account has not seen."
     )
 
+    # Administration
+    audit_log: bool = Field(
+        False, description="Keep security events in the database; users read theirs at `/account/activity`."
+    )
+    audit_retention: Duration = Field(timedelta(days=90), description="How long such events are kept.")
+    impersonation_max_age: Duration = Field(
+        timedelta(hours=1), description="How long an administrator may act as a user; no refresh extends it."
+    )
+
     # Guessing and mail bombing
     throttle_free_attempts: int = Field(
         5, ge=1, description="Wrong passwords or codes for an account before each next one has to wait."

@@ -19,7 +19,7 @@ from .config import settings
 from .cookies import authenticate_cookies, authenticates_by_cookie, check_request, wants_cookies
 from .database import guarded
 from .errors import AuthError, ErrorCode
-from .events import EventKind, Observation, Origin, Outcome, origin
+from .events import EventKind, Observation, Origin, Outcome, actor, origin
 from .flows.sessions import Authentication, authenticate, require_recent_login
 from .flows.throttle import count_request
 from .flows.tokens import authenticate_token
@@ -62,6 +62,7 @@ CurrentAuth = Annotated[Auth, Depends(get_auth)]
 def note_origin(request: HTTPConnection, auth: Auth) -> None:
     """The events of this request tell from here on where it comes from."""
     origin.set(lambda: _origin_of(request, auth))
+    actor.set(None)
 
 
 def _origin_of(request: HTTPConnection, auth: Auth) -> Origin:
@@ -192,6 +193,7 @@ async def _authenticate(
             reason = error.code.code
             await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=reason)
         raise
+    actor.set(authentication.impersonated_by)
     known[key] = authentication
     return authentication
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -58,6 +58,8 @@ class EventKind(StrEnum):
     ACCOUNT_ENABLED = "account_enabled"
     AUTHORIZATION_CHANGE = "authorization_change"
     """Roles, permissions or being a superuser were given or taken."""
+    IMPERSONATION = "impersonation"
+    """An administrator began to act as the user."""
     ACCOUNT_DELETION = "account_deletion"
 
 
@@ -79,7 +81,8 @@ class Origin:
 @dataclass(frozen=True, slots=True)
 class SecurityEvent:
     """One event. `time` is UTC; `user_id` is None where no account is known; `reason` is the code of the
-    refusal; `factors` are those that were right (RFC 8176: `pwd`, `otp`, and `recovery` of our own)."""
+    refusal; `factors` are those that were right (RFC 8176: `pwd`, `otp`, and `recovery` of our own);
+    `actor_id` is the administrator who did it, None where it was the user, or whoever claimed to be."""
 
     kind: EventKind
     outcome: Outcome
@@ -89,6 +92,7 @@ class SecurityEvent:
     origin: Origin
     reason: str | None = None
     factors: tuple[str, ...] = ()
+    actor_id: UUID | None = None
 
     def as_json(self) -> str:
         """One line of ASCII: whatever a client sends, it starts no new line and no terminal sequence."""
@@ -99,12 +103,17 @@ class SecurityEvent:
                 "outcome": self.outcome,
                 "reason": self.reason,
                 "user": _text(self.user_id),
+                "actor": _text(self.actor_id),
                 "session": _text(self.session_id),
                 "factors": self.factors,
                 "address": self.origin.address,
                 "agent": self.origin.user_agent,
             }
         )
+
+
+actor: ContextVar[UUID | None] = ContextVar("actor", default=None)
+"""The administrator who does what is done now to the account of somebody else, or as somebody else."""
 
 
 @dataclass(slots=True)
@@ -114,6 +123,7 @@ class Observation:
     user_id: UUID | None = None
     session_id: UUID | None = None
     factors: tuple[str, ...] = ()
+    actor_id: UUID | None = field(default_factory=actor.get)
 
 
 Listener: TypeAlias = Callable[[SecurityEvent], Awaitable[None] | None]
@@ -157,6 +167,7 @@ class Events:
             origin.get()(),
             reason,
             observation.factors,
+            observation.actor_id,
         )
         logger.log(level, event.as_json(), extra={"security_event": event})
         for listener in self.listeners:

@@ -27,6 +27,7 @@ class Queries:
                 active="user__is_active",
                 session_ends="session__expires_at",
                 session_ended="session__revoked_at",
+                impersonated_by="session__impersonated_by",
             )
 
         def personal(digest: str) -> QuerySet[Any]:
@@ -39,7 +40,7 @@ class Queries:
         self.session = SelectRelated(
             sessions,
             session_of,
-            ("authenticated_at", "expires_at", "revoked_at"),
+            ("authenticated_at", "expires_at", "revoked_at", "impersonated_by"),
             session_id="id",
             user_id="user_id",
         )

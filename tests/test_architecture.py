@@ -16,7 +16,7 @@ FLOORS = (
     {"models", "database"},
     {"migrations", "compiled", "hooks"},
     {"queries"},
-    {"email"},
+    {"email", "audit"},
     {"auth"},
     {"flows"},
     {"schemas"},

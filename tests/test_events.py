@@ -22,7 +22,7 @@ from .test_recovery import renew
 # What is tested here is the same on every database.
 DIALECTS = ("sqlite",)
 
-FIELDS = ["time", "event", "outcome", "reason", "user", "session", "factors", "address", "agent"]
+FIELDS = ["time", "event", "outcome", "reason", "user", "actor", "session", "factors", "address", "agent"]
 LOGGER = "fastapi_pluggable_auth.security"
 
 

@@ -15,7 +15,7 @@ from ..hooks import AccountDeleted, BeforeAccountDeletion, BeforeEmailChange, De
 from ..models import AbstractUser
 from .columns import require_free, stored, storing
 from .email import request_email_change
-from .sessions import Authentication, observed, require_recent_login
+from .sessions import Authentication, end_impersonations, observed, require_recent_login
 from .throttle import may_mail
 
 
@@ -76,8 +76,8 @@ async def _store(
 
 
 async def delete_account(auth: Auth, authentication: Authentication) -> None:
-    """Deletes the account and all that hangs on it. Raises `AuthError`: REAUTHENTICATION_REQUIRED, what a
-    hook refuses."""
+    """Deletes the account and all that hangs on it; the audit log keeps what was done to it, and no more.
+    Raises `AuthError`: REAUTHENTICATION_REQUIRED, what a hook refuses."""
     user = authentication.user
     async with observed(auth, EventKind.ACCOUNT_DELETION, authentication):
         require_recent_login(auth, authentication)
@@ -93,4 +93,7 @@ async def erase(auth: Auth, user: AbstractUser) -> bool:
     # the account locked.
     await auth.tables.refresh_token.filter(user_id=user.id).delete()
     await auth.hooks.fire(DeletingAccount, user)
-    return bool(await auth.tables.user.filter(id=user.id).delete())
+    erased = await auth.tables.user.filter(id=user.id).delete()
+    await end_impersonations(auth, user.id)
+    await auth.audit_log.anonymise(user.id)
+    return bool(erased)

@@ -18,7 +18,7 @@ from ..hooks import BeforeLogin, LoggedIn
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.jwt import subject_of
-from .sessions import Authentication, TokenSet, observed, start_session
+from .sessions import Authentication, TokenSet, observed, refuse_impersonation, start_session
 from .throttle import guessing
 from .twofa import Accepted, accept_code, call_hooks_for, may_pass, store_accepted, tell_accepted
 
@@ -115,9 +115,11 @@ async def reauthenticate(
     auth: Auth, authentication: Authentication, password: str, code: str | None = None
 ) -> None:
     """Makes the session's login recent again. Raises `AuthError(REAUTHENTICATION_FAILED)` when the password
-    or code is wrong, TWO_FACTOR_REQUIRED when the code is missing, OVERLOADED, TWO_FACTOR_UNAVAILABLE."""
+    or code is wrong, TWO_FACTOR_REQUIRED when the code is missing, OVERLOADED, TWO_FACTOR_UNAVAILABLE,
+    IMPERSONATION_FORBIDDEN."""
     user = authentication.user
     async with observed(auth, EventKind.REAUTHENTICATION, authentication) as observation:
+        refuse_impersonation(authentication)
         try:
             async with guessing(auth, user.email):
                 verification = await auth.hasher.verify(password, user.hashed_password)

@@ -16,7 +16,7 @@ from ..security.clock import as_utc
 from ..security.passwords import context_of, require_uncommon
 from .email import owner_of
 from .notices import mail_on_request, notify
-from .sessions import Authentication, end_all_access, end_all_sessions, observed
+from .sessions import Authentication, end_all_access, end_all_sessions, observed, refuse_impersonation
 from .throttle import forget_guesses, guessing
 from .twofa import SWITCHED_OFF
 
@@ -56,10 +56,17 @@ async def change_password(
 ) -> None:
     """Sets a new password and ends every session, the current one too; personal access tokens stay.
 
-    Raises `AuthError`: WRONG_PASSWORD, PASSWORD_REFUSALS, what a hook refuses, THROTTLED, OVERLOADED.
+    Raises `AuthError`: WRONG_PASSWORD, PASSWORD_REFUSALS, what a hook refuses, THROTTLED, OVERLOADED,
+    IMPERSONATION_FORBIDDEN.
     """
     user = authentication.user
-    async with observed(auth, EventKind.PASSWORD_CHANGE, authentication), guessing(auth, user.email):
+    async with observed(auth, EventKind.PASSWORD_CHANGE, authentication):
+        refuse_impersonation(authentication)
+        await _change(auth, user, old_password, new_password)
+
+
+async def _change(auth: Auth, user: AbstractUser, old_password: str, new_password: str) -> None:
+    async with guessing(auth, user.email):
         verification = await auth.hasher.verify(old_password, user.hashed_password)
         if not verification.ok:
             raise AuthError(ErrorCode.WRONG_PASSWORD)

@@ -14,6 +14,7 @@ from tortoise.expressions import Q
 from ..auth import Auth
 from ..database import database_errors
 from ..models import MailState
+from ..security.identifiers import first_id_at
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ async def purge(auth: Auth) -> dict[str, int]:
             Q(state__in=(MailState.SENT, MailState.DEAD), created_at__lt=now - settings.mail_retention),
         ),
         (auth.tables.throttle, Q(blocked_until__lt=throttled_until)),
+        (auth.tables.audit_event, Q(id__lt=first_id_at(now - settings.audit_retention))),
     ]
     return {table._meta.db_table: await _delete(table, condition) for table, condition in expired}
 

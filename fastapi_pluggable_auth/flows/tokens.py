@@ -20,7 +20,7 @@ from ..models import AbstractPersonalToken
 from ..security.clock import as_utc
 from ..security.personal import generate_personal_token, personal_digest
 from .notices import notify
-from .sessions import Authentication, observed, require_recent_login
+from .sessions import Authentication, observed, refuse_impersonation, require_recent_login
 
 USE_RECORDED_EVERY: Final = timedelta(minutes=1)
 
@@ -75,8 +75,10 @@ async def list_tokens(auth: Auth, user_id: UUID) -> list[AbstractPersonalToken]:
 
 
 async def revoke_token(auth: Auth, authentication: Authentication, token_id: UUID) -> None:
-    """Ends one token of the user, at once; raises `AuthError(TOKEN_NOT_FOUND)` for any other."""
+    """Ends one token of the user, at once; raises `AuthError`: TOKEN_NOT_FOUND for any other,
+    IMPERSONATION_FORBIDDEN."""
     async with observed(auth, EventKind.PERSONAL_TOKEN_REVOKED, authentication):
+        refuse_impersonation(authentication)
         own = auth.tables.personal_token.filter(id=token_id, user_id=authentication.user.id)
         if not await own.delete():
             raise AuthError(ErrorCode.TOKEN_NOT_FOUND)

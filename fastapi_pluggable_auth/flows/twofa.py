@@ -23,6 +23,7 @@ from .sessions import (
     end_all_sessions,
     is_recent,
     observed,
+    refuse_impersonation,
     require_recent_login,
 )
 from .throttle import guessing
@@ -176,10 +177,12 @@ async def _enrolment(auth: Auth, user: AbstractUser, secret: str) -> Enrolment:
 async def verify(auth: Auth, authentication: Authentication, code: str) -> None:
     """Activates two-factor with its first right code, which ends all other sessions; later it spends a code.
 
-    Raises `AuthError`: TWO_FACTOR_NOT_STARTED, INVALID_CODE, THROTTLED, TWO_FACTOR_UNAVAILABLE.
+    Raises `AuthError`: TWO_FACTOR_NOT_STARTED, INVALID_CODE, THROTTLED, TWO_FACTOR_UNAVAILABLE,
+    IMPERSONATION_FORBIDDEN.
     """
     user = authentication.user
     async with observed(auth, EventKind.TWO_FACTOR_VERIFICATION, authentication) as observation:
+        refuse_impersonation(authentication)
         if user.totp_secret is None:
             raise AuthError(ErrorCode.TWO_FACTOR_NOT_STARTED)
         async with guessing(auth, user.email):

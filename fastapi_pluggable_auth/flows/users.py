@@ -28,7 +28,7 @@ from .account import erase
 from .columns import require_free, stored, storing
 from .login import account_named
 from .password import require_good_password
-from .sessions import end_all_access, end_all_sessions
+from .sessions import end_all_access, end_all_sessions, end_impersonations
 from .twofa import switch_off
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -87,7 +87,7 @@ async def list_users(
     limit: int = 50,
 ) -> Page:
     """A page of accounts, the newest first. `search` is a part of the address or username, in any case;
-    `after` is the cursor of the page before."""
+    `role` is one that they have; `after` is the cursor of the page before."""
     given = search + (role or "")
     if len(given) > EMAIL_LENGTH or not given.isprintable():  # as no address and no name is
         return Page([], None)
@@ -155,8 +155,8 @@ async def create_user(
 
 
 async def disable_user(auth: Auth, user_id: UUID) -> None:
-    """Refuses every login, and ends all sessions at once. Doing so again changes nothing. Raises
-    `AuthError(USER_NOT_FOUND)`."""
+    """Refuses every login, and ends all sessions and personal access tokens at once. Doing so again changes
+    nothing. Raises `AuthError(USER_NOT_FOUND)`."""
     async with auth.events.observe(EventKind.ACCOUNT_DISABLED, user_id=user_id):
         await _change(auth, user_id, is_active=False)
 
@@ -249,10 +249,9 @@ async def _change(auth: Auth, /, user_id: UUID, **changes: object) -> None:
     account = auth.tables.user.filter(id=user_id)
     if not await account.update(**changes) and not await account.exists():
         raise AuthError(ErrorCode.USER_NOT_FOUND)
-    if changes.get("password_reset_required"):
+    if changes.get("is_active") is not True:
         await end_all_access(auth, user_id)
-    elif not changes.get("is_active"):
-        await end_all_sessions(auth, user_id)
+        await end_impersonations(auth, user_id)
 
 
 @transactional

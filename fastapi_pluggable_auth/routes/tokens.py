@@ -11,7 +11,7 @@ from ..flows import tokens as tokens_flow
 from ..models import AbstractPersonalToken
 from ..schemas import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
 from ..security.clock import as_utc
-from .base import SIGNED_IN, documented
+from .base import RECENT_LOGIN, SIGNED_IN, documented
 from .router import AuthRouter
 
 router = AuthRouter(
@@ -28,7 +28,7 @@ router = AuthRouter(
         ErrorCode.UNKNOWN_SCOPE,
         ErrorCode.TOKEN_LIFETIME_REFUSED,
         ErrorCode.TOO_MANY_TOKENS,
-        ErrorCode.REAUTHENTICATION_REQUIRED,
+        *RECENT_LOGIN,
         ErrorCode.VALIDATION_ERROR,
     ),
 )
@@ -50,7 +50,9 @@ async def list_tokens(auth: CurrentAuth, user: CurrentUser) -> list[PersonalToke
 @router.delete(
     "/{token_id}",
     status_code=204,
-    responses=documented(ErrorCode.TOKEN_NOT_FOUND, ErrorCode.VALIDATION_ERROR),
+    responses=documented(
+        ErrorCode.TOKEN_NOT_FOUND, ErrorCode.IMPERSONATION_FORBIDDEN, ErrorCode.VALIDATION_ERROR
+    ),
 )
 async def revoke_token(auth: CurrentAuth, authentication: CurrentAuthentication, token_id: str) -> None:
     """Revoke a token, at once."""
