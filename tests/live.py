@@ -110,11 +110,11 @@ def running(command: list[str], folder: Path, environment: Mapping[str, str], lo
 
 @contextmanager
 def served(
-    folder: Path, environment: Mapping[str, str], log: Path, app: str = "app:app", *options: str
+    folder: Path, environment: Mapping[str, str], log: Path, app: str = "app:app", port: int | None = None
 ) -> Iterator[tuple[str, Process]]:
     """An app of that folder under uvicorn, in a process of its own; gives its base URL once it answers."""
-    port = free_port()
-    command = ["uvicorn", app, "--port", str(port), "--log-level", "error", *options]
+    port = port or free_port()
+    command = ["uvicorn", app, "--port", str(port), "--log-level", "error"]
     with running(command, folder, environment, log) as process:
         base = f"http://127.0.0.1:{port}"
         process.wait_for(base)

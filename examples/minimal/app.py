@@ -8,12 +8,15 @@ from tortoise.contrib.fastapi import RegisterTortoise
 
 from fastapi_pluggable_auth import CurrentUser, include_auth
 
-MODELS = {"models": ["fastapi_pluggable_auth.models"]}
-
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with RegisterTortoise(app, db_url="sqlite://app.sqlite3", modules=MODELS, generate_schemas=True):
+    async with RegisterTortoise(
+        app,
+        db_url="sqlite://app.sqlite3",
+        modules={"models": ["fastapi_pluggable_auth.models"]},
+        generate_schemas=True,
+    ):
         yield
 
 
