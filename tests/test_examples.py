@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,11 +15,33 @@ import pytest
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
-from .hosts import copied, run_pytest
+from .hosts import EXAMPLES, copied, run_pytest
 from .live import running, served
 from .spare import Spare
 
 ROOT = Path(__file__).parent.parent
+NAMES = sorted(readme.parent.name for readme in EXAMPLES.glob("*/README.md"))
+
+
+def commands(readme: Path) -> set[str]:
+    """The commands of a README, without the folder to go to."""
+    blocks = re.findall(r"```sh\n(.*?)```", readme.read_text("utf-8"), re.DOTALL)
+    return {line for block in blocks for line in block.splitlines() if not line.startswith("cd ")}
+
+
+def test_every_example_is_in_each_list_and_is_started_as_its_readme_says() -> None:
+    assert sorted(folder.name for folder in EXAMPLES.iterdir() if folder.is_dir()) == NAMES
+    told: set[str] = set()
+    for list_, link in (
+        (EXAMPLES / "README.md", "]({})"),
+        (ROOT / "README.md", "](examples/{})"),
+        (ROOT / "docs" / "examples.md", "](../examples/{})"),
+    ):
+        text = list_.read_text("utf-8")
+        assert [name for name in NAMES if link.format(name) not in text] == []
+    for name in NAMES:
+        told |= commands(EXAMPLES / name / "README.md")
+    assert commands(ROOT / "docs" / "examples.md") <= told
 
 
 @pytest.mark.skipif(not databases.answers("redis"), reason="no redis server answers")
