@@ -17,7 +17,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-LIFETIME = 90.0
+LIFETIME = 180.0
 """Seconds after which a process is killed, whatever its test does."""
 
 

@@ -185,7 +185,7 @@ onClick("sign-out", async () => {
 function start() {
   return showMember().catch((refusal) => {
     if (!(refusal instanceof Refusal)) throw refusal;
-    showVisitor();
+    if (element("visitor").hidden) showVisitor();
     if (!SIGNED_OUT.has(refusal.code)) say(sentence(refusal), "alert");
   });
 }
