@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from fastapi import FastAPI
+from tortoise.backends.base.config_generator import generate_config
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext
 
@@ -47,6 +48,8 @@ Modules: TypeAlias = dict[str, Iterable[str | ModuleType]]
 
 PASSWORD: Final = "correct horse battery"  # noqa: S105
 """The password of users that are given none."""
+
+IN_MEMORY: Final = "sqlite://:memory:"
 
 SETTINGS: Final = {
     "password_scheme": "bcrypt",
@@ -193,14 +196,28 @@ def auth_models() -> Modules:
     return {"models": ["fastapi_pluggable_auth.models"]}
 
 
+@pytest.fixture
+def auth_database_url() -> str:
+    """Where the tables are; the host overrides this one for tests on its own kind of database, by a URL with
+    `{}` in the name: one is made for each test and deleted after it."""
+    return IN_MEMORY
+
+
 @async_fixture
-async def auth_database(auth_models: Modules) -> AsyncIterator[TortoiseContext]:
-    """Tortoise on empty tables, in SQLite in memory."""
+async def auth_database(auth_models: Modules, auth_database_url: str) -> AsyncIterator[TortoiseContext]:
+    """Tortoise on empty tables. Raises `ValueError` for a database that is not made for one test alone."""
+    if auth_database_url != IN_MEMORY and "{}" not in auth_database_url:
+        raise ValueError("`auth_database_url` needs {} in the name: the database is deleted after each test.")
     EXECUTOR_CACHE.clear()  # which takes the tables of two apps for one, where they have the same name
+    config = generate_config(auth_database_url, app_modules=auth_models, testing=True)
     async with TortoiseContext() as context:
-        await context.init(db_url="sqlite://:memory:", modules=auth_models)
-        await context.generate_schemas()
-        yield context
+        await context.init(config, _create_db=True)
+        try:
+            await context.generate_schemas()
+            yield context
+        finally:
+            await context.db().close()
+            await context.db().db_delete()
 
 
 @pytest.fixture
