@@ -1,0 +1,141 @@
+"""The pages in docs/ are true: their code runs, no setting, route or error is left out, the site is whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from fastapi_pluggable_auth import AuthSettings, ErrorCode
+
+from .bench import Bench
+from .snippets import RUN, blocks, snippets
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.rglob("*.md"))}
+LONG = {"benchmarks.md"}
+"""Pages whose commands take an hour."""
+RUNNABLE = [
+    name
+    for name, text in PAGES.items()
+    if name not in LONG and any(each.language in RUN for each in snippets(text))
+]
+NO_SETTINGS = {"DATABASE_URL", "TORTOISE_ORM"}
+"""What looks like a setting and is the app's own."""
+
+
+def needs(package: str) -> None:
+    """Skips where a package of the extra `docs` is missing, unless it must be there."""
+    if not os.environ.get("TEST_REQUIRE_DOCS"):
+        pytest.importorskip(package, reason="pip install '.[docs]'")
+
+
+@pytest.fixture(scope="module")
+def hooks() -> ModuleType:
+    """What MkDocs calls."""
+    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "_hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_every_snippet_of_a_page_works(name: str, tmp_path: Path) -> None:
+    if name == "from-fastapi-users.md":
+        needs("fastapi_users")
+    binaries = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {
+        "PATH": binaries,
+        "PYTHONPATH": str(ROOT),
+        "BCRYPT_ROUNDS": "4",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.snippets", str(DOCS / name)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_block_is_excused_for_a_reason_only() -> None:
+    for name, text in PAGES.items():
+        for snippet in snippets(text):
+            if snippet.excuse is not None:
+                assert len(snippet.excuse) > 10, (name, snippet.code)
+        assert text.count("<!-- not executed") == len([s for s in snippets(text) if s.excuse]), name
+
+
+def test_every_error_code_has_one_entry_and_every_entry_is_a_code(hooks: ModuleType) -> None:
+    entries = hooks.ERROR_HEADING.findall(PAGES["reference/errors.md"])
+    assert sorted(entries) == sorted(code.code for code in ErrorCode)
+    for entry in PAGES["reference/errors.md"].split("\n### ")[1:]:
+        assert len(entry.partition("\n")[2].split("\n## ")[0].split()) > 10, entry
+
+
+def test_every_setting_is_in_one_table_of_the_reference(hooks: ModuleType) -> None:
+    listed = re.findall(r"^\| `([A-Z_0-9]+)`", hooks.settings(), re.MULTILINE)
+    assert listed == [name.upper() for name in AuthSettings.model_fields]
+
+
+def test_every_route_is_in_the_reference_with_its_codes(hooks: ModuleType) -> None:
+    page = hooks.on_page_markdown(PAGES["reference/http.md"])
+    routes = list(hooks.operations())
+    assert len(re.findall(r"^### `", page, re.MULTILINE)) == len(routes) > 20
+    for method, path, operation in routes:
+        entry = page.split(f"### `{method} {path}` ", 1)[1].split("\n### ")[0]
+        documented = set(re.findall(r"errors\.md#(\w+)", entry))
+        assert documented == {code for _, code in hooks.codes_of(operation)} >= {"database_unavailable"}
+
+
+def test_every_command_of_the_http_reference_succeeds(hooks: ModuleType, bench: Bench) -> None:
+    _, *commands = blocks("sh", hooks.on_page_markdown(PAGES["reference/http.md"]))
+    assert len(commands) == len(list(hooks.operations()))
+    failed: dict[str, int] = {}
+    for command in commands:
+        bench.prepare(command)
+        status = bench.run(command)
+        if not 200 <= status < 300:
+            failed[command] = status
+    assert failed == {}
+
+
+def test_every_code_and_every_setting_that_a_page_names_exists() -> None:
+    codes = {code.code for code in ErrorCode}
+    names = (
+        {name.upper() for name in AuthSettings.model_fields} | {code.name for code in ErrorCode} | NO_SETTINGS
+    )
+    for page, text in PAGES.items():
+        assert set(re.findall(r"(?:40\d|409|422|429|503) `([a-z_]+)`", text)) <= codes, page
+        named = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", text))
+        assert named <= names, (page, named - names)
+
+
+def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    needs("material")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    result = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text("utf-8")
+        assert not re.findall(
+            r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^>]*>", text
+        ), page
+        links = re.findall(r"<link\b[^>]*\bhref=[\"']?(?:https?:)?//[^>]*>", text)
+        assert not [link for link in links if "canonical" not in link], page
+    for style in tmp_path.rglob("*.css"):
+        assert not re.search(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", style.read_text("utf-8")), style
