@@ -23,6 +23,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 FENCE = re.compile(
@@ -66,7 +67,7 @@ class Page:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.names: dict[str, Any] = {"__name__": "page"}
+        self.names = vars(sys.modules.setdefault("page", ModuleType("page")))
         self.apps: dict[int, Any] = {}
         self.servers: list[subprocess.Popen[bytes]] = []
         self.runner = asyncio.Runner()
