@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from types import ModuleType
 import pytest
 
 from fastapi_pluggable_auth import AuthSettings, ErrorCode
+from fastapi_pluggable_auth.events import EventKind
 
 from .bench import Bench
 from .snippets import RUN, blocks, snippets
@@ -75,7 +77,8 @@ def test_a_block_is_excused_for_a_reason_only() -> None:
         for snippet in snippets(text):
             if snippet.excuse is not None:
                 assert len(snippet.excuse) > 10, (name, snippet.code)
-        assert text.count("<!-- not executed") == len([s for s in snippets(text) if s.excuse]), name
+        excuses = re.findall(r"^ *<!-- not executed", text, re.MULTILINE)
+        assert len(excuses) == len([snippet for snippet in snippets(text) if snippet.excuse]), name
 
 
 def test_every_error_code_has_one_entry_and_every_entry_is_a_code(hooks: ModuleType) -> None:
@@ -114,13 +117,24 @@ def test_every_command_of_the_http_reference_succeeds(hooks: ModuleType, bench: 
 
 def test_every_code_and_every_setting_that_a_page_names_exists() -> None:
     codes = {code.code for code in ErrorCode}
-    names = (
-        {name.upper() for name in AuthSettings.model_fields} | {code.name for code in ErrorCode} | NO_SETTINGS
-    )
+    names = {name.upper() for name in AuthSettings.model_fields} | {code.name for code in ErrorCode}
     for page, text in PAGES.items():
         assert set(re.findall(r"(?:40\d|409|422|429|503) `([a-z_]+)`", text)) <= codes, page
         named = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", text)) - names
         assert not [name for name in named if not NO_SETTINGS.fullmatch(name)], page
+
+
+def test_every_line_and_event_that_is_to_be_watched_is_written() -> None:
+    section = PAGES["production.md"].split("\n## What to watch\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([\w.]+)` \| [A-Z]+ \| `([^`]+)` \|", section, re.MULTILINE)
+    assert len(rows) > 10
+    for module, line in rows:
+        if line.startswith('"event"'):
+            assert json.loads(f"{{{line}}}")["event"] in list(EventKind)
+            continue
+        module = "events" if module == "security" else module.replace(".", "/")
+        source = (ROOT / "fastapi_pluggable_auth" / f"{module}.py").read_text("utf-8")
+        assert line.replace(" ... ", " %s (%s) ") in source, line
 
 
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
