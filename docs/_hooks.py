@@ -42,7 +42,7 @@ TITLES: Final = {
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """The page with what it takes from the code, and without links that lead out of the site."""
     filled = MARKER.sub(lambda found: PARTS[found[1]](), markdown)
-    return ELSEWHERE.sub(r"\1", ERROR_HEADING.sub(_with_facts, filled))
+    return ELSEWHERE.sub(r"\1", ERROR_ENTRY.sub(_with_facts, filled))
 
 
 # Settings
@@ -290,7 +290,8 @@ def _linked(code: str) -> str:
 
 # Errors
 
-ERROR_HEADING: Final = re.compile(r"^### (\w+)$", re.MULTILINE)
+ERROR_ENTRY: Final = re.compile(r"^### (\w+)\n\n(.+?)(?=\n+##|\n*\Z)", re.DOTALL | re.MULTILINE)
+"""An entry of the page of errors: the code, and what a person has written about it."""
 
 
 def error_codes() -> dict[str, ErrorCode]:
@@ -308,16 +309,15 @@ def routes_with(code: str) -> list[str]:
     ]
 
 
-def _with_facts(heading: re.Match[str]) -> str:
-    """The heading of an entry, followed by what the code says about it."""
-    error = error_codes().get(heading[1])
+def _with_facts(entry: re.Match[str]) -> str:
+    """An entry with what the code says about it."""
+    error = error_codes().get(entry[1])
     if error is None:
-        return heading[0]
+        return entry[0]
     routes = routes_with(error.code)
-    everywhere = len(routes) == len(list(operations()))
-    where = "every route" if everywhere else ", ".join(routes)
-    told = f'**{error.status}** "{error.detail}"'
-    return f"### `{error.code}` {{ #{error.code} }}\n\n{told}" + (f"\n\nFrom: {where}." if where else "")
+    where = "every route" if len(routes) == len(list(operations())) else ", ".join(routes)
+    parts = [f"### `{error.code}` {{ #{error.code} }}", f'**{error.status}** "{error.detail}"', entry[2]]
+    return "\n\n".join([*parts, *([f"From {where}."] if where else [])])
 
 
 def changelog() -> str:
