@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -21,6 +19,13 @@ from .snippets import RUN, blocks, snippets
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS / "_site"))
+
+import errors_page  # noqa: E402
+import hooks  # noqa: E402
+import routes_page  # noqa: E402
+import settings_page  # noqa: E402
+
 PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.rglob("*.md"))}
 LONG = {"benchmarks.md"}
 """Pages whose commands take an hour."""
@@ -39,17 +44,6 @@ def needs(package: str) -> None:
     """Skips where a package of the extra `docs` is missing, unless it must be there."""
     if not os.environ.get("TEST_REQUIRE_DOCS"):
         pytest.importorskip(package, reason="pip install '.[docs]'")
-
-
-@pytest.fixture(scope="module")
-def hooks() -> ModuleType:
-    """What MkDocs calls."""
-    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "_hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
@@ -83,31 +77,31 @@ def test_a_block_is_excused_for_a_reason_only() -> None:
         assert len(excuses) == len([snippet for snippet in snippets(text) if snippet.excuse]), name
 
 
-def test_every_error_code_has_one_entry_and_every_entry_is_a_code(hooks: ModuleType) -> None:
-    entries = hooks.ERROR_ENTRY.findall(PAGES["reference/errors.md"])
+def test_every_error_code_has_one_entry_and_every_entry_is_a_code() -> None:
+    entries = errors_page.ENTRY.findall(PAGES["reference/errors.md"])
     assert sorted(code for code, _ in entries) == sorted(code.code for code in ErrorCode)
     for code, told in entries:
         assert len(told.split()) > 10, code
 
 
-def test_every_setting_is_in_one_table_of_the_reference(hooks: ModuleType) -> None:
-    listed = re.findall(r"^\| `([A-Z_0-9]+)`", hooks.settings(), re.MULTILINE)
+def test_every_setting_is_in_one_table_of_the_reference() -> None:
+    listed = re.findall(r"^\| `([A-Z_0-9]+)`", settings_page.tables(), re.MULTILINE)
     assert listed == [name.upper() for name in AuthSettings.model_fields]
 
 
-def test_every_route_is_in_the_reference_with_its_codes(hooks: ModuleType) -> None:
+def test_every_route_is_in_the_reference_with_its_codes() -> None:
     page = hooks.on_page_markdown(PAGES["reference/http.md"])
-    routes = list(hooks.operations())
+    routes = list(routes_page.operations())
     assert len(re.findall(r"^### `", page, re.MULTILINE)) == len(routes) > 20
     for method, path, operation in routes:
         entry = page.split(f"### `{method} {path}` ", 1)[1].split("\n### ")[0]
         documented = set(re.findall(r"errors\.md#(\w+)", entry))
-        assert documented == {code for _, code in hooks.codes_of(operation)} >= {"database_unavailable"}
+        assert documented == {code for _, code in routes_page.codes_of(operation)} >= {"database_unavailable"}
 
 
-def test_every_command_of_the_http_reference_succeeds(hooks: ModuleType, bench: Bench) -> None:
+def test_every_command_of_the_http_reference_succeeds(bench: Bench) -> None:
     _, *commands = blocks("sh", hooks.on_page_markdown(PAGES["reference/http.md"]))
-    assert len(commands) == len(list(hooks.operations()))
+    assert len(commands) == len(list(routes_page.operations()))
     failed: dict[str, int] = {}
     for command in commands:
         bench.prepare(command)

@@ -1,32 +1,17 @@
-"""What the site takes from the code when it is built, so that it cannot go stale: settings, routes, errors.
-
-A page says where with a comment such as `<!-- from the code: settings -->`. MkDocs calls `on_page_markdown`.
-"""
+"""Every route, as the OpenAPI document has it."""
 
 from __future__ import annotations
 
 import json
 import re
-import typing
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
-import annotated_types
 from fastapi import FastAPI
 
-import fastapi_pluggable_auth.config as config
-from fastapi_pluggable_auth import AuthSettings, ErrorCode, include_auth
-
-ROOT: Final = Path(__file__).parent.parent
-MARKER: Final = re.compile(r"<!-- from the code: (\w+) -->")
-ELSEWHERE: Final = re.compile(
-    r"\[([^\]]+)\]\((?:\.\./)+(?:examples|fastapi_pluggable_auth|benchmarks|tests)\b[^)]*\)"
-)
-"""A link from a page to a file beside `docs`, which is no part of the site."""
+from fastapi_pluggable_auth import AuthSettings, include_auth
 
 TITLES: Final = {
     "auth": "Signing up and in",
@@ -37,96 +22,6 @@ TITLES: Final = {
     "account": "The account",
 }
 """The titles of the routes' tags, in the order of the page; a tag that is not here comes last, as it is."""
-
-
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The page with what it takes from the code, and without links that lead out of the site."""
-    filled = MARKER.sub(lambda found: PARTS[found[1]](), markdown)
-    return ELSEWHERE.sub(r"\1", ERROR_ENTRY.sub(_with_facts, filled))
-
-
-# Settings
-
-
-def groups() -> dict[str, list[str]]:
-    """The names of the settings below each comment that heads a part of `AuthSettings`."""
-    source = Path(config.__file__).read_text("utf-8")
-    source = source[source.index("class AuthSettings") :]
-    found: dict[str, list[str]] = {}
-    for title, name in re.findall(r"^    # (.+)$|^    (\w+): ", source, re.MULTILINE):
-        if title:
-            found[title] = []
-        elif name in AuthSettings.model_fields:
-            found[list(found)[-1]].append(name)
-    return found
-
-
-def settings() -> str:
-    """A table for each group."""
-    parts = []
-    for title, names in groups().items():
-        rows = "\n".join(map(_setting, names))
-        parts.append(f"## {title}\n\n| name | type | default | purpose |\n|---|---|---|---|\n{rows}")
-    return "\n\n".join(parts)
-
-
-def _setting(name: str) -> str:
-    field = AuthSettings.model_fields[name]
-    anchor = f"`{name.upper()}`{{ #{name} }}"
-    return f"| {anchor} | {_kind(name)} | {_default(field.default)} | {field.description} |"
-
-
-def _kind(name: str) -> str:
-    field = AuthSettings.model_fields[name]
-    annotation = field.annotation
-    arguments = [argument for argument in typing.get_args(annotation) if argument is not type(None)]
-    if typing.get_origin(annotation) is typing.Literal:
-        return " \\| ".join(f"`{choice}`" for choice in arguments)
-    if typing.get_origin(annotation) in (list, dict):
-        kind = "list" if typing.get_origin(annotation) is list else "pairs"
-    else:
-        plain = arguments[0] if arguments else annotation
-        kinds = {
-            str: "text",
-            bool: "true/false",
-            int: "number",
-            float: "number",
-            Path: "path",
-            timedelta: "duration",
-        }
-        kind = kinds[plain]
-    bounds = []
-    for bound in field.metadata:
-        if isinstance(bound, annotated_types.Ge):
-            bounds.append(f"from {bound.ge}")
-        elif isinstance(bound, annotated_types.Gt):
-            bounds.append(f"more than {bound.gt}")
-        elif isinstance(bound, annotated_types.Le):
-            bounds.append(f"up to {bound.le}")
-        elif isinstance(bound, annotated_types.MinLen):
-            bounds.append(f"{bound.min_length} characters or more")
-    return ", ".join([kind, *bounds])
-
-
-def _default(value: object) -> str:
-    if value is None or value in ([], {}, ""):
-        return ""
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, timedelta):
-        return f"`{int(value.total_seconds())}` ({_spoken(value)})"
-    return f"`{value}`"
-
-
-def _spoken(duration: timedelta) -> str:
-    seconds = int(duration.total_seconds())
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        if seconds % length == 0:
-            return f"{seconds // length} {unit}{'' if seconds == length else 's'}"
-    raise AssertionError("unreachable")
-
-
-# HTTP
 
 
 @cache
@@ -154,7 +49,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield from sorted(found, key=lambda each: order.get(each[2]["tags"][0], len(order)))
 
 
-def http() -> str:
+def entries() -> str:
     """Every route by tag."""
     by_tag = defaultdict(list)
     for method, path, operation in operations():
@@ -286,43 +181,3 @@ def _success(operation: dict[str, Any]) -> str:
 
 def _linked(code: str) -> str:
     return f"[`{code}`](errors.md#{code})"
-
-
-# Errors
-
-ERROR_ENTRY: Final = re.compile(r"^### (\w+)\n\n(.+?)(?=\n+##|\n*\Z)", re.DOTALL | re.MULTILINE)
-"""An entry of the page of errors: the code, and what a person has written about it."""
-
-
-def error_codes() -> dict[str, ErrorCode]:
-    """All codes by their name on the wire."""
-    return {error.code: error for error in ErrorCode}
-
-
-@cache
-def routes_with(code: str) -> list[str]:
-    """Links to the routes that refuse with this code."""
-    return [
-        f"[`{method} {path}`](http.md#{anchor_of(method, path)})"
-        for method, path, operation in operations()
-        if code in [each for _, each in codes_of(operation)]
-    ]
-
-
-def _with_facts(entry: re.Match[str]) -> str:
-    """An entry with what the code says about it."""
-    error = error_codes().get(entry[1])
-    if error is None:
-        return entry[0]
-    routes = routes_with(error.code)
-    where = "every route" if len(routes) == len(list(operations())) else ", ".join(routes)
-    parts = [f"### `{error.code}` {{ #{error.code} }}", f'**{error.status}** "{error.detail}"', entry[2]]
-    return "\n\n".join([*parts, *([f"From {where}."] if where else [])])
-
-
-def changelog() -> str:
-    """The file CHANGELOG.md without its title."""
-    return (ROOT / "CHANGELOG.md").read_text("utf-8").partition("\n")[2]
-
-
-PARTS: Final[dict[str, Callable[[], str]]] = {"settings": settings, "http": http, "changelog": changelog}
