@@ -176,21 +176,17 @@ def _access_token(request: Request) -> str:
     return token
 
 
-async def check_cookie_setting(request: Request) -> None:
-    """For routes that give a browser cookies: nobody is signed in by a page that is not the app's. Raises
-    `AuthError`, answered as 403 CSRF_REFUSED."""
-    if wants_cookies(request):
-        await check_request(request)
+def rate_limited(rule: str, *, sets_cookies: bool = False) -> Any:
+    """A dependency that counts requests to a route by client, where limits are on. Where the route gives a
+    browser cookies, it sees to it as well that nobody is signed in by a page that is not the app's. Raises
+    `AuthError`, answered as 403 CSRF_REFUSED, and as 429 RATE_LIMITED with `Retry-After`."""
 
+    async def check(request: Request) -> None:
+        if sets_cookies and wants_cookies(request):
+            await check_request(request)
+        await count_by_client(request, auth_of(request), rule)
 
-def rate_limited(rule: str) -> Any:
-    """A dependency that counts requests to a route by client, where limits are on. Raises `AuthError`,
-    answered as 429 RATE_LIMITED with `Retry-After`."""
-
-    async def count(request: Request, auth: CurrentAuth) -> None:
-        await count_by_client(request, auth, rule)
-
-    return Depends(count)
+    return Depends(check)
 
 
 async def count_by_client(request: Request, auth: Auth, rule: str) -> None:

@@ -141,6 +141,9 @@ class Events:
         self, kind: EventKind, outcome: Outcome, observation: Observation, *, reason: str | None = None
     ) -> None:
         """Tells one event. Never raises."""
+        level = logging.INFO if outcome is Outcome.SUCCESS else logging.WARNING
+        if not (self.listeners or logger.isEnabledFor(level)):
+            return
         event = SecurityEvent(
             kind,
             outcome,
@@ -151,7 +154,6 @@ class Events:
             reason,
             observation.factors,
         )
-        level = logging.INFO if outcome is Outcome.SUCCESS else logging.WARNING
         logger.log(level, event.as_json(), extra={"security_event": event})
         for listener in self.listeners:
             try:

@@ -21,13 +21,13 @@ from .database import current_context
 from .dependencies import STATE_ATTRIBUTE, SignInRequired
 from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
-from .email.local import MemoryProvider
 from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser, User
 from .routes import account, core, email, keys, password, sessions, twofa
 from .routes.base import error_response
-from .routes.bodies import add_route, bodies_of
+from .routes.bodies import bodies_of
+from .routes.router import AuthRouter
 from .schemas import ProfileUpdate, UserCreate, UserOut
 from .security.clock import Clock, utc_now
 from .security.keys import KeyConfigurationError, key_set
@@ -92,17 +92,18 @@ def include_auth(
             yield
 
     for router in (*ROUTERS, *(_page_routers() if pages else ())):
-        for route in router.routes:
-            add_route(app.router, chosen.route_prefix, route, bodies)
+        router.add_to(app.router, chosen.route_prefix, bodies)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
     app.include_router(APIRouter(lifespan=lifespan))
-    app.include_router(keys.router)
+    keys.router.add_to(app.router)
     if chosen.dev_mailbox:
+        from .email.local import MemoryProvider  # here, like the pages
+
         if not isinstance(auth.mailer.provider, MemoryProvider):
             raise ValueError("DEV_MAILBOX shows the mails of EMAIL_PROVIDER=memory only.")
-        from .routes import mailbox  # here, like the pages
+        from .routes import mailbox
 
-        app.include_router(mailbox.router)
+        mailbox.router.add_to(app.router)
     app.add_exception_handler(AuthError, _answer)
     app.add_exception_handler(SignInRequired, _redirect)
     app.add_middleware(TortoiseContextMiddleware, auth=auth)
@@ -175,7 +176,7 @@ class TortoiseContextMiddleware:
             _current_context.reset(reset)
 
 
-def _page_routers() -> tuple[APIRouter, ...]:
+def _page_routers() -> tuple[AuthRouter, ...]:
     # Here, as importing them takes as long as all other routes together, and many apps have none.
     from .routes.pages import delete, link_request, profile, security, sign_in, sign_up
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from tortoise.queryset import QuerySet, UpdateQuery
+from tortoise.queryset import QuerySet, UpdateQuery, ValuesQuery
 
-from .compiled import Select, SelectRelated, Update
+from .compiled import Insert, SelectRelated, SelectValues, Update
 from .models import Tables
 
 
@@ -20,8 +20,13 @@ class Queries:
         def session_of(session_id: str, user_id: str) -> QuerySet[Any]:
             return sessions.filter(id=session_id, user_id=user_id).select_related("user")
 
-        def stored(digest: str) -> QuerySet[Any]:
-            return tokens.filter(token=digest).select_related("user", "session")
+        def stored(digest: str) -> ValuesQuery[Any]:
+            return tokens.filter(token=digest).values(
+                *("id", "user_id", "session_id", "created_at", "rotated_at", "replaced_by"),
+                active="user__is_active",
+                session_ends="session__expires_at",
+                session_ended="session__revoked_at",
+            )
 
         def spend(digest: str, now: datetime, successor: str) -> UpdateQuery:
             good = tokens.filter(token=digest, revoked=False, expires_at__gt=now)
@@ -35,7 +40,11 @@ class Queries:
             user_id="user_id",
         )
         """The state of a session of a user, and the user."""
-        self.refresh_token = Select(tokens, stored, digest="token")
-        """A refresh token, with its user and session."""
+        self.refresh_token = SelectValues(tokens, stored, digest="token")
+        """A refresh token, with what its user and session say of it."""
         self.spend = Update(tokens, spend, digest="token", now="rotated_at", successor="replaced_by")
         """Spends a refresh token, where it is good."""
+        self.store_token = Insert(
+            tokens, "id", "user_id", "session_id", "token", "jti", "expires_at", "revoked", "created_at"
+        )
+        """Stores a refresh token."""

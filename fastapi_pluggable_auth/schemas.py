@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
@@ -21,9 +22,13 @@ MAXIMUM_TOKEN_LENGTH: Final = 8192
 MAXIMUM_FIELDS: Final = 50
 
 
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+"""What PostgreSQL cannot store (NUL) and UTF-8 cannot encode (lone surrogates)."""
+
+
 def _unicode_text(value: str) -> str:
-    """Refuses what PostgreSQL cannot store (NUL) and UTF-8 cannot encode (lone surrogates)."""
-    if "\0" in value or any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+    """Refuses what no database takes."""
+    if _UNSTORABLE.search(value):
         raise PydanticCustomError("string_characters", "String contains characters that are not allowed")
     return value
 

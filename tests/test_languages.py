@@ -13,12 +13,8 @@ from hypothesis import strategies as st
 
 from fastapi_pluggable_auth import AuthSettings
 from fastapi_pluggable_auth.email.languages import fallbacks, preferred
-from fastapi_pluggable_auth.email.rendering import (
-    TEMPLATES,
-    available_languages,
-    missing_parts,
-    render,
-)
+from fastapi_pluggable_auth.email.rendering import missing_parts, render
+from fastapi_pluggable_auth.email.template_folders import TEMPLATES, available_languages
 from fastapi_pluggable_auth.models import User
 
 from .conftest import EMAIL, PASSWORD, Mailbox

@@ -16,8 +16,8 @@ from ..auth import Auth
 from ..config import AuthSettings
 from ..email.preview import write_previews
 from ..email.provider import MailError
-from ..email.rendering import TemplateError
 from ..email.sender import Mailer
+from ..email.template_folders import TemplateError
 from ..models import AbstractMail, MailState
 from .database import add_database_url, with_auth
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from ..config import AuthSettings
 from .kinds import LINK_PATHS, MailKind
-from .rendering import available_languages, missing_parts, render
+from .rendering import missing_parts, render
+from .template_folders import available_languages
 
 _LINK: Final = {"url": "https://app.example.com/auth/verify/sample", "lifetime": timedelta(hours=24)}
 _NOTICE: Final = {"when": "2026-01-31 12:00 UTC"}

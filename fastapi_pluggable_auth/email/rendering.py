@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any, Final
 
 import jinja2
 
-from ..config import LANGUAGE, AuthSettings
+from ..config import AuthSettings
 from .languages import FALLBACK, fallbacks
+from .template_folders import TEMPLATES, RenderedMail, TemplateError, template_roots
 
-TEMPLATES: Final = Path(__file__).parent / "templates"
 WORDS: Final = "_words.txt"
 """What a language says in every mail."""
 
@@ -23,19 +22,6 @@ PARTS: Final = (".subject.txt", ".txt", ".html")
 
 TEMPLATE_NAME: Final = re.compile(r"[\w-]+(\.[\w-]+)*")
 """A bare file name: no folder, no way up, no control character."""
-
-
-class TemplateError(LookupError):
-    """A template is missing or broken, or names a variable that was not given."""
-
-
-@dataclass(frozen=True)
-class RenderedMail:
-    """A mail as its reader sees it, without a recipient."""
-
-    subject: str
-    body: str
-    html: str | None
 
 
 def render(
@@ -79,13 +65,6 @@ def render(
         raise TemplateError(f"Mail template {name!r}: {error.message}") from error
 
 
-@lru_cache(maxsize=16)
-def available_languages(template_dir: Path | None) -> frozenset[str]:
-    """The languages that have a folder of templates."""
-    folders = [folder for root in _roots(template_dir) if root.is_dir() for folder in root.iterdir()]
-    return frozenset(folder.name for folder in folders if folder.is_dir() and re.match(LANGUAGE, folder.name))
-
-
 def missing_parts(template_dir: Path | None, language: str) -> list[str]:
     """The files that a language lacks: the mails they belong to are sent in another one."""
     environment = _environment(template_dir, language)
@@ -102,14 +81,10 @@ def _language_of(settings: AuthSettings, name: str, wanted: str | None) -> str:
     return FALLBACK
 
 
-def _roots(template_dir: Path | None) -> list[Path]:
-    return [TEMPLATES] if template_dir is None else [template_dir, TEMPLATES]
-
-
 @lru_cache(maxsize=64)
 def _environment(template_dir: Path | None, language: str) -> jinja2.Environment:
     """The templates of a language. A file right in the app's folder stands for all languages."""
-    folders = [folder for root in _roots(template_dir) for folder in (root / language, root)]
+    folders = [folder for root in template_roots(template_dir) for folder in (root / language, root)]
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
         autoescape=jinja2.select_autoescape(("html",), default=False),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from ..config import AuthSettings
 from ..config import settings as default_settings
 from .languages import preferred
 from .provider import EmailProvider, provider_for
-from .rendering import RenderedMail, TemplateError, available_languages, render
+from .template_folders import RenderedMail, TemplateError, available_languages
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Mailer:
 
     def render(self, template_name: str, *, language: str | None = None, **context: object) -> RenderedMail:
         """The mail of a template, in this language where it has it. Raises as `rendering.render`."""
-        return render(self.settings, template_name, context, language=language)
+        return self._render(template_name, context, None, language)
 
     async def send(
         self,
@@ -50,8 +51,7 @@ class Mailer:
 
         Raises as `rendering.render` and as `EmailProvider.send`; nothing is sent then.
         """
-        mail = render(self.settings, template_name, context, subject=subject, language=language)
-        await self.hand_in(to, mail)
+        await self.hand_in(to, self._render(template_name, context, subject, language))
 
     async def hand_in(self, to: str, mail: RenderedMail) -> None:
         """Send a mail to one address. Raises as `EmailProvider.send`."""
@@ -60,6 +60,13 @@ class Mailer:
     def language_for(self, accept_language: str) -> str | None:
         """The best language that has templates, for a header `Accept-Language`; None where there is none."""
         return preferred(accept_language, available_languages(self.settings.template_dir))
+
+    def _render(
+        self, name: str, context: Mapping[str, object], subject: str | None, language: str | None
+    ) -> RenderedMail:
+        from .rendering import render  # here, as Jinja takes 13 ms to import, and an app starts without mail
+
+        return render(self.settings, name, context, subject=subject, language=language)
 
     async def rest(self) -> None:
         """No mail is due for a while: let the providers hang up. Never raises."""

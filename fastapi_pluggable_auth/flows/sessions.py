@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from uuid import UUID
+from datetime import datetime
+from typing import Any, TypeAlias
+from uuid import UUID, uuid4
 
 from tortoise.exceptions import IntegrityError
 from tortoise.expressions import Q
@@ -14,10 +16,13 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Origin, Outcome, origin
-from ..models import AbstractRefreshToken, AbstractSession, AbstractUser
+from ..models import AbstractSession, AbstractUser
 from ..security.clock import as_utc
 from ..security.jwt import ACCESS, REFRESH, Claims, issued_at_of, new_token_id, session_of, subject_of
 from .notices import notify
+
+_StoredToken: TypeAlias = Mapping[str, Any]
+"""A refresh token, with what its user and session say of it: a row of `queries.refresh_token`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ async def start_session(auth: Auth, user: AbstractUser) -> TokenSet:
     )
     if auth.settings.max_sessions:
         await _end_oldest(auth, user.id, now)
-    return await _issue(auth, user.id, session, new_token_id(), now)
+    return await _issue(auth, user.id, session.id, session.expires_at, new_token_id(), now)
 
 
 async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> Authentication:
@@ -134,9 +139,7 @@ async def _rotate(auth: Auth, raw_token: str, idempotent: bool) -> TokenSet:
 
 
 @transactional
-async def _spend(
-    auth: Auth, raw_token: str, now: datetime
-) -> tuple[AbstractRefreshToken | None, TokenSet | None]:
+async def _spend(auth: Auth, raw_token: str, now: datetime) -> tuple[_StoredToken | None, TokenSet | None]:
     """The stored token, and its successors where this request is the one that spends it."""
     successor = new_token_id()
     # One conditional UPDATE decides the race, and writes before anything is read.
@@ -235,18 +238,22 @@ async def _end(auth: Auth, *, user_id: UUID, session_id: UUID | None = None, kee
     return await sessions.update(revoked_at=auth.clock())
 
 
-async def _issue(auth: Auth, user_id: UUID, session: AbstractSession, jti: str, now: datetime) -> TokenSet:
-    expires_at = min(now + auth.settings.refresh_token_expires, as_utc(session.expires_at))
-    refresh_token = _sign_refresh(auth, user_id, session.id, jti, now, expires_at)
-    await auth.tables.refresh_token.create(
+async def _issue(
+    auth: Auth, user_id: UUID, session_id: UUID, session_ends: datetime, jti: str, now: datetime
+) -> TokenSet:
+    expires_at = min(now + auth.settings.refresh_token_expires, as_utc(session_ends))
+    refresh_token = _sign_refresh(auth, user_id, session_id, jti, now, expires_at)
+    await auth.queries.store_token.run(
+        id=uuid4(),
         user_id=user_id,
-        session_id=session.id,
+        session_id=session_id,
         token=refresh_token,
         jti=jti,
         expires_at=expires_at,
+        revoked=False,
         created_at=now,
     )
-    return TokenSet(auth.signer.access_token(user_id, session.id), refresh_token, session.id)
+    return TokenSet(auth.signer.access_token(user_id, session_id), refresh_token, session_id)
 
 
 def _sign_refresh(
@@ -257,45 +264,45 @@ def _sign_refresh(
     )
 
 
-async def _successor(auth: Auth, spent: AbstractRefreshToken, jti: str, now: datetime) -> TokenSet | None:
+async def _successor(auth: Auth, spent: _StoredToken, jti: str, now: datetime) -> TokenSet | None:
     """The pair that replaces a spent token, or None where its session or account has ended."""
-    if not spent.user.is_active:
+    if not spent["active"]:
         return None
-    session: AbstractSession | None = spent.session
-    if session is None:
+    user_id, session_id, session_ends = spent["user_id"], spent["session_id"], spent["session_ends"]
+    if session_id is None:
         session = await _adopt(auth, spent, now)
-    elif not _is_live(auth, session.revoked_at, session.expires_at):
+        session_id, session_ends = session.id, session.expires_at
+    elif not _is_live(auth, spent["session_ended"], session_ends):
         return None
     if auth.settings.single_session:
-        await end_all_sessions(auth, spent.user_id, keep=session.id)
-    return await _issue(auth, spent.user_id, session, jti, now)
+        await end_all_sessions(auth, user_id, keep=session_id)
+    return await _issue(auth, user_id, session_id, session_ends, jti, now)
 
 
-async def _adopt(auth: Auth, token: AbstractRefreshToken, now: datetime) -> AbstractSession:
+async def _adopt(auth: Auth, token: _StoredToken, now: datetime) -> AbstractSession:
     """Gives a token that the host app stored a session of its own."""
     session = await auth.tables.session.create(
-        user_id=token.user_id,
-        authenticated_at=token.created_at,
+        user_id=token["user_id"],
+        authenticated_at=token["created_at"],
         expires_at=now + auth.settings.session_max_age,
         created_at=now,
     )
-    await auth.tables.refresh_token.filter(id=token.id).update(session_id=session.id)
+    await auth.tables.refresh_token.filter(id=token["id"]).update(session_id=session.id)
     return session
 
 
-def _alive_but_spent(auth: Auth, token: AbstractRefreshToken) -> bool:
+def _alive_but_spent(auth: Auth, token: _StoredToken) -> bool:
     """Whether a token that did not win was spent before, in a session that still lives."""
     return (
-        token.rotated_at is not None
-        and token.session is not None
-        and token.user.is_active
-        and _is_live(auth, token.session.revoked_at, token.session.expires_at)
+        token["rotated_at"] is not None
+        and token["session_id"] is not None
+        and token["active"]
+        and _is_live(auth, token["session_ended"], token["session_ends"])
     )
 
 
-async def _spent_again(auth: Auth, spent: AbstractRefreshToken, now: datetime, idempotent: bool) -> TokenSet:
-    age: timedelta = now - as_utc(spent.rotated_at)  # type: ignore[arg-type]  # set on every spent token
-    if age > auth.settings.refresh_reuse_leeway:
+async def _spent_again(auth: Auth, spent: _StoredToken, now: datetime, idempotent: bool) -> TokenSet:
+    if now - as_utc(spent["rotated_at"]) > auth.settings.refresh_reuse_leeway:
         await _punish_reuse(auth, spent)
         raise AuthError(ErrorCode.INVALID_TOKEN)
     repeated = await _repeat(auth, spent) if idempotent else None
@@ -304,9 +311,9 @@ async def _spent_again(auth: Auth, spent: AbstractRefreshToken, now: datetime, i
     return repeated
 
 
-async def _repeat(auth: Auth, spent: AbstractRefreshToken) -> TokenSet | None:
+async def _repeat(auth: Auth, spent: _StoredToken) -> TokenSet | None:
     """The same successor once more, signed again from its stored claims, unless it has been spent."""
-    token = await auth.tables.refresh_token.get_or_none(jti=spent.replaced_by, revoked=False)
+    token = await auth.tables.refresh_token.get_or_none(jti=spent["replaced_by"], revoked=False)
     if token is None or token.session_id is None:
         return None
     issued_at, expires_at = as_utc(token.created_at), as_utc(token.expires_at)
@@ -315,18 +322,19 @@ async def _repeat(auth: Auth, spent: AbstractRefreshToken) -> TokenSet | None:
     return TokenSet(access_token, refresh_token, token.session_id)
 
 
-async def _punish_reuse(auth: Auth, spent: AbstractRefreshToken) -> None:
+async def _punish_reuse(auth: Auth, spent: _StoredToken) -> None:
     """Ends the session, committed before the refusal is raised: a rollback would keep the thief in."""
     if await _end_stolen(auth, spent):
-        stolen = Observation(spent.user_id, spent.session_id)
+        stolen = Observation(spent["user_id"], spent["session_id"])
         await auth.events.emit(EventKind.REFRESH_REUSE, Outcome.FAILURE, stolen)
 
 
 @transactional
-async def _end_stolen(auth: Auth, spent: AbstractRefreshToken) -> bool:
-    if not await _end(auth, user_id=spent.user_id, session_id=spent.session_id):
+async def _end_stolen(auth: Auth, spent: _StoredToken) -> bool:
+    user_id = spent["user_id"]
+    if not await _end(auth, user_id=user_id, session_id=spent["session_id"]):
         return False
-    await notify(auth, MailKind.SESSION_REUSE, spent.user)
+    await notify(auth, MailKind.SESSION_REUSE, await auth.tables.user.get(id=user_id))
     return True
 
 

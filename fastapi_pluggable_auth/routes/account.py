@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 
 from ..cookies import sign_out
 from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, account_path, rate_limited
@@ -12,13 +12,13 @@ from ..flows import password as password_flow
 from ..flows import sessions as sessions_flow
 from ..flows import twofa as twofa_flow
 from ..schemas import ChangePassword, ProfileUpdate, UserOut
-from .base import SIGNED_IN, AuthRoute, documented
+from .base import SIGNED_IN, documented
 from .pages.rendering import is_browser
+from .router import AuthRouter
 
-router = APIRouter(
+router = AuthRouter(
     prefix="/account",
     tags=["account"],
-    route_class=AuthRoute,
     responses=documented(*SIGNED_IN),
 )
 

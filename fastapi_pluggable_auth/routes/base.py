@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from typing import Any, ClassVar, Final
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from fastapi.utils import create_model_field
 from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
@@ -74,6 +76,12 @@ def documented(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
+@cache
+def _field_of(model: Any) -> Any:
+    """What FastAPI makes of the model of a refusal, for all routes that have it."""
+    return create_model_field(name="Refusal", type_=model, mode="serialization")
+
+
 class AuthRoute(APIRoute):
     """A route of the library."""
 
@@ -82,8 +90,11 @@ class AuthRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if set(options["methods"]) != {"GET"}:  # whose bodies nobody reads; watching them costs 15 us
             options["max_body_size"] = MAXIMUM_BODY_BYTES
+        responses = options.pop("responses", None) or {}
         super().__init__(path, endpoint, **options)
-        self.options = options
+        # FastAPI would make two thirds of what it makes at all, in 40 ms, for the models of the refusals.
+        self.responses = responses
+        self.response_fields = {status: _field_of(each["model"]) for status, each in responses.items()}
         self._methods_of[path] |= self.methods or set()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Final, TypeAlias
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from starlette.routing import BaseRoute
 from tortoise.fields.relational import BackwardFKRelation, ManyToManyFieldInstance
 
 from ..models import AbstractUser
@@ -23,7 +21,6 @@ from ..schemas import (
     UserCreate,
     UserOut,
 )
-from .base import AuthRoute
 
 Bodies: TypeAlias = Mapping[type[BaseModel], type[BaseModel]]
 """What stands in for a body of the package, in this app only."""
@@ -82,32 +79,20 @@ def _always_given(body: type[BaseModel]) -> set[str]:
     return {name for name, field in body.model_fields.items() if given(field)}
 
 
-def add_route(router: APIRouter, prefix: str, route: BaseRoute, bodies: Bodies) -> None:
-    """Makes a route of this library, with these bodies, one of the router itself: FastAPI takes 35 us at
-    every request to find one that was included."""
-    assert isinstance(route, AuthRoute)  # noqa: S101 - the library has no other
-    known = inspect.signature(router.add_api_route).parameters
-    options = {name: value for name, value in route.options.items() if name in known}
-    endpoint = route.endpoint
-    if bodies:
-        endpoint = _typed(endpoint, bodies)
-        options["response_model"] = bodies.get(route.response_model, route.response_model)
-    router.add_api_route(prefix + route.path, endpoint, **options, route_class_override=type(route))
-
-
-def _typed(endpoint: Callable[..., Any], bodies: Bodies) -> Callable[..., Any]:
+def typed(endpoint: Callable[..., Any], bodies: Bodies) -> Callable[..., Any]:
     """The endpoint, declared with other bodies."""
     signature = inspect.signature(endpoint, eval_str=True)
-    own = {name: _own(parameter.annotation, bodies) for name, parameter in signature.parameters.items()}
+    own = {name: own_body(parameter.annotation, bodies) for name, parameter in signature.parameters.items()}
 
     @wraps(endpoint)
-    async def typed(*args: Any, **kwargs: Any) -> Any:
+    async def declared(*args: Any, **kwargs: Any) -> Any:
         return await endpoint(*args, **kwargs)
 
     parameters = [parameter.replace(annotation=own[name]) for name, parameter in signature.parameters.items()]
-    typed.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # read by FastAPI
-    return typed
+    declared.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # read by FastAPI
+    return declared
 
 
-def _own(annotation: Any, bodies: Bodies) -> Any:
+def own_body(annotation: Any, bodies: Bodies) -> Any:
+    """What stands in for a body of the package; anything else as it is."""
     return bodies.get(annotation, annotation) if isinstance(annotation, type) else annotation

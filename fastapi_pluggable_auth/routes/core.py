@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import Body, Depends, Request
 from fastapi.exceptions import RequestValidationError
 
 from ..auth import Auth
@@ -13,7 +13,6 @@ from ..dependencies import (
     CurrentAuth,
     CurrentUser,
     EnrollingAuthentication,
-    check_cookie_setting,
     get_ended_authentication,
     rate_limited,
 )
@@ -32,9 +31,10 @@ from ..schemas import (
     UserCreate,
     UserOut,
 )
-from .base import SIGNED_IN, AuthRoute, documented
+from .base import SIGNED_IN, documented
+from .router import AuthRouter
 
-router = APIRouter(prefix="/auth", tags=["auth"], route_class=AuthRoute)
+router = AuthRouter(prefix="/auth", tags=["auth"])
 
 MISSING_BODY: Final = {"loc": ("body",), "msg": "Field required", "type": "missing"}
 
@@ -79,7 +79,7 @@ def _session(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair | Cook
 
 @router.post(
     "/login",
-    dependencies=[Depends(check_cookie_setting), rate_limited("login")],
+    dependencies=[rate_limited("login", sets_cookies=True)],
     responses=documented(
         ErrorCode.INVALID_CREDENTIALS,
         ErrorCode.EMAIL_NOT_VERIFIED,
@@ -102,7 +102,7 @@ async def login(auth: CurrentAuth, request: Request, body: LoginData) -> TokenPa
 
 @router.post(
     "/refresh",
-    dependencies=[Depends(check_cookie_setting), rate_limited("refresh")],
+    dependencies=[rate_limited("refresh", sets_cookies=True)],
     responses=documented(
         ErrorCode.NOT_AUTHENTICATED,
         ErrorCode.INVALID_TOKEN,

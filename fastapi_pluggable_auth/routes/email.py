@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import ValidationError
 
 from ..dependencies import CurrentAuth, rate_limited
@@ -15,8 +15,9 @@ from .pages.forms import Typed
 from .pages.links import done_page, link_page
 from .pages.rendering import is_browser
 from .pages.route import PageRoute
+from .router import AuthRouter
 
-router = APIRouter(prefix="/auth", tags=["e-mail"], route_class=PageRoute)
+router = AuthRouter(prefix="/auth", tags=["e-mail"], route_class=PageRoute)
 
 VERIFIED = "Your e-mail address is verified."
 CHANGED = "Your e-mail address was changed."

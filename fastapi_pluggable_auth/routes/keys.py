@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from ..dependencies import CurrentAuth
 from ..schemas import PublicKeys
 from ..security.keys import key_set
-from .base import AuthRoute, documented
+from .base import documented
+from .router import AuthRouter
 
-router = APIRouter(tags=["auth"], route_class=AuthRoute)
+router = AuthRouter(tags=["auth"])
 
 
 @router.get("/.well-known/jwks.json", responses=documented())

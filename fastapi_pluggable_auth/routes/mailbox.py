@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from ..dependencies import CurrentAuth
 from ..email.local import KeptMail, MemoryProvider
 from .pages.rendering import HEADERS, MAILBOX, render_page
 from .pages.route import PageRoute
+from .router import AuthRouter
 
 _LOCAL: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
@@ -43,7 +44,7 @@ def kept_mails(auth: CurrentAuth) -> dict[int, KeptMail]:
 
 KeptMails = Annotated[dict[int, KeptMail], Depends(kept_mails)]
 
-router = APIRouter(
+router = AuthRouter(
     prefix=MAILBOX, route_class=PageRoute, include_in_schema=False, dependencies=[Depends(on_this_machine)]
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from ..cookies import sign_out
 from ..dependencies import CurrentAuth, CurrentAuthentication
@@ -12,12 +12,12 @@ from ..errors import AuthError, ErrorCode
 from ..flows import sessions as sessions_flow
 from ..schemas import SessionOut
 from ..security.clock import as_utc
-from .base import SIGNED_IN, AuthRoute, documented
+from .base import SIGNED_IN, documented
+from .router import AuthRouter
 
-router = APIRouter(
+router = AuthRouter(
     prefix="/account/sessions",
     tags=["sessions"],
-    route_class=AuthRoute,
     responses=documented(*SIGNED_IN),
 )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from ..dependencies import (
     CurrentAuth,
     CurrentAuthentication,
@@ -14,12 +12,12 @@ from ..dependencies import (
 from ..errors import ErrorCode
 from ..flows import twofa as twofa_flow
 from ..schemas import CodeRequest, Message, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment
-from .base import SIGNED_IN, AuthRoute, documented
+from .base import SIGNED_IN, documented
+from .router import AuthRouter
 
-router = APIRouter(
+router = AuthRouter(
     prefix="/auth/2fa",
     tags=["two-factor"],
-    route_class=AuthRoute,
     responses=documented(*SIGNED_IN),
 )
 

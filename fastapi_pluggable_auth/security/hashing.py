@@ -12,13 +12,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Final, NamedTuple, TypeVar
-
-from passlib.context import CryptContext
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from ..config import AuthSettings
 from ..config import settings as default_settings
 from ..errors import AuthError, ErrorCode
+
+if TYPE_CHECKING:
+    from passlib.context import CryptContext
 
 # passlib 1.7.4 looks for a version attribute that bcrypt 4 no longer has, and logs a harmless traceback.
 logging.getLogger("passlib.handlers.bcrypt").setLevel(logging.ERROR)
@@ -40,6 +41,8 @@ class Verification(NamedTuple):
 
 @cache
 def _context(scheme: str, rounds: int) -> CryptContext:
+    from passlib.context import CryptContext  # here, as it takes 8 ms, and an app starts without a password
+
     return CryptContext(
         schemes=["bcrypt", "bcrypt_sha256", "argon2"],
         default=scheme,

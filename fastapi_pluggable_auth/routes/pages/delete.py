@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from ...cookies import sign_out
 from ...dependencies import CurrentAuth, CurrentAuthentication
 from ...flows import account as account_flow
 from ...flows.sessions import require_recent_login
+from ..router import AuthRouter
 from .forms import Problem, Typed
 from .rendering import render_page, see_other
 from .route import PageRoute
 
-router = APIRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+router = AuthRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
 
 NOT_SURE = Problem("not_sure", "sure", "", 422, {})
 

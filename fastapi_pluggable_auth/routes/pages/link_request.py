@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import ValidationError
 
 from ...auth import Auth
@@ -13,11 +13,12 @@ from ...dependencies import CurrentAuth, rate_limited
 from ...flows.email import resend_verification
 from ...flows.password import forgot_password
 from ...schemas import EmailRequest
+from ..router import AuthRouter
 from .forms import Typed, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
-router = APIRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+router = AuthRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
 
 
 @router.get("/verify-email")

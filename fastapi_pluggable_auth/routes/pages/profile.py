@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import Form, Request, Response
 from pydantic import ValidationError
 
 from ...auth import Auth
@@ -15,11 +15,12 @@ from ...flows import account as account_flow
 from ...flows import password as password_flow
 from ...flows.sessions import Authentication, is_recent
 from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword
+from ..router import AuthRouter
 from .forms import Refused, Typed, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
-router = APIRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+router = AuthRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
 
 
 @router.get("/profile")

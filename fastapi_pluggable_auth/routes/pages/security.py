@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import Form, Request, Response
 from pydantic import ValidationError
 
 from ...auth import Auth
@@ -14,6 +14,7 @@ from ...flows import sessions as sessions_flow
 from ...flows import twofa as twofa_flow
 from ...flows.sessions import Authentication
 from ...schemas import CodeRequest
+from ..router import AuthRouter
 from ..sessions import session_id_from
 from .devices import device_of
 from .forms import Refused, Typed, code_from, problem_with
@@ -22,7 +23,7 @@ from .route import PageRoute
 
 NOTICES: Final = {"disable": "two_factor_off", "session": "device_signed_out", "others": "others_signed_out"}
 
-router = APIRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+router = AuthRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
 
 
 @router.get("/security")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import ValidationError
 
 from ...auth import Auth
@@ -24,11 +24,12 @@ from ...flows.login import Challenge
 from ...flows.sessions import Authentication
 from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication
 from ...security.redirects import safe_next
+from ..router import AuthRouter
 from .forms import Refused, Typed, code_from, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
-router = APIRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+router = AuthRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
 
 
 @router.get("/sign-in")

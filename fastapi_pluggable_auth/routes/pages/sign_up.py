@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import ValidationError
 
 from ...cookies import check_form
@@ -10,11 +10,12 @@ from ...dependencies import CurrentAuth, rate_limited
 from ...errors import AuthError
 from ...flows import signup as signup_flow
 from ...schemas import EmailRequest, ResetPassword, UsernameRequest
+from ..router import AuthRouter
 from .forms import Typed, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
-router = APIRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+router = AuthRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
 
 
 @router.get("/sign-up")

@@ -1,0 +1,38 @@
+"""Where the templates are, and what comes out of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from ..config import LANGUAGE
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+
+
+class TemplateError(LookupError):
+    """A template is missing or broken, or names a variable that was not given."""
+
+
+@dataclass(frozen=True)
+class RenderedMail:
+    """A mail as its reader sees it, without a recipient."""
+
+    subject: str
+    body: str
+    html: str | None
+
+
+def template_roots(template_dir: Path | None) -> list[Path]:
+    """The app's own folder, if it has one, before that of the library."""
+    return [TEMPLATES] if template_dir is None else [template_dir, TEMPLATES]
+
+
+@lru_cache(maxsize=16)
+def available_languages(template_dir: Path | None) -> frozenset[str]:
+    """The languages that have a folder of templates."""
+    folders = [folder for root in template_roots(template_dir) if root.is_dir() for folder in root.iterdir()]
+    return frozenset(folder.name for folder in folders if folder.is_dir() and re.match(LANGUAGE, folder.name))
