@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastapi_pluggable_auth import AuthSettings, ErrorCode
 from fastapi_pluggable_auth.events import EventKind
 
+from . import browsers
 from .bench import Bench
 from .snippets import RUN, blocks, snippets
 
@@ -38,6 +41,9 @@ NO_SETTINGS = re.compile(
     r"DATABASE_URL|TORTOISE_ORM|(?:TEST|BENCHMARK)_\w+|(?:LOGIN|REGISTER|UPDATE|RESET|VERIFY)_[A-Z]+_[A-Z_]+"
 )
 """What looks like a setting and is the app's own, the development's, or a code of fastapi-users."""
+
+
+needs_browser = pytest.mark.skipif(browsers.missing() is not None, reason=str(browsers.missing()))
 
 
 def needs(package: str) -> None:
@@ -109,6 +115,49 @@ def test_every_command_of_the_http_reference_succeeds(bench: Bench) -> None:
         if not 200 <= status < 300:
             failed[command] = status
     assert failed == {}
+
+
+async def in_browser(base: str, script: str) -> tuple[Any, list[str]]:
+    """What a script on a page of the app returns, and the paths that were asked for on its way."""
+    from playwright.async_api import async_playwright
+
+    paths: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await browsers.launch(playwright)
+        page = await browser.new_page()
+        await page.goto(f"{base}/openapi.json")
+        page.on("request", lambda request: paths.append(request.url.removeprefix(base)))
+        result = await page.evaluate(f"async () => {{ {script} }}")
+        await browser.close()
+    return result, paths
+
+
+@needs_browser
+async def test_the_client_of_the_page_on_sessions_renews_once_for_several_requests(bench: Bench) -> None:
+    (client,) = blocks("js", PAGES["sessions.md"])
+    await asyncio.to_thread(bench.prepare, "")
+    tokens = {"access_token": "old", "refresh_token": bench.variables["REFRESH_TOKEN"]}
+    requests = "Promise.all([api('/auth/me'), api('/account'), api('/account/sessions')])"
+    use = f"tokens = {json.dumps(tokens)}; return (await {requests}).map((answer) => answer.status)"
+    statuses, paths = await in_browser(bench.base, f"{client}\n{use}")
+    assert statuses == [200, 200, 200]
+    assert paths.count("/auth/refresh") == 1
+
+
+@needs_browser
+async def test_the_client_of_the_page_on_cookies_works_without_a_token(
+    settings: AuthSettings, request: pytest.FixtureRequest
+) -> None:
+    (client,) = blocks("js", PAGES["cookies.md"])
+    settings.cookies = True
+    bench: Bench = request.getfixturevalue("bench")
+    await asyncio.to_thread(bench.prepare, "")
+    settings.public_base_url = bench.base
+    me, paths = await in_browser(
+        bench.base, client.replace('await api("POST", "/auth/logout")', "return await api('GET', '/auth/me')")
+    )
+    assert (me["email"], me["display_name"]) == ("ada@example.com", "Ada")
+    assert paths == ["/auth/login", "/auth/me", "/account", "/auth/me"]
 
 
 def test_every_code_and_every_setting_that_a_page_names_exists() -> None:
