@@ -16,7 +16,6 @@ import inspect
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +25,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .hosts import STRICT
+
 FENCE = re.compile(
     r"(?:<!-- not executed: (?P<excuse>[^\n]*?) -->\n+)?"
     r"^(?P<indent> *)```(?P<language>\w+)(?P<options>[^\n]*)\n(?P<code>.*?)^ *```$",
@@ -33,7 +34,7 @@ FENCE = re.compile(
 )
 SHELLS = ("sh", "bash", "console")
 RUN = ("python", "json", *SHELLS)
-SERVERS = ("uvicorn ", "fastapi-pluggable-auth demo", "fastapi-pluggable-auth mail run")
+SERVERS = ("uvicorn ", "fastapi-pluggable-auth demo")
 
 
 @dataclass(frozen=True)
@@ -105,33 +106,37 @@ class Page:
         script = f"set -aeo pipefail\ntouch .variables\n. ./.variables\n{code}\nexport -p > .variables"
         last = code.strip().splitlines()[-1]
         if last.startswith(SERVERS):
-            if not last.startswith("fastapi-pluggable-auth mail"):
-                script = script.replace(last, f"exec {last} --port {self.port}")
-            self.servers.append(subprocess.Popen(["bash", "-c", script], start_new_session=True))
-            deadline = time.monotonic() + 30
-            while "mail run" not in last and socket.socket().connect_ex(("127.0.0.1", self.port)):
-                assert self.servers[-1].poll() is None, f"{last} has ended"
-                assert time.monotonic() < deadline, f"{last} does not answer"
-                time.sleep(0.05)
-            return
-        subprocess.run(["bash", "-c", script], check=True, timeout=120)
+            self._serve(script.replace(last, f"exec {last} --port {self.port}"))
+        else:
+            subprocess.run(["bash", "-c", script], check=True, timeout=120)
+
+    def _serve(self, script: str) -> None:
+        server = subprocess.Popen(["bash", "-c", script])
+        self.servers.append(server)
+        deadline = time.monotonic() + 60
+        while True:
+            with socket.socket() as probe:
+                if not probe.connect_ex(("127.0.0.1", self.port)):
+                    return
+            assert server.poll() is None, "the server has ended"
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.05)
+
+    def finish(self) -> None:
+        """Starts the apps, and runs the tests."""
+        for app in self.apps.values():
+            self.runner.run(_start(app))
+        if list(Path().glob("test_*.py")):
+            Path("pytest.ini").write_text(STRICT)
+            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+            subprocess.run(command, check=True, timeout=120)
 
     def close(self) -> None:
-        """Starts the apps, runs the tests, and ends what still runs."""
-        try:
-            for app in self.apps.values():
-                self.runner.run(_start(app))
-            if list(Path().glob("test_*.py")):
-                from .hosts import STRICT
-
-                Path("pytest.ini").write_text(STRICT)
-                command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-                subprocess.run(command, check=True, timeout=120)
-        finally:
-            for server in self.servers:
-                os.killpg(server.pid, signal.SIGTERM)
-                server.wait(20)
-            self.runner.close()
+        """Ends what still runs."""
+        for server in self.servers:
+            server.terminate()
+            server.wait(20)
+        self.runner.close()
 
 
 async def _start(app: Any) -> None:
@@ -159,10 +164,8 @@ def main(path: str) -> None:
         for snippet in snippets(Path(path).read_text("utf-8")):
             if snippet.excuse is None:
                 page.run(snippet)
+        page.finish()
     finally:
-        failed = sys.exc_info()[0] is not None
-        if failed:
-            page.apps.clear()
         page.close()
 
 
