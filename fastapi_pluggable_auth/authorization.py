@@ -25,14 +25,16 @@ class Requirement(SignedIn[User]):
         verified: bool,
         roles: frozenset[str],
         permissions: frozenset[str],
+        scopes: frozenset[str],
         recent: bool,
         two_factor: bool,
         superuser: bool,
     ) -> None:
-        super().__init__(current_user)
+        super().__init__(current_user, allow_personal=bool(scopes))
         self._verified = verified
         self._roles = roles
         self._permissions = permissions
+        self._scopes = scopes
         self._recently = recent
         self._two_factor = two_factor
         self._superuser = superuser
@@ -45,7 +47,7 @@ class Requirement(SignedIn[User]):
         if code is not None:
             seen = Observation(authentication.user.id, authentication.session_id)
             await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, seen, reason=code.code)
-            raise AuthError(code)
+            raise AuthError(code, scope=" ".join(sorted(self._scopes)))
         if self._two_factor and not authentication.user.two_factor_active:
             raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
         if self._recently:  # at last: nobody types a password for what is refused anyway
@@ -57,6 +59,8 @@ class Requirement(SignedIn[User]):
             return ErrorCode.VERIFICATION_REQUIRED
         if not (user.is_superuser or self._is_allowed(auth, user)):
             return ErrorCode.PERMISSION_DENIED
+        if authentication.scopes is not None and not self._scopes <= authentication.scopes:
+            return ErrorCode.INSUFFICIENT_SCOPE
         return None
 
     def _is_allowed(self, auth: Auth, user: AbstractUser) -> bool:
@@ -68,9 +72,10 @@ class Requirement(SignedIn[User]):
         """Once for an app: a name with a slip of the pen would keep everybody out, and nobody would know."""
         if auth is self._known_to:
             return
-        unknown = self._roles - auth.roles.keys() if auth.roles else None
-        if unknown:
-            raise ValueError(f"include_auth(roles=...) has no role {', '.join(sorted(unknown))}")
+        for kind, asked, known in (("role", self._roles, auth.roles), ("scope", self._scopes, auth.scopes)):
+            unknown = asked - known.keys()
+            if known and unknown:
+                raise ValueError(f"include_auth({kind}s=...) has no {kind} {', '.join(sorted(unknown))}")
         self._known_to = auth
 
 
@@ -79,6 +84,7 @@ def require(
     verified: bool = False,
     role: str | Iterable[str] | None = None,
     permission: str | Iterable[str] | None = None,
+    scope: str | Iterable[str] | None = None,
     recent: bool = False,
     two_factor: bool = False,
     superuser: bool = False,
@@ -87,17 +93,20 @@ def require(
 
     `verified`, a verified address; `role`, one of these roles; `permission`, all of these permissions;
     `recent`, a login within `reauth_ttl`; `two_factor`, two-factor switched on; `superuser`, to be one. A
-    superuser has every role and permission.
+    superuser has every role and permission. `scope` lets personal access tokens in that have all of these
+    scopes, which no other dependency does; a user in person has every scope, and a program no recent login.
 
     The dependency raises like `get_current_user`, and `AuthError`, answered as 403: VERIFICATION_REQUIRED,
-    PERMISSION_DENIED, REAUTHENTICATION_REQUIRED, TWO_FACTOR_ENROLMENT_REQUIRED. It raises `ValueError` at the
-    first request where the app has named its roles and this is none of them; `require` itself does for what
+    PERMISSION_DENIED, INSUFFICIENT_SCOPE (RFC 6750 section 3.1), REAUTHENTICATION_REQUIRED,
+    TWO_FACTOR_ENROLMENT_REQUIRED. It raises `ValueError` at the first request where the app has named its
+    roles or scopes and this is none of them; `require` itself does for what
     is no name (RFC 6749 section 3.3), and for an empty collection, which would let everybody in.
     """
     return Requirement(
         verified=verified,
         roles=_asked(role),
         permissions=_asked(permission),
+        scopes=_asked(scope),
         recent=recent,
         two_factor=two_factor,
         superuser=superuser,

@@ -12,17 +12,20 @@ from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from fastapi.security.utils import get_authorization_scheme_param
+from starlette.requests import HTTPConnection
 
 from .auth import Auth
 from .config import settings
 from .cookies import authenticate_cookies, authenticates_by_cookie, check_request, wants_cookies
 from .database import guarded
 from .errors import AuthError, ErrorCode
-from .events import EventKind, Observation, Origin, Outcome, origin
+from .events import EventKind, Observation, Origin, Outcome, actor, origin
 from .flows.sessions import Authentication, authenticate, require_recent_login
 from .flows.throttle import count_request
+from .flows.tokens import authenticate_token
 from .models import User
 from .security.csrf import SAFE_METHODS
+from .security.personal import is_personal_token
 from .security.proxies import client_address, counted_network
 from .security.redirects import safe_next
 
@@ -42,8 +45,8 @@ def _default_auth() -> Auth:
     return Auth(settings)
 
 
-def auth_of(request: Request) -> Auth:
-    """The `Auth` of the app that serves this request."""
+def auth_of(request: HTTPConnection) -> Auth:
+    """The `Auth` of the app that serves this request, or WebSocket."""
     auth: Auth | None = getattr(request.app.state, STATE_ATTRIBUTE, None)
     return auth or _default_auth()
 
@@ -56,12 +59,13 @@ async def get_auth(request: Request) -> Auth:
 CurrentAuth = Annotated[Auth, Depends(get_auth)]
 
 
-def note_origin(request: Request, auth: Auth) -> None:
+def note_origin(request: HTTPConnection, auth: Auth) -> None:
     """The events of this request tell from here on where it comes from."""
     origin.set(lambda: _origin_of(request, auth))
+    actor.set(None)
 
 
-def _origin_of(request: Request, auth: Auth) -> Origin:
+def _origin_of(request: HTTPConnection, auth: Auth) -> Origin:
     peer = request.client.host if request.client else ""
     forwarded = request.headers.getlist("x-forwarded-for")
     address = client_address(peer, forwarded, auth.settings.trusted_proxies)
@@ -88,12 +92,14 @@ class SignedIn(SecurityBase, Generic[T]):
         enrolled: bool = True,
         live: bool = True,
         recent: bool = False,
+        allow_personal: bool = False,
     ) -> None:
         self.scheme_name = "Access token"
         self._wanted = wanted
         self._enrolled = enrolled
         self._live = live
         self._recent = recent
+        self._allow_personal = allow_personal
 
     @property
     def model(self) -> HTTPBearer:  # type: ignore[override]  # made when the document is
@@ -103,7 +109,9 @@ class SignedIn(SecurityBase, Generic[T]):
     async def __call__(self, request: Request) -> T:
         """What is wanted of whoever asks, read from the database for this request."""
         auth = auth_of(request)
-        authentication = await _authenticate(request, auth, allow_ended=not self._live)
+        authentication = await _authenticate(
+            request, auth, allow_ended=not self._live, allow_personal=self._allow_personal
+        )
         await self._check(auth, authentication)
         return self._wanted(authentication)
 
@@ -157,14 +165,22 @@ CurrentUser = Annotated[User, Depends(get_current_user)]
 RecentUser = Annotated[User, Depends(get_recent_user)]
 
 
-async def _authenticate(request: Request, auth: Auth, *, allow_ended: bool) -> Authentication:
-    """Once a request, however many dependencies ask."""
-    known: dict[tuple[Auth, bool], Authentication] = request.scope.setdefault(_SCOPE_KEY, {})
+async def _authenticate(
+    request: Request, auth: Auth, *, allow_ended: bool, allow_personal: bool
+) -> Authentication:
+    """Once a request, however many dependencies ask: one takes personal access tokens, another does not."""
+    known: dict[tuple[Auth, bool | str], Authentication] = request.scope.setdefault(_SCOPE_KEY, {})
     if (auth, allow_ended) in known:
         return known[auth, allow_ended]
     note_origin(request, auth)
-    token = None if authenticates_by_cookie(request) else _access_token(request)
-    if token is not None:
+    token = None if authenticates_by_cookie(request) else access_token(request)
+    key: tuple[Auth, bool | str] = (auth, allow_ended)
+    if token is not None and allow_personal and auth.scopes and is_personal_token(token):
+        key = (auth, "personal")
+        if key in known:
+            return known[key]
+        work = authenticate_token(auth, token)
+    elif token is not None:
         work = authenticate(auth, token, allow_ended=allow_ended)
     else:
         if request.method not in SAFE_METHODS:
@@ -177,12 +193,13 @@ async def _authenticate(request: Request, auth: Auth, *, allow_ended: bool) -> A
             reason = error.code.code
             await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=reason)
         raise
-    known[auth, allow_ended] = authentication
+    actor.set(authentication.impersonated_by)
+    known[key] = authentication
     return authentication
 
 
-def _access_token(request: Request) -> str:
-    """The token of the one `Authorization` header (RFC 6750 section 2.1)."""
+def access_token(request: HTTPConnection) -> str:
+    """The token of the one `Authorization` header (RFC 6750 section 2.1). Raises `AuthError`."""
     headers = request.headers.getlist("authorization")
     if len(headers) > 1:
         raise AuthError(ErrorCode.INVALID_TOKEN)

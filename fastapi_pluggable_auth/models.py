@@ -11,7 +11,7 @@ from dataclasses import fields as dataclass_fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from tortoise import Model, fields
 from tortoise.exceptions import ValidationError
@@ -20,6 +20,7 @@ from tortoise.fields.relational import ForeignKeyFieldInstance
 
 from .security.clock import utc_now
 from .security.encryption import default_box, readable
+from .security.identifiers import time_ordered_id
 from .security.jwt import new_token_id
 from .security.names import name_set
 from .security.usernames import MAXIMUM_LENGTH as USERNAME_LENGTH
@@ -190,7 +191,8 @@ class AbstractUser(Model):
 
 
 class AbstractSession(Model):
-    """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once."""
+    """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once. In one that
+    is `impersonated_by` an administrator, he acts as the user."""
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     user: Any
@@ -200,6 +202,7 @@ class AbstractSession(Model):
     revoked_at = fields.DatetimeField(null=True)
     user_agent = fields.CharField(max_length=255, default="")
     address = fields.CharField(max_length=45, default="")
+    impersonated_by = fields.UUIDField(null=True, db_index=True)
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
@@ -308,6 +311,34 @@ class AbstractThrottle(Model):
         abstract = True
 
 
+def new_event_id() -> uuid.UUID:
+    """The id of an event of this moment: ids are in the order of time."""
+    return time_ordered_id(utc_now())
+
+
+class AbstractAuditEvent(Model):
+    """A security event that is kept: who did what to whose account, from where, and how it ended.
+
+    It refers to accounts and sessions by their bare ids, as it outlives them. `actor_id` is the administrator
+    who did it, null where it was the user, or whoever claimed to be. Address and browser are the actor's.
+    """
+
+    id = fields.UUIDField(primary_key=True, default=new_event_id)
+    time = fields.DatetimeField()
+    user_id = fields.UUIDField()
+    actor_id = fields.UUIDField(null=True, db_index=True)
+    session_id = fields.UUIDField(null=True)
+    kind = fields.CharField(max_length=32)
+    outcome = fields.CharField(max_length=16)
+    reason = fields.CharField(max_length=64, null=True)
+    factors = fields.CharField(max_length=32, default="")
+    address = fields.CharField(max_length=45, default="")
+    user_agent = fields.CharField(max_length=255, default="")
+
+    class Meta:
+        abstract = True
+
+
 class User(AbstractUser):
     """An account."""
 
@@ -374,6 +405,14 @@ class Throttle(AbstractThrottle):
         table = "auth_throttle"
 
 
+class AuditEvent(AbstractAuditEvent):
+    """A security event that is kept."""
+
+    class Meta:
+        table = "auth_audit_event"
+        indexes: ClassVar = [("user_id", "id")]
+
+
 @dataclass(frozen=True, slots=True)
 class Tables:
     """The models that an app uses for its accounts; each refers to earlier ones only."""
@@ -385,6 +424,7 @@ class Tables:
     recovery_code: type[AbstractRecoveryCode] = RecoveryCode
     personal_token: type[AbstractPersonalToken] = PersonalToken
     throttle: type[AbstractThrottle] = Throttle
+    audit_event: type[AbstractAuditEvent] = AuditEvent
 
     def __iter__(self) -> Iterator[type[Model]]:
         """One after the other."""
@@ -408,10 +448,11 @@ def _copy_for(
     user_model: type[AbstractUser], shipped: type[Model], own: dict[type[Model], type[Model]]
 ) -> type[Model]:
     """The same table in the module of the user; its name leaves room for models of the host."""
+    options = {"table": shipped._meta.db_table or shipped.__name__.lower(), "indexes": shipped._meta.indexes}
     attributes: dict[str, Any] = {
         "__module__": user_model.__module__,
         "__doc__": shipped.__doc__,
-        "Meta": type("Meta", (), {"table": shipped._meta.db_table or shipped.__name__.lower()}),
+        "Meta": type("Meta", (), options),
     }
     for name in shipped._meta.fk_fields:
         foreign_key: Any = shipped._meta.fields_map[name]

@@ -48,7 +48,7 @@ OnOne = Callable[[Auth, UUID], Awaitable[None]]
 def heard(auth: Auth) -> list[SecurityEvent]:
     """The security events."""
     events: list[SecurityEvent] = []
-    auth.events.listen(events.append)
+    auth.on(SecurityEvent)(events.append)
     return events
 
 

@@ -13,6 +13,7 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractUser
 from ..security.names import name_set
+from .sessions import end_impersonations
 
 TRIES: Final = 20
 """How often a change begins again because another one was faster."""
@@ -55,7 +56,7 @@ async def revoke(
     superuser: bool = False,
 ) -> AbstractUser:
     """Takes roles and permissions from a user, and returns the user as it is now; what the user does not have
-    changes nothing. With `superuser` it is none any more.
+    changes nothing. With `superuser` it is none any more. Whoever loses rights stops acting as others.
 
     Raises `AuthError`: USER_NOT_FOUND; VALIDATION_ERROR for what is no name.
     """
@@ -69,7 +70,9 @@ async def revoke(
         }
 
     async with auth.events.observe(EventKind.AUTHORIZATION_CHANGE, user_id=user_id):
-        return await _change(auth, user_id, left)
+        user = await _change(auth, user_id, left)
+        await end_impersonations(auth, user_id)
+        return user
 
 
 async def _change(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
@@ -16,6 +17,7 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
+from ..hooks import AccountDeleted, LoggedOut, SignedUp, SigningUp, TwoFactorDisabled
 from ..models import EMAIL_LENGTH, AbstractUser
 from ..security.addresses import normalise_email
 from ..security.clock import as_utc
@@ -26,7 +28,7 @@ from .account import erase
 from .columns import require_free, stored, storing
 from .login import account_named
 from .password import require_good_password
-from .sessions import end_all_sessions
+from .sessions import end_all_access, end_all_sessions, end_impersonations
 from .twofa import switch_off
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,7 +87,7 @@ async def list_users(
     limit: int = 50,
 ) -> Page:
     """A page of accounts, the newest first. `search` is a part of the address or username, in any case;
-    `after` is the cursor of the page before."""
+    `role` is one that they have; `after` is the cursor of the page before."""
     given = search + (role or "")
     if len(given) > EMAIL_LENGTH or not given.isprintable():  # as no address and no name is
         return Page([], None)
@@ -147,12 +149,14 @@ async def create_user(
         except ValidationError as error:  # a column that must not be empty
             raise AuthError(ErrorCode.VALIDATION_ERROR) from error
         observation.user_id = user.id
-    return await auth.tables.user.get(id=user.id)
+    stored_user = await auth.tables.user.get(id=user.id)
+    await auth.hooks.fire(SignedUp, stored_user)
+    return stored_user
 
 
 async def disable_user(auth: Auth, user_id: UUID) -> None:
-    """Refuses every login, and ends all sessions at once. Doing so again changes nothing. Raises
-    `AuthError(USER_NOT_FOUND)`."""
+    """Refuses every login, and ends all sessions and personal access tokens at once. Doing so again changes
+    nothing. Raises `AuthError(USER_NOT_FOUND)`."""
     async with auth.events.observe(EventKind.ACCOUNT_DISABLED, user_id=user_id):
         await _change(auth, user_id, is_active=False)
 
@@ -166,15 +170,20 @@ async def enable_user(auth: Auth, user_id: UUID) -> None:
 async def delete_user(auth: Auth, user_id: UUID) -> None:
     """Deletes an account and all that hangs on it. Raises `AuthError(USER_NOT_FOUND)`."""
     async with auth.events.observe(EventKind.ACCOUNT_DELETION, user_id=user_id):
-        if not await erase(auth, user_id):
+        user = await find_user(auth, user_id)
+        if not await erase(auth, user):
             raise AuthError(ErrorCode.USER_NOT_FOUND)
+    await auth.hooks.fire(AccountDeleted, user.id, user.email)
 
 
 async def reset_two_factor(auth: Auth, user_id: UUID) -> None:
     """Switches two-factor off for an owner who has lost device and recovery codes: ends all sessions and
     tells the owner. Changes nothing where there is none. Raises `AuthError(USER_NOT_FOUND)`."""
     async with auth.events.observe(EventKind.TWO_FACTOR_DISABLED, user_id=user_id):
-        await switch_off(auth, await find_user(auth, user_id))
+        user = await find_user(auth, user_id)
+        switched_off = await switch_off(auth, user)
+    if switched_off:
+        await auth.hooks.fire(TwoFactorDisabled, user)
 
 
 async def end_sessions(auth: Auth, user_id: UUID) -> None:
@@ -182,11 +191,12 @@ async def end_sessions(auth: Auth, user_id: UUID) -> None:
     async with auth.events.observe(EventKind.LOGOUT, user_id=user_id):
         await find_user(auth, user_id)
         await _end(auth, user_id)
+    await auth.hooks.fire(LoggedOut, user_id)
 
 
 async def require_password_reset(auth: Auth, user_id: UUID) -> None:
-    """Ends every session of a user whose password may be known to others, and refuses logins until it is
-    reset by mail (ASVS 6.2.10). Raises `AuthError(USER_NOT_FOUND)`."""
+    """Ends every session and personal access token of a user whose password may be known to others, and
+    refuses logins until it is reset by mail (ASVS 6.2.10). Raises `AuthError(USER_NOT_FOUND)`."""
     async with auth.events.observe(EventKind.PASSWORD_RESET_REQUIRED, user_id=user_id):
         await _change(auth, user_id, password_reset_required=True)
 
@@ -229,6 +239,7 @@ async def _store(auth: Auth, user: AbstractUser, kind: MailKind | None) -> None:
     await user.save(force_create=True)
     if kind is not None:
         await auth.outbox.add(kind, user.email, user_id=user.id)
+    await auth.hooks.fire(SigningUp, copy(user))  # as in a signup
 
 
 @transactional
@@ -239,7 +250,8 @@ async def _change(auth: Auth, /, user_id: UUID, **changes: object) -> None:
     if not await account.update(**changes) and not await account.exists():
         raise AuthError(ErrorCode.USER_NOT_FOUND)
     if changes.get("is_active") is not True:
-        await end_all_sessions(auth, user_id)
+        await end_all_access(auth, user_id)
+        await end_impersonations(auth, user_id)
 
 
 @transactional

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-_NAME: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+PATTERN: Final = r"[\x21\x23-\x5b\x5d-\x7e]+"
+
+_NAME: Final = re.compile(PATTERN)
 
 
 def name_set(names: str | Iterable[str]) -> frozenset[str]:
