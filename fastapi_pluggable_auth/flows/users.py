@@ -138,8 +138,8 @@ async def create_user(
             raise AuthError(ErrorCode.EMAIL_TAKEN)
         hashed = unusable_hash() if password is None else await auth.hasher.hash(password)
         language = auth.settings.default_language
-        own = {"language": language, **values, "email": email, "is_verified": verified}
-        user = auth.tables.user(**own, hashed_password=hashed)
+        own = {"email": email, "hashed_password": hashed, "is_verified": verified}
+        user = auth.tables.user(**{"language": language, **values, **own})
         try:
             async with storing(auth, values):
                 await _store(auth, user, _first_mail(password, verified) if mail else None)
