@@ -11,7 +11,7 @@ from .dependencies import (
     get_current_user,
     get_recent_user,
 )
-from .errors import AuthError, ErrorCode
+from .errors import AuthError, ErrorCode, Refused
 from .events import SecurityEvent
 from .plugin import InsecureSettingsError, include_auth
 from .websocket import CurrentWebSocketUser, get_websocket_user, still_signed_in
@@ -27,6 +27,7 @@ __all__ = [
     "OptionalUser",
     "PageUser",
     "RecentUser",
+    "Refused",
     "SecurityEvent",
     "Superuser",
     "current_user_or_redirect",

@@ -6,8 +6,8 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
-from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from functools import partial, wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, get_origin
 
 from tortoise.context import TortoiseContext
 
@@ -20,7 +20,8 @@ from .email.dispatcher import Dispatcher, SendEmail
 from .email.outbox import Outbox
 from .email.sender import Mailer
 from .email.tokens import LinkSigner
-from .events import Events
+from .events import Events, SecurityEvent
+from .hooks import Event, Hooks
 from .models import AbstractUser, User, tables_for
 from .queries import Queries
 from .security.clock import Clock, utc_now
@@ -36,10 +37,11 @@ RETRY_SECONDS: Final = 0.005
 
 P = ParamSpec("P")
 T = TypeVar("T")
+E = TypeVar("E", bound=Event | SecurityEvent)
 
 
 class Auth:
-    """Everything that belongs to one app: settings, clock, tables, events, tokens, password hashing and mail.
+    """Everything that belongs to one app: settings, clock, tables, hooks, tokens, password hashing and mail.
 
     `include_auth` makes one and keeps it on `app.state`; a script makes its own to call the flows. Another
     `clock` or `limiter`, and other settings, take effect at once.
@@ -67,6 +69,7 @@ class Auth:
         self.tables = tables_for(user_model)
         self.queries = Queries(self.tables)
         self.events = Events(self._now)
+        self.hooks = Hooks(settings)
         self.audit_log = AuditLog(self.tables)
         if settings.audit_log:
             self.events.listeners.append(self.audit_log.record)
@@ -81,6 +84,24 @@ class Auth:
         self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)
         self._require_two_factor = require_two_factor
         self.tortoise_context: TortoiseContext | None = None
+
+    def on(self, event: type[E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
+        """Calls the decorated function, async or not, with each event of this class, or of a class below it:
+        those of `hooks`, and `SecurityEvent`. Handlers run one after the other, in the order of their
+        decorators. The event's class says when, and what happens where one raises. Raises `TypeError` for any
+        other class."""
+        heard: Any = get_origin(event) or event
+        if not issubclass(heard, Event | SecurityEvent):
+            raise TypeError(f"{heard.__name__} is no event.")
+
+        def add(handler: Callable[[E], T]) -> Callable[[E], T]:
+            if issubclass(heard, SecurityEvent):
+                self.events.listeners.append(partial(self.hooks.tell, handler))
+            else:
+                self.hooks.add(heard, handler)
+            return handler
+
+        return add
 
     def _now(self) -> datetime:
         """The time for the services, which would else keep the clock that they were made with."""

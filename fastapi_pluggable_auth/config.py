@@ -266,6 +266,11 @@ class AuthSettings(BaseSettings):
         timedelta(seconds=5), description="How long a request waits for the database before it gets 503."
     )
 
+    # Hooks
+    hook_timeout: Duration = Field(
+        timedelta(seconds=10), description="How long a hook may take before or after its flow."
+    )
+
     # Addresses
     public_base_url: str = Field(
         "http://localhost:8000", description="Where users reach the app; every mailed link starts with it."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -77,6 +79,15 @@ PASSWORD_REFUSALS: Final = (
 """Why a new password may be refused that is long enough."""
 
 
+@dataclass(frozen=True, slots=True)
+class HostCode:
+    """A code of the host app, beside those of the table."""
+
+    status: int
+    detail: str
+    code: str
+
+
 class AuthError(Exception):
     """A refusal that the client is told about; raised by flows and dependencies, answered as JSON.
 
@@ -84,7 +95,9 @@ class AuthError(Exception):
     divided by spaces.
     """
 
-    def __init__(self, code: ErrorCode, *, retry_after: int | None = None, scope: str = "") -> None:
+    def __init__(
+        self, code: ErrorCode | HostCode, *, retry_after: int | None = None, scope: str = ""
+    ) -> None:
         super().__init__(code.detail)
         self.code = code
         self.retry_after = retry_after
@@ -104,3 +117,19 @@ class AuthError(Exception):
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         return headers
+
+
+class Refused(AuthError):
+    """A refusal of the host app, raised by its hooks: told to the client as `detail`, a sentence, and `code`.
+
+    The status is one of a client's error, but for 401, on which clients log in again, and 422, whose `detail`
+    is a list. Raises `ValueError` for another status, and for a code that is not in snake_case or is one of
+    the library's own.
+    """
+
+    def __init__(self, detail: str, *, code: str = "refused", status: int = 403) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", code) or code.upper() in ErrorCode.__members__:
+            raise ValueError(f"{code!r} is not in snake_case, or is a code of the library.")
+        if not 400 <= status <= 499 or status in (401, 422):
+            raise ValueError(f"{status} is no status of a refusal: one from 400 to 499, but for 401 and 422.")
+        super().__init__(HostCode(status, detail, code))

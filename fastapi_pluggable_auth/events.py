@@ -51,14 +51,15 @@ class EventKind(StrEnum):
     """A client asks too often: always a failure."""
     PERSONAL_TOKEN_CREATED = "personal_token_created"  # noqa: S105
     PERSONAL_TOKEN_REVOKED = "personal_token_revoked"  # noqa: S105
+    ACCOUNT_CREATION = "account_creation"
+    """By an administrator, not by a signup."""
+    ACCOUNT_IMPORT = "account_import"
+    ACCOUNT_DISABLED = "account_disabled"
+    ACCOUNT_ENABLED = "account_enabled"
     AUTHORIZATION_CHANGE = "authorization_change"
     """Roles, permissions or being a superuser were given or taken."""
     IMPERSONATION = "impersonation"
     """An administrator began to act as the user."""
-    ACCOUNT_CREATION = "account_creation"
-    """By an administrator, not by a signup."""
-    ACCOUNT_DISABLED = "account_disabled"
-    ACCOUNT_ENABLED = "account_enabled"
     ACCOUNT_DELETION = "account_deletion"
 
 
@@ -132,17 +133,11 @@ origin: ContextVar[Callable[[], Origin]] = ContextVar("origin", default=Origin)
 
 
 class Events:
-    """Tells events to the log, one JSON line each, and to the listeners of the host app."""
+    """Tells events to the log, one JSON line each, and to the listeners, which `Auth.on` adds."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.listeners: list[Listener] = []
-
-    def listen(self, listener: Listener) -> Listener:
-        """Calls a function, async or not, with every event, before the response; also a decorator. What it
-        raises is logged and changes nothing."""
-        self.listeners.append(listener)
-        return listener
 
     @asynccontextmanager
     async def observe(self, kind: EventKind, **known: Any) -> AsyncIterator[Observation]:

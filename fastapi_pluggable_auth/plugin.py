@@ -21,7 +21,6 @@ from .database import current_context
 from .dependencies import STATE_ATTRIBUTE, SignInRequired
 from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
-from .email.local import MemoryProvider
 from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser, User
@@ -106,9 +105,11 @@ def include_auth(
     app.include_router(APIRouter(lifespan=lifespan))
     keys.router.add_to(app.router)
     if chosen.dev_mailbox:
+        from .email.local import MemoryProvider  # here, like the pages
+
         if not isinstance(auth.mailer.provider, MemoryProvider):
             raise ValueError("DEV_MAILBOX shows the mails of EMAIL_PROVIDER=memory only.")
-        from .routes import mailbox  # here, like the pages
+        from .routes import mailbox
 
         mailbox.router.add_to(app.router)
     app.add_exception_handler(AuthError, _answer)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
@@ -17,6 +15,7 @@ from .security.addresses import normalise_email
 from .security.names import PATTERN as NAME
 from .security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from .security.recovery import PATTERN as RECOVERY_CODE
+from .security.text import is_single_line, is_unicode
 from .security.usernames import MAXIMUM_LENGTH as MAXIMUM_USERNAME_LENGTH
 from .security.usernames import fold_username, normalise_username
 
@@ -25,20 +24,15 @@ MAXIMUM_FIELDS: Final = 50
 MAXIMUM_LIFETIME: Final = 100 * 365 * 86400
 
 
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
-"""What PostgreSQL cannot store (NUL) and UTF-8 cannot encode (lone surrogates)."""
-
-
 def _unicode_text(value: str) -> str:
     """Refuses what no database takes."""
-    if _UNSTORABLE.search(value):
+    if not is_unicode(value):
         raise PydanticCustomError("string_characters", "String contains characters that are not allowed")
     return value
 
 
 def _single_line(value: str) -> str:
-    """Refuses control characters and line separators, which would break mail headers and logs."""
-    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in value):
+    if not is_single_line(value):
         raise PydanticCustomError("string_characters", "String contains characters that are not allowed")
     return value.strip()
 

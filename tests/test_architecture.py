@@ -14,7 +14,7 @@ FLOORS = (
     {"security"},
     {"events"},
     {"models", "database"},
-    {"migrations", "compiled"},
+    {"migrations", "compiled", "hooks"},
     {"queries"},
     {"email", "audit"},
     {"auth"},
@@ -38,6 +38,8 @@ HIDDEN_LIBRARIES = {
     "aiosmtplib",
     "email_validator",
     "zxcvbn",
+    "tqdm",
+    "dotenv",
     "pytest",
     "pytest_asyncio",
 }

@@ -187,7 +187,7 @@ async def test_several_requirements_of_a_route_are_one_query(
 
 async def test_a_refusal_is_an_event_of_the_user_and_a_change_is_one_too(auth: Auth, ask: Ask) -> None:
     heard: list[SecurityEvent] = []
-    auth.events.listen(heard.append)
+    auth.on(SecurityEvent)(heard.append)
     await ask("/editor")
     await ask("/verified")
     user = await grant(auth, await user_id(), roles="editor")

@@ -195,7 +195,7 @@ async def test_new_challenges_give_no_new_guesses(
 async def test_each_step_is_an_event(totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock) -> None:
     """A-90."""
     heard: list[SecurityEvent] = []
-    auth.events.listen(heard.append)
+    auth.on(SecurityEvent)(heard.append)
     challenge = await challenged(auth)
     tokens = await answer_challenge(auth, challenge, totp.at(clock()))
     await refusal(answer_challenge(auth, challenge, "000000"))

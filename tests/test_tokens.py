@@ -482,7 +482,7 @@ async def test_everything_about_tokens_is_told(
     """To the log, and a new token to its owner; never the secret."""
     caplog.set_level(logging.DEBUG)
     heard: list[SecurityEvent] = []
-    auth.events.listen(heard.append)
+    auth.on(SecurityEvent)(heard.append)
     mailbox.clear()
     made = (await create(account, name="<b>{{ 7*7 }}</b>")).json()
     program = Program(account.client, made)

@@ -16,6 +16,7 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings
 from fastapi_pluggable_auth.errors import ErrorCode
 from fastapi_pluggable_auth.events import SecurityEvent
+from fastapi_pluggable_auth.flows.authorization import grant
 from fastapi_pluggable_auth.flows.users import (
     Cursor,
     create_user,
@@ -47,7 +48,7 @@ OnOne = Callable[[Auth, UUID], Awaitable[None]]
 def heard(auth: Auth) -> list[SecurityEvent]:
     """The security events."""
     events: list[SecurityEvent] = []
-    auth.events.listen(events.append)
+    auth.on(SecurityEvent)(events.append)
     return events
 
 
@@ -164,6 +165,16 @@ async def test_users_are_listed_by_state(auth: Auth, tortoise: TortoiseContext) 
         ({"active": True, "verified": True}, []),
     ):
         assert [user.email for user in (await list_users(auth, **filters)).users] == emails
+
+
+async def test_users_are_listed_by_role(auth: Auth, tortoise: TortoiseContext) -> None:
+    """Of the whole name: `edit` is not `editor`."""
+    for name in ("ada", "eve"):
+        user = await create_user(auth, f"{name}@example.com")
+        await grant(auth, user.id, roles={"ada": "editor of_texts", "eve": "editors"}[name])
+    for role, found in (("editor", ["ada"]), ("of_texts", ["ada"]), ("edit", []), ("o%", []), ("\0", [])):
+        page = await list_users(auth, role=role)
+        assert [user.email for user in page.users] == [f"{name}@example.com" for name in found], role
 
 
 # --- creating --------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Host:
         self.base, self.auth = base, app.state.pluggable_auth
         self.url = base.replace("http", "ws") + "/feed"
         self.heard: list[SecurityEvent] = []
-        self.auth.events.listen(self.heard.append)
+        self.auth.on(SecurityEvent)(self.heard.append)
         self.client = httpx.Client(base_url=base)
         account = {"email": EMAIL, "password": PASSWORD}
         self.client.post("/auth/signup", json=account)

@@ -9,6 +9,7 @@ from ..email.kinds import MailKind
 from ..email.tokens import Link, Purpose, link_state
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
+from ..hooks import ChangingEmail, EmailChanged, EmailVerified
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from .notices import mail_on_request, notify
@@ -32,6 +33,8 @@ async def verify_email(auth: Auth, token: str) -> None:
         user = await owner_of(auth, Purpose.VERIFY, token)
         observation.user_id = user.id
         await _verify(auth, user)
+    user.update_from_dict({"is_verified": True, "pending_email": None})
+    await auth.hooks.fire(EmailVerified, user)
 
 
 async def verify_email_with_password(auth: Auth, token: str, password: str) -> None:
@@ -66,8 +69,8 @@ async def request_email_change(auth: Auth, user: AbstractUser, email: str, *, ma
 
 
 async def confirm_email_change(auth: Auth, token: str) -> None:
-    """Moves the account to its pending address and tells the old one. Raises `AuthError(INVALID_LINK)`, also
-    when the address was taken meanwhile."""
+    """Moves the account to its pending address and tells the old one. Raises `AuthError`: INVALID_LINK,
+    also when the address was taken meanwhile, and what a hook refuses."""
     async with auth.events.observe(EventKind.EMAIL_CHANGE) as observation:
         user = await owner_of(auth, Purpose.EMAIL_CHANGE, token)
         observation.user_id = user.id
@@ -75,6 +78,11 @@ async def confirm_email_change(auth: Auth, token: str) -> None:
             await _move(auth, user)
         except IntegrityError as error:
             raise AuthError(ErrorCode.INVALID_LINK) from error
+    old_email, was_verified = user.email, user.is_verified
+    user.update_from_dict({"email": user.pending_email, "pending_email": None, "is_verified": True})
+    await auth.hooks.fire(EmailChanged, user, old_email)
+    if not was_verified:
+        await auth.hooks.fire(EmailVerified, user)
 
 
 @transactional
@@ -96,6 +104,7 @@ async def _move(auth: Auth, user: AbstractUser) -> None:
     if not await unchanged.update(email=user.pending_email, pending_email=None, is_verified=True):
         raise AuthError(ErrorCode.INVALID_LINK)
     await notify(auth, MailKind.EMAIL_CHANGED, user, new_email=user.pending_email)
+    await auth.hooks.fire(ChangingEmail, user, user.pending_email)
 
 
 def _still_valid(purpose: Purpose, link: Link, user: AbstractUser) -> bool:

@@ -16,6 +16,7 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Origin, Outcome, origin
+from ..hooks import LoggedOut, OtherSessionsEnded, SessionEnded
 from ..models import AbstractSession, AbstractUser
 from ..security.clock import as_utc
 from ..security.jwt import (
@@ -228,6 +229,7 @@ async def end_session(auth: Auth, user_id: UUID, session_id: UUID) -> None:
     async with auth.events.observe(EventKind.SESSION_END, user_id=user_id, session_id=session_id):
         if not await _end_in_transaction(auth, user_id, session_id=session_id):
             raise AuthError(ErrorCode.SESSION_NOT_FOUND)
+    await auth.hooks.fire(SessionEnded, user_id, session_id)
 
 
 async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = None) -> None:
@@ -250,12 +252,14 @@ async def logout(auth: Auth, authentication: Authentication) -> None:
         return
     async with observed(auth, EventKind.LOGOUT, authentication):
         await _end_in_transaction(auth, authentication.user.id)
+    await auth.hooks.fire(LoggedOut, authentication.user.id)
 
 
 async def logout_others(auth: Auth, authentication: Authentication) -> None:
     """Ends all sessions of the user but the one that asks."""
     async with observed(auth, EventKind.OTHER_SESSIONS_END, authentication):
         await _end_in_transaction(auth, authentication.user.id, keep=authentication.session_id)
+    await auth.hooks.fire(OtherSessionsEnded, authentication.user.id, authentication.session_id)
 
 
 @transactional
@@ -417,6 +421,7 @@ async def _punish_reuse(auth: Auth, spent: _StoredToken) -> None:
         by = spent["impersonated_by"]
         stolen = Observation(spent["user_id"], spent["session_id"], actor_id=by)
         await auth.events.emit(EventKind.REFRESH_REUSE, Outcome.FAILURE, stolen)
+        await auth.hooks.fire(SessionEnded, spent["user_id"], spent["session_id"])
 
 
 @transactional

@@ -12,6 +12,7 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
+from ..hooks import TwoFactorDisabled, TwoFactorEnabled
 from ..models import AbstractUser
 from ..security.encryption import UnreadableSecretError
 from ..security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
@@ -86,6 +87,12 @@ def accept_code(auth: Auth, user: AbstractUser, code: str) -> Accepted | None:
     return Accepted({"totp_last_step": step} if user.totp_confirmed else {"totp_confirmed": True})
 
 
+async def may_pass(auth: Auth, user: AbstractUser, accepted: Accepted) -> bool:
+    """Whether a recovery code is one of the user's, for those who have to know before it is spent."""
+    codes = auth.tables.recovery_code.filter(user_id=user.id, digest=accepted.recovery_code)
+    return accepted.recovery_code is None or await codes.exists()
+
+
 async def store_accepted(
     auth: Auth,
     user: AbstractUser,
@@ -125,6 +132,13 @@ async def tell_accepted(auth: Auth, accepted: Accepted, observation: Observation
         await auth.events.emit(EventKind.TWO_FACTOR_ENABLED, Outcome.SUCCESS, observation)
     if accepted.recovery_code is not None:
         await auth.events.emit(EventKind.RECOVERY_CODE_USED, Outcome.SUCCESS, observation)
+
+
+async def call_hooks_for(auth: Auth, user: AbstractUser, accepted: Accepted | None) -> None:
+    """Calls the hooks for a code that was stored, after its events."""
+    if accepted is not None and accepted.activates:
+        user.update_from_dict(accepted.changes)
+        await auth.hooks.fire(TwoFactorEnabled, user)
 
 
 async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
@@ -177,6 +191,7 @@ async def verify(auth: Auth, authentication: Authentication, code: str) -> None:
                 raise AuthError(ErrorCode.INVALID_CODE)
         observation.factors = (accepted.factor,)
         await tell_accepted(auth, accepted, observation)
+    await call_hooks_for(auth, user, accepted)
 
 
 async def disable(auth: Auth, authentication: Authentication) -> None:
@@ -184,9 +199,12 @@ async def disable(auth: Auth, authentication: Authentication) -> None:
 
     Raises `AuthError(REAUTHENTICATION_REQUIRED)`.
     """
+    user = authentication.user
     async with observed(auth, EventKind.TWO_FACTOR_DISABLED, authentication):
         require_recent_login(auth, authentication)
-        await switch_off(auth, authentication.user, keep=authentication.session_id)
+        switched_off = await switch_off(auth, user, keep=authentication.session_id)
+    if switched_off:
+        await auth.hooks.fire(TwoFactorDisabled, user)
 
 
 async def renew_recovery_codes(auth: Auth, authentication: Authentication) -> list[str]:
@@ -213,9 +231,9 @@ async def _accept(auth: Auth, authentication: Authentication, accepted: Accepted
 
 
 @transactional
-async def switch_off(auth: Auth, user: AbstractUser, *, keep: UUID | None = None) -> None:
+async def switch_off(auth: Auth, user: AbstractUser, *, keep: UUID | None = None) -> bool:
     """Forgets secret and recovery codes. Where two-factor was active, ends every session but the one to keep
-    and tells the owner."""
+    and tells the owner; returns whether it was."""
     enrolled = auth.tables.user.filter(id=user.id, totp_secret__not_isnull=True)
     active = await enrolled.filter(totp_confirmed=True).update(**SWITCHED_OFF)
     if not active:
@@ -224,6 +242,8 @@ async def switch_off(auth: Auth, user: AbstractUser, *, keep: UUID | None = None
     if active:
         await end_all_sessions(auth, user.id, keep=keep)
         await notify(auth, MailKind.TWO_FACTOR_DISABLED, user)
+    user.update_from_dict(SWITCHED_OFF)
+    return bool(active)
 
 
 @transactional

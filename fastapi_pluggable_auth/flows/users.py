@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
@@ -16,11 +17,11 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
+from ..hooks import AccountDeleted, LoggedOut, SignedUp, SigningUp, TwoFactorDisabled
 from ..models import EMAIL_LENGTH, AbstractUser
 from ..security.addresses import normalise_email
 from ..security.clock import as_utc
 from ..security.hashing import unusable_hash
-from ..security.names import name_set
 from ..security.passwords import is_storable
 from ..security.usernames import fold_username
 from .account import erase
@@ -87,7 +88,8 @@ async def list_users(
 ) -> Page:
     """A page of accounts, the newest first. `search` is a part of the address or username, in any case;
     `role` is one that they have; `after` is the cursor of the page before."""
-    if len(search) > EMAIL_LENGTH or not search.isprintable():  # as no address and no username is
+    given = search + (role or "")
+    if len(given) > EMAIL_LENGTH or not given.isprintable():  # as no address and no name is
         return Page([], None)
     wanted = Q(email__contains=unicodedata.normalize("NFC", search).lower())
     if auth.has_usernames:
@@ -98,10 +100,6 @@ async def list_users(
     if verified is not None:
         users = users.filter(is_verified=verified)
     if role is not None:
-        try:
-            name_set([role])
-        except ValueError:
-            return Page([], None)
         users = users.filter(roles__contains=f" {role} ")
     if after is not None:
         # As it is stored: SQLite compares text.
@@ -151,7 +149,9 @@ async def create_user(
         except ValidationError as error:  # a column that must not be empty
             raise AuthError(ErrorCode.VALIDATION_ERROR) from error
         observation.user_id = user.id
-    return await auth.tables.user.get(id=user.id)
+    stored_user = await auth.tables.user.get(id=user.id)
+    await auth.hooks.fire(SignedUp, stored_user)
+    return stored_user
 
 
 async def disable_user(auth: Auth, user_id: UUID) -> None:
@@ -170,15 +170,20 @@ async def enable_user(auth: Auth, user_id: UUID) -> None:
 async def delete_user(auth: Auth, user_id: UUID) -> None:
     """Deletes an account and all that hangs on it. Raises `AuthError(USER_NOT_FOUND)`."""
     async with auth.events.observe(EventKind.ACCOUNT_DELETION, user_id=user_id):
-        if not await erase(auth, user_id):
+        user = await find_user(auth, user_id)
+        if not await erase(auth, user):
             raise AuthError(ErrorCode.USER_NOT_FOUND)
+    await auth.hooks.fire(AccountDeleted, user.id, user.email)
 
 
 async def reset_two_factor(auth: Auth, user_id: UUID) -> None:
     """Switches two-factor off for an owner who has lost device and recovery codes: ends all sessions and
     tells the owner. Changes nothing where there is none. Raises `AuthError(USER_NOT_FOUND)`."""
     async with auth.events.observe(EventKind.TWO_FACTOR_DISABLED, user_id=user_id):
-        await switch_off(auth, await find_user(auth, user_id))
+        user = await find_user(auth, user_id)
+        switched_off = await switch_off(auth, user)
+    if switched_off:
+        await auth.hooks.fire(TwoFactorDisabled, user)
 
 
 async def end_sessions(auth: Auth, user_id: UUID) -> None:
@@ -186,6 +191,7 @@ async def end_sessions(auth: Auth, user_id: UUID) -> None:
     async with auth.events.observe(EventKind.LOGOUT, user_id=user_id):
         await find_user(auth, user_id)
         await _end(auth, user_id)
+    await auth.hooks.fire(LoggedOut, user_id)
 
 
 async def require_password_reset(auth: Auth, user_id: UUID) -> None:
@@ -233,6 +239,7 @@ async def _store(auth: Auth, user: AbstractUser, kind: MailKind | None) -> None:
     await user.save(force_create=True)
     if kind is not None:
         await auth.outbox.add(kind, user.email, user_id=user.id)
+    await auth.hooks.fire(SigningUp, copy(user))  # as in a signup
 
 
 @transactional

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Final
 
 from ..errors import AuthError, ErrorCode
+from .text import is_unicode
 
 MINIMUM_LENGTH: Final = 8
 MAXIMUM_LENGTH: Final = 1024
@@ -26,9 +27,8 @@ def _common_passwords() -> frozenset[str]:
 
 
 def is_storable(password: str) -> bool:
-    """Whether it has the right length and is Unicode text without NUL, as the schemas see to for requests."""
-    text = not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in password)
-    return text and MINIMUM_LENGTH <= len(password) <= MAXIMUM_LENGTH
+    """Whether it has the right length and is proper text, as the schemas see to for requests."""
+    return MINIMUM_LENGTH <= len(password) <= MAXIMUM_LENGTH and is_unicode(password)
 
 
 def require_uncommon(password: str, context: Iterable[str] = ()) -> None:
