@@ -21,6 +21,7 @@ from fastapi_pluggable_auth.dependencies import CurrentAuthentication
 from fastapi_pluggable_auth.events import EventKind
 from fastapi_pluggable_auth.flows import users as users_flow
 from fastapi_pluggable_auth.flows.purge import purge
+from fastapi_pluggable_auth.hooks import AfterEvent, SessionEnded
 from fastapi_pluggable_auth.models import AuditEvent, RefreshToken, Session, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox
@@ -192,11 +193,15 @@ async def test_the_user_sees_it_and_ends_it(root: Administrator, eve: Account) -
     assert (await eve.me()).status_code == 200
 
 
-async def test_logging_out_in_it_ends_it_alone(root: Administrator, eve: Account) -> None:
+async def test_logging_out_in_it_ends_it_alone(root: Administrator, eve: Account, auth: Auth) -> None:
     acting = await act(root)
+    heard: list[AfterEvent] = []
+    auth.on(AfterEvent)(heard.append)
     for _ in range(2):  # a repeated one is as good
         answer = await acting.client.post("/auth/logout", headers=acting.headers)
         assert answer.status_code == 200
+    ended = SessionEnded(await id_of(), (await session_of(acting)).id)
+    assert heard == [ended, ended]
     assert (await acting.me()).status_code == (await acting.refresh()).status_code == 401
     assert (await eve.me()).status_code == (await root.account.me()).status_code == 200
     assert (await eve.refresh()).status_code == 200

@@ -246,13 +246,15 @@ async def end_all_access(auth: Auth, user_id: UUID) -> None:
 async def logout(auth: Auth, authentication: Authentication) -> None:
     """Ends all sessions of the user; doing so again changes nothing. An administrator who acts as the user
     leaves, and ends that session alone."""
-    if authentication.impersonated_by is not None:
+    user_id, session_id = authentication.user.id, authentication.session_id
+    if authentication.impersonated_by is not None and session_id is not None:
         async with observed(auth, EventKind.SESSION_END, authentication):
-            await _end_in_transaction(auth, authentication.user.id, session_id=authentication.session_id)
+            await _end_in_transaction(auth, user_id, session_id=session_id)
+        await auth.hooks.fire(SessionEnded, user_id, session_id)
         return
     async with observed(auth, EventKind.LOGOUT, authentication):
-        await _end_in_transaction(auth, authentication.user.id)
-    await auth.hooks.fire(LoggedOut, authentication.user.id)
+        await _end_in_transaction(auth, user_id)
+    await auth.hooks.fire(LoggedOut, user_id)
 
 
 async def logout_others(auth: Auth, authentication: Authentication) -> None:
