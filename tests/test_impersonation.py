@@ -214,7 +214,19 @@ async def test_logging_out_ends_it_with_the_users_other_sessions(root: Administr
 
 
 @pytest.mark.parametrize(
-    "ending", ["disabled", "deleted", "password reset", "superuser no more", "user disabled", "user deleted"]
+    "ending",
+    [
+        "disabled",
+        "deleted",
+        "password reset",
+        "password changed",
+        "logged out",
+        "others logged out",
+        "sessions ended",
+        "superuser no more",
+        "user disabled",
+        "user deleted",
+    ],
 )
 async def test_it_ends_with_the_right_to_it(
     ending: str, administrator: Callable[..., Any], root: Administrator, eve: Account, auth: Auth
@@ -229,6 +241,15 @@ async def test_it_ends_with_the_right_to_it(
             await other.change(root.id, "delete")
         case "password reset":
             await other.change(root.id, "require-password-reset")
+        case "password changed":
+            body = {"old_password": PASSWORD, "new_password": "an entirely new one"}
+            await eve.client.post("/account/change-password", json=body, headers=root.account.headers)
+        case "logged out":
+            await eve.client.post("/auth/logout", headers=root.account.headers)
+        case "others logged out":
+            await eve.client.post("/account/logout-others", headers=root.account.headers)
+        case "sessions ended":
+            await other.change(root.id, "end-sessions")
         case "superuser no more":
             await other.post(root.id, "revoke", {"superuser": True})
         case "user disabled":

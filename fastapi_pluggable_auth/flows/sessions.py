@@ -233,8 +233,11 @@ async def end_session(auth: Auth, user_id: UUID, session_id: UUID) -> None:
 
 
 async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = None) -> None:
-    """Ends every session of the user, except the one to keep. Belongs inside a transaction."""
+    """Ends every session of the user, except the one to keep; without one, also those in which the user acts
+    as others. Belongs inside a transaction."""
     await _end(auth, user_id=user_id, keep=keep)
+    if keep is None:
+        await end_impersonations(auth, user_id)
 
 
 async def end_all_access(auth: Auth, user_id: UUID) -> None:
@@ -268,7 +271,10 @@ async def logout_others(auth: Auth, authentication: Authentication) -> None:
 async def _end_in_transaction(
     auth: Auth, user_id: UUID, *, session_id: UUID | None = None, keep: UUID | None = None
 ) -> int:
-    return await _end(auth, user_id=user_id, session_id=session_id, keep=keep)
+    ended = await _end(auth, user_id=user_id, session_id=session_id, keep=keep)
+    if session_id is None:
+        await end_impersonations(auth, user_id)
+    return ended
 
 
 async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:
