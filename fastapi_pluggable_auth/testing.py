@@ -103,7 +103,7 @@ class Mailbox(MemoryProvider):
 @contextmanager
 def under_test(app: FastAPI, clock: Clock, mailbox: MemoryProvider) -> Iterator[Auth]:
     """The app's `Auth` with this clock and mailbox, and with `SETTINGS`, until the end. Then all is as it
-    was, also settings that were changed and listeners that were added meanwhile."""
+    was, also settings that were changed and hooks that were added meanwhile."""
     auth: Auth = getattr(app.state, STATE_ATTRIBUTE)
     before = auth.settings.model_copy(deep=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -113,6 +113,7 @@ def under_test(app: FastAPI, clock: Clock, mailbox: MemoryProvider) -> Iterator[
             patch.setattr(auth, "clock", clock)
             patch.setattr(auth, "limiter", VolumeLimiter(auth.settings))
             patch.setattr(auth.events, "listeners", [*auth.events.listeners])
+            patch.setattr(auth.hooks, "handlers", [*auth.hooks.handlers])
             patch.setattr(auth.mailer, "given_provider", mailbox)
             patch.setattr(auth.dispatcher, "send_email", None)
             patch.setattr(sender, "provider_for", lambda _: mailbox)  # for `send_email_async`

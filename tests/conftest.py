@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -20,6 +21,9 @@ from fastapi_pluggable_auth.testing import FakeClock as Clock
 from . import browsers, databases
 from .smtp_server import MailServer, link_in
 from .spare import Spare
+
+if TYPE_CHECKING:
+    from .bench import Bench
 
 PASSWORD = "correct horse battery"
 EMAIL = "ada@example.com"
@@ -256,3 +260,17 @@ def template_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "templates"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def bench(settings: AuthSettings, mailbox: Mailbox, tmp_path: Path) -> Iterator[Bench]:
+    """A served app, for the curl commands of the docs."""
+    from .bench import Bench
+    from .live import serving
+    from .test_plugin import app_with_plain_init_in_lifespan
+
+    database = tmp_path / "bench.sqlite3"
+    app = app_with_plain_init_in_lifespan(f"sqlite://{database}")
+    include_auth(app, settings=settings)
+    with serving(app) as base:
+        yield Bench(base, database, mailbox)

@@ -16,17 +16,18 @@ from pathlib import Path
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import WSProtocolType
 
 LIFETIME = 180.0
 """Seconds after which a process is killed, whatever its test does."""
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """The app under uvicorn in a thread; gives its base URL."""
+def serving(app: FastAPI, ws: WSProtocolType = "none") -> Iterator[str]:
+    """The app under uvicorn in a thread; gives its base URL. `ws` implements WebSockets."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws=ws))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started and thread.is_alive():

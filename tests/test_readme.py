@@ -9,15 +9,11 @@ import re
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pyotp
 import pytest
 from fastapi import FastAPI, Response
 from tortoise.context import tortoise_test_context
@@ -27,23 +23,19 @@ from fastapi_pluggable_auth.config import settings as default_settings
 from fastapi_pluggable_auth.email.provider import MailError
 
 from . import databases
+from .bench import Bench
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Mailbox
 from .hosts import assert_passing
 from .live import serving
+from .snippets import blocks
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 ENV_EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
 
 
-def blocks(language: str, text: str = README) -> list[str]:
-    """The code blocks in this language, without the indent of a list."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
-    return ["\n".join(line.removeprefix(indent) for line in code.splitlines()) for indent, code in found]
-
-
 def python_block(containing: str) -> str:
-    (block,) = [block for block in blocks("python") if containing in block]
+    (block,) = [block for block in blocks("python", README) if containing in block]
     return block
 
 
@@ -106,7 +98,7 @@ def test_the_host_app_and_its_protected_routes_run(
 async def test_the_requests_of_the_front_end_succeed_from_a_page_and_nowhere_else(
     app: FastAPI, settings: AuthSettings, account: Account
 ) -> None:
-    (script,) = blocks("js")
+    (script,) = blocks("js", README)
     (headers,) = [json.loads(text) for text in re.findall(r"headers: (\{.*\})", script)]
     calls = re.findall(r'^await api\("(\w+)", "([^"]+)"(?:, (\{.*\}))?\);$', script, re.MULTILINE)
     assert len(calls) == script.count("await api(")
@@ -260,79 +252,6 @@ def test_the_own_mail_of_an_app_is_sent(
     exec(code, module)
     asyncio.run(module["sent"])
     assert "Invoice 17" in mailbox.messages[0].get_body(("plain",)).get_content()  # type: ignore[union-attr]
-
-
-@dataclass
-class Bench:
-    """A served app, and the shell variables that the README's commands use."""
-
-    base: str
-    database: Path
-    mailbox: Mailbox
-    variables: dict[str, str] = field(default_factory=dict)
-
-    def prepare(self, commands: str) -> None:
-        """A fresh account in the state that the commands expect."""
-        with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:
-            waiting = "SELECT count(*) FROM auth_mail WHERE sent_at IS NULL"
-            while connection.execute(waiting).fetchone() != (0,):
-                time.sleep(0.01)
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("DELETE FROM user")
-        self.mailbox.clear()
-        if "/auth/signup" in commands:
-            return
-        with httpx.Client(base_url=self.base) as client:
-            client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
-            self._link()
-            if "/auth/verify/$TOKEN" in commands:
-                return
-            client.get(f"/auth/verify/{self.variables['TOKEN']}")
-            tokens = client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD}).json()
-            client.headers["Authorization"] = f"Bearer {tokens['access_token']}"
-            self.variables |= {
-                "ACCESS_TOKEN": tokens["access_token"],
-                "REFRESH_TOKEN": tokens["refresh_token"],
-            }
-            self.variables["SESSION_ID"] = client.get("/account/sessions").json()[0]["id"]
-            if "reset-password" in commands:
-                client.post("/auth/forgot-password", json={"email": EMAIL})
-                self._link(2)
-            if "email-change" in commands:
-                client.patch("/account", json={"email": "ada@example.org"})
-                self._link(2, "ada@example.org")
-            if "2fa/verify" in commands or "recovery-codes" in commands:
-                uri = client.post("/auth/2fa/enable").json()["otpauth_uri"]
-                self.variables["CODE"] = pyotp.parse_uri(uri).now()  # type: ignore[attr-defined]
-            if "recovery-codes" in commands:
-                client.post("/auth/2fa/verify", json={"code": self.variables["CODE"]})
-
-    def _link(self, count: int = 1, recipient: str = EMAIL) -> None:
-        self.mailbox.server.wait_for(count)
-        self.variables["TOKEN"] = self.mailbox.token(recipient)
-
-    def run(self, command: str) -> int:
-        """The HTTP status that one curl command ends with."""
-        shared = blocks("sh", README[README.index("The examples share") :])[0]
-        script = f"{shared}\nBASE={self.base}\n" + command.replace(
-            "curl ", "curl -s -o /dev/null -w '%{http_code}' ", 1
-        ).replace("123456", self.variables.get("CODE", ""))
-        environment = {"PATH": os.environ["PATH"], **self.variables}
-        result = subprocess.run(
-            ["bash", "-c", script], capture_output=True, text=True, env=environment, check=True
-        )
-        return int(result.stdout)
-
-
-@pytest.fixture
-def bench(settings: AuthSettings, mailbox: Mailbox, tmp_path: Path) -> Iterator[Bench]:
-    from .test_plugin import app_with_plain_init_in_lifespan
-
-    database = tmp_path / "bench.sqlite3"
-    app = app_with_plain_init_in_lifespan(f"sqlite://{database}")
-    include_auth(app, settings=settings)
-    with serving(app) as base:
-        yield Bench(base, database, mailbox)
 
 
 def curl_commands() -> list[str]:

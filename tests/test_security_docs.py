@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi_pluggable_auth import SecurityEvent, include_auth
 from fastapi_pluggable_auth.events import EventKind, Observation, Outcome
 
-from .test_readme import blocks
+from .snippets import blocks
 
 TESTS = Path(__file__).parent
 DOCUMENT = (TESTS.parent / "docs" / "security.md").read_text("utf-8")

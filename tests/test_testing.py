@@ -96,6 +96,8 @@ LEFTOVERS = """
 from datetime import UTC, datetime, timedelta
 import pytest
 import shop
+from fastapi_pluggable_auth import SecurityEvent
+from fastapi_pluggable_auth.hooks import Event
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security.clock import utc_now
 
@@ -113,6 +115,7 @@ async def test_each_test_begins_anew(
     assert auth_settings.totp_issuer == "MyApp"
     assert auth_settings.trusted_origins == ["https://www.example.com"]
     assert pluggable_auth.events.listeners == []
+    assert pluggable_auth.hooks.handlers == []
     assert "Authorization" not in auth_client.headers
     user = await user_factory("ada@example.com")
     login = {"email": user.email, "password": "correct horse battery"}
@@ -124,7 +127,8 @@ async def test_each_test_begins_anew(
     auth_clock.advance(days=400)
     auth_settings.totp_issuer = "Another"
     auth_settings.trusted_origins.append("https://evil.example.com")
-    pluggable_auth.events.listen(print)
+    pluggable_auth.on(SecurityEvent)(print)
+    pluggable_auth.on(Event)(print)
 
 
 def test_the_app_is_as_it_was():

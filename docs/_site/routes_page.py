@@ -1,0 +1,183 @@
+"""Every route, as the OpenAPI document has it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from fastapi_pluggable_auth import AuthSettings, include_auth
+
+TITLES: Final = {
+    "auth": "Signing up and in",
+    "e-mail": "E-mail addresses",
+    "password": "Passwords",
+    "two-factor": "Two-factor",
+    "sessions": "Sessions",
+    "account": "The account",
+}
+"""The titles of the routes' tags, in the order of the page; a tag that is not here comes last, as it is."""
+
+
+@cache
+def openapi() -> dict[str, Any]:
+    """The document of an app with everything on."""
+    app = FastAPI()
+    options = AuthSettings(
+        _env_file=None,  # type: ignore[call-arg]
+        jwt_secret="x" * 48,
+        public_base_url="https://app.example.com",
+        email_provider="memory",
+    )
+    include_auth(app, settings=options, pages=True)
+    return app.openapi()
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, path and description of each route, in the order of the page."""
+    found = [
+        (method.upper(), path, operation)
+        for path, methods in openapi()["paths"].items()
+        for method, operation in methods.items()
+    ]
+    order = {tag: number for number, tag in enumerate(TITLES)}
+    yield from sorted(found, key=lambda each: order.get(each[2]["tags"][0], len(order)))
+
+
+def entries() -> str:
+    """Every route by tag."""
+    by_tag = defaultdict(list)
+    for method, path, operation in operations():
+        by_tag[operation["tags"][0]].append(_operation(method, path, operation))
+    return "\n\n".join("\n\n".join([f"## {TITLES.get(tag, tag)}", *routes]) for tag, routes in by_tag.items())
+
+
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    signed_in = bool(operation.get("security"))
+    codes = list(codes_of(operation))
+    parts = [
+        f"### `{method} {path}` {{ #{anchor_of(method, path)} }}",
+        " ".join(operation["description"].split()),
+        f"```sh\n{command_of(method, path, operation)}\n```",
+        f"**Who:** {'whoever is signed in' if signed_in else 'anybody'}.",
+    ]
+    body = _body(operation)
+    if body:
+        parts.append(f"**Body:**\n\n{_fields(body)}")
+    parts += [
+        _success(operation),
+        "**Errors:** " + ", ".join(f"{status} {_linked(code)}" for status, code in codes),
+    ]
+    return "\n\n".join(parts)
+
+
+def anchor_of(method: str, path: str) -> str:
+    """Such as `post-auth-signup`."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{method} {path}".lower()).strip("-")
+
+
+def codes_of(operation: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    """The status and code of each refusal of a route."""
+    for status, response in sorted(operation["responses"].items()):
+        if int(status) >= 400:
+            for code in re.findall(r"^`(\w+)`", response["description"], re.MULTILINE):
+                yield int(status), code
+
+
+def command_of(method: str, path: str, operation: dict[str, Any]) -> str:
+    """The request as a curl command; its variables are those of the page."""
+    target = re.sub(r"\{(\w+)\}", lambda found: f"${found[1].upper()}", path)
+    body = _body(operation)
+    parts = ["curl"] if method in ("GET", "POST") and (method == "GET" or body) else ["curl", "-X", method]
+    parts.append(f"$BASE{target}")
+    if operation.get("security"):
+        parts.append('-H "$AUTH"')
+    if body:
+        parts.append(f"-H \"$JSON\" -d '{json.dumps(_example(body))}'")
+    return " ".join(parts)
+
+
+EXAMPLES: Final = {
+    "password": "correct horse battery",
+    "old_password": "correct horse battery",
+    "new_password": "a new horse battery",
+    "display_name": "Ada",
+    "token": "'$REFRESH_TOKEN'",
+}
+
+
+def _example(body: dict[str, Any]) -> dict[str, Any]:
+    """A body with what is required; with the first field where nothing is."""
+    fields = body["properties"]
+    wanted = body.get("required") or ["display_name" if "display_name" in fields else next(iter(fields))]
+    return {
+        name: EXAMPLES.get(name) or _parts(fields[name])[0].get("examples", ["..."])[0] for name in wanted
+    }
+
+
+def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    name = schema.get("$ref", "").rpartition("/")[2]
+    found: dict[str, Any] = openapi()["components"]["schemas"][name] if name else schema
+    return found
+
+
+def _parts(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a value may be, one by one, without null."""
+    return [_resolved(part) for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
+
+
+def _body(operation: dict[str, Any]) -> dict[str, Any] | None:
+    content = operation.get("requestBody", {}).get("content", {})
+    if "application/json" not in content:
+        return None
+    return _parts(content["application/json"]["schema"])[0]
+
+
+def _fields(body: dict[str, Any]) -> str:
+    required = body.get("required", [])
+    rows = [
+        f"| `{name}` | {'yes' if name in required else ''} | {_value(schema)} |"
+        for name, schema in body["properties"].items()
+    ]
+    return "\n".join(["| field | required | value |", "|---|---|---|", *rows])
+
+
+def _value(schema: dict[str, Any]) -> str:
+    part = _parts(schema)[0]
+    said = part.get("format") or (
+        "six digits, or a recovery code" if "[A-Za-z2-7]" in part.get("pattern", "") else ""
+    )
+    said = "six digits" if part.get("pattern") == "^[0-9]{6}$" else said
+    kind = {"string": "text", "boolean": "true/false", "integer": "number", "array": "list"}
+    words = [said or kind.get(part.get("type", ""), part.get("type", "any"))]
+    lowest, highest = part.get("minLength"), part.get("maxLength")
+    if lowest and highest:
+        words.append(f"{lowest} to {highest} characters")
+    elif highest:
+        words.append(f"up to {highest} characters")
+    if len(_parts(schema)) < len(schema.get("anyOf", [schema])):
+        words.append("or null")
+    return ", ".join(words)
+
+
+def _success(operation: dict[str, Any]) -> str:
+    ((status, response),) = [each for each in operation["responses"].items() if int(each[0]) < 400]
+    content = response.get("content", {}).get("application/json", {}).get("schema")
+    if not content:
+        return f"**Success:** {status}, no body."
+    said = []
+    for part in _parts(content):
+        listed = part.get("type") == "array"
+        item = _resolved(part["items"]) if listed else part
+        names = ", ".join(f"`{name}`" for name in item.get("properties", {}))
+        said.append(f"a list of {{{names}}}" if listed else names)
+    return f"**Success:** {status} with {'; or '.join(said)}."
+
+
+def _linked(code: str) -> str:
+    return f"[`{code}`](errors.md#{code})"

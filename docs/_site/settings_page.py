@@ -1,0 +1,91 @@
+"""Every setting as the rows of tables."""
+
+from __future__ import annotations
+
+import re
+import typing
+from datetime import timedelta
+from pathlib import Path
+
+import annotated_types
+
+import fastapi_pluggable_auth.config as config
+from fastapi_pluggable_auth import AuthSettings
+
+
+def groups() -> dict[str, list[str]]:
+    """The names of the settings below each comment that heads a part of `AuthSettings`."""
+    source = Path(config.__file__).read_text("utf-8")
+    source = source[source.index("class AuthSettings") :]
+    found: dict[str, list[str]] = {}
+    for title, name in re.findall(r"^    # (.+)$|^    (\w+): ", source, re.MULTILINE):
+        if title:
+            found[title] = []
+        elif name in AuthSettings.model_fields:
+            found[list(found)[-1]].append(name)
+    return found
+
+
+def tables() -> str:
+    """A table for each group."""
+    parts = []
+    for title, names in groups().items():
+        rows = "\n".join(map(_setting, names))
+        parts.append(f"## {title}\n\n| name | type | default | purpose |\n|---|---|---|---|\n{rows}")
+    return "\n\n".join(parts)
+
+
+def _setting(name: str) -> str:
+    field = AuthSettings.model_fields[name]
+    anchor = f"`{name.upper()}`{{ #{name} }}"
+    return f"| {anchor} | {_kind(name)} | {_default(field.default)} | {field.description} |"
+
+
+def _kind(name: str) -> str:
+    field = AuthSettings.model_fields[name]
+    annotation = field.annotation
+    arguments = [argument for argument in typing.get_args(annotation) if argument is not type(None)]
+    if typing.get_origin(annotation) is typing.Literal:
+        return " \\| ".join(f"`{choice}`" for choice in arguments)
+    if typing.get_origin(annotation) in (list, dict):
+        kind = "list" if typing.get_origin(annotation) is list else "pairs"
+    else:
+        plain = arguments[0] if arguments else annotation
+        kinds = {
+            str: "text",
+            bool: "true/false",
+            int: "number",
+            float: "number",
+            Path: "path",
+            timedelta: "duration",
+        }
+        kind = kinds.get(plain, getattr(plain, "__name__", "text"))
+    bounds = []
+    for bound in field.metadata:
+        if isinstance(bound, annotated_types.Ge):
+            bounds.append(f"from {bound.ge}")
+        elif isinstance(bound, annotated_types.Gt):
+            bounds.append(f"more than {bound.gt}")
+        elif isinstance(bound, annotated_types.Le):
+            bounds.append(f"up to {bound.le}")
+        elif isinstance(bound, annotated_types.MinLen):
+            bounds.append(f"{bound.min_length} characters or more")
+    return ", ".join([kind, *bounds])
+
+
+def _default(value: object) -> str:
+    if value is None or value in ([], {}, ""):
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, timedelta):
+        return f"`{int(value.total_seconds())}` ({_spoken(value)})"
+    return f"`{value}`"
+
+
+def _spoken(duration: timedelta) -> str:
+    seconds = int(duration.total_seconds())
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        if seconds % length == 0:
+            return f"{seconds // length} {unit}{'' if seconds == length else 's'}"
+    raise AssertionError("unreachable")

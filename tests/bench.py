@@ -1,0 +1,83 @@
+"""A served app, for the curl commands of the docs."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pyotp
+
+from .conftest import EMAIL, PASSWORD, Mailbox
+
+SHARED = """
+JSON='Content-Type: application/json'
+AUTH="Authorization: Bearer $ACCESS_TOKEN"
+"""
+"""What the commands share: the pages say the same."""
+
+
+@dataclass
+class Bench:
+    """A served app, and the shell variables that the commands of the docs use."""
+
+    base: str
+    database: Path
+    mailbox: Mailbox
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def prepare(self, commands: str) -> None:
+        """A fresh account in the state that the commands expect."""
+        with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:
+            waiting = "SELECT count(*) FROM auth_mail WHERE sent_at IS NULL"
+            while connection.execute(waiting).fetchone() != (0,):
+                time.sleep(0.01)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("DELETE FROM user")
+        self.mailbox.clear()
+        if "/auth/signup" in commands:
+            return
+        with httpx.Client(base_url=self.base) as client:
+            client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
+            self._link()
+            if "/auth/verify/$TOKEN" in commands:
+                return
+            client.get(f"/auth/verify/{self.variables['TOKEN']}")
+            tokens = client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD}).json()
+            client.headers["Authorization"] = f"Bearer {tokens['access_token']}"
+            self.variables |= {
+                "ACCESS_TOKEN": tokens["access_token"],
+                "REFRESH_TOKEN": tokens["refresh_token"],
+            }
+            self.variables["SESSION_ID"] = client.get("/account/sessions").json()[0]["id"]
+            if "reset-password" in commands:
+                client.post("/auth/forgot-password", json={"email": EMAIL})
+                self._link(2)
+            if "email-change" in commands:
+                client.patch("/account", json={"email": "ada@example.org"})
+                self._link(2, "ada@example.org")
+            if "2fa/verify" in commands or "recovery-codes" in commands:
+                uri = client.post("/auth/2fa/enable").json()["otpauth_uri"]
+                self.variables["CODE"] = pyotp.parse_uri(uri).now()  # type: ignore[attr-defined]
+            if "recovery-codes" in commands:
+                client.post("/auth/2fa/verify", json={"code": self.variables["CODE"]})
+
+    def _link(self, count: int = 1, recipient: str = EMAIL) -> None:
+        self.mailbox.server.wait_for(count)
+        self.variables["TOKEN"] = self.mailbox.token(recipient)
+
+    def run(self, command: str) -> int:
+        """The HTTP status that one curl command ends with."""
+        script = f"{SHARED}\nBASE={self.base}\n" + command.replace(
+            "curl ", "curl -s -o /dev/null -w '%{http_code}' ", 1
+        ).replace("123456", self.variables.get("CODE", ""))
+        environment = {"PATH": os.environ["PATH"], **self.variables}
+        result = subprocess.run(
+            ["bash", "-c", script], capture_output=True, text=True, env=environment, check=True
+        )
+        return int(result.stdout)
