@@ -105,7 +105,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, mail_server: MailServer
     own = {
         "JWT_SECRET": secrets.token_urlsafe(48),
         "TOTP_ENCRYPTION_KEY": secrets.token_urlsafe(48),
-        "DATABASE_URL": f"'{spare.url}?minsize=1&maxsize=10&command_timeout=5'",
+        "DATABASE_URL": f"'{spare.url}?minsize=1&maxsize=10&command_timeout=30'",  # busy, as below,
         "RATE_LIMIT_STORAGE": databases.REDIS_URL,
         "SMTP_PORT": str(mail_server.port),
     }
@@ -159,7 +159,8 @@ class Person:
         return await self.client.request(method, path, json=body, headers=self.headers)
 
     async def sign_up(self) -> None:
-        assert (await self.send("POST", "/auth/signup", self.account)).status_code == 201
+        answer = await self.send("POST", "/auth/signup", self.account)
+        assert answer.status_code == 201, answer.text
 
     async def sign_in(self, mail_server: MailServer) -> dict[str, str]:
         """Follows the mailed link; gives the tokens of a login."""
