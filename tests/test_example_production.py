@@ -105,7 +105,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, mail_server: MailServer
     own = {
         "JWT_SECRET": secrets.token_urlsafe(48),
         "TOTP_ENCRYPTION_KEY": secrets.token_urlsafe(48),
-        "DATABASE_URL": f"'{spare.url}?minsize=1&maxsize=10&command_timeout=30'",  # busy, as below,
+        "DATABASE_URL": f"'{spare.url}?minsize=1&maxsize=10&command_timeout=30'",  # the machine is busy
         "RATE_LIMIT_STORAGE": databases.REDIS_URL,
         "SMTP_PORT": str(mail_server.port),
     }
