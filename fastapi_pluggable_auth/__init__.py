@@ -1,6 +1,7 @@
 """Complete accounts for a FastAPI app on Tortoise ORM."""
 
 from .auth import Auth
+from .authorization import OptionalUser, Superuser, get_optional_user, require
 from .config import AuthSettings
 from .dependencies import (
     CurrentUser,
@@ -10,22 +11,31 @@ from .dependencies import (
     get_current_user,
     get_recent_user,
 )
-from .errors import AuthError, ErrorCode
+from .errors import AuthError, ErrorCode, Refused
 from .events import SecurityEvent
 from .plugin import InsecureSettingsError, include_auth
+from .websocket import CurrentWebSocketUser, get_websocket_user, still_signed_in
 
 __all__ = [
     "Auth",
     "AuthError",
     "AuthSettings",
     "CurrentUser",
+    "CurrentWebSocketUser",
     "ErrorCode",
     "InsecureSettingsError",
+    "OptionalUser",
     "PageUser",
     "RecentUser",
+    "Refused",
     "SecurityEvent",
+    "Superuser",
     "current_user_or_redirect",
     "get_current_user",
+    "get_optional_user",
     "get_recent_user",
+    "get_websocket_user",
     "include_auth",
+    "require",
+    "still_signed_in",
 ]

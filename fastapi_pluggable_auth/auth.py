@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
-from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from functools import partial, wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, get_origin
 
 from tortoise.context import TortoiseContext
 
+from .audit import AuditLog
 from .config import AuthSettings
 from .database import database_errors, is_transient, transaction, uncounted
 from .email.base import EmailProvider
@@ -19,13 +20,15 @@ from .email.dispatcher import Dispatcher, SendEmail
 from .email.outbox import Outbox
 from .email.sender import Mailer
 from .email.tokens import LinkSigner
-from .events import Events
+from .events import Events, SecurityEvent
+from .hooks import Event, Hooks
 from .models import AbstractUser, User, tables_for
 from .queries import Queries
 from .security.clock import Clock, utc_now
 from .security.encryption import SecretBox
 from .security.hashing import PasswordHasher
 from .security.jwt import TokenSigner
+from .security.names import name_set
 from .security.rates import VolumeLimiter
 
 TRANSACTION_TRIES: Final = 8
@@ -34,10 +37,11 @@ RETRY_SECONDS: Final = 0.005
 
 P = ParamSpec("P")
 T = TypeVar("T")
+E = TypeVar("E", bound=Event | SecurityEvent)
 
 
 class Auth:
-    """Everything that belongs to one app: settings, clock, tables, events, tokens, password hashing and mail.
+    """Everything that belongs to one app: settings, clock, tables, hooks, tokens, password hashing and mail.
 
     `include_auth` makes one and keeps it on `app.state`; a script makes its own to call the flows. Another
     `clock` or `limiter`, and other settings, take effect at once.
@@ -54,13 +58,21 @@ class Auth:
         require_two_factor: Callable[[Any], bool] | None = None,
         limiter: Any = None,
         pages: bool = False,
+        roles: Mapping[str, str | Iterable[str]] | None = None,
+        scopes: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
         self.pages = pages
+        self.roles = _checked_roles(roles or {})
+        self.scopes = {scope: about for scope, about in (scopes or {}).items() if name_set([scope])}
         self.clock = clock
         self.tables = tables_for(user_model)
         self.queries = Queries(self.tables)
         self.events = Events(self._now)
+        self.hooks = Hooks(settings)
+        self.audit_log = AuditLog(self.tables)
+        if settings.audit_log:
+            self.events.listeners.append(self.audit_log.record)
         self.signer = TokenSigner(settings, self._now)
         self.links = LinkSigner(settings, self._now)
         self.totp_box = SecretBox(settings)
@@ -72,6 +84,24 @@ class Auth:
         self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)
         self._require_two_factor = require_two_factor
         self.tortoise_context: TortoiseContext | None = None
+
+    def on(self, event: type[E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
+        """Calls the decorated function, async or not, with each event of this class, or of a class below it:
+        those of `hooks`, and `SecurityEvent`. Handlers run one after the other, in the order of their
+        decorators. The event's class says when, and what happens where one raises. Raises `TypeError` for any
+        other class."""
+        heard: Any = get_origin(event) or event
+        if not issubclass(heard, Event | SecurityEvent):
+            raise TypeError(f"{heard.__name__} is no event.")
+
+        def add(handler: Callable[[E], T]) -> Callable[[E], T]:
+            if issubclass(heard, SecurityEvent):
+                self.events.listeners.append(partial(self.hooks.tell, handler))
+            else:
+                self.hooks.add(heard, handler)
+            return handler
+
+        return add
 
     def _now(self) -> datetime:
         """The time for the services, which would else keep the clock that they were made with."""
@@ -94,11 +124,23 @@ class Auth:
         asked = self._require_two_factor
         return self.settings.require_two_factor or (asked is not None and asked(user))
 
+    def permissions_of(self, user: AbstractUser) -> frozenset[str]:
+        """What the user may do: the own permissions, and those of the roles. A superuser may do everything
+        and need not have any."""
+        if not (self.roles and user.roles):
+            return user.permissions
+        return user.permissions.union(*(self.roles.get(role, frozenset()) for role in user.roles))
+
     async def close(self) -> None:
         """Ends the hashing threads and the connections for mail and limits; a later use opens them again."""
         self.hasher.close()
         await self.limiter.close()
         await self.mailer.close()
+
+
+def _checked_roles(roles: Mapping[str, str | Iterable[str]]) -> dict[str, frozenset[str]]:
+    name_set(roles)
+    return {role: name_set(permissions) for role, permissions in roles.items()}
 
 
 def transactional(

@@ -6,12 +6,14 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from .commands import check, demo, mail, purge
+from .commands import check, demo, keys, mail, purge, users
 
 COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]]] = {
     "demo": ("serve a demo of the whole product on a SQLite file", demo.add_to),
     "check": ("say what is unsafe or missing in the settings", check.add_to),
     "mail": ("show, retry, send and preview mails", mail.add_to),
+    "users": ("create, list, change and delete accounts", users.add_to),
+    "keys": ("change the keys that sign tokens", keys.add_to),
     "purge": ("delete expired rows, as a running app does every hour", purge.add_to),
 }
 

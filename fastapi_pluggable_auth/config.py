@@ -147,6 +147,16 @@ class AuthSettings(BaseSettings):
         0, ge=0, description="Sessions that a user may have; a login beyond ends the oldest. 0: no limit."
     )
     single_session: bool = Field(False, description="A refresh ends every other session of the user.")
+    personal_token_expires: Duration = Field(
+        timedelta(days=90), description="Lifetime of a personal access token whose owner asks for none."
+    )
+    personal_token_max_age: Duration = Field(
+        timedelta(days=365),
+        description="The longest lifetime of such a token. 0: no limit, and tokens without end.",
+    )
+    max_personal_tokens: int = Field(
+        50, ge=1, description="Personal access tokens that a user may have at a time."
+    )
     reauth_ttl: Duration = Field(
         timedelta(minutes=15), description="How recent a login must be for sensitive changes."
     )
@@ -189,6 +199,15 @@ class AuthSettings(BaseSettings):
     )
     notify_new_device: bool = Field(
         False, description="Mail the owner when a browser signs in that the account has not seen."
+    )
+
+    # Administration
+    audit_log: bool = Field(
+        False, description="Keep security events in the database; users read theirs at `/account/activity`."
+    )
+    audit_retention: Duration = Field(timedelta(days=90), description="How long such events are kept.")
+    impersonation_max_age: Duration = Field(
+        timedelta(hours=1), description="How long an administrator may act as a user; no refresh extends it."
     )
 
     # Guessing and mail bombing
@@ -245,6 +264,11 @@ class AuthSettings(BaseSettings):
     # Database
     database_timeout: Duration = Field(
         timedelta(seconds=5), description="How long a request waits for the database before it gets 503."
+    )
+
+    # Hooks
+    hook_timeout: Duration = Field(
+        timedelta(seconds=10), description="How long a hook may take before or after its flow."
     )
 
     # Addresses

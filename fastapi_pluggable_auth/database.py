@@ -110,12 +110,14 @@ class Deadline:
         """Lets the clock run."""
         self._timer = self._loop.call_later(self._left, self._settle, True)
 
-    def stop(self) -> None:
-        """Stops the clock."""
-        if self._timer is not None:
-            self._left = self._timer.when() - self._loop.time()
-            self._timer.cancel()
-            self._timer = None
+    def stop(self) -> bool:
+        """Stops the clock; returns whether it ran."""
+        if self._timer is None:
+            return False
+        self._left = self._timer.when() - self._loop.time()
+        self._timer.cancel()
+        self._timer = None
+        return True
 
     async def wait(self, task: asyncio.Task[Any]) -> None:
         """Until the task is done; raises `TimeoutError` when the time is over before."""
@@ -172,10 +174,9 @@ async def guarded(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
 def uncounted() -> Iterator[None]:
     """Stops the clock of `guarded` for what is no work of the database."""
     deadline = _deadline.get()
-    if deadline is None:
+    if deadline is None or not deadline.stop():  # inside another one, which starts it again
         yield
         return
-    deadline.stop()
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache
 from typing import Annotated, Any, Final, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
 
@@ -12,17 +12,20 @@ from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from fastapi.security.utils import get_authorization_scheme_param
+from starlette.requests import HTTPConnection
 
 from .auth import Auth
 from .config import settings
 from .cookies import authenticate_cookies, authenticates_by_cookie, check_request, wants_cookies
 from .database import guarded
 from .errors import AuthError, ErrorCode
-from .events import EventKind, Observation, Origin, Outcome, origin
+from .events import EventKind, Observation, Origin, Outcome, actor, origin
 from .flows.sessions import Authentication, authenticate, require_recent_login
 from .flows.throttle import count_request
+from .flows.tokens import authenticate_token
 from .models import User
 from .security.csrf import SAFE_METHODS
+from .security.personal import is_personal_token
 from .security.proxies import client_address, counted_network
 from .security.redirects import safe_next
 
@@ -42,8 +45,8 @@ def _default_auth() -> Auth:
     return Auth(settings)
 
 
-def auth_of(request: Request) -> Auth:
-    """The `Auth` of the app that serves this request."""
+def auth_of(request: HTTPConnection) -> Auth:
+    """The `Auth` of the app that serves this request, or WebSocket."""
     auth: Auth | None = getattr(request.app.state, STATE_ATTRIBUTE, None)
     return auth or _default_auth()
 
@@ -56,12 +59,13 @@ async def get_auth(request: Request) -> Auth:
 CurrentAuth = Annotated[Auth, Depends(get_auth)]
 
 
-def note_origin(request: Request, auth: Auth) -> None:
+def note_origin(request: HTTPConnection, auth: Auth) -> None:
     """The events of this request tell from here on where it comes from."""
     origin.set(lambda: _origin_of(request, auth))
+    actor.set(None)
 
 
-def _origin_of(request: Request, auth: Auth) -> Origin:
+def _origin_of(request: HTTPConnection, auth: Auth) -> Origin:
     peer = request.client.host if request.client else ""
     forwarded = request.headers.getlist("x-forwarded-for")
     address = client_address(peer, forwarded, auth.settings.trusted_proxies)
@@ -72,7 +76,12 @@ def _printable(text: str, length: int) -> str:
     return _UNPRINTABLE.sub("?", text)[:length]
 
 
-class _SignedIn(SecurityBase, Generic[T]):
+def has_credentials(request: Request) -> bool:
+    """Whether the request says who asks, truly or not."""
+    return "authorization" in request.headers or authenticates_by_cookie(request)
+
+
+class SignedIn(SecurityBase, Generic[T]):
     """A dependency that is the security scheme of the OpenAPI document as well: FastAPI takes 15 us to
     resolve each, also where it does nothing."""
 
@@ -83,55 +92,70 @@ class _SignedIn(SecurityBase, Generic[T]):
         enrolled: bool = True,
         live: bool = True,
         recent: bool = False,
+        allow_personal: bool = False,
     ) -> None:
         self.scheme_name = "Access token"
         self._wanted = wanted
         self._enrolled = enrolled
         self._live = live
         self._recent = recent
+        self._allow_personal = allow_personal
 
-    @cached_property
-    def model(self) -> HTTPBearer:  # type: ignore[override]  # made when the document is, as it takes 50 ms
+    @property
+    def model(self) -> HTTPBearer:  # type: ignore[override]  # made when the document is
         """The scheme in the OpenAPI document."""
-        return HTTPBearer(
-            bearerFormat="JWT",
-            description="The `access_token` of `POST /auth/login`. Browsers may have it in a cookie instead.",
-        )
+        return _bearer_scheme()
 
     async def __call__(self, request: Request) -> T:
         """What is wanted of whoever asks, read from the database for this request."""
         auth = auth_of(request)
-        authentication = await _authenticate(request, auth, allow_ended=not self._live)
+        authentication = await _authenticate(
+            request, auth, allow_ended=not self._live, allow_personal=self._allow_personal
+        )
+        await self._check(auth, authentication)
+        return self._wanted(authentication)
+
+    async def _check(self, auth: Auth, authentication: Authentication) -> None:
+        """Raises `AuthError` where more is asked for than being signed in."""
         if self._enrolled and auth.lacks_two_factor(authentication.user):
             raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
         if self._recent:
             require_recent_login(auth, authentication)
-        return self._wanted(authentication)
+
+
+@cache
+def _bearer_scheme() -> HTTPBearer:
+    """Once, as it takes 50 ms."""
+    return HTTPBearer(
+        bearerFormat="JWT",
+        description="The `access_token` of `POST /auth/login`. Browsers may have it in a cookie instead.",
+    )
 
 
 def _all(authentication: Authentication) -> Authentication:
     return authentication
 
 
-def _user(authentication: Authentication) -> User:
+def current_user(authentication: Authentication) -> User:
+    """Of an authentication."""
     return cast(User, authentication.user)
 
 
-get_authentication: Final = _SignedIn(_all)
+get_authentication: Final = SignedIn(_all)
 """The user with the session that asks. Raises `AuthError`: 401 NOT_AUTHENTICATED without an access token, 401
 INVALID_TOKEN when it or its session is not valid (RFC 6750 section 3), 403 TWO_FACTOR_ENROLMENT_REQUIRED for
 a user who has to set up two-factor first."""
 
-get_enrolling_authentication: Final = _SignedIn(_all, enrolled=False)
+get_enrolling_authentication: Final = SignedIn(_all, enrolled=False)
 """Like `get_authentication`, also for a user who has yet to set up a required two-factor."""
 
-get_ended_authentication: Final = _SignedIn(_all, enrolled=False, live=False)
+get_ended_authentication: Final = SignedIn(_all, enrolled=False, live=False)
 """Like `get_enrolling_authentication`, also for a session that has ended: a logout may be repeated."""
 
-get_current_user: Final = _SignedIn(_user)
+get_current_user: Final = SignedIn(current_user)
 """The user who asks; raises like `get_authentication`."""
 
-get_recent_user: Final = _SignedIn(_user, recent=True)
+get_recent_user: Final = SignedIn(current_user, recent=True)
 """Like `get_current_user`, for sensitive routes: raises `AuthError`, answered as 403
 REAUTHENTICATION_REQUIRED, when the login is older than `reauth_ttl` (ASVS 7.5.3)."""
 
@@ -141,14 +165,22 @@ CurrentUser = Annotated[User, Depends(get_current_user)]
 RecentUser = Annotated[User, Depends(get_recent_user)]
 
 
-async def _authenticate(request: Request, auth: Auth, *, allow_ended: bool) -> Authentication:
-    """Once a request, however many dependencies ask."""
-    known: dict[tuple[Auth, bool], Authentication] = request.scope.setdefault(_SCOPE_KEY, {})
+async def _authenticate(
+    request: Request, auth: Auth, *, allow_ended: bool, allow_personal: bool
+) -> Authentication:
+    """Once a request, however many dependencies ask: one takes personal access tokens, another does not."""
+    known: dict[tuple[Auth, bool | str], Authentication] = request.scope.setdefault(_SCOPE_KEY, {})
     if (auth, allow_ended) in known:
         return known[auth, allow_ended]
     note_origin(request, auth)
-    token = None if authenticates_by_cookie(request) else _access_token(request)
-    if token is not None:
+    token = None if authenticates_by_cookie(request) else access_token(request)
+    key: tuple[Auth, bool | str] = (auth, allow_ended)
+    if token is not None and allow_personal and auth.scopes and is_personal_token(token):
+        key = (auth, "personal")
+        if key in known:
+            return known[key]
+        work = authenticate_token(auth, token)
+    elif token is not None:
         work = authenticate(auth, token, allow_ended=allow_ended)
     else:
         if request.method not in SAFE_METHODS:
@@ -161,12 +193,13 @@ async def _authenticate(request: Request, auth: Auth, *, allow_ended: bool) -> A
             reason = error.code.code
             await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=reason)
         raise
-    known[auth, allow_ended] = authentication
+    actor.set(authentication.impersonated_by)
+    known[key] = authentication
     return authentication
 
 
-def _access_token(request: Request) -> str:
-    """The token of the one `Authorization` header (RFC 6750 section 2.1)."""
+def access_token(request: HTTPConnection) -> str:
+    """The token of the one `Authorization` header (RFC 6750 section 2.1). Raises `AuthError`."""
     headers = request.headers.getlist("authorization")
     if len(headers) > 1:
         raise AuthError(ErrorCode.INVALID_TOKEN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -29,11 +31,23 @@ class ErrorCode(Enum):
     WRONG_PASSWORD = (403, "The current password is wrong.")
     REAUTHENTICATION_FAILED = (403, "The password or code is wrong.")
     REAUTHENTICATION_REQUIRED = (403, "Confirm your password first: the last login is too long ago.")
+    IMPERSONATION_FORBIDDEN = (403, "Only the user can do that, not an administrator in the user's place.")
     TWO_FACTOR_NOT_STARTED = (400, "Two-factor authentication has not been started.")
     TWO_FACTOR_ENABLED = (409, "Two-factor authentication is already active.")
     TWO_FACTOR_NOT_ACTIVE = (409, "Two-factor authentication is not active.")
     TWO_FACTOR_ENROLMENT_REQUIRED = (403, "Set up two-factor authentication first.")
     TWO_FACTOR_UNAVAILABLE = (503, "Two-factor codes cannot be checked at the moment.")
+    VERIFICATION_REQUIRED = (403, "Verify the e-mail address first: a link can be mailed to it.")
+    PERMISSION_DENIED = (403, "This account is not allowed to do that.")
+    INSUFFICIENT_SCOPE = (403, "The token does not have the scope for that.")
+    UNKNOWN_ROLE = (400, "There is no such role.")
+    UNKNOWN_SCOPE = (400, "There is no such scope.")
+    TOKEN_LIFETIME_REFUSED = (400, "A personal access token may not live that long.")
+    TOO_MANY_TOKENS = (409, "Revoke a personal access token first: there are as many as allowed.")
+    TOKEN_NOT_FOUND = (404, "There is no such personal access token.")
+    USER_NOT_FOUND = (404, "There is no such user.")
+    OWN_ACCOUNT = (409, "Administrators cannot do that to their own account.")
+    ACCOUNT_DISABLED = (409, "This account is disabled.")
     SESSION_NOT_FOUND = (404, "There is no such session.")
     THROTTLED = (429, "Too many attempts. Try again later.")
     RATE_LIMITED = (429, "Too many requests. Try again later.")
@@ -65,25 +79,57 @@ PASSWORD_REFUSALS: Final = (
 """Why a new password may be refused that is long enough."""
 
 
+@dataclass(frozen=True, slots=True)
+class HostCode:
+    """A code of the host app, beside those of the table."""
+
+    status: int
+    detail: str
+    code: str
+
+
 class AuthError(Exception):
     """A refusal that the client is told about; raised by flows and dependencies, answered as JSON.
 
-    `retry_after` is in seconds and becomes the header of that name.
+    `retry_after` is in seconds and becomes the header of that name; `scope` is what the token would need,
+    divided by spaces.
     """
 
-    def __init__(self, code: ErrorCode, *, retry_after: int | None = None) -> None:
+    def __init__(
+        self, code: ErrorCode | HostCode, *, retry_after: int | None = None, scope: str = ""
+    ) -> None:
         super().__init__(code.detail)
         self.code = code
         self.retry_after = retry_after
+        self.scope = scope
 
     @property
     def headers(self) -> dict[str, str]:
-        """The response headers: `WWW-Authenticate` on 401 (RFC 6750 section 3), `Retry-After` where known."""
+        """The response headers: `WWW-Authenticate` on 401 and for a scope (RFC 6750 section 3), `Retry-After`
+        where known."""
         headers = {}
         if self.code is ErrorCode.INVALID_TOKEN:
             headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
         elif self.code.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        elif self.code is ErrorCode.INSUFFICIENT_SCOPE:
+            headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{self.scope}"'
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         return headers
+
+
+class Refused(AuthError):
+    """A refusal of the host app, raised by its hooks: told to the client as `detail`, a sentence, and `code`.
+
+    The status is one of a client's error, but for 401, on which clients log in again, and 422, whose `detail`
+    is a list. Raises `ValueError` for another status, and for a code that is not in snake_case or is one of
+    the library's own.
+    """
+
+    def __init__(self, detail: str, *, code: str = "refused", status: int = 403) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", code) or code.upper() in ErrorCode.__members__:
+            raise ValueError(f"{code!r} is not in snake_case, or is a code of the library.")
+        if not 400 <= status <= 499 or status in (401, 422):
+            raise ValueError(f"{status} is no status of a refusal: one from 400 to 499, but for 401 and 422.")
+        super().__init__(HostCode(status, detail, code))

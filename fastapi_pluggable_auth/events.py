@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -39,6 +39,7 @@ class EventKind(StrEnum):
     EMAIL_CHANGE = "email_change"
     PASSWORD_RESET_REQUEST = "password_reset_request"  # noqa: S105
     PASSWORD_RESET = "password_reset"  # noqa: S105
+    PASSWORD_RESET_REQUIRED = "password_reset_required"  # noqa: S105
     PASSWORD_CHANGE = "password_change"  # noqa: S105
     TWO_FACTOR_ENROLMENT = "two_factor_enrolment"
     TWO_FACTOR_VERIFICATION = "two_factor_verification"
@@ -48,6 +49,17 @@ class EventKind(StrEnum):
     RECOVERY_CODE_USED = "recovery_code_used"
     RATE_LIMIT = "rate_limit"
     """A client asks too often: always a failure."""
+    PERSONAL_TOKEN_CREATED = "personal_token_created"  # noqa: S105
+    PERSONAL_TOKEN_REVOKED = "personal_token_revoked"  # noqa: S105
+    ACCOUNT_CREATION = "account_creation"
+    """By an administrator, not by a signup."""
+    ACCOUNT_IMPORT = "account_import"
+    ACCOUNT_DISABLED = "account_disabled"
+    ACCOUNT_ENABLED = "account_enabled"
+    AUTHORIZATION_CHANGE = "authorization_change"
+    """Roles, permissions or being a superuser were given or taken."""
+    IMPERSONATION = "impersonation"
+    """An administrator began to act as the user."""
     ACCOUNT_DELETION = "account_deletion"
 
 
@@ -69,7 +81,8 @@ class Origin:
 @dataclass(frozen=True, slots=True)
 class SecurityEvent:
     """One event. `time` is UTC; `user_id` is None where no account is known; `reason` is the code of the
-    refusal; `factors` are those that were right (RFC 8176: `pwd`, `otp`, and `recovery` of our own)."""
+    refusal; `factors` are those that were right (RFC 8176: `pwd`, `otp`, and `recovery` of our own);
+    `actor_id` is the administrator who did it, None where it was the user, or whoever claimed to be."""
 
     kind: EventKind
     outcome: Outcome
@@ -79,6 +92,7 @@ class SecurityEvent:
     origin: Origin
     reason: str | None = None
     factors: tuple[str, ...] = ()
+    actor_id: UUID | None = None
 
     def as_json(self) -> str:
         """One line of ASCII: whatever a client sends, it starts no new line and no terminal sequence."""
@@ -89,12 +103,17 @@ class SecurityEvent:
                 "outcome": self.outcome,
                 "reason": self.reason,
                 "user": _text(self.user_id),
+                "actor": _text(self.actor_id),
                 "session": _text(self.session_id),
                 "factors": self.factors,
                 "address": self.origin.address,
                 "agent": self.origin.user_agent,
             }
         )
+
+
+actor: ContextVar[UUID | None] = ContextVar("actor", default=None)
+"""The administrator who does what is done now to the account of somebody else, or as somebody else."""
 
 
 @dataclass(slots=True)
@@ -104,6 +123,7 @@ class Observation:
     user_id: UUID | None = None
     session_id: UUID | None = None
     factors: tuple[str, ...] = ()
+    actor_id: UUID | None = field(default_factory=actor.get)
 
 
 Listener: TypeAlias = Callable[[SecurityEvent], Awaitable[None] | None]
@@ -113,17 +133,11 @@ origin: ContextVar[Callable[[], Origin]] = ContextVar("origin", default=Origin)
 
 
 class Events:
-    """Tells events to the log, one JSON line each, and to the listeners of the host app."""
+    """Tells events to the log, one JSON line each, and to the listeners, which `Auth.on` adds."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.listeners: list[Listener] = []
-
-    def listen(self, listener: Listener) -> Listener:
-        """Calls a function, async or not, with every event, before the response; also a decorator. What it
-        raises is logged and changes nothing."""
-        self.listeners.append(listener)
-        return listener
 
     @asynccontextmanager
     async def observe(self, kind: EventKind, **known: Any) -> AsyncIterator[Observation]:
@@ -153,6 +167,7 @@ class Events:
             origin.get()(),
             reason,
             observation.factors,
+            observation.actor_id,
         )
         logger.log(level, event.as_json(), extra={"security_event": event})
         for listener in self.listeners:

@@ -11,15 +11,18 @@ from dataclasses import fields as dataclass_fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from tortoise import Model, fields
+from tortoise.exceptions import ValidationError
 from tortoise.fields.base import OnDelete
 from tortoise.fields.relational import ForeignKeyFieldInstance
 
 from .security.clock import utc_now
 from .security.encryption import default_box, readable
+from .security.identifiers import time_ordered_id
 from .security.jwt import new_token_id
+from .security.names import name_set
 from .security.usernames import MAXIMUM_LENGTH as USERNAME_LENGTH
 from .security.usernames import fold_username
 
@@ -104,6 +107,56 @@ class TotpSecretField(fields.CharField[str]):
         return super().to_python_value(readable(value) if isinstance(value, str) else value)
 
 
+class NamesField(fields.Field[frozenset[str]]):
+    """A set of names (RFC 6749 section 3.3), in one column that is read with its row. They are stored in
+    order, with a space around each, so that `filter(roles__contains=" editor ")` finds one."""
+
+    field_type = str
+
+    def __init__(self, max_length: int = 1024, **kwargs: Any) -> None:
+        kwargs.setdefault("default", frozenset)
+        kwargs.setdefault("db_default", "")
+        self.max_length = max_length
+        super().__init__(**kwargs)
+
+    @property
+    def constraints(self) -> dict[str, Any]:
+        """The most characters, spaces included."""
+        return {"max_length": self.max_length}
+
+    @property
+    def SQL_TYPE(self) -> str:  # type: ignore[override]  # as in Tortoise's own fields
+        """Text."""
+        return f"VARCHAR({self.max_length})"
+
+    def to_db_value(self, value: Any, instance: Any) -> Any:
+        """The text. Raises `ValidationError` for what is no name and for more than the column has room for:
+        nothing is cut off."""
+        try:
+            names = name_set(value)
+        except (TypeError, ValueError) as error:
+            raise ValidationError(f"{self.model_field_name}: {error}") from error
+        text = f" {' '.join(sorted(names))} " if names else ""
+        if len(text) > self.max_length:
+            raise ValidationError(
+                f"{self.model_field_name}: the names take {len(text)} characters, and there is room for "
+                f"{self.max_length}"
+            )
+        return text
+
+    def to_python_value(self, value: Any) -> Any:
+        """The set."""
+        return frozenset(value.split() if isinstance(value, str) else value)
+
+    class _db_mysql:
+        def __init__(self, field: NamesField) -> None:
+            self._field = field
+
+        @property
+        def SQL_TYPE(self) -> str:
+            return f"VARCHAR({self._field.max_length}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+
+
 class AbstractUser(Model):
     """The columns of an account."""
 
@@ -112,6 +165,9 @@ class AbstractUser(Model):
     hashed_password = fields.CharField(max_length=255)
     is_active = fields.BooleanField(default=True)
     is_verified = fields.BooleanField(default=False)
+    is_superuser = fields.BooleanField(default=False, db_default=False)
+    roles = NamesField()
+    permissions = NamesField()
     display_name = fields.CharField(max_length=64, null=True)
     pending_email = EmailField(null=True)
     totp_secret = TotpSecretField(null=True)
@@ -135,7 +191,8 @@ class AbstractUser(Model):
 
 
 class AbstractSession(Model):
-    """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once."""
+    """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once. In one that
+    is `impersonated_by` an administrator, he acts as the user."""
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     user: Any
@@ -145,6 +202,7 @@ class AbstractSession(Model):
     revoked_at = fields.DatetimeField(null=True)
     user_agent = fields.CharField(max_length=255, default="")
     address = fields.CharField(max_length=45, default="")
+    impersonated_by = fields.UUIDField(null=True, db_index=True)
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
@@ -223,6 +281,23 @@ class AbstractRecoveryCode(Model):
         abstract = True
 
 
+class AbstractPersonalToken(Model):
+    """One personal access token, as its digest. `expires_at` is null where it never does."""
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    user: Any
+    user_id: uuid.UUID
+    name = fields.CharField(max_length=64)
+    digest = fields.CharField(max_length=64, unique=True)
+    scopes = NamesField()
+    expires_at: datetime | None = fields.DatetimeField(null=True, db_index=True)
+    last_used_at = fields.DatetimeField(null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
 class AbstractThrottle(Model):
     """How often something was tried. The key is a digest of what and on whom; `version` orders writers."""
 
@@ -231,6 +306,34 @@ class AbstractThrottle(Model):
     started_at = fields.DatetimeField()
     blocked_until = fields.DatetimeField(db_index=True)
     version = fields.BigIntField(default=0)
+
+    class Meta:
+        abstract = True
+
+
+def new_event_id() -> uuid.UUID:
+    """The id of an event of this moment: ids are in the order of time."""
+    return time_ordered_id(utc_now())
+
+
+class AbstractAuditEvent(Model):
+    """A security event that is kept: who did what to whose account, from where, and how it ended.
+
+    It refers to accounts and sessions by their bare ids, as it outlives them. `actor_id` is the administrator
+    who did it, null where it was the user, or whoever claimed to be. Address and browser are the actor's.
+    """
+
+    id = fields.UUIDField(primary_key=True, default=new_event_id)
+    time = fields.DatetimeField()
+    user_id = fields.UUIDField()
+    actor_id = fields.UUIDField(null=True, db_index=True)
+    session_id = fields.UUIDField(null=True)
+    kind = fields.CharField(max_length=32)
+    outcome = fields.CharField(max_length=16)
+    reason = fields.CharField(max_length=64, null=True)
+    factors = fields.CharField(max_length=32, default="")
+    address = fields.CharField(max_length=45, default="")
+    user_agent = fields.CharField(max_length=255, default="")
 
     class Meta:
         abstract = True
@@ -284,11 +387,30 @@ class RecoveryCode(AbstractRecoveryCode):
         table = "auth_recovery_code"
 
 
+class PersonalToken(AbstractPersonalToken):
+    """A personal access token of a `User`."""
+
+    user: fields.ForeignKeyRelation[User] = fields.ForeignKeyField(
+        User, related_name="auth_personal_tokens", on_delete=OnDelete.CASCADE, db_index=True
+    )
+
+    class Meta:
+        table = "auth_personal_token"
+
+
 class Throttle(AbstractThrottle):
     """A counter of attempts."""
 
     class Meta:
         table = "auth_throttle"
+
+
+class AuditEvent(AbstractAuditEvent):
+    """A security event that is kept."""
+
+    class Meta:
+        table = "auth_audit_event"
+        indexes: ClassVar = [("user_id", "id")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +422,9 @@ class Tables:
     refresh_token: type[AbstractRefreshToken] = RefreshToken
     mail: type[AbstractMail] = Mail
     recovery_code: type[AbstractRecoveryCode] = RecoveryCode
+    personal_token: type[AbstractPersonalToken] = PersonalToken
     throttle: type[AbstractThrottle] = Throttle
+    audit_event: type[AbstractAuditEvent] = AuditEvent
 
     def __iter__(self) -> Iterator[type[Model]]:
         """One after the other."""
@@ -324,10 +448,11 @@ def _copy_for(
     user_model: type[AbstractUser], shipped: type[Model], own: dict[type[Model], type[Model]]
 ) -> type[Model]:
     """The same table in the module of the user; its name leaves room for models of the host."""
+    options = {"table": shipped._meta.db_table or shipped.__name__.lower(), "indexes": shipped._meta.indexes}
     attributes: dict[str, Any] = {
         "__module__": user_model.__module__,
         "__doc__": shipped.__doc__,
-        "Meta": type("Meta", (), {"table": shipped._meta.db_table or shipped.__name__.lower()}),
+        "Meta": type("Meta", (), options),
     }
     for name in shipped._meta.fk_fields:
         foreign_key: Any = shipped._meta.fields_map[name]

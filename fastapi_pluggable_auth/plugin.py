@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from .email.dispatcher import SendEmail
 from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser, User
-from .routes import account, core, email, keys, password, sessions, twofa
+from .routes import account, activity, core, email, keys, password, sessions, tokens, twofa
 from .routes.base import error_response
 from .routes.bodies import bodies_of
 from .routes.router import AuthRouter
@@ -56,6 +56,9 @@ def include_auth(
     require_two_factor: Callable[[Any], bool] | None = None,
     limiter: Any = None,
     pages: bool = False,
+    roles: Mapping[str, str | Iterable[str]] | None = None,
+    scopes: Mapping[str, str] | None = None,
+    admin: bool = False,
 ) -> Auth:
     """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
 
@@ -66,10 +69,13 @@ def include_auth(
     `limits` package or a SlowAPI `Limiter` that counts requests per client. `pages` adds the account pages
     and, like the setting `cookies`, gives browsers their tokens in cookies. `user_model` is a subclass of
     `AbstractUser` with columns of the app; `user_out`, `user_create` and `profile_update` are its bodies for
-    the account, signing up and changing the profile. Returns the app's `Auth`, also kept on `app.state`.
+    the account, signing up and changing the profile. `roles` names the permissions that each role of the app
+    has: users can then have no other role. `scopes` names those of personal access tokens, each with a word
+    to its owner, and adds the routes for them; `admin` adds the routes under `/admin`. Returns the app's
+    `Auth`, also kept on `app.state`.
     Raises `InsecureSettingsError` for a placeholder or short JWT secret, for a base URL without TLS and for
     the development mailbox, unless the app is local, and `ValueError` for bodies that do not fit the user
-    model.
+    model, and for a role, permission or scope that is no name (RFC 6749 section 3.3).
     """
     chosen = settings or settings_override or default_settings
     _check(chosen)
@@ -83,6 +89,8 @@ def include_auth(
         require_two_factor=require_two_factor,
         limiter=limiter,
         pages=pages,
+        roles=roles,
+        scopes=scopes,
     )
     setattr(app.state, STATE_ATTRIBUTE, auth)
 
@@ -91,7 +99,7 @@ def include_auth(
         async with running(auth):
             yield
 
-    for router in (*ROUTERS, *(_page_routers() if pages else ())):
+    for router in _routers(auth, admin=admin, pages=pages):
         router.add_to(app.router, chosen.route_prefix, bodies)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
     app.include_router(APIRouter(lifespan=lifespan))
@@ -174,6 +182,22 @@ class TortoiseContextMiddleware:
             await self._app(scope, receive, send)
         finally:
             _current_context.reset(reset)
+
+
+def _routers(auth: Auth, *, admin: bool, pages: bool) -> Iterator[AuthRouter]:
+    yield from ROUTERS
+    if auth.scopes:
+        yield tokens.router
+    if auth.settings.audit_log:
+        yield activity.router
+    if admin:
+        from .routes import admin as admin_routes  # here, like the pages
+
+        yield admin_routes.router
+        if auth.settings.audit_log:
+            yield admin_routes.log_router
+    if pages:
+        yield from _page_routers()
 
 
 def _page_routers() -> tuple[AuthRouter, ...]:

@@ -16,6 +16,7 @@ class Queries:
 
     def __init__(self, tables: Tables) -> None:
         sessions, tokens = tables.session, tables.refresh_token
+        personal_tokens = tables.personal_token
 
         def session_of(session_id: str, user_id: str) -> QuerySet[Any]:
             return sessions.filter(id=session_id, user_id=user_id).select_related("user")
@@ -26,7 +27,11 @@ class Queries:
                 active="user__is_active",
                 session_ends="session__expires_at",
                 session_ended="session__revoked_at",
+                impersonated_by="session__impersonated_by",
             )
+
+        def personal(digest: str) -> QuerySet[Any]:
+            return personal_tokens.filter(digest=digest).select_related("user")
 
         def spend(digest: str, now: datetime, successor: str) -> UpdateQuery:
             good = tokens.filter(token=digest, revoked=False, expires_at__gt=now)
@@ -35,11 +40,15 @@ class Queries:
         self.session = SelectRelated(
             sessions,
             session_of,
-            ("authenticated_at", "expires_at", "revoked_at"),
+            ("authenticated_at", "expires_at", "revoked_at", "impersonated_by"),
             session_id="id",
             user_id="user_id",
         )
         """The state of a session of a user, and the user."""
+        self.personal_token = SelectRelated(
+            personal_tokens, personal, ("id", "scopes", "expires_at", "last_used_at"), digest="digest"
+        )
+        """The state of a personal access token, and its user."""
         self.refresh_token = SelectValues(tokens, stored, digest="token")
         """A refresh token, with what its user and session say of it."""
         self.spend = Update(tokens, spend, digest="token", now="rotated_at", successor="replaced_by")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
@@ -12,30 +10,29 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from .errors import ErrorCode
+from .flows.users import Cursor
 from .security.addresses import normalise_email
+from .security.names import PATTERN as NAME
 from .security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from .security.recovery import PATTERN as RECOVERY_CODE
+from .security.text import is_single_line, is_unicode
 from .security.usernames import MAXIMUM_LENGTH as MAXIMUM_USERNAME_LENGTH
 from .security.usernames import fold_username, normalise_username
 
 MAXIMUM_TOKEN_LENGTH: Final = 8192
 MAXIMUM_FIELDS: Final = 50
-
-
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
-"""What PostgreSQL cannot store (NUL) and UTF-8 cannot encode (lone surrogates)."""
+MAXIMUM_LIFETIME: Final = 100 * 365 * 86400
 
 
 def _unicode_text(value: str) -> str:
     """Refuses what no database takes."""
-    if _UNSTORABLE.search(value):
+    if not is_unicode(value):
         raise PydanticCustomError("string_characters", "String contains characters that are not allowed")
     return value
 
 
 def _single_line(value: str) -> str:
-    """Refuses control characters and line separators, which would break mail headers and logs."""
-    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in value):
+    if not is_single_line(value):
         raise PydanticCustomError("string_characters", "String contains characters that are not allowed")
     return value.strip()
 
@@ -94,6 +91,36 @@ DisplayName = Annotated[
     Field(max_length=64),
     AfterValidator(_single_line),
     _documented(pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"),
+]
+Scope = Annotated[str, Strict(), Field(pattern=f"^{NAME}$", max_length=255, examples=["notes:read"])]
+TokenName = Annotated[
+    Text,
+    Field(max_length=64, examples=["backup script"]),
+    AfterValidator(_single_line),
+    Field(min_length=1),
+    _documented(
+        pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*[^\u0000-\u0020\u007f-\u00a0\u2028\u2029]"
+    ),
+]
+
+
+PageSize = Annotated[int, Field(ge=1, le=100)]
+"""How many rows a page of a list may have."""
+
+AfterEvent = Annotated[UUID | None, Field(description="The `next` of the page before.")]
+
+
+def _account_cursor(value: str) -> str:
+    try:
+        Cursor.parse(value)
+    except ValueError as error:
+        raise PydanticCustomError("cursor", "Value is not a cursor") from error
+    return value
+
+
+AfterAccount = Annotated[
+    Annotated[str, Field(pattern="^[0-9]{1,17}-[0-9a-f]{32}$"), AfterValidator(_account_cursor)] | None,
+    Field(description="The `next` of the page before."),
 ]
 
 
@@ -214,6 +241,14 @@ class ChangePassword(_Body):
     new_password: NewPassword
 
 
+class PersonalTokenCreate(_Body):
+    """A personal access token to make. `expires_in` is its lifetime in seconds, 0 for no end."""
+
+    name: TokenName
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=100)]
+    expires_in: Annotated[int, Strict(), Field(ge=0, le=MAXIMUM_LIFETIME)] | None = None
+
+
 class UserOut(BaseModel):
     """An account, as its owner sees it."""
 
@@ -273,7 +308,7 @@ class PublicKeys(BaseModel):
 
 
 class SessionOut(BaseModel):
-    """A sign-in on one device. Times are UTC."""
+    """A sign-in on one device; `impersonated` where an administrator acts as the user. Times are UTC."""
 
     id: UUID
     created_at: datetime
@@ -282,6 +317,126 @@ class SessionOut(BaseModel):
     user_agent: str
     address: str
     current: bool
+    impersonated: bool
+
+
+class ActivityEvent(BaseModel):
+    """Something that happened to the account. The time is UTC. Address and browser are those of the user."""
+
+    id: UUID
+    time: datetime
+    event: str
+    outcome: str
+    reason: str | None
+    factors: list[str]
+    session_id: UUID | None
+    by_administrator: bool
+    address: str
+    user_agent: str
+
+
+class Activity(BaseModel):
+    """A page of what happened, the newest first. `next` is `after` of the next page, null on the last."""
+
+    events: list[ActivityEvent]
+    next: UUID | None
+
+
+Name = Annotated[str, Strict(), Field(pattern=f"^{NAME}$", max_length=64, examples=["editor"])]
+
+
+class Rights(_Body):
+    """Roles and permissions to give or take, and whether it is about being a superuser as well."""
+
+    roles: Annotated[list[Name], Field(max_length=50)] = []
+    permissions: Annotated[list[Name], Field(max_length=50)] = []
+    superuser: Annotated[bool, Strict()] = False
+
+
+class AccountSummary(BaseModel):
+    """An account, as administrators see it. Times are UTC. `two_factor`: a login needs a code."""
+
+    id: UUID
+    email: str
+    username: str | None
+    display_name: str | None
+    is_active: bool
+    is_verified: bool
+    is_superuser: bool
+    roles: list[str]
+    permissions: list[str]
+    two_factor: bool
+    password_reset_required: bool
+    created_at: datetime
+    last_login_at: datetime | None
+    password_changed_at: datetime | None
+
+
+class AccountPage(BaseModel):
+    """A page of accounts, the newest first. `next` is `after` of the next page, null on the last."""
+
+    users: list[AccountSummary]
+    next: str | None
+
+
+class AccountSession(BaseModel):
+    """A sign-in on one device, as administrators see it; `impersonated_by` one of them or by the user."""
+
+    id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    user_agent: str
+    address: str
+    impersonated_by: UUID | None
+
+
+class AccountOut(AccountSummary):
+    """An account with the sessions in which it is signed in, and how many recovery codes are left."""
+
+    recovery_codes: int
+    sessions: list[AccountSession]
+
+
+class AuditEventOut(BaseModel):
+    """A security event. `actor_id` is the administrator who did it, null where it was the user. The time is
+    UTC. Address and browser are those of whoever acted."""
+
+    id: UUID
+    time: datetime
+    event: str
+    outcome: str
+    reason: str | None
+    factors: list[str]
+    user_id: UUID
+    actor_id: UUID | None
+    session_id: UUID | None
+    address: str
+    user_agent: str
+
+
+class AuditPage(BaseModel):
+    """A page of events, the newest first. `next` is `after` of the next page, null on the last."""
+
+    events: list[AuditEventOut]
+    next: UUID | None
+
+
+class PersonalTokenOut(BaseModel):
+    """A personal access token, without the token. Times are UTC; `expires_at` is null where it has no end."""
+
+    id: UUID
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+
+
+class NewPersonalToken(PersonalTokenOut):
+    """A personal access token that was just made: `token` is shown once."""
+
+    token: str
 
 
 class Message(BaseModel):

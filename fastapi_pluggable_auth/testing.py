@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from fastapi import FastAPI
+from tortoise.backends.base.config_generator import generate_config
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext
 
@@ -47,6 +48,8 @@ Modules: TypeAlias = dict[str, Iterable[str | ModuleType]]
 
 PASSWORD: Final = "correct horse battery"  # noqa: S105
 """The password of users that are given none."""
+
+IN_MEMORY: Final = "sqlite://:memory:"
 
 SETTINGS: Final = {
     "password_scheme": "bcrypt",
@@ -100,7 +103,7 @@ class Mailbox(MemoryProvider):
 @contextmanager
 def under_test(app: FastAPI, clock: Clock, mailbox: MemoryProvider) -> Iterator[Auth]:
     """The app's `Auth` with this clock and mailbox, and with `SETTINGS`, until the end. Then all is as it
-    was, also settings that were changed and listeners that were added meanwhile."""
+    was, also settings that were changed and hooks that were added meanwhile."""
     auth: Auth = getattr(app.state, STATE_ATTRIBUTE)
     before = auth.settings.model_copy(deep=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -110,6 +113,7 @@ def under_test(app: FastAPI, clock: Clock, mailbox: MemoryProvider) -> Iterator[
             patch.setattr(auth, "clock", clock)
             patch.setattr(auth, "limiter", VolumeLimiter(auth.settings))
             patch.setattr(auth.events, "listeners", [*auth.events.listeners])
+            patch.setattr(auth.hooks, "handlers", [*auth.hooks.handlers])
             patch.setattr(auth.mailer, "given_provider", mailbox)
             patch.setattr(auth.dispatcher, "send_email", None)
             patch.setattr(sender, "provider_for", lambda _: mailbox)  # for `send_email_async`
@@ -192,14 +196,28 @@ def auth_models() -> Modules:
     return {"models": ["fastapi_pluggable_auth.models"]}
 
 
+@pytest.fixture
+def auth_database_url() -> str:
+    """Where the tables are; the host overrides this one for tests on its own kind of database, by a URL with
+    `{}` in the name: one is made for each test and deleted after it."""
+    return IN_MEMORY
+
+
 @async_fixture
-async def auth_database(auth_models: Modules) -> AsyncIterator[TortoiseContext]:
-    """Tortoise on empty tables, in SQLite in memory."""
+async def auth_database(auth_models: Modules, auth_database_url: str) -> AsyncIterator[TortoiseContext]:
+    """Tortoise on empty tables. Raises `ValueError` for a database that is not made for one test alone."""
+    if auth_database_url != IN_MEMORY and "{}" not in auth_database_url:
+        raise ValueError("`auth_database_url` needs {} in the name: the database is deleted after each test.")
     EXECUTOR_CACHE.clear()  # which takes the tables of two apps for one, where they have the same name
+    config = generate_config(auth_database_url, app_modules=auth_models, testing=True)
     async with TortoiseContext() as context:
-        await context.init(db_url="sqlite://:memory:", modules=auth_models)
-        await context.generate_schemas()
-        yield context
+        await context.init(config, _create_db=True)
+        try:
+            await context.generate_schemas()
+            yield context
+        finally:
+            await context.db().close()
+            await context.db().db_delete()
 
 
 @pytest.fixture

@@ -20,7 +20,16 @@ SERVERS = {
 }
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 DIALECTS = ("sqlite", *SERVERS)
-TABLES = ("auth_throttle", "auth_mail", "auth_recovery_code", "refreshtoken", "auth_session", "user")
+TABLES = (
+    "auth_audit_event",
+    "auth_throttle",
+    "auth_mail",
+    "auth_recovery_code",
+    "auth_personal_token",
+    "refreshtoken",
+    "auth_session",
+    "user",
+)
 
 
 def answers(dialect: str) -> bool:

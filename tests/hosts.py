@@ -1,12 +1,15 @@
-"""The tests of a host project, run as the host runs them: in a folder and a process of their own."""
+"""Host projects and the examples, run as their owners run them: in a folder and a process of their own."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 STRICT = """
 [pytest]
@@ -16,6 +19,12 @@ filterwarnings =
     ignore:'crypt' is deprecated:DeprecationWarning:passlib
     ignore:Accessing argon2.__version__:DeprecationWarning
 """
+
+
+def copied(example: str, folder: Path) -> Path:
+    """A copy of an example app inside a folder, to run it there."""
+    kept_out = shutil.ignore_patterns("__pycache__", "*.sqlite3*", "*.pem", ".env")
+    return Path(shutil.copytree(EXAMPLES / example, folder / example, ignore=kept_out))
 
 
 def run_pytest(folder: Path, *options: str) -> str:

@@ -11,7 +11,8 @@ import pytest
 
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, SecurityEvent
 from fastapi_pluggable_auth.flows.login import Challenge, answer_challenge, begin_login
-from fastapi_pluggable_auth.flows.sessions import TokenSet, require_password_reset
+from fastapi_pluggable_auth.flows.sessions import TokenSet
+from fastapi_pluggable_auth.flows.users import require_password_reset
 from fastapi_pluggable_auth.models import Session, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock
@@ -194,7 +195,7 @@ async def test_new_challenges_give_no_new_guesses(
 async def test_each_step_is_an_event(totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock) -> None:
     """A-90."""
     heard: list[SecurityEvent] = []
-    auth.events.listen(heard.append)
+    auth.on(SecurityEvent)(heard.append)
     challenge = await challenged(auth)
     tokens = await answer_challenge(auth, challenge, totp.at(clock()))
     await refusal(answer_challenge(auth, challenge, "000000"))

@@ -108,7 +108,7 @@ def app(app: FastAPI) -> FastAPI:
 @pytest.fixture
 def events(auth: Auth) -> list[SecurityEvent]:
     heard: list[SecurityEvent] = []
-    auth.events.listen(heard.append)
+    auth.on(SecurityEvent)(heard.append)
     return heard
 
 

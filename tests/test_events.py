@@ -22,7 +22,7 @@ from .test_recovery import renew
 # What is tested here is the same on every database.
 DIALECTS = ("sqlite",)
 
-FIELDS = ["time", "event", "outcome", "reason", "user", "session", "factors", "address", "agent"]
+FIELDS = ["time", "event", "outcome", "reason", "user", "actor", "session", "factors", "address", "agent"]
 LOGGER = "fastapi_pluggable_auth.security"
 
 
@@ -32,7 +32,7 @@ class Watch:
     def __init__(self, auth: Auth, caplog: pytest.LogCaptureFixture) -> None:
         self.heard: list[SecurityEvent] = []
         self.caplog = caplog
-        auth.events.listen(self.heard.append)
+        auth.on(SecurityEvent)(self.heard.append)
         caplog.set_level(logging.INFO, LOGGER)
 
     def names(self) -> list[str]:
@@ -228,17 +228,17 @@ async def test_a_listener_may_be_async_and_may_fail(
 ) -> None:
     heard = []
 
-    @auth.events.listen
+    @auth.on(SecurityEvent)
     async def fails(event: SecurityEvent) -> None:
         raise RuntimeError("on purpose")
 
-    @auth.events.listen
+    @auth.on(SecurityEvent)
     async def listens(event: SecurityEvent) -> None:
         heard.append(event.kind)
 
     assert (await account.login()).status_code == 200
     assert heard == [EventKind.LOGIN]
-    assert "A listener failed on login" in caplog.text
+    assert "fails failed on SecurityEvent" in caplog.text
 
 
 async def test_an_event_in_the_log_carries_the_event_itself(

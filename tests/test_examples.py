@@ -1,16 +1,13 @@
-"""The example apps, started as their first lines say and driven over HTTP."""
+"""The smaller examples, started as their READMEs say and driven over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import socket
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,43 +15,37 @@ import pytest
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
-from .hosts import run_pytest
+from .hosts import EXAMPLES, copied, run_pytest
+from .live import running, served
 from .spare import Spare
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).parent.parent
+NAMES = sorted(readme.parent.name for readme in EXAMPLES.glob("*/README.md"))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def commands(readme: Path) -> set[str]:
+    """The commands of a README, without the folder to go to."""
+    blocks = re.findall(r"```sh\n(.*?)```", readme.read_text("utf-8"), re.DOTALL)
+    return {line for block in blocks for line in block.splitlines() if not line.startswith("cd ")}
 
 
-@contextmanager
-def running(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """A process that is ended at the end."""
-    process = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, env=os.environ | environment)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def wait_for(url: str) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            httpx.get(url)
-            return
-        except httpx.TransportError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+def test_every_example_is_in_each_list_and_is_started_as_its_readme_says() -> None:
+    assert sorted(folder.name for folder in EXAMPLES.iterdir() if folder.is_dir()) == NAMES
+    told: set[str] = set()
+    for list_, link in (
+        (EXAMPLES / "README.md", "]({})"),
+        (ROOT / "README.md", "](examples/{})"),
+        (ROOT / "docs" / "examples.md", "](../examples/{})"),
+    ):
+        text = list_.read_text("utf-8")
+        assert [name for name in NAMES if link.format(name) not in text] == []
+    for name in NAMES:
+        told |= commands(EXAMPLES / name / "README.md")
+    assert commands(ROOT / "docs" / "examples.md") <= told
 
 
 @pytest.mark.skipif(not databases.answers("redis"), reason="no redis server answers")
 def test_mails_leave_through_a_task_queue(tmp_path: Path, mailbox: Mailbox) -> None:
-    port = free_port()
     environment = {
         "DATABASE_URL": f"sqlite://{tmp_path / 'app.sqlite3'}",
         "REDIS_URL": databases.REDIS_URL,
@@ -63,16 +54,15 @@ def test_mails_leave_through_a_task_queue(tmp_path: Path, mailbox: Mailbox) -> N
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(mailbox.server.port),
     }
-    folder = EXAMPLES / "task_queue"
-    base = f"http://127.0.0.1:{port}"
-    with running(["uvicorn", "app:app", "--port", str(port), "--log-level", "error"], folder, environment):
-        wait_for(base)
+    folder = copied("task_queue", tmp_path)
+    with served(folder, environment, tmp_path / "app.log") as (base, _):
         for number in range(5):
             account = {"email": f"{number}@example.com", "password": PASSWORD}
             assert httpx.post(f"{base}/auth/signup", json=account).status_code == 201
         time.sleep(0.5)
         assert mailbox.messages == []  # nobody but the worker sends
-        with running(["taskiq", "worker", "app:broker", "--workers", "1"], folder, environment):
+        worker = ["taskiq", "worker", "app:broker", "--workers", "1"]
+        with running(worker, folder, environment, tmp_path / "worker.log"):
             mailbox.server.wait_for(5, timeout=20)
             account = {"email": EMAIL, "password": PASSWORD}
             assert httpx.post(f"{base}/auth/signup", json=account).status_code == 201
@@ -84,9 +74,7 @@ def test_mails_leave_through_a_task_queue(tmp_path: Path, mailbox: Mailbox) -> N
 
 def test_users_have_columns_of_their_own(spare: Spare, tmp_path: Path, mailbox: Mailbox) -> None:
     asyncio.run(spare.create())
-    folder = tmp_path / "own_user"
-    shutil.copytree(EXAMPLES / "own_user", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    port = free_port()
+    folder = copied("own_user", tmp_path)
     environment = {
         "DATABASE_URL": spare.url,
         "JWT_SECRET": SECRET,
@@ -111,33 +99,31 @@ def test_users_have_columns_of_their_own(spare: Spare, tmp_path: Path, mailbox: 
     assert "auth_session: 0 deleted" in run(
         "fastapi_pluggable_auth", "purge", "--config", "settings.TORTOISE_ORM"
     )
-    base = f"http://127.0.0.1:{port}"
-    with running(["uvicorn", "app:app", "--port", str(port), "--log-level", "error"], folder, environment):
-        wait_for(base)
-        with httpx.Client(base_url=base) as client:
-            account = {"email": EMAIL, "password": PASSWORD, "username": "Ada", "city": "London"}
-            assert client.post("/auth/signup", json=account).status_code == 201
-            mailbox.server.wait_for(1, timeout=20)
-            assert client.get(mailbox.link()).status_code == 200
-            login = client.post("/auth/login", json={"email": "ADA", "password": PASSWORD})
-            client.headers["Authorization"] = f"Bearer {login.json()['access_token']}"
-            note = client.post("/notes", params={"text": "Hello"})
-            assert note.json() == {"text": "Hello", "by": "ada", "from": "London"}
-            changed = client.patch("/account", json={"born_on": "1815-12-10", "username": "countess"})
-            assert (changed.json()["born_on"], changed.json()["username"]) == ("1815-12-10", "countess")
+    with (
+        served(folder, environment, tmp_path / "app.log") as (base, _),
+        httpx.Client(base_url=base) as client,
+    ):
+        account = {"email": EMAIL, "password": PASSWORD, "username": "Ada", "city": "London"}
+        assert client.post("/auth/signup", json=account).status_code == 201
+        mailbox.server.wait_for(1, timeout=20)
+        assert client.get(mailbox.link()).status_code == 200
+        login = client.post("/auth/login", json={"email": "ADA", "password": PASSWORD})
+        client.headers["Authorization"] = f"Bearer {login.json()['access_token']}"
+        note = client.post("/notes", params={"text": "Hello"})
+        assert note.json() == {"text": "Hello", "by": "ada", "from": "London"}
+        changed = client.patch("/account", json={"born_on": "1815-12-10", "username": "countess"})
+        assert (changed.json()["born_on"], changed.json()["username"]) == ("1815-12-10", "countess")
 
 
 def test_the_tests_of_the_app_with_its_own_user_pass(tmp_path: Path) -> None:
-    folder = tmp_path / "own_user"
-    shutil.copytree(EXAMPLES / "own_user", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    folder = copied("own_user", tmp_path)
     told = run_pytest(folder)
     assert "4 passed" in told, told
 
 
 def test_a_host_with_its_own_user_is_typed_in_full(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
-    folder = tmp_path / "own_user"
-    shutil.copytree(EXAMPLES / "own_user", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    folder = copied("own_user", tmp_path)
     wrong = folder / "wrong.py"
     wrong.write_text(
         "from app import CurrentUser\n\n\n"

@@ -67,13 +67,16 @@ def test_no_generated_request_breaks_the_contract_of_the_openapi_document(
         models = {"models": ["fastapi_pluggable_auth.models"]}
         url = f"sqlite://{tmp_path / 'fuzzing.sqlite3'}"
         async with RegisterTortoise(app, db_url=url, modules=models, generate_schemas=True):
-            user = await User.create(email="ada@example.com", hashed_password="none", is_verified=True)
+            user = await User.create(
+                email="ada@example.com", hashed_password="none", is_verified=True, is_superuser=True
+            )
             # Without a session, which the requests would end.
             tokens.append(app.state.pluggable_auth.signer.access_token(user.id))
             yield
 
     app = FastAPI(lifespan=lifespan)
-    include_auth(app, settings=settings)
+    settings.audit_log = True
+    include_auth(app, settings=settings, scopes={"notes:read": "Read your notes"}, admin=True)
     with serving(app) as base:
         command = [
             Path(sys.executable).parent / "schemathesis",

@@ -49,6 +49,7 @@ CONTEXT = {
     "recovery_codes_renewed": {"email": HOSTILE, "when": "today"},
     "recovery_code_used": {"email": HOSTILE, "when": "today", "remaining": 9},
     "new_device": {"email": HOSTILE, "when": "today", "agent": HOSTILE, "address": HOSTILE},
+    "personal_token_created": {"email": HOSTILE, "when": "today", "name": HOSTILE, "scopes": "a, b"},
     "session_reuse": {"email": HOSTILE, "when": "today"},
     "password_changed": {"email": HOSTILE, "when": "today"},
     "two_factor_enabled": {"email": HOSTILE, "when": "today"},

@@ -262,7 +262,14 @@ async def test_no_model_changes_without_a_migration() -> None:
 
 
 @pytest.mark.parametrize(
-    "step", ["0001_initial", "0002_refresh_token_digests", "0003_sessions_mails_two_factor"]
+    "step",
+    [
+        "0001_initial",
+        "0002_refresh_token_digests",
+        "0003_sessions_mails_two_factor",
+        "0004_authorization",
+        "0005_audit",
+    ],
 )
 async def test_the_sql_of_each_step_can_be_read(step: str, spare: Spare) -> None:
     config = databases.config(spare.url, spare.dialect, migrations=MIGRATIONS)

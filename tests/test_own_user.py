@@ -359,6 +359,9 @@ def test_a_set_up_that_could_never_store_a_user_is_refused(settings: AuthSetting
     class Ambiguous(AbstractUser):
         username = fields.CharField(max_length=20)
 
+    class Crowned(AbstractUser):
+        roles = fields.CharField(max_length=20, default="king")
+
     class Open(UserCreate):
         hashed_password: str = ""
 
@@ -376,6 +379,8 @@ def test_a_set_up_that_could_never_store_a_user_is_refused(settings: AuthSetting
         include(user_model=Needy)
     with pytest.raises(ValueError, match=r"Ambiguous\.username must be unique"):
         include(user_model=Ambiguous)
+    with pytest.raises(ValueError, match=r"Crowned\.roles is a column of the package"):
+        include(user_model=Crowned)
     with pytest.raises(ValueError, match="Open must not name hashed_password"):
         include(user_create=Open)
     with pytest.raises(ValueError, match="Loose must not name totp_confirmed"):

@@ -51,7 +51,14 @@ async def test_mails_counters_and_tokens_without_session_go_too(
     clock.advance(days=1, hours=-1)
     assert sum((await purge(auth)).values()) == 0
     clock.advance(hours=2)
-    assert await purge(auth) == {"auth_session": 0, "refreshtoken": 1, "auth_mail": 0, "auth_throttle": 1}
+    assert await purge(auth) == {
+        "auth_session": 0,
+        "refreshtoken": 1,
+        "auth_personal_token": 0,
+        "auth_mail": 0,
+        "auth_throttle": 1,
+        "auth_audit_event": 0,
+    }
     clock.advance(days=30)
     assert (await purge(auth))["auth_mail"] == 1
     (waiting,) = await Mail.all()

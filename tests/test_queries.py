@@ -55,10 +55,16 @@ LOOKUPS = {
     ("refreshtoken", "expires_at"),
     ("auth_session", "user_id"),
     ("auth_session", "expires_at"),
+    ("auth_session", "impersonated_by"),
     ("auth_recovery_code", "user_id"),
+    ("auth_personal_token", "user_id"),
+    ("auth_personal_token", "digest"),
+    ("auth_personal_token", "expires_at"),
     ("auth_recovery_code", "digest"),
     ("auth_mail", "next_attempt_at"),
     ("auth_mail", "user_id"),
+    ("auth_audit_event", "user_id"),
+    ("auth_audit_event", "actor_id"),
 }
 INDEXED_COLUMNS = {
     "sqlite": """

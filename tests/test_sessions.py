@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
-from fastapi_pluggable_auth.flows.sessions import require_password_reset
+from fastapi_pluggable_auth.flows.users import require_password_reset
 from fastapi_pluggable_auth.models import RefreshToken, Session, User, token_digest
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox
@@ -257,7 +257,7 @@ async def test_sessions_are_listed_with_device_address_and_times(account: Accoun
     answer = await account.client.get("/account/sessions", headers=account.headers)
     newest, oldest = answer.json()
     assert set(newest) == {
-        "id", "created_at", "last_used_at", "expires_at", "user_agent", "address", "current",
+        "id", "created_at", "last_used_at", "expires_at", "user_agent", "address", "current", "impersonated",
     }  # fmt: skip
     assert (newest["current"], oldest["current"]) == (True, False)
     assert newest["address"] == "192.0.2.7"

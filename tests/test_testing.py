@@ -5,13 +5,16 @@ The settings of the first app are those of production: nothing of what they name
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from . import databases
 from .hosts import STRICT, assert_passing, run_pytest
+from .spare import Spare
 
 SHOP = """
 from fastapi import FastAPI
@@ -93,6 +96,8 @@ LEFTOVERS = """
 from datetime import UTC, datetime, timedelta
 import pytest
 import shop
+from fastapi_pluggable_auth import SecurityEvent
+from fastapi_pluggable_auth.hooks import Event
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security.clock import utc_now
 
@@ -110,6 +115,7 @@ async def test_each_test_begins_anew(
     assert auth_settings.totp_issuer == "MyApp"
     assert auth_settings.trusted_origins == ["https://www.example.com"]
     assert pluggable_auth.events.listeners == []
+    assert pluggable_auth.hooks.handlers == []
     assert "Authorization" not in auth_client.headers
     user = await user_factory("ada@example.com")
     login = {"email": user.email, "password": "correct horse battery"}
@@ -121,7 +127,8 @@ async def test_each_test_begins_anew(
     auth_clock.advance(days=400)
     auth_settings.totp_issuer = "Another"
     auth_settings.trusted_origins.append("https://evil.example.com")
-    pluggable_auth.events.listen(print)
+    pluggable_auth.on(SecurityEvent)(print)
+    pluggable_auth.on(Event)(print)
 
 
 def test_the_app_is_as_it_was():
@@ -187,7 +194,9 @@ async def test_codes_are_those_of_the_moved_clock(auth_client, user_factory, aut
 
 async def test_a_secret_is_sealed_with_the_key_of_the_app(user_factory, auth_database):
     await user_factory(two_factor=True)
-    (row,) = await auth_database.db().execute_query_dict('SELECT totp_secret FROM "user"')
+    db = auth_database.db()
+    table = "`user`" if db.capabilities.dialect == "mysql" else '"user"'
+    (row,) = await db.execute_query_dict(f"SELECT totp_secret FROM {table}")
     assert row["totp_secret"].startswith("aes256gcm.")
 
 
@@ -296,6 +305,39 @@ def test_two_apps_are_tested_and_nothing_is_left(tmp_path: Path) -> None:
         "test_4_leftovers.py": LEFTOVERS,
     }
     assert_passing(tmp_path, 3 + 10 + 3 + 3, PROJECT | tests)
+
+
+@pytest.mark.parametrize("dialect", databases.DIALECTS)
+def test_it_works_on_each_database_and_leaves_none_behind(dialect: str, tmp_path: Path) -> None:
+    if dialect != "sqlite" and not databases.answers(dialect):
+        pytest.skip(f"no {dialect} server answers")
+    url = databases.spare(dialect, tmp_path) + "_{}"
+    chosen = f"\n\n@pytest.fixture\ndef auth_database_url():\n    return {url!r}\n"
+    files = PROJECT | {"conftest.py": CONFTEST + chosen, "test_1.py": FIXTURES, "test_2.py": SECOND_APP}
+    assert_passing(tmp_path, 10 + 3, files)
+    spare = Spare(dialect, databases.spare(dialect, tmp_path))
+    asyncio.run(spare.create())
+    left = {
+        "sqlite": "SELECT 0 AS count",
+        "postgres": "SELECT count(*) AS count FROM pg_database"
+        " WHERE datname LIKE current_database() || '$_%' ESCAPE '$'",
+        "mysql": "SELECT count(*) AS count FROM information_schema.schemata"
+        " WHERE schema_name LIKE concat(database(), '$_%') ESCAPE '$'",
+    }
+    assert asyncio.run(spare.query(left[dialect])) == [{"count": 0}]
+    assert not list(tmp_path.glob("*.sqlite3_*"))
+
+
+def test_a_database_that_is_not_for_tests_alone_is_left_alone(tmp_path: Path) -> None:
+    database = tmp_path / "app.sqlite3"
+    database.write_bytes(b"")
+    chosen = f"\n\n@pytest.fixture\ndef auth_database_url():\n    return 'sqlite://{database}'\n"
+    for name, text in (PROJECT | {"conftest.py": CONFTEST + chosen, "test_smoke.py": SMOKE}).items():
+        (tmp_path / name).write_text(text)
+    told = run_pytest(tmp_path, "-o", "asyncio_mode=auto")
+    assert "`auth_database_url` needs {} in the name" in told
+    assert "2 errors" in told
+    assert database.exists()
 
 
 def test_it_works_in_the_auto_mode_of_pytest_asyncio(tmp_path: Path) -> None:

@@ -1,10 +1,4 @@
-"""Users with columns of the app's own, who log in by address or username.
-
-pip install 'fastapi-pluggable-auth[demo]'
-tortoise -c settings.TORTOISE_ORM makemigrations
-tortoise -c settings.TORTOISE_ORM migrate
-uvicorn app:app
-"""
+"""Users with columns of the app's own, who log in by address or username."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,16 +1,13 @@
 """Mails that leave through a task queue: taskiq on Redis.
 
-    pip install 'fastapi-pluggable-auth[demo]' taskiq taskiq-redis
-    uvicorn app:app
-    taskiq worker app:broker
-
 The queue carries the id of a mail, no link and no address. What the queue loses is handed over again, and
 what cannot be sent goes back to the outbox, which tries it later: the queue needs no retries of its own.
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from types import ModuleType
 from uuid import UUID
 
 from fastapi import FastAPI
@@ -22,7 +19,7 @@ from tortoise.contrib.fastapi import RegisterTortoise
 from fastapi_pluggable_auth import include_auth
 
 DATABASE_URL = os.environ.get("DATABASE_URL", "sqlite://app.sqlite3")
-MODELS = {"models": ["fastapi_pluggable_auth.models"]}
+MODELS: dict[str, Iterable[str | ModuleType]] = {"models": ["fastapi_pluggable_auth.models"]}
 
 broker = ListQueueBroker(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"), queue_name="mails")
 

@@ -23,6 +23,7 @@ class MailKind(StrEnum):
     RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
     RECOVERY_CODE_USED = "recovery_code_used"
     NEW_DEVICE = "new_device"
+    PERSONAL_TOKEN_CREATED = "personal_token_created"  # noqa: S105
 
 
 LINK_PATHS: Final = {

@@ -26,6 +26,12 @@ SAMPLES: Final[dict[MailKind, dict[str, Any]]] = {
         "address": "192.0.2.7",
         **_NOTICE,
     },
+    MailKind.PERSONAL_TOKEN_CREATED: {
+        "email": "ada@example.com",
+        "name": "backup script",
+        "scopes": "notes:read, notes:write",
+        **_NOTICE,
+    },
 }
 """What each template is given."""
 

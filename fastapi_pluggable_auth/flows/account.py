@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
 
@@ -12,10 +11,11 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
+from ..hooks import AccountDeleted, BeforeAccountDeletion, BeforeEmailChange, DeletingAccount, ProfileChanged
 from ..models import AbstractUser
 from .columns import require_free, stored, storing
 from .email import request_email_change
-from .sessions import Authentication, observed, require_recent_login
+from .sessions import Authentication, end_impersonations, observed, require_recent_login
 from .throttle import may_mail
 
 
@@ -29,8 +29,8 @@ async def update_account(
     """Changes what is given and returns the account as it is now. A new address (in its normal form) takes
     effect when it confirms; an empty display name is removed. Of the columns, those count that the user has.
 
-    Raises `AuthError`: EMAIL_TAKEN, REAUTHENTICATION_REQUIRED (for the address), USERNAME_TAKEN,
-    VALUE_REFUSED, VALIDATION_ERROR (for columns of the host).
+    Raises `AuthError`: EMAIL_TAKEN, REAUTHENTICATION_REQUIRED and what a hook refuses (for the address),
+    USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR (for columns of the host).
     """
     user = authentication.user
     new_email = None if email == user.email else email
@@ -42,6 +42,7 @@ async def update_account(
         return user
     async with observed(auth, EventKind.EMAIL_CHANGE_REQUEST, authentication):
         require_recent_login(auth, authentication)
+        await auth.hooks.fire(BeforeEmailChange, user, new_email)
         # Counted on the one who asks, too: no account mails to strangers again and again.
         asked, asking = new_email, str(user.id)
         mail = all([await may_mail(auth, MailKind.EMAIL_CHANGE, whom) for whom in (asked, asking)])
@@ -58,7 +59,10 @@ async def _update(
             await _store(auth, user, new_email, changes, mail=mail)
     except IntegrityError as error:
         raise AuthError(ErrorCode.VALUE_REFUSED) from error
+    changed = tuple(name for name, value in changes.items() if getattr(user, name) != value)
     user.update_from_dict(dict(changes))
+    if changed:
+        await auth.hooks.fire(ProfileChanged, user, changed)
 
 
 @transactional
@@ -72,15 +76,24 @@ async def _store(
 
 
 async def delete_account(auth: Auth, authentication: Authentication) -> None:
-    """Deletes the account and all that hangs on it. Raises `AuthError(REAUTHENTICATION_REQUIRED)`."""
+    """Deletes the account and all that hangs on it; the audit log keeps what was done to it, and no more.
+    Raises `AuthError`: REAUTHENTICATION_REQUIRED, what a hook refuses."""
+    user = authentication.user
     async with observed(auth, EventKind.ACCOUNT_DELETION, authentication):
         require_recent_login(auth, authentication)
-        await _delete(auth, authentication.user.id)
+        await auth.hooks.fire(BeforeAccountDeletion, user)
+        await erase(auth, user)
+    await auth.hooks.fire(AccountDeleted, user.id, user.email)
 
 
 @transactional
-async def _delete(auth: Auth, user_id: UUID) -> None:
+async def erase(auth: Auth, user: AbstractUser) -> bool:
+    """Deletes an account and all that hangs on it; whether there was one."""
     # Tokens first: a rotation holds its token while it stores the next one, and must not be waited for with
     # the account locked.
-    await auth.tables.refresh_token.filter(user_id=user_id).delete()
-    await auth.tables.user.filter(id=user_id).delete()
+    await auth.tables.refresh_token.filter(user_id=user.id).delete()
+    await auth.hooks.fire(DeletingAccount, user)
+    erased = await auth.tables.user.filter(id=user.id).delete()
+    await end_impersonations(auth, user.id)
+    await auth.audit_log.anonymise(user.id)
+    return bool(erased)

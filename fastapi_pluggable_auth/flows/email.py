@@ -9,10 +9,11 @@ from ..email.kinds import MailKind
 from ..email.tokens import Link, Purpose, link_state
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
+from ..hooks import ChangingEmail, EmailChanged, EmailVerified
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from .notices import mail_on_request, notify
-from .sessions import end_all_sessions
+from .sessions import end_all_access
 from .throttle import guessing
 
 
@@ -27,11 +28,13 @@ async def owner_of(auth: Auth, purpose: Purpose, token: str) -> AbstractUser:
 
 async def verify_email(auth: Auth, token: str) -> None:
     """Marks the account verified, once, and ends what was begun on it before: whoever signed up with this
-    address keeps no session and no pending address. Raises `AuthError(INVALID_LINK)`."""
+    address keeps no session, no token and no pending address. Raises `AuthError(INVALID_LINK)`."""
     async with auth.events.observe(EventKind.EMAIL_VERIFICATION) as observation:
         user = await owner_of(auth, Purpose.VERIFY, token)
         observation.user_id = user.id
         await _verify(auth, user)
+    user.update_from_dict({"is_verified": True, "pending_email": None})
+    await auth.hooks.fire(EmailVerified, user)
 
 
 async def verify_email_with_password(auth: Auth, token: str, password: str) -> None:
@@ -66,8 +69,8 @@ async def request_email_change(auth: Auth, user: AbstractUser, email: str, *, ma
 
 
 async def confirm_email_change(auth: Auth, token: str) -> None:
-    """Moves the account to its pending address and tells the old one. Raises `AuthError(INVALID_LINK)`, also
-    when the address was taken meanwhile."""
+    """Moves the account to its pending address and tells the old one. Raises `AuthError`: INVALID_LINK,
+    also when the address was taken meanwhile, and what a hook refuses."""
     async with auth.events.observe(EventKind.EMAIL_CHANGE) as observation:
         user = await owner_of(auth, Purpose.EMAIL_CHANGE, token)
         observation.user_id = user.id
@@ -75,6 +78,11 @@ async def confirm_email_change(auth: Auth, token: str) -> None:
             await _move(auth, user)
         except IntegrityError as error:
             raise AuthError(ErrorCode.INVALID_LINK) from error
+    old_email, was_verified = user.email, user.is_verified
+    user.update_from_dict({"email": user.pending_email, "pending_email": None, "is_verified": True})
+    await auth.hooks.fire(EmailChanged, user, old_email)
+    if not was_verified:
+        await auth.hooks.fire(EmailVerified, user)
 
 
 @transactional
@@ -82,7 +90,7 @@ async def _verify(auth: Auth, user: AbstractUser) -> None:
     unverified = auth.tables.user.filter(id=user.id, email=user.email, is_verified=False)
     if not await unverified.update(is_verified=True, pending_email=None):
         raise AuthError(ErrorCode.INVALID_LINK)
-    await end_all_sessions(auth, user.id)
+    await end_all_access(auth, user.id)
 
 
 @transactional
@@ -96,6 +104,7 @@ async def _move(auth: Auth, user: AbstractUser) -> None:
     if not await unchanged.update(email=user.pending_email, pending_email=None, is_verified=True):
         raise AuthError(ErrorCode.INVALID_LINK)
     await notify(auth, MailKind.EMAIL_CHANGED, user, new_email=user.pending_email)
+    await auth.hooks.fire(ChangingEmail, user, user.pending_email)
 
 
 def _still_valid(purpose: Purpose, link: Link, user: AbstractUser) -> bool:

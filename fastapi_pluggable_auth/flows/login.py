@@ -14,12 +14,13 @@ from tortoise.expressions import Q
 from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
+from ..hooks import BeforeLogin, LoggedIn
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.jwt import subject_of
-from .sessions import Authentication, TokenSet, observed, start_session
+from .sessions import Authentication, TokenSet, observed, refuse_impersonation, start_session
 from .throttle import guessing
-from .twofa import Accepted, accept_code, store_accepted, tell_accepted
+from .twofa import Accepted, accept_code, call_hooks_for, may_pass, store_accepted, tell_accepted
 
 CHALLENGE: Final = "two_factor_challenge"
 """The scope of the token between the two steps; nothing else takes it."""
@@ -48,11 +49,12 @@ async def login(auth: Auth, name: str, password: str, code: str | None = None) -
 
     Raises `AuthError`: INVALID_CREDENTIALS for an unknown or disabled account, a wrong password or code, all
     in the same time; EMAIL_NOT_VERIFIED, PASSWORD_RESET_REQUIRED and TWO_FACTOR_REQUIRED only after the right
-    password; THROTTLED, OVERLOADED and TWO_FACTOR_UNAVAILABLE.
+    password; what a hook refuses, only after the right code too; THROTTLED, OVERLOADED and
+    TWO_FACTOR_UNAVAILABLE.
     """
     async with auth.events.observe(EventKind.LOGIN) as observation:
         async with guessing(auth, name):
-            user = await _account(auth, name)
+            user = await account_named(auth, name)
             observation.user_id = user.id if user else None
             verification = await auth.hasher.verify(password, user.hashed_password if user else None)
             if user is None or not verification.ok or not user.is_active:
@@ -61,6 +63,8 @@ async def login(auth: Auth, name: str, password: str, code: str | None = None) -
                 await _renew_hash(auth, user, verification.replacement)
             accepted, tokens = await _admit(auth, user, code, observation)
         await _tell(auth, accepted, observation)
+    await call_hooks_for(auth, user, accepted)
+    await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
     return tokens
 
 
@@ -93,6 +97,8 @@ async def answer_challenge(auth: Auth, challenge: str, code: str) -> TokenSet:
         async with guessing(auth, user.email):
             accepted, tokens = await _admit(auth, user, code, observation, last_login_at=user.last_login_at)
         await _tell(auth, accepted, observation)
+    await call_hooks_for(auth, user, accepted)
+    await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
     return tokens
 
 
@@ -109,9 +115,11 @@ async def reauthenticate(
     auth: Auth, authentication: Authentication, password: str, code: str | None = None
 ) -> None:
     """Makes the session's login recent again. Raises `AuthError(REAUTHENTICATION_FAILED)` when the password
-    or code is wrong, TWO_FACTOR_REQUIRED when the code is missing, OVERLOADED, TWO_FACTOR_UNAVAILABLE."""
+    or code is wrong, TWO_FACTOR_REQUIRED when the code is missing, OVERLOADED, TWO_FACTOR_UNAVAILABLE,
+    IMPERSONATION_FORBIDDEN."""
     user = authentication.user
     async with observed(auth, EventKind.REAUTHENTICATION, authentication) as observation:
+        refuse_impersonation(authentication)
         try:
             async with guessing(auth, user.email):
                 verification = await auth.hasher.verify(password, user.hashed_password)
@@ -125,13 +133,15 @@ async def reauthenticate(
                 raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
             raise
         await _tell(auth, accepted, observation)
+    await call_hooks_for(auth, user, accepted)
 
 
-async def _account(auth: Auth, name: str) -> AbstractUser | None:
+async def account_named(auth: Auth, name: str) -> AbstractUser | None:
+    """The account of an address in its normal form or, where users have one, of a folded username."""
     users = auth.tables.user
-    if "@" in name or not auth.has_usernames:
-        return await users.get_or_none(Q(email=name))
     try:
+        if "@" in name or not auth.has_usernames:
+            return await users.get_or_none(Q(email=name))
         user = await users.get_or_none(Q(username=name))
     except ValidationError:  # too long for any
         return None
@@ -157,6 +167,10 @@ async def _admit(
     if auth.settings.require_verified_email and not user.is_verified:
         raise AuthError(ErrorCode.EMAIL_NOT_VERIFIED)
     accepted = _second_factor(auth, user, code)
+    if auth.hooks.hear(BeforeLogin):
+        if accepted is not None and not await may_pass(auth, user, accepted):
+            raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+        await auth.hooks.fire(BeforeLogin, user)
     tokens = await _start(auth, user, accepted, **unchanged)
     observation.session_id = tokens.session_id
     return accepted, tokens
@@ -213,6 +227,7 @@ async def _still_right(
         changes={"last_login_at": auth.clock()},
         hashed_password=user.hashed_password,
         is_active=True,
+        password_reset_required=False,
         **unchanged,
     ):
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)

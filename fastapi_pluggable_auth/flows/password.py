@@ -9,13 +9,14 @@ from ..email.kinds import MailKind
 from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
+from ..hooks import BeforePasswordChange, EmailVerified, PasswordChanged, TwoFactorDisabled
 from ..models import AbstractUser
 from ..security.breaches import require_unbreached
 from ..security.clock import as_utc
 from ..security.passwords import context_of, require_uncommon
 from .email import owner_of
 from .notices import mail_on_request, notify
-from .sessions import Authentication, end_all_sessions, observed
+from .sessions import Authentication, end_all_access, end_all_sessions, observed, refuse_impersonation
 from .throttle import forget_guesses, guessing
 from .twofa import SWITCHED_OFF
 
@@ -27,32 +28,52 @@ async def forgot_password(auth: Auth, email: str) -> None:
 
 
 async def reset_password(auth: Auth, token: str, new_password: str) -> None:
-    """Sets a new password, ends every session and, as the link was mailed, verifies the address.
+    """Sets a new password, ends every session and personal access token and, as the link was mailed, verifies
+    the address.
 
-    Raises `AuthError`: INVALID_LINK, PASSWORD_REFUSALS (which do not spend the link), OVERLOADED.
+    Raises `AuthError`: INVALID_LINK, OVERLOADED, PASSWORD_REFUSALS and what a hook refuses (neither of which
+    spends the link).
     """
     async with auth.events.observe(EventKind.PASSWORD_RESET) as observation:
         user = await owner_of(auth, Purpose.RESET, token)
         observation.user_id = user.id
+        await auth.hooks.fire(BeforePasswordChange, user, by_reset=True)
         # What a stranger may have begun on an address that was never verified goes with his password.
-        begun = {} if user.is_verified else {**SWITCHED_OFF, "pending_email": None, "display_name": None}
+        was_verified, had_two_factor = user.is_verified, user.two_factor_active
+        begun = {} if was_verified else {**SWITCHED_OFF, "pending_email": None, "display_name": None}
         if not await _set_password(auth, user, new_password, is_verified=True, **begun):
             raise AuthError(ErrorCode.INVALID_LINK)
     await forget_guesses(auth, user.email)
+    await auth.hooks.fire(PasswordChanged, user, by_reset=True)
+    if not was_verified:
+        await auth.hooks.fire(EmailVerified, user)
+        if had_two_factor:
+            await auth.hooks.fire(TwoFactorDisabled, user)
 
 
 async def change_password(
     auth: Auth, authentication: Authentication, old_password: str, new_password: str
 ) -> None:
-    """Sets a new password and ends every session, the current one too.
+    """Sets a new password and ends every session, the current one too; personal access tokens stay.
 
-    Raises `AuthError`: WRONG_PASSWORD, PASSWORD_REFUSALS, THROTTLED, OVERLOADED.
+    Raises `AuthError`: WRONG_PASSWORD, PASSWORD_REFUSALS, what a hook refuses, THROTTLED, OVERLOADED,
+    IMPERSONATION_FORBIDDEN.
     """
     user = authentication.user
-    async with observed(auth, EventKind.PASSWORD_CHANGE, authentication), guessing(auth, user.email):
+    async with observed(auth, EventKind.PASSWORD_CHANGE, authentication):
+        refuse_impersonation(authentication)
+        await _change(auth, user, old_password, new_password)
+
+
+async def _change(auth: Auth, user: AbstractUser, old_password: str, new_password: str) -> None:
+    async with guessing(auth, user.email):
         verification = await auth.hasher.verify(old_password, user.hashed_password)
-        if not verification.ok or not await _set_password(auth, user, new_password):
+        if not verification.ok:
             raise AuthError(ErrorCode.WRONG_PASSWORD)
+        await auth.hooks.fire(BeforePasswordChange, user, by_reset=False)
+        if not await _set_password(auth, user, new_password):
+            raise AuthError(ErrorCode.WRONG_PASSWORD)
+    await auth.hooks.fire(PasswordChanged, user, by_reset=False)
 
 
 async def require_good_password(
@@ -72,7 +93,10 @@ async def _set_password(auth: Auth, user: AbstractUser, password: str, **changes
     changes["hashed_password"] = await auth.hasher.hash(password)
     changes["password_reset_required"] = False
     changes["password_changed_at"] = _later(auth.clock(), user.password_changed_at)
-    return await _replace(auth, user, changes)
+    if not await _replace(auth, user, changes):
+        return False
+    user.update_from_dict(changes)
+    return True
 
 
 @transactional
@@ -84,7 +108,8 @@ async def _replace(auth: Auth, user: AbstractUser, changes: dict[str, object]) -
         return False
     if "totp_secret" in changes:
         await auth.tables.recovery_code.filter(user_id=user.id).delete()
-    await end_all_sessions(auth, user.id)
+    by_mail = "is_verified" in changes
+    await (end_all_access if by_mail else end_all_sessions)(auth, user.id)
     await notify(auth, MailKind.PASSWORD_CHANGED, user)
     return True
 

@@ -14,6 +14,7 @@ from tortoise.expressions import Q
 from ..auth import Auth
 from ..database import database_errors
 from ..models import MailState
+from ..security.identifiers import first_id_at
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +30,13 @@ async def purge(auth: Auth) -> dict[str, int]:
     expired: list[tuple[type[Model], Q]] = [
         (auth.tables.session, Q(expires_at__lt=now)),
         (auth.tables.refresh_token, Q(expires_at__lt=now, session_id=None)),
+        (auth.tables.personal_token, Q(expires_at__lt=now)),
         (
             auth.tables.mail,
             Q(state__in=(MailState.SENT, MailState.DEAD), created_at__lt=now - settings.mail_retention),
         ),
         (auth.tables.throttle, Q(blocked_until__lt=throttled_until)),
+        (auth.tables.audit_event, Q(id__lt=first_id_at(now - settings.audit_retention))),
     ]
     return {table._meta.db_table: await _delete(table, condition) for table, condition in expired}
 

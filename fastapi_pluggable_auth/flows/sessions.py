@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
@@ -16,9 +16,20 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Origin, Outcome, origin
+from ..hooks import LoggedOut, OtherSessionsEnded, SessionEnded
 from ..models import AbstractSession, AbstractUser
 from ..security.clock import as_utc
-from ..security.jwt import ACCESS, REFRESH, Claims, issued_at_of, new_token_id, session_of, subject_of
+from ..security.jwt import (
+    ACCESS,
+    REFRESH,
+    Claims,
+    actor_claim,
+    actor_of,
+    issued_at_of,
+    new_token_id,
+    session_of,
+    subject_of,
+)
 from .notices import notify
 
 _StoredToken: TypeAlias = Mapping[str, Any]
@@ -36,13 +47,16 @@ class TokenSet:
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """Who is asking. `session_id` is None for a token that the host app minted on the user alone; `live` is
-    whether the session has not ended."""
+    """Who is asking. `session_id` is None for a token that the host app minted on the user alone, and for a
+    personal access token, whose `scopes` are not None; `live` is whether the session has not ended;
+    `impersonated_by` is the administrator who acts as the user."""
 
     user: AbstractUser
     session_id: UUID | None
     authenticated_at: datetime
     live: bool = True
+    scopes: frozenset[str] | None = None
+    impersonated_by: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,11 @@ class SessionInfo:
     session: AbstractSession
     last_used_at: datetime
     current: bool
+
+    @property
+    def impersonated(self) -> bool:
+        """Whether an administrator acts as the user in it."""
+        return self.session.impersonated_by is not None
 
 
 def observed(
@@ -67,17 +86,26 @@ async def start_session(auth: Auth, user: AbstractUser) -> TokenSet:
     now, device = auth.clock(), origin.get()()
     if auth.settings.notify_new_device:
         await _tell_of_new_device(auth, user, device)
-    session = await auth.tables.session.create(
-        user_id=user.id,
-        authenticated_at=now,
-        expires_at=now + auth.settings.session_max_age,
-        user_agent=device.user_agent,
-        address=device.address,
-        created_at=now,
-    )
+    session = await _open(auth, user.id, device, now, auth.settings.session_max_age)
     if auth.settings.max_sessions:
         await _end_oldest(auth, user.id, now)
     return await _issue(auth, user.id, session.id, session.expires_at, new_token_id(), now)
+
+
+async def start_impersonation(auth: Auth, user_id: UUID, administrator_id: UUID) -> TokenSet:
+    """Stores a session in which an administrator acts as the user. It ends after `impersonation_max_age` and
+    is none of those that the user has by signing in. Belongs inside a transaction that has locked both."""
+    now, lifetime = auth.clock(), auth.settings.impersonation_max_age
+    session = await _open(auth, user_id, origin.get()(), now, lifetime, impersonated_by=administrator_id)
+    ends, jti = session.expires_at, new_token_id()
+    return await _issue(auth, user_id, session.id, ends, jti, now, administrator_id)
+
+
+async def end_impersonations(auth: Auth, administrator_id: UUID) -> None:
+    """Ends the sessions in which this administrator acts as somebody else. Belongs after the change that
+    takes the right to, in the same transaction or after its commit."""
+    sessions = auth.tables.session.filter(impersonated_by=administrator_id, revoked_at=None)
+    await sessions.update(revoked_at=auth.clock())
 
 
 async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> Authentication:
@@ -90,6 +118,13 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
         if user is None or _outdated(claims, user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         return Authentication(user, None, issued_at_of(claims))
+    return await authenticate_session(auth, user_id, session_id, allow_ended=allow_ended)
+
+
+async def authenticate_session(
+    auth: Auth, user_id: UUID, session_id: UUID, *, allow_ended: bool = False
+) -> Authentication:
+    """The same for who is known to have had this session."""
     found = await auth.queries.session.first(session_id=session_id, user_id=user_id)
     if found is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
@@ -97,18 +132,30 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
     live = _is_live(auth, session["revoked_at"], session["expires_at"])
     if not (user.is_active and (live or allow_ended)):
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    return Authentication(user, session_id, as_utc(session["authenticated_at"]), live)
+    authenticated_at = as_utc(session["authenticated_at"])
+    by = session["impersonated_by"]
+    return Authentication(user, session_id, authenticated_at, live, impersonated_by=by)
 
 
 def is_recent(auth: Auth, authentication: Authentication) -> bool:
-    """Whether the login is younger than `reauth_ttl`."""
+    """Whether the user's login is younger than `reauth_ttl`."""
+    if authentication.impersonated_by is not None:
+        return False
     return auth.clock() - authentication.authenticated_at <= auth.settings.reauth_ttl
 
 
 def require_recent_login(auth: Auth, authentication: Authentication) -> None:
-    """Raises `AuthError(REAUTHENTICATION_REQUIRED)` unless the login is younger than `reauth_ttl`."""
+    """Raises `AuthError(REAUTHENTICATION_REQUIRED)` unless the login is younger than `reauth_ttl`, and
+    IMPERSONATION_FORBIDDEN in any case where an administrator acts as the user."""
+    refuse_impersonation(authentication)
     if not is_recent(auth, authentication):
         raise AuthError(ErrorCode.REAUTHENTICATION_REQUIRED)
+
+
+def refuse_impersonation(authentication: Authentication) -> None:
+    """Raises `AuthError(IMPERSONATION_FORBIDDEN)` where an administrator acts as the user."""
+    if authentication.impersonated_by is not None:
+        raise AuthError(ErrorCode.IMPERSONATION_FORBIDDEN)
 
 
 async def rotate(auth: Auth, raw_token: str, *, idempotent: bool = False) -> TokenSet:
@@ -122,6 +169,7 @@ async def rotate(auth: Auth, raw_token: str, *, idempotent: bool = False) -> Tok
         # An expired token may still be one that was stolen and spent; the database knows its end as well.
         claims = auth.signer.verify(raw_token, REFRESH, allow_expired=True)
         observation.user_id, observation.session_id = subject_of(claims), session_of(claims)
+        observation.actor_id = actor_of(claims)
         return await _rotate(auth, raw_token, idempotent or auth.settings.refresh_idempotent)
 
 
@@ -152,10 +200,15 @@ async def _spend(auth: Auth, raw_token: str, now: datetime) -> tuple[_StoredToke
 
 async def list_sessions(auth: Auth, authentication: Authentication) -> list[SessionInfo]:
     """The live sessions of the user, the latest used first."""
+    return await live_sessions(auth, authentication.user.id, current=authentication.session_id)
+
+
+async def live_sessions(auth: Auth, user_id: UUID, *, current: UUID | None = None) -> list[SessionInfo]:
+    """The live sessions of a user, the latest used first; the `current` one is marked."""
     now = auth.clock()
     tokens = (
         await auth.tables.refresh_token.filter(
-            user_id=authentication.user.id,
+            user_id=user_id,
             revoked=False,
             expires_at__gt=now,
             session__revoked_at=None,
@@ -164,7 +217,6 @@ async def list_sessions(auth: Auth, authentication: Authentication) -> list[Sess
         .select_related("session")
         .order_by("-created_at")
     )
-    current = authentication.session_id
     return [
         SessionInfo(token.session, as_utc(token.created_at), token.session.id == current)
         for token in tokens
@@ -177,6 +229,7 @@ async def end_session(auth: Auth, user_id: UUID, session_id: UUID) -> None:
     async with auth.events.observe(EventKind.SESSION_END, user_id=user_id, session_id=session_id):
         if not await _end_in_transaction(auth, user_id, session_id=session_id):
             raise AuthError(ErrorCode.SESSION_NOT_FOUND)
+    await auth.hooks.fire(SessionEnded, user_id, session_id)
 
 
 async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = None) -> None:
@@ -184,16 +237,29 @@ async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = Non
     await _end(auth, user_id=user_id, keep=keep)
 
 
+async def end_all_access(auth: Auth, user_id: UUID) -> None:
+    """Ends every session and every personal access token of the user. Belongs inside a transaction."""
+    await end_all_sessions(auth, user_id)
+    await auth.tables.personal_token.filter(user_id=user_id).delete()
+
+
 async def logout(auth: Auth, authentication: Authentication) -> None:
-    """Ends all sessions of the user; doing so again changes nothing."""
+    """Ends all sessions of the user; doing so again changes nothing. An administrator who acts as the user
+    leaves, and ends that session alone."""
+    if authentication.impersonated_by is not None:
+        async with observed(auth, EventKind.SESSION_END, authentication):
+            await _end_in_transaction(auth, authentication.user.id, session_id=authentication.session_id)
+        return
     async with observed(auth, EventKind.LOGOUT, authentication):
         await _end_in_transaction(auth, authentication.user.id)
+    await auth.hooks.fire(LoggedOut, authentication.user.id)
 
 
 async def logout_others(auth: Auth, authentication: Authentication) -> None:
     """Ends all sessions of the user but the one that asks."""
     async with observed(auth, EventKind.OTHER_SESSIONS_END, authentication):
         await _end_in_transaction(auth, authentication.user.id, keep=authentication.session_id)
+    await auth.hooks.fire(OtherSessionsEnded, authentication.user.id, authentication.session_id)
 
 
 @transactional
@@ -203,16 +269,9 @@ async def _end_in_transaction(
     return await _end(auth, user_id=user_id, session_id=session_id, keep=keep)
 
 
-@transactional
-async def require_password_reset(auth: Auth, user_id: UUID) -> None:
-    """Ends every session of a user whose password may be known to others, and refuses logins until it is
-    reset by mail (ASVS 6.2.10). For scripts and administrators."""
-    await auth.tables.user.filter(id=user_id).update(password_reset_required=True)
-    await end_all_sessions(auth, user_id)
-
-
 async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:
-    live = auth.tables.session.filter(user_id=user_id, revoked_at=None, expires_at__gt=now)
+    own = auth.tables.session.filter(user_id=user_id, impersonated_by=None)
+    live = own.filter(revoked_at=None, expires_at__gt=now)
     newest_first = live.order_by("-created_at").values_list("id", flat=True)
     for session_id in (await newest_first)[auth.settings.max_sessions :]:
         await _end(auth, user_id=user_id, session_id=session_id)  # type: ignore[arg-type]  # flat lists are typed as tuples
@@ -220,7 +279,7 @@ async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:
 
 async def _tell_of_new_device(auth: Auth, user: AbstractUser, device: Origin) -> None:
     """Mails about a browser that none of the account's sessions had; the very first sign-in is no news."""
-    sessions = auth.tables.session.filter(user_id=user.id)
+    sessions = auth.tables.session.filter(user_id=user.id, impersonated_by=None)
     if await sessions.exists() and not await sessions.filter(user_agent=device.user_agent).exists():
         await notify(auth, MailKind.NEW_DEVICE, user, agent=device.user_agent, address=device.address)
 
@@ -238,11 +297,37 @@ async def _end(auth: Auth, *, user_id: UUID, session_id: UUID | None = None, kee
     return await sessions.update(revoked_at=auth.clock())
 
 
+async def _open(
+    auth: Auth,
+    user_id: UUID,
+    device: Origin,
+    now: datetime,
+    lifetime: timedelta,
+    *,
+    impersonated_by: UUID | None = None,
+) -> AbstractSession:
+    return await auth.tables.session.create(
+        user_id=user_id,
+        authenticated_at=now,
+        expires_at=now + lifetime,
+        user_agent=device.user_agent,
+        address=device.address,
+        impersonated_by=impersonated_by,
+        created_at=now,
+    )
+
+
 async def _issue(
-    auth: Auth, user_id: UUID, session_id: UUID, session_ends: datetime, jti: str, now: datetime
+    auth: Auth,
+    user_id: UUID,
+    session_id: UUID,
+    session_ends: datetime,
+    jti: str,
+    now: datetime,
+    impersonated_by: UUID | None = None,
 ) -> TokenSet:
     expires_at = min(now + auth.settings.refresh_token_expires, as_utc(session_ends))
-    refresh_token = _sign_refresh(auth, user_id, session_id, jti, now, expires_at)
+    refresh_token = _sign_refresh(auth, user_id, session_id, jti, now, expires_at, impersonated_by)
     await auth.queries.store_token.run(
         id=uuid4(),
         user_id=user_id,
@@ -253,15 +338,21 @@ async def _issue(
         revoked=False,
         created_at=now,
     )
-    return TokenSet(auth.signer.access_token(user_id, session_id), refresh_token, session_id)
+    access_token = auth.signer.access_token(user_id, session_id, actor_id=impersonated_by)
+    return TokenSet(access_token, refresh_token, session_id)
 
 
 def _sign_refresh(
-    auth: Auth, user_id: UUID, session_id: UUID, jti: str, issued_at: datetime, expires_at: datetime
+    auth: Auth,
+    user_id: UUID,
+    session_id: UUID,
+    jti: str,
+    issued_at: datetime,
+    expires_at: datetime,
+    impersonated_by: UUID | None,
 ) -> str:
-    return auth.signer.sign(
-        REFRESH, user_id, issued_at=issued_at, expires_at=expires_at, jti=jti, sid=str(session_id)
-    )
+    claims = {"sid": str(session_id), **actor_claim(impersonated_by)}
+    return auth.signer.sign(REFRESH, user_id, issued_at=issued_at, expires_at=expires_at, jti=jti, **claims)
 
 
 async def _successor(auth: Auth, spent: _StoredToken, jti: str, now: datetime) -> TokenSet | None:
@@ -274,9 +365,10 @@ async def _successor(auth: Auth, spent: _StoredToken, jti: str, now: datetime) -
         session_id, session_ends = session.id, session.expires_at
     elif not _is_live(auth, spent["session_ended"], session_ends):
         return None
-    if auth.settings.single_session:
+    by = spent["impersonated_by"]
+    if auth.settings.single_session and by is None:
         await end_all_sessions(auth, user_id, keep=session_id)
-    return await _issue(auth, user_id, session_id, session_ends, jti, now)
+    return await _issue(auth, user_id, session_id, session_ends, jti, now, by)
 
 
 async def _adopt(auth: Auth, token: _StoredToken, now: datetime) -> AbstractSession:
@@ -316,17 +408,20 @@ async def _repeat(auth: Auth, spent: _StoredToken) -> TokenSet | None:
     token = await auth.tables.refresh_token.get_or_none(jti=spent["replaced_by"], revoked=False)
     if token is None or token.session_id is None:
         return None
+    user_id, session_id, by = token.user_id, token.session_id, spent["impersonated_by"]
     issued_at, expires_at = as_utc(token.created_at), as_utc(token.expires_at)
-    refresh_token = _sign_refresh(auth, token.user_id, token.session_id, token.jti, issued_at, expires_at)
-    access_token = auth.signer.access_token(token.user_id, token.session_id)
-    return TokenSet(access_token, refresh_token, token.session_id)
+    refresh_token = _sign_refresh(auth, user_id, session_id, token.jti, issued_at, expires_at, by)
+    access_token = auth.signer.access_token(user_id, session_id, actor_id=by)
+    return TokenSet(access_token, refresh_token, session_id)
 
 
 async def _punish_reuse(auth: Auth, spent: _StoredToken) -> None:
     """Ends the session, committed before the refusal is raised: a rollback would keep the thief in."""
     if await _end_stolen(auth, spent):
-        stolen = Observation(spent["user_id"], spent["session_id"])
+        by = spent["impersonated_by"]
+        stolen = Observation(spent["user_id"], spent["session_id"], actor_id=by)
         await auth.events.emit(EventKind.REFRESH_REUSE, Outcome.FAILURE, stolen)
+        await auth.hooks.fire(SessionEnded, spent["user_id"], spent["session_id"])
 
 
 @transactional

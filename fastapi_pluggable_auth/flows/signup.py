@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
+from types import MappingProxyType
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
@@ -12,6 +14,7 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
+from ..hooks import BeforeSignup, SignedUp, SigningUp
 from ..models import AbstractUser
 from .columns import require_free, stored, storing
 from .password import require_good_password
@@ -28,12 +31,13 @@ async def signup(
     """Creates an account and queues its verification mail; both are stored, or neither.
 
     `email` is in its normal form; `accept_language`, a header, chooses the language of the mails. Of the
-    columns, those count that the user has. Raises `AuthError`: PASSWORD_REFUSALS, EMAIL_TAKEN, OVERLOADED,
-    and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With `prevent_enumeration` a taken
-    address gives an account that looks the same and is not stored.
+    columns, those count that the user has. Raises `AuthError`: what a hook refuses, PASSWORD_REFUSALS,
+    EMAIL_TAKEN, OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With
+    `prevent_enumeration` a taken address gives an account that looks the same and is not stored.
     """
     async with auth.events.observe(EventKind.SIGNUP) as observation:
         values = stored(auth, columns or {})
+        await auth.hooks.fire(BeforeSignup, email, MappingProxyType(values))
         await require_good_password(auth, password, email, values.get("username"))
         silent = auth.settings.prevent_enumeration
         # Before the address, on which the answer must not depend, and before the costly hash.
@@ -48,7 +52,7 @@ async def signup(
         may_tell_owner = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)
         try:
             async with storing(auth, values):
-                await _store(auth, user)
+                user = await _store(auth, user)
             observation.user_id = user.id
         except IntegrityError as error:
             if not await auth.tables.user.exists(email=email):
@@ -58,6 +62,8 @@ async def signup(
             if may_tell_owner:
                 await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
             _complete(user)
+    if observation.user_id is not None:
+        await auth.hooks.fire(SignedUp, user)
     return user
 
 
@@ -69,6 +75,10 @@ def _complete(user: AbstractUser) -> None:
 
 
 @transactional
-async def _store(auth: Auth, user: AbstractUser) -> None:
+async def _store(auth: Auth, user: AbstractUser) -> AbstractUser:
     await user.save(force_create=True)
     await auth.outbox.add(MailKind.VERIFY, user.email, user_id=user.id)
+    # A copy: another run of this transaction begins with nothing of what a hook did to its user.
+    copied = copy(user)
+    await auth.hooks.fire(SigningUp, copied)
+    return copied

@@ -13,7 +13,7 @@ from typing import Final
 from tortoise.exceptions import IntegrityError
 
 from ..auth import Auth
-from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
+from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode, Refused
 from ..events import EventKind, Observation, Outcome
 from ..models import AbstractThrottle
 from ..security.clock import as_utc
@@ -50,7 +50,7 @@ async def guessing(auth: Auth, email: str) -> AsyncIterator[None]:
     try:
         yield
     except AuthError as error:
-        if error.code in NO_GUESSES:
+        if error.code in NO_GUESSES or isinstance(error, Refused):
             await _take_back(auth, key, policy)
         raise
     await forget_guesses(auth, email)

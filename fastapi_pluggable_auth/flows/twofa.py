@@ -12,6 +12,7 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
+from ..hooks import TwoFactorDisabled, TwoFactorEnabled
 from ..models import AbstractUser
 from ..security.encryption import UnreadableSecretError
 from ..security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
@@ -22,6 +23,7 @@ from .sessions import (
     end_all_sessions,
     is_recent,
     observed,
+    refuse_impersonation,
     require_recent_login,
 )
 from .throttle import guessing
@@ -32,6 +34,7 @@ SWITCHED_OFF: Final = {
     "totp_secret": None,
     "totp_confirmed": False,
     "totp_last_step": None,
+    "totp_enrolled_at": None,
     "recovery_codes_at": None,
 }
 """The account without a second factor; its recovery codes are deleted beside this."""
@@ -84,6 +87,12 @@ def accept_code(auth: Auth, user: AbstractUser, code: str) -> Accepted | None:
     return Accepted({"totp_last_step": step} if user.totp_confirmed else {"totp_confirmed": True})
 
 
+async def may_pass(auth: Auth, user: AbstractUser, accepted: Accepted) -> bool:
+    """Whether a recovery code is one of the user's, for those who have to know before it is spent."""
+    codes = auth.tables.recovery_code.filter(user_id=user.id, digest=accepted.recovery_code)
+    return accepted.recovery_code is None or await codes.exists()
+
+
 async def store_accepted(
     auth: Auth,
     user: AbstractUser,
@@ -125,6 +134,13 @@ async def tell_accepted(auth: Auth, accepted: Accepted, observation: Observation
         await auth.events.emit(EventKind.RECOVERY_CODE_USED, Outcome.SUCCESS, observation)
 
 
+async def call_hooks_for(auth: Auth, user: AbstractUser, accepted: Accepted | None) -> None:
+    """Calls the hooks for a code that was stored, after its events."""
+    if accepted is not None and accepted.activates:
+        user.update_from_dict(accepted.changes)
+        await auth.hooks.fire(TwoFactorEnabled, user)
+
+
 async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
     """Stores a pending secret and shows it; an earlier pending one is replaced.
 
@@ -161,10 +177,12 @@ async def _enrolment(auth: Auth, user: AbstractUser, secret: str) -> Enrolment:
 async def verify(auth: Auth, authentication: Authentication, code: str) -> None:
     """Activates two-factor with its first right code, which ends all other sessions; later it spends a code.
 
-    Raises `AuthError`: TWO_FACTOR_NOT_STARTED, INVALID_CODE, THROTTLED, TWO_FACTOR_UNAVAILABLE.
+    Raises `AuthError`: TWO_FACTOR_NOT_STARTED, INVALID_CODE, THROTTLED, TWO_FACTOR_UNAVAILABLE,
+    IMPERSONATION_FORBIDDEN.
     """
     user = authentication.user
     async with observed(auth, EventKind.TWO_FACTOR_VERIFICATION, authentication) as observation:
+        refuse_impersonation(authentication)
         if user.totp_secret is None:
             raise AuthError(ErrorCode.TWO_FACTOR_NOT_STARTED)
         async with guessing(auth, user.email):
@@ -173,6 +191,7 @@ async def verify(auth: Auth, authentication: Authentication, code: str) -> None:
                 raise AuthError(ErrorCode.INVALID_CODE)
         observation.factors = (accepted.factor,)
         await tell_accepted(auth, accepted, observation)
+    await call_hooks_for(auth, user, accepted)
 
 
 async def disable(auth: Auth, authentication: Authentication) -> None:
@@ -180,9 +199,12 @@ async def disable(auth: Auth, authentication: Authentication) -> None:
 
     Raises `AuthError(REAUTHENTICATION_REQUIRED)`.
     """
+    user = authentication.user
     async with observed(auth, EventKind.TWO_FACTOR_DISABLED, authentication):
         require_recent_login(auth, authentication)
-        await _switch_off(auth, authentication)
+        switched_off = await switch_off(auth, user, keep=authentication.session_id)
+    if switched_off:
+        await auth.hooks.fire(TwoFactorDisabled, user)
 
 
 async def renew_recovery_codes(auth: Auth, authentication: Authentication) -> list[str]:
@@ -209,14 +231,19 @@ async def _accept(auth: Auth, authentication: Authentication, accepted: Accepted
 
 
 @transactional
-async def _switch_off(auth: Auth, authentication: Authentication) -> None:
-    user = authentication.user
+async def switch_off(auth: Auth, user: AbstractUser, *, keep: UUID | None = None) -> bool:
+    """Forgets secret and recovery codes. Where two-factor was active, ends every session but the one to keep
+    and tells the owner; returns whether it was."""
     enrolled = auth.tables.user.filter(id=user.id, totp_secret__not_isnull=True)
-    await enrolled.update(**SWITCHED_OFF)
+    active = await enrolled.filter(totp_confirmed=True).update(**SWITCHED_OFF)
+    if not active:
+        await enrolled.update(**SWITCHED_OFF)
     await auth.tables.recovery_code.filter(user_id=user.id).delete()
-    if user.two_factor_active:
-        await end_all_sessions(auth, user.id, keep=authentication.session_id)
+    if active:
+        await end_all_sessions(auth, user.id, keep=keep)
         await notify(auth, MailKind.TWO_FACTOR_DISABLED, user)
+    user.update_from_dict(SWITCHED_OFF)
+    return bool(active)
 
 
 @transactional

@@ -11,7 +11,7 @@ from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 from tortoise.migrations.schema_generator.state import State
 
 from ..models import token_digest
-from ._steps import IrreversibleStep
+from ._steps import DataStep
 
 BATCH: Final = 500
 """Rows that are read, and written in one transaction."""
@@ -23,7 +23,7 @@ class AddressConflictError(Exception):
     """Accounts of 0.1 have the same address, but for the case of letters."""
 
 
-class LowerCaseAddresses(IrreversibleStep):
+class LowerCaseAddresses(DataStep):
     """Addresses are looked up in lower case."""
 
     purpose = "Lower-case the addresses of accounts"
@@ -52,7 +52,7 @@ class LowerCaseAddresses(IrreversibleStep):
         await _rewrite(client, quote, "user", "email", str.lower)
 
 
-class DigestRefreshTokens(IrreversibleStep):
+class DigestRefreshTokens(DataStep):
     """Refresh tokens are kept as digests; what is one already stays."""
 
     purpose = "Replace refresh tokens by their digests"
@@ -63,7 +63,7 @@ class DigestRefreshTokens(IrreversibleStep):
         await _rewrite(editor.client, editor.quote, "refreshtoken", "token", token_digest)
 
 
-class ConfirmTwoFactor(IrreversibleStep):
+class ConfirmTwoFactor(DataStep):
     """In 0.1 a stored secret was asked for at every login: so it stays."""
 
     purpose = "Keep two-factor active where it was"

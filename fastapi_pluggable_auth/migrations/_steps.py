@@ -10,7 +10,15 @@ from tortoise.migrations.schema_generator.state import State
 
 
 class Step(TortoiseOperation):
-    """A step that says in one place what it does to the database."""
+    """A step that says in one place what it does to the database. None can be undone: on SQLite, dropping a
+    column deletes the rows that refer to its table."""
+
+    reversible = False
+    reason = "what was stored since would be lost; to go back, restore a backup"
+
+    def __str__(self) -> str:
+        """What a refused downgrade shows."""
+        return f"{self.describe()!r} ({self.reason})"
 
     async def database_forward(
         self, app_label: str, old_state: State, new_state: State, state_editor: BaseSchemaEditor | None = None
@@ -24,17 +32,11 @@ class Step(TortoiseOperation):
         raise NotImplementedError
 
 
-class IrreversibleStep(Step):
-    """A step that cannot be undone, and is no plain SQL."""
+class DataStep(Step):
+    """A step that depends on what is in the database, and is no plain SQL."""
 
-    reversible = False
     reduces_to_sql = False
     purpose: str
-    reason: str
-
-    def __str__(self) -> str:
-        """What a refused downgrade shows."""
-        return f"{self.purpose!r} ({self.reason})"
 
     def describe(self) -> str:
         """What `tortoise sqlmigrate` shows."""

@@ -13,7 +13,7 @@ from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 from tortoise.migrations.schema_generator.state import State
 
 from ._inspection import Column, columns_of, foreign_keys_of, indexes_of
-from ._steps import IrreversibleStep, Step, model_of
+from ._steps import DataStep, Step, model_of
 
 
 class CreateTable(Step, CreateModel):
@@ -43,7 +43,7 @@ class AddColumn(Step, AddField):
             await _add_index(editor, model, column)
 
 
-class AlignTable(IrreversibleStep):
+class AlignTable(DataStep):
     """Makes the columns of a table of 0.1 what they are today: wide enough, unique, indexed, with UUIDs as
     keys. Where the table is right already, nothing happens."""
 

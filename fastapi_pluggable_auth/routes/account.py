@@ -12,7 +12,7 @@ from ..flows import password as password_flow
 from ..flows import sessions as sessions_flow
 from ..flows import twofa as twofa_flow
 from ..schemas import ChangePassword, ProfileUpdate, UserOut
-from .base import SIGNED_IN, documented
+from .base import RECENT_LOGIN, SIGNED_IN, documented
 from .pages.rendering import is_browser
 from .router import AuthRouter
 
@@ -45,7 +45,7 @@ async def read_account(user: CurrentUser) -> object:
         ErrorCode.EMAIL_TAKEN,
         ErrorCode.USERNAME_TAKEN,
         ErrorCode.VALUE_REFUSED,
-        ErrorCode.REAUTHENTICATION_REQUIRED,
+        *RECENT_LOGIN,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.RATE_LIMITED,
     ),
@@ -62,7 +62,7 @@ async def update_account(
     return await account_flow.update_account(auth, authentication, email=body.email, columns=columns)
 
 
-@router.delete("", status_code=204, responses=documented(ErrorCode.REAUTHENTICATION_REQUIRED))
+@router.delete("", status_code=204, responses=documented(*RECENT_LOGIN))
 @router.delete("/", status_code=204, include_in_schema=False)
 async def delete_account(auth: CurrentAuth, request: Request, authentication: CurrentAuthentication) -> None:
     """Delete the account with everything that belongs to it. Needs a recent login."""
@@ -76,6 +76,7 @@ async def delete_account(auth: CurrentAuth, request: Request, authentication: Cu
     status_code=204,
     responses=documented(
         ErrorCode.WRONG_PASSWORD,
+        ErrorCode.IMPERSONATION_FORBIDDEN,
         *PASSWORD_REFUSALS,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
@@ -91,7 +92,7 @@ async def change_password(
     sign_out(request, auth)
 
 
-@router.post("/2fa/disable", status_code=204, responses=documented(ErrorCode.REAUTHENTICATION_REQUIRED))
+@router.post("/2fa/disable", status_code=204, responses=documented(*RECENT_LOGIN))
 async def disable_two_factor(auth: CurrentAuth, authentication: CurrentAuthentication) -> None:
     """Switch two-factor off. Needs a recent login; all other sessions end."""
     await twofa_flow.disable(auth, authentication)

@@ -32,6 +32,9 @@ SIGNED_IN: Final = (
 )
 """How a route refuses whoever is not signed in, or only half."""
 
+RECENT_LOGIN: Final = (ErrorCode.REAUTHENTICATION_REQUIRED, ErrorCode.IMPERSONATION_FORBIDDEN)
+"""How a route refuses whose login is too long ago, or an administrator who acts as the user."""
+
 UNREADABLE_BODY: Final = {"loc": ["body"], "msg": "Body cannot be read", "type": "body_unreadable"}
 
 UNFIT_VALUE: Final = {"loc": ["body"], "msg": "Value does not fit", "type": "value_unfit"}

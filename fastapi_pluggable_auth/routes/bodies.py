@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from tortoise.fields.relational import BackwardFKRelation, ManyToManyFieldInstance
 
-from ..models import AbstractUser
+from ..models import AbstractUser, NamesField
 from ..schemas import (
     LoginData,
     NamedLoginData,
@@ -40,6 +40,9 @@ def bodies_of(
     username = user_model._meta.fields_map.get("username")
     if username is not None and not username.unique:
         raise ValueError(f"{user_model.__name__}.username must be unique, as users log in by it")
+    for name in ("roles", "permissions"):
+        if not isinstance(user_model._meta.fields_map[name], NamesField):
+            raise ValueError(f"{user_model.__name__}.{name} is a column of the package: choose another name")
     named = username is not None
     create = user_create or (NamedUserCreate if named else UserCreate)
     update = profile_update or ProfileUpdate

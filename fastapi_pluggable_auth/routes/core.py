@@ -69,7 +69,7 @@ async def signup(auth: CurrentAuth, request: Request, body: UserCreate) -> objec
     return await signup_flow.signup(auth, body.email, body.password, accept_language, columns)
 
 
-def _session(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair | CookieSession:
+def session_answer(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair | CookieSession:
     """The tokens, in the body or, for a browser, in cookies alone."""
     if not wants_cookies(request):
         return TokenPair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
@@ -97,7 +97,7 @@ async def login(auth: CurrentAuth, request: Request, body: LoginData) -> TokenPa
     """Start a session. With two-factor active, `code` is the current code of the authenticator app, or
     a recovery code. Where cookies are on, a browser gets the tokens in them and not in the body."""
     tokens = await login_flow.login(auth, body.email, body.password, body.code)
-    return _session(request, auth, tokens)
+    return session_answer(request, auth, tokens)
 
 
 @router.post(
@@ -121,10 +121,10 @@ async def refresh(
     """Spend a refresh token for a new pair. Each token works once; using it again ends the session. Where
     cookies are on, a browser sends no body: its token is in a cookie, and so are the new ones."""
     if body is not None:
-        return _session(request, auth, await sessions_flow.rotate(auth, body.token))
+        return session_answer(request, auth, await sessions_flow.rotate(auth, body.token))
     if not wants_cookies(request):
         raise RequestValidationError([MISSING_BODY])
-    return _session(request, auth, await renew_cookies(request, auth))
+    return session_answer(request, auth, await renew_cookies(request, auth))
 
 
 @router.post(
@@ -141,7 +141,8 @@ async def logout(
     request: Request,
     authentication: Annotated[Authentication, Depends(get_ended_authentication)],
 ) -> Message:
-    """End every session of the user, at once. Repeating it is no error."""
+    """End every session of the user, at once. Repeating it is no error. An administrator who acts as the user
+    ends that session alone."""
     await sessions_flow.logout(auth, authentication)
     sign_out(request, auth)
     return Message(detail="Signed out.")
@@ -157,6 +158,7 @@ async def logout(
         ErrorCode.CSRF_REFUSED,
         ErrorCode.TWO_FACTOR_REQUIRED,
         ErrorCode.REAUTHENTICATION_FAILED,
+        ErrorCode.IMPERSONATION_FORBIDDEN,
         ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,

@@ -31,9 +31,10 @@ async def list_sessions(auth: CurrentAuth, authentication: CurrentAuthentication
             created_at=as_utc(info.session.created_at),
             last_used_at=info.last_used_at,
             expires_at=as_utc(info.session.expires_at),
-            user_agent=info.session.user_agent,
-            address=info.session.address,
+            user_agent="" if info.impersonated else info.session.user_agent,
+            address="" if info.impersonated else info.session.address,
             current=info.current,
+            impersonated=info.impersonated,
         )
         for info in await sessions_flow.list_sessions(auth, authentication)
     ]

@@ -12,7 +12,7 @@ from ..dependencies import (
 from ..errors import ErrorCode
 from ..flows import twofa as twofa_flow
 from ..schemas import CodeRequest, Message, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment
-from .base import SIGNED_IN, documented
+from .base import RECENT_LOGIN, SIGNED_IN, documented
 from .router import AuthRouter
 
 router = AuthRouter(
@@ -22,9 +22,7 @@ router = AuthRouter(
 )
 
 
-@router.post(
-    "/enable", responses=documented(ErrorCode.TWO_FACTOR_ENABLED, ErrorCode.REAUTHENTICATION_REQUIRED)
-)
+@router.post("/enable", responses=documented(ErrorCode.TWO_FACTOR_ENABLED, *RECENT_LOGIN))
 async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> TwoFactorEnrolment:
     """Start enrolling: scan the QR code. Two-factor is active from the first right code on. Needs a recent
     login."""
@@ -38,6 +36,7 @@ async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> 
     responses=documented(
         ErrorCode.TWO_FACTOR_NOT_STARTED,
         ErrorCode.INVALID_CODE,
+        ErrorCode.IMPERSONATION_FORBIDDEN,
         ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
@@ -52,7 +51,7 @@ async def verify(auth: CurrentAuth, authentication: EnrollingAuthentication, bod
 
 @router.post(
     "/recovery-codes",
-    responses=documented(ErrorCode.TWO_FACTOR_NOT_ACTIVE, ErrorCode.REAUTHENTICATION_REQUIRED),
+    responses=documented(ErrorCode.TWO_FACTOR_NOT_ACTIVE, *RECENT_LOGIN),
 )
 async def renew_recovery_codes(auth: CurrentAuth, authentication: CurrentAuthentication) -> RecoveryCodes:
     """Make ten recovery codes, in place of all earlier ones. They are shown this once; each works once, as

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import secrets
 import sys
 import threading
@@ -31,6 +32,36 @@ NICENESS: Final = 10
 
 T = TypeVar("T")
 
+OWN_SCHEMES: Final = {"bcrypt": ("bcrypt", "bcrypt_sha256"), "argon2": ("argon2",)}
+"""Those of new hashes, by `password_scheme`."""
+
+SCHEMES: Final = (
+    *("bcrypt", "bcrypt_sha256", "argon2"),
+    *("pbkdf2_sha256", "pbkdf2_sha512", "pbkdf2_sha1"),
+    *("django_pbkdf2_sha256", "django_pbkdf2_sha1", "django_bcrypt_sha256"),
+)
+"""Those that log in; with any other than the present one a login replaces the hash."""
+
+MAXIMUM_HASH_LENGTH: Final = 255
+MINIMUM_CHECKSUM: Final = 16
+"""Bytes or characters: argon2 tags may be shorter, and are guessed then."""
+MAXIMUM_BCRYPT_ROUNDS: Final = 16
+"""About 4 s."""
+MAXIMUM_PBKDF2_ROUNDS: Final = 10_000_000
+"""About 4 s; Django's own are a million."""
+MAXIMUM_ARGON2: Final = {"memory_cost": 2**20, "rounds": 32, "parallelism": 64}
+"""KiB, passes and lanes."""
+
+_WRAPPED: Final = {"bcrypt$$2": "bcrypt$", "argon2$argon2": "argon2"}
+"""What Django writes in front of hashes that are everybody's."""
+_BCRYPT: Final = re.compile(
+    r"(bcrypt_sha256\$)?\$2[aby]\$\d\d\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]"
+)
+"""With no bit set that salt and digest have not."""
+
+_UNUSABLE: Final = "!"
+"""What no hash starts with, Django's mark too."""
+
 
 class Verification(NamedTuple):
     """Whether a password was right, and the hash to store instead when the stored one is outdated."""
@@ -43,10 +74,11 @@ class Verification(NamedTuple):
 def _context(scheme: str, rounds: int) -> CryptContext:
     from passlib.context import CryptContext  # here, as it takes 8 ms, and an app starts without a password
 
+    own = OWN_SCHEMES[scheme]
     return CryptContext(
-        schemes=["bcrypt", "bcrypt_sha256", "argon2"],
+        schemes=[*SCHEMES],
         default=scheme,
-        deprecated=["bcrypt", "bcrypt_sha256"] if scheme == "argon2" else [],
+        deprecated=[each for each in SCHEMES if each not in own],
         bcrypt__rounds=rounds,
         bcrypt_sha256__rounds=rounds,
     )
@@ -76,6 +108,52 @@ def hash_password(password: str, settings: AuthSettings = default_settings) -> s
     return hashed
 
 
+def unusable_hash() -> str:
+    """What is stored for an account without a password: no password fits it, and no two are alike, so that a
+    reset link dies with its use."""
+    return f"{_UNUSABLE}{secrets.token_urlsafe(32)}"
+
+
+def is_usable(hashed: str) -> bool:
+    """Whether a password can fit what is stored."""
+    return not hashed.startswith(_UNUSABLE)
+
+
+def imported_hash(hashed: str) -> str:
+    """What is stored for a hash that another system has made: bcrypt, argon2, PBKDF2 in passlib's form, and
+    those of Django, whose unusable ones stay so. Raises `ValueError` for any other, a damaged one, and one
+    that would take too long to check."""
+    if not is_usable(hashed):
+        return unusable_hash()
+    for start, wrapper in _WRAPPED.items():
+        if hashed.startswith(start):
+            hashed = hashed.removeprefix(wrapper)
+    context = _context("bcrypt", 12)
+    scheme = context.identify(hashed)
+    if scheme is None:
+        raise ValueError("not a hash of a known format")
+    if scheme in ("bcrypt", "django_bcrypt_sha256") and not _BCRYPT.fullmatch(hashed):
+        raise ValueError("a damaged hash")
+    handler = context.handler(scheme)
+    if scheme == "argon2" and not handler.has_backend():
+        raise ValueError("an argon2 hash needs the `argon2` extra")
+    try:
+        parsed = handler.from_string(hashed)
+    except (ValueError, TypeError) as error:
+        raise ValueError("a damaged hash") from error
+    checksum = parsed.checksum or ""
+    if len(hashed) > MAXIMUM_HASH_LENGTH or len(checksum) < MINIMUM_CHECKSUM:
+        raise ValueError("a damaged hash")
+    bounds = MAXIMUM_ARGON2 if scheme == "argon2" else {"rounds": _maximum_rounds(scheme)}
+    if any(getattr(parsed, cost) > bound for cost, bound in bounds.items()):
+        raise ValueError("a hash that takes too long to check")
+    return hashed
+
+
+def _maximum_rounds(scheme: str) -> int:
+    return MAXIMUM_BCRYPT_ROUNDS if "bcrypt" in scheme else MAXIMUM_PBKDF2_ROUNDS
+
+
 def verify_password(password: str, hashed: str, settings: AuthSettings = default_settings) -> bool:
     """Whether the password belongs to the hash. Blocks, as long for what is no hash, which is never right."""
     context = _context_for(settings)
@@ -84,7 +162,7 @@ def verify_password(password: str, hashed: str, settings: AuthSettings = default
         if scheme is not None and not (scheme == "bcrypt" and _beyond_bcrypt(password)):
             matches: bool = context.verify(password, hashed)
             return matches
-    except ValueError:  # a hash that is damaged
+    except (ValueError, TypeError):  # a hash that is damaged
         pass
     context.verify("", _dummy_hash(settings.password_scheme, settings.bcrypt_rounds))
     return False

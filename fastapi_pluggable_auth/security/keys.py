@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,15 +16,22 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from jose import jwk, jws
 from jose.exceptions import JOSEError
 
-from ..config import AuthSettings
+from ..config import DEFAULT_SECRET, AuthSettings
 
 MAXIMUM_TOKEN_BYTES: Final = 8192
 MINIMUM_RSA_BITS: Final = 2048
+RSA_BITS: Final = 3072
+"""Of new keys: NIST SP 800-57 part 1, table 2, for use after 2030."""
+SECRET_BYTES: Final = 64
+"""Of new secrets, for every algorithm: RFC 7518 section 3.2 asks for as many as the hash has."""
 CURVE_BITS: Final = {"ES256": 256, "ES384": 384, "ES512": 521}
+_CURVES: Final = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
 THUMBPRINT_MEMBERS: Final = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y")}
 """RFC 7638 section 3.2."""
 
@@ -102,12 +110,45 @@ def key_set(settings: AuthSettings) -> KeySet:
     )
 
 
+def rotated_keys(settings: AuthSettings, *, keep: int = 1) -> dict[str, str]:
+    """The names and new values of the settings after a rotation: a new signing key for the algorithm, and the
+    present one as the first of `keep` previous ones, a key pair with its public half alone. The placeholder
+    secret is not kept. Raises `KeyConfigurationError`."""
+    keys = key_set(settings)
+    if settings.jwt_algorithm.startswith("HS"):
+        name, new = "JWT_SECRET", secrets.token_urlsafe(SECRET_BYTES)
+        previous = [settings.jwt_secret, *settings.jwt_previous_keys]
+        if settings.jwt_secret == DEFAULT_SECRET:
+            previous.pop(0)
+    else:
+        name, new = "JWT_PRIVATE_KEY", _one_line(_new_private_key(settings.jwt_algorithm))
+        public = keys.verifying[keys.signing_id].to_pem()
+        previous = [*map(_one_line, (public, *settings.jwt_previous_keys))]
+    kept = previous[:keep]
+    if any("," in key or key != key.strip() for key in kept):
+        raise KeyConfigurationError(
+            "A key has a comma or a space at an end: JWT_PREVIOUS_KEYS cannot hold it."
+        )
+    return {name: new, "JWT_PREVIOUS_KEYS": ",".join(kept)}
+
+
+def _new_private_key(algorithm: str) -> bytes:
+    curve = _CURVES.get(algorithm)
+    key = rsa.generate_private_key(65537, RSA_BITS) if curve is None else ec.generate_private_key(curve)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _one_line(key: str | bytes) -> str:
+    """As a `.env` file holds it: `_pem` puts the line breaks back."""
+    return _text(key).strip().replace("\n", "\\n")
+
+
 @lru_cache(maxsize=16)
 def _build(algorithm: str, secret: str, private_key: str | None, previous: tuple[str, ...]) -> KeySet:
     if algorithm.startswith("HS"):
-        secrets = {_secret_id(each): _construct(each, algorithm) for each in (secret, *previous)}
+        keys = {_secret_id(each): _construct(each, algorithm) for each in (secret, *previous)}
         signing_id = _secret_id(secret)
-        return KeySet(algorithm, signing_id, secrets[signing_id], secrets, (), secret.encode())
+        return KeySet(algorithm, signing_id, keys[signing_id], keys, (), secret.encode())
     if private_key is None:
         raise KeyConfigurationError(f"JWT_ALGORITHM is {algorithm}, but JWT_PRIVATE_KEY is not set.")
     signing_key = _construct(_pem(private_key), algorithm)

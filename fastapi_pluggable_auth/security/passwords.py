@@ -8,6 +8,7 @@ from functools import cache
 from typing import Final
 
 from ..errors import AuthError, ErrorCode
+from .text import is_unicode
 
 MINIMUM_LENGTH: Final = 8
 MAXIMUM_LENGTH: Final = 1024
@@ -23,6 +24,11 @@ def _common_passwords() -> frozenset[str]:
     from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
     return frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MINIMUM_LENGTH)
+
+
+def is_storable(password: str) -> bool:
+    """Whether it has the right length and is proper text, as the schemas see to for requests."""
+    return MINIMUM_LENGTH <= len(password) <= MAXIMUM_LENGTH and is_unicode(password)
 
 
 def require_uncommon(password: str, context: Iterable[str] = ()) -> None:

@@ -8,10 +8,10 @@ from typing import Annotated, Final, TypeAlias
 from fastapi import Form
 from pydantic import ValidationError
 
-from ...errors import PASSWORD_REFUSALS, AuthError, ErrorCode
+from ...errors import PASSWORD_REFUSALS, AuthError, ErrorCode, HostCode
 from ...schemas import Text
 
-Refused: TypeAlias = ValidationError | AuthError
+Rejected: TypeAlias = ValidationError | AuthError
 """Why a form has to be shown again."""
 
 Typed = Annotated[Text, Form()]
@@ -51,13 +51,15 @@ _ELSEWHERE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What was wrong with the last try: a key of the words `errors`, and the form and field it belongs to."""
+    """What was wrong with the last try: a key of the words `errors`, the sentence for a code that has none
+    there, and the form and field it belongs to."""
 
     code: str
     field: str
     form: str
     status: int
     headers: dict[str, str]
+    detail: str = ""
 
 
 def code_from(typed: str) -> str | None:
@@ -65,7 +67,7 @@ def code_from(typed: str) -> str | None:
     return "".join(typed.split()) or None
 
 
-def problem_with(error: Refused | None, form: str = "") -> Problem | None:
+def problem_with(error: Rejected | None, form: str = "") -> Problem | None:
     """What to say beside the form; raises the error again where another page has to answer it."""
     if error is None:
         return None
@@ -74,4 +76,11 @@ def problem_with(error: Refused | None, form: str = "") -> Problem | None:
         return Problem(_INVALID[name], name, form, ErrorCode.VALIDATION_ERROR.status, {})
     if error.code in _ELSEWHERE:
         raise error
-    return Problem(error.code.code, _FIELDS.get(error.code, ""), form, error.code.status, error.headers)
+    return problem_of(error, form)
+
+
+def problem_of(error: AuthError, form: str = "") -> Problem:
+    """What to say of a refusal."""
+    code = error.code
+    name = "" if isinstance(code, HostCode) else _FIELDS.get(code, "")
+    return Problem(code.code, name, form, code.status, error.headers, code.detail)

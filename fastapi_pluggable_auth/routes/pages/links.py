@@ -9,7 +9,7 @@ from ...auth import Auth
 from ...email.tokens import Purpose, link_state
 from ...errors import AuthError, ErrorCode
 from ...flows.email import owner_of
-from .forms import Refused, problem_with
+from .forms import Rejected, problem_with
 from .rendering import render_page
 
 
@@ -18,7 +18,7 @@ async def link_page(
     request: Request,
     purpose: Purpose,
     token: str,
-    error: Refused | None = None,
+    error: Rejected | None = None,
 ) -> HTMLResponse:
     """The form of a link that still works, with what was wrong with the last try, or the page of a dead one.
 

@@ -16,7 +16,7 @@ from ...flows import password as password_flow
 from ...flows.sessions import Authentication, is_recent
 from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword
 from ..router import AuthRouter
-from .forms import Refused, Typed, problem_with
+from .forms import Rejected, Typed, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
@@ -69,7 +69,7 @@ def _profile_page(
     auth: Auth,
     request: Request,
     authentication: Authentication,
-    error: Refused | None = None,
+    error: Rejected | None = None,
     form: str = "",
 ) -> Response:
     return render_page(

@@ -69,6 +69,8 @@ def render_page(
     words = words_for(
         auth.settings, user.language if user else None, request.headers.get("accept-language", "")
     )
+    if problem is not None:
+        words = words.saying(f"errors.{problem.code}", problem.detail)
     assets = _assets(auth.settings.template_dir)
     values = {
         "name": name,

@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 from ...dependencies import auth_of, path_of, sign_in_page
 from ...errors import AuthError, ErrorCode
 from ..base import AuthRoute
+from .forms import problem_of
 from .rendering import is_browser, render_page, see_other
 
 
@@ -28,9 +29,7 @@ class PageRoute(AuthRoute):
             return see_other(auth, request, "confirm-password", next=path_of(request))
         if code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED:
             return see_other(auth, request, "security", notice="two_factor_needed")
-        response = render_page(auth, request, "error", code.status, code=code.code)
-        response.headers.update(error.headers)
-        return response
+        return render_page(auth, request, "error", code=code.code, problem=problem_of(error))
 
     def invalid(self, request: Request, errors: Sequence[Any]) -> Response:
         """The page that says so, and nothing of what was sent."""

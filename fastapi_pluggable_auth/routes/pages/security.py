@@ -17,7 +17,7 @@ from ...schemas import CodeRequest
 from ..router import AuthRouter
 from ..sessions import session_id_from
 from .devices import device_of
-from .forms import Refused, Typed, code_from, problem_with
+from .forms import Rejected, Typed, code_from, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
@@ -74,7 +74,7 @@ async def _security_page(
     auth: Auth,
     request: Request,
     authentication: Authentication,
-    error: Refused | None = None,
+    error: Rejected | None = None,
     form: str = "",
 ) -> Response:
     user = authentication.user

@@ -25,7 +25,7 @@ from ...flows.sessions import Authentication
 from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication
 from ...security.redirects import safe_next
 from ..router import AuthRouter
-from .forms import Refused, Typed, code_from, problem_with
+from .forms import Rejected, Typed, code_from, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
@@ -135,14 +135,14 @@ def _go_on(auth: Auth, request: Request, authentication: Authentication, next: s
 
 
 def _sign_in_page(
-    auth: Auth, request: Request, next: str, email: str = "", error: Refused | None = None
+    auth: Auth, request: Request, next: str, email: str = "", error: Rejected | None = None
 ) -> Response:
     problem = problem_with(error)
     return render_page(auth, request, "sign_in", problem=problem, email=email, next=safe_next(next))
 
 
 def _code_page(
-    auth: Auth, request: Request, challenge: str, next: str, error: Refused | None = None
+    auth: Auth, request: Request, challenge: str, next: str, error: Rejected | None = None
 ) -> Response:
     problem = problem_with(error)
     return render_page(auth, request, "code", problem=problem, challenge=challenge, next=safe_next(next))
@@ -153,7 +153,7 @@ def _confirm_page(
     request: Request,
     authentication: Authentication,
     next: str,
-    error: Refused | None = None,
+    error: Rejected | None = None,
 ) -> Response:
     problem, user = problem_with(error), authentication.user
     return render_page(auth, request, "confirm_password", problem=problem, user=user, next=safe_next(next))

@@ -28,6 +28,12 @@ class Words:
         """The text of a key, with values in its places. Raises `KeyError`."""
         return self.texts[key].format(**values)
 
+    def saying(self, key: str, text: str) -> Words:
+        """The same words, with this text for a key that has none."""
+        if key in self.texts:
+            return self
+        return Words(self.language, {**self.texts, key: text.replace("{", "{{").replace("}", "}}")})
+
 
 def words_for(settings: AuthSettings, language: str | None, accept_language: str) -> Words:
     """The words for a reader: in the language of the account, else what the browser asks for, the default,

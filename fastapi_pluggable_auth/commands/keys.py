@@ -1,0 +1,77 @@
+"""`keys`: changes the keys that sign tokens."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ..config import AuthSettings
+from ..security.clock import utc_now
+from ..security.keys import rotated_keys
+from .env_file import rewrite
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Fills in the parser of the command."""
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    purpose = "make a new signing key; tokens of the present one stay good"
+    rotate = commands.add_parser("rotate", help=purpose, description=f"{purpose.capitalize()}.")
+    rotate.add_argument(
+        "--env-file", type=Path, metavar="FILE", help="change the settings in this file (default: print them)"
+    )
+    rotate.add_argument("--keep", type=_count, default=1, help="how many earlier keys stay good (default: 1)")
+    rotate.set_defaults(run=lambda options: _rotate(options.env_file, options.keep))
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+def _rotate(path: Path | None, keep: int) -> int:
+    try:
+        settings = AuthSettings() if path is None else AuthSettings(_env_file=path)
+        values = rotated_keys(settings, keep=keep)
+        if path is None:
+            for name, value in values.items():
+                print(f"{name}={value}")
+        elif fixed := [name for name in values if name in {each.upper() for each in os.environ}]:
+            print(
+                f"{fixed[0]} is set in the environment, which counts for more than a file.", file=sys.stderr
+            )
+            return 1
+        else:
+            rewrite(path, values)
+    except ValidationError as error:
+        print(f"{'.'.join(map(str, error.errors()[0]['loc'])).upper()} is not valid.", file=sys.stderr)
+        return 1
+    except ValueError as error:  # also of keys that cannot sign
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{path}: {error.strerror}.", file=sys.stderr)
+        return 1
+    print(_advice(settings, values), file=sys.stderr)
+    return 0
+
+
+def _advice(settings: AuthSettings, values: dict[str, str]) -> str:
+    if not values["JWT_PREVIOUS_KEYS"]:
+        return "Restart the app: every session and mailed link ends."
+    lifetime = max(
+        settings.refresh_token_expires,
+        settings.access_token_expires,
+        settings.verify_token_ttl,
+        settings.reset_token_ttl,
+    )
+    days = str(lifetime).removesuffix(", 0:00:00")
+    return (
+        f"Restart the app; its last tokens of the earlier key expire {days} later"
+        f" ({utc_now() + lifetime:%Y-%m-%d %H:%M} UTC), when JWT_PREVIOUS_KEYS can be emptied."
+    )

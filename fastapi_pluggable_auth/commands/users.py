@@ -1,0 +1,346 @@
+"""`users`: what an operator does with accounts."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import getpass
+import io
+import json
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from datetime import datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, Final, TextIO
+from uuid import UUID
+
+from ..auth import Auth
+from ..errors import AuthError, ErrorCode
+from ..flows.authorization import grant
+from ..flows.importing import PRIVATE, ImportFileError, import_users
+from ..flows.sessions import live_sessions
+from ..flows.twofa import remaining_recovery_codes
+from ..flows.users import (
+    Cursor,
+    create_user,
+    delete_user,
+    disable_user,
+    enable_user,
+    end_sessions,
+    find_user,
+    list_users,
+    reset_two_factor,
+)
+from ..models import AbstractUser
+from ..security.clock import as_utc
+from ..security.hashing import is_usable
+from ..security.names import name_set
+from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+from .database import add_database_url, with_auth
+from .progress import Progress
+
+Work = Callable[[argparse.Namespace, Auth], Awaitable[int]]
+
+CHANGES: Final[dict[str, tuple[str, str, Callable[[Auth, UUID], Awaitable[None]]]]] = {
+    "disable": ("refuse logins and end all sessions", "disabled", disable_user),
+    "enable": ("allow logins again", "enabled", enable_user),
+    "reset-2fa": ("switch two-factor off, end all sessions and tell the owner", "reset", reset_two_factor),
+    "logout": ("end all sessions", "logged out", end_sessions),
+}
+"""What they do, what is said afterwards, and the flow."""
+
+COLUMNS: Final = (
+    "id",
+    "email",
+    "username",
+    "display_name",
+    "is_active",
+    "is_verified",
+    "pending_email",
+    "is_superuser",
+    "roles",
+    "permissions",
+    "language",
+    "password_reset_required",
+    "password_changed_at",
+    "last_login_at",
+    "created_at",
+)
+"""What is shown, as far as users have it."""
+
+
+class RefusedError(Exception):
+    """A sentence for the operator."""
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Fills in the parser of the command."""
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, purpose: str, work: Work) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.")
+        added.set_defaults(run=partial(_run, work))
+        return added
+
+    create = command("create", "create an account", _create)
+    create.add_argument("email")
+    create.add_argument("--username", help="where users have one")
+    create.add_argument("--display-name")
+    passwords = create.add_mutually_exclusive_group()
+    passwords.add_argument(
+        "--password-stdin", action="store_true", help="read the password from the first line of stdin"
+    )
+    passwords.add_argument(
+        "--no-password", action="store_true", help="set none: the owner sets one by a reset mail"
+    )
+    create.add_argument("--verified", action="store_true", help="the address is known to be the owner's")
+    create.add_argument(
+        "--mail", action="store_true", help="mail a link to set the password, or to verify the address"
+    )
+
+    create.add_argument("--role", action="append", default=[], dest="roles", help="a role; may be repeated")
+    create.add_argument("--superuser", action="store_true", help="has every permission")
+
+    show_all = command("list", "list accounts, the newest first", _list)
+    show_all.add_argument("--search", default="", help="a part of the address or username")
+    show_all.add_argument("--disabled", dest="active", action="store_const", const=False, help="only these")
+    show_all.add_argument(
+        "--unverified", dest="verified", action="store_const", const=False, help="only these"
+    )
+    show_all.add_argument("--role", help="only users with this role")
+    how_many = show_all.add_mutually_exclusive_group()
+    how_many.add_argument("--limit", type=_positive, default=50, help="at most so many (default: 50)")
+    how_many.add_argument("--all", action="store_true", help="all of them")
+    show_all.add_argument("--after", type=Cursor.parse, metavar="CURSOR", help="go on after the last page")
+    show_all.add_argument("--json", action="store_true", help="an object a line")
+
+    importing = command("import", "import accounts from a CSV file, with their password hashes", _import)
+    importing.add_argument("file", type=Path, metavar="FILE", help="CSV whose first line names the columns")
+    importing.add_argument("--rejects", type=Path, metavar="FILE", help="write rows that are refused there")
+
+    show = command("show", "show an account", _show)
+    show.add_argument("--json", action="store_true", help="as an object")
+    remove = command("delete", "delete an account and all that hangs on it", _delete)
+    remove.add_argument("--yes", action="store_true", help="do not ask")
+    changing = [
+        command(name, purpose, partial(_change, done, flow))
+        for name, (purpose, done, flow) in CHANGES.items()
+    ]
+    for named in (show, remove, *changing):
+        named.add_argument("name", metavar="NAME", help="id, address or username")
+    for added in commands.choices.values():
+        add_database_url(added)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _run(work: Work, options: argparse.Namespace) -> int:
+    # Without a handler of their own, Python prints the events of refusals beside our sentence.
+    logging.getLogger("fastapi_pluggable_auth.security").addHandler(logging.NullHandler())
+
+    async def refusable(auth: Auth) -> int:
+        try:
+            return await work(options, auth)
+        except (AuthError, RefusedError) as error:
+            print(error, file=sys.stderr)
+            return 1
+
+    return with_auth(options.database_url, refusable)
+
+
+async def _create(options: argparse.Namespace, auth: Auth) -> int:
+    if auth.has_usernames and options.username is None:
+        raise RefusedError("Users of this app have usernames: pass --username.")
+    if options.username is not None and not auth.has_usernames:
+        raise RefusedError("Users of this app have no usernames.")
+    given = {"username": options.username, "display_name": options.display_name}
+    columns = {name: value for name, value in given.items() if value is not None}
+    try:
+        roles = name_set(options.roles)
+    except ValueError as error:
+        raise RefusedError(f"{error}.") from error
+    password = None if options.no_password else _password(options.password_stdin)
+    try:
+        user = await create_user(
+            auth, options.email, password, verified=options.verified, mail=options.mail, columns=columns
+        )
+    except AuthError as error:
+        if error.code is ErrorCode.VALIDATION_ERROR:
+            raise RefusedError(
+                f"The address, a name or the password ({MINIMUM_LENGTH} to {MAXIMUM_LENGTH} characters) is"
+                " not valid."
+            ) from error
+        raise
+    if roles or options.superuser:
+        user = await grant(auth, user.id, roles=roles, superuser=options.superuser)
+    print(_line(user))
+    return 0
+
+
+def _password(from_stdin: bool) -> str:
+    """Never an argument, which every user of the machine could read in the list of processes."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise RefusedError("There is no terminal to ask on: pass --password-stdin or --no-password.")
+    password = getpass.getpass()
+    if getpass.getpass("Again: ") != password:
+        raise RefusedError("The two passwords differ.")
+    return password
+
+
+async def _list(options: argparse.Namespace, auth: Auth) -> int:
+    after, count = options.after, 0
+    while True:
+        page = await list_users(
+            auth,
+            search=options.search,
+            active=options.active,
+            verified=options.verified,
+            role=options.role,
+            after=after,
+            limit=1000 if options.all else options.limit,
+        )
+        for user in page.users:
+            print(json.dumps(_columns(user)) if options.json else _line(user))
+        count, after = count + len(page.users), page.after
+        if after is None or not options.all:
+            break
+    more = "" if after is None else f", and more: --after {after}"
+    print(f"{count} users{more}", file=sys.stderr)
+    return 0
+
+
+async def _import(options: argparse.Namespace, auth: Auth) -> int:
+    with ExitStack() as opened:
+        try:
+            raw = opened.enter_context(options.file.open("rb"))
+            # What is no UTF-8 is the fault of a row, not of the file.
+            lines = io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="")
+            rejects = None if options.rejects is None else opened.enter_context(_private(options.rejects))
+        except OSError as error:
+            raise RefusedError(f"{error.filename}: {error.strerror}.") from error
+        progress = opened.enter_context(Progress(options.file.stat().st_size))
+        return await _import_lines(auth, lines, raw, rejects, progress)
+
+
+def _private(path: Path) -> TextIO:
+    """A new file that nobody else can read: password hashes may be in it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    return os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="")
+
+
+async def _import_lines(
+    auth: Auth, lines: TextIO, raw: IO[bytes], rejects: TextIO | None, progress: Progress
+) -> int:
+    imported = skipped = refused = 0
+    header = lines.readline()
+    if rejects is not None:  # which can be corrected and imported in turn
+        rejects.write(f"{PRIVATE}line,{PRIVATE}reason,{header}")
+    try:
+        async for batch in import_users(auth, chain([header], lines)):
+            for refusal in batch.refused:
+                progress.say(f"line {refusal.line}: {refusal.reason}")
+                if rejects is not None:
+                    csv.writer(rejects).writerow([refusal.line, refusal.reason, *refusal.cells])
+            imported, skipped = imported + batch.imported, skipped + batch.skipped
+            refused += len(batch.refused)
+            progress.moved_to(raw.tell(), f"{imported} imported, {skipped} skipped, {refused} refused")
+    except ImportFileError as error:
+        raise RefusedError(str(error)) from error
+    print(f"{imported} imported, {skipped} skipped as their address has an account, {refused} refused")
+    return 1 if refused else 0
+
+
+async def _show(options: argparse.Namespace, auth: Auth) -> int:
+    user = await find_user(auth, options.name)
+    shown = _columns(user) | {
+        "has_password": is_usable(user.hashed_password),
+        "two_factor": user.two_factor_active,
+        "recovery_codes": await remaining_recovery_codes(auth, user),
+        "sessions": len(await live_sessions(auth, user.id)),
+    }
+    if options.json:
+        print(json.dumps(shown))
+        return 0
+    width = max(map(len, shown))
+    for name, value in shown.items():
+        print(f"{name:<{width}}  {_printable(_text(value))}")
+    return 0
+
+
+async def _change(
+    done: str, flow: Callable[[Auth, UUID], Awaitable[None]], options: argparse.Namespace, auth: Auth
+) -> int:
+    user = await find_user(auth, options.name)
+    await flow(auth, user.id)
+    print(f"{user.id}  {user.email}  {done}")
+    return 0
+
+
+async def _delete(options: argparse.Namespace, auth: Auth) -> int:
+    user = await find_user(auth, options.name)
+    if not options.yes:
+        _confirm(f"Delete {_printable(user.email)} and all that hangs on it? [y/N] ")
+    await delete_user(auth, user.id)
+    print(f"{user.id}  {user.email}  deleted")
+    return 0
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise RefusedError("There is no terminal to ask on: pass --yes.")
+    try:
+        answer = input(question)
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() != "y":
+        raise RefusedError("Nothing was deleted.")
+
+
+def _line(user: AbstractUser) -> str:
+    """Of fields that two spaces separate; the address, and a username, come last."""
+    active = "active" if user.is_active else "disabled"
+    verified = "verified" if user.is_verified else "unverified"
+    factors = "2fa" if user.two_factor_active else "-"
+    created = f"{as_utc(user.created_at):%Y-%m-%dT%H:%M:%SZ}"
+    username = getattr(user, "username", None)
+    names = user.email if username is None else f"{user.email}  {username}"
+    return f"{user.id}  {created}  {active:<8}  {verified:<10}  {factors:<3}  {_printable(names)}"
+
+
+def _columns(user: AbstractUser) -> dict[str, Any]:
+    return {name: _plain(getattr(user, name)) for name in COLUMNS if name in user._meta.fields_map}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return as_utc(value).isoformat()
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return str(value) if isinstance(value, UUID) else value
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(value) or "-"
+    if value is None or isinstance(value, bool):
+        return {True: "yes", False: "no", None: "-"}[value]
+    return str(value)
+
+
+def _printable(text: str) -> str:
+    """A stored name starts no new line and no terminal sequence."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )

@@ -1,0 +1,124 @@
+"""Who may do what to the accounts of others, and that it is told who did it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from ..auth import Auth
+from ..errors import AuthError, ErrorCode
+from ..events import EventKind, Observation, Outcome, actor
+from ..models import AbstractUser
+from . import authorization, users
+from .sessions import SessionInfo, live_sessions
+from .twofa import remaining_recovery_codes
+
+READ: Final = "accounts:read"
+"""The permission to see accounts and their activity."""
+WRITE: Final = "accounts:write"
+"""The permission to change accounts. A superuser has this and every other one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What an administrator sees of an account: no secret, and nothing that is made from one."""
+
+    user: AbstractUser
+    sessions: list[SessionInfo]
+    recovery_codes: int
+
+
+async def read_account(auth: Auth, user_id: UUID) -> Account:
+    """An account, where it is signed in, and how many recovery codes are left. Raises
+    `AuthError(USER_NOT_FOUND)`."""
+    user = await users.find_user(auth, user_id)
+    sessions = await live_sessions(auth, user_id)
+    return Account(user, sessions, await remaining_recovery_codes(auth, user))
+
+
+@asynccontextmanager
+async def acting_on(
+    auth: Auth, administrator: AbstractUser, user_id: UUID, *, oneself: bool = True
+) -> AsyncIterator[AbstractUser]:
+    """What is done inside is done by this administrator, as its events tell; gives the account.
+
+    Raises `AuthError`: OWN_ACCOUNT for what nobody does to `oneself`, USER_NOT_FOUND, and PERMISSION_DENIED
+    where only a superuser may act on a superuser.
+    """
+    if user_id == administrator.id and not oneself:
+        raise AuthError(ErrorCode.OWN_ACCOUNT)
+    user = await users.find_user(auth, user_id)
+    if user.is_superuser and not administrator.is_superuser:
+        await refuse(auth, administrator)
+    reset = actor.set(administrator.id)
+    try:
+        yield user
+    finally:
+        actor.reset(reset)
+
+
+async def grant(
+    auth: Auth,
+    administrator: AbstractUser,
+    user_id: UUID,
+    *,
+    roles: Iterable[str] = (),
+    permissions: Iterable[str] = (),
+    superuser: bool = False,
+) -> AbstractUser:
+    """Gives what the administrator has, and returns the user as it is now. Raises like `acting_on` and
+    `authorization.grant`, and `AuthError(PERMISSION_DENIED)` for more than the administrator has."""
+    async with acting_on(auth, administrator, user_id):
+        await _require_own(auth, administrator, roles, permissions, superuser)
+        return await authorization.grant(
+            auth, user_id, roles=roles, permissions=permissions, superuser=superuser
+        )
+
+
+async def revoke(
+    auth: Auth,
+    administrator: AbstractUser,
+    user_id: UUID,
+    *,
+    roles: Iterable[str] = (),
+    permissions: Iterable[str] = (),
+    superuser: bool = False,
+) -> AbstractUser:
+    """Takes what the administrator could give, and returns the user as it is now. Raises like `grant`; nobody
+    stops being a superuser by oneself, so that there is one left."""
+    async with acting_on(auth, administrator, user_id, oneself=not superuser):
+        await _require_own(auth, administrator, roles, permissions, superuser)
+        return await authorization.revoke(
+            auth, user_id, roles=roles, permissions=permissions, superuser=superuser
+        )
+
+
+async def _require_own(
+    auth: Auth,
+    administrator: AbstractUser,
+    roles: Iterable[str],
+    permissions: Iterable[str],
+    superuser: bool,
+) -> None:
+    allowed = administrator.is_superuser or not superuser
+    if not (allowed and covers(auth, administrator, roles, permissions)):
+        await refuse(auth, administrator)
+
+
+def covers(auth: Auth, administrator: AbstractUser, roles: Iterable[str], permissions: Iterable[str]) -> bool:
+    """Whether the administrator has all of these."""
+    if administrator.is_superuser:
+        return True
+    own = auth.permissions_of(administrator)
+    return administrator.roles.issuperset(roles) and own.issuperset(permissions)
+
+
+async def refuse(auth: Auth, administrator: AbstractUser) -> None:
+    """Raises `AuthError(PERMISSION_DENIED)`, and tells who tried."""
+    denied = ErrorCode.PERMISSION_DENIED
+    tried = Observation(administrator.id)
+    await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, tried, reason=denied.code)
+    raise AuthError(denied)

@@ -1,0 +1,39 @@
+"""Reading the audit log, the newest events first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from ..auth import Auth
+from ..models import AbstractAuditEvent
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events, and the id after which the next page begins: None on the last one."""
+
+    events: list[AbstractAuditEvent]
+    next: UUID | None
+
+
+async def list_events(
+    auth: Auth,
+    *,
+    user_id: UUID | None = None,
+    actor_id: UUID | None = None,
+    after: UUID | None = None,
+    limit: int = 50,
+) -> EventPage:
+    """The events of a user, of an administrator, or all, from after this event on. What is written meanwhile
+    is newer and comes on no later page; no event comes twice."""
+    events = auth.tables.audit_event.all()
+    if user_id is not None:
+        events = events.filter(user_id=user_id)
+    if actor_id is not None:
+        events = events.filter(actor_id=actor_id)
+    if after is not None:
+        events = events.filter(id__lt=after)
+    found = await events.order_by("-id").limit(limit + 1)
+    more = len(found) > limit
+    return EventPage(found[:limit], found[limit - 1].id if more else None)

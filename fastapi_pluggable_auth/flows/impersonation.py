@@ -1,0 +1,61 @@
+"""Acting as a user, in a session that names the administrator behind it (RFC 8693 section 1.1)."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from tortoise.expressions import F
+
+from ..auth import Auth, transactional
+from ..errors import AuthError, ErrorCode
+from ..events import EventKind
+from ..models import AbstractUser
+from .admin import acting_on, covers
+from .sessions import TokenSet, start_impersonation
+
+IMPERSONATE: Final = "accounts:impersonate"
+"""The permission to act as another user."""
+
+
+async def impersonate(auth: Auth, administrator: AbstractUser, user_id: UUID) -> TokenSet:
+    """Starts a session of the user in which the administrator acts. It ends after `impersonation_max_age`,
+    and where the user, or the administrator, is disabled or deleted.
+
+    Raises `AuthError`: OWN_ACCOUNT, USER_NOT_FOUND, ACCOUNT_DISABLED, and PERMISSION_DENIED where the user is
+    a superuser or may do what the administrator may not.
+    """
+    async with (
+        acting_on(auth, administrator, user_id, oneself=False),
+        auth.events.observe(EventKind.IMPERSONATION, user_id=user_id) as observation,
+    ):
+        tokens = await _start(auth, administrator.id, user_id)
+        observation.session_id = tokens.session_id
+    return tokens
+
+
+@transactional
+async def _start(auth: Auth, administrator_id: UUID, user_id: UUID) -> TokenSet:
+    """Both accounts are locked before they are looked at: whatever ends such sessions comes before, and this
+    fails, or after, and ends this one."""
+    users = auth.tables.user
+    both = users.filter(id__in=[administrator_id, user_id])
+    await both.update(is_active=F("is_active"))
+    found = {user.id: user for user in await both}
+    administrator, user = found.get(administrator_id), found.get(user_id)
+    if user is None:
+        raise AuthError(ErrorCode.USER_NOT_FOUND)
+    if administrator is None or not administrator.is_active or not _may_act_as(auth, administrator, user):
+        raise AuthError(ErrorCode.PERMISSION_DENIED)
+    if not user.is_active:
+        raise AuthError(ErrorCode.ACCOUNT_DISABLED)
+    return await start_impersonation(auth, user_id, administrator_id)
+
+
+def _may_act_as(auth: Auth, administrator: AbstractUser, user: AbstractUser) -> bool:
+    """Nobody gets rights by it that he does not have."""
+    return (
+        not user.is_superuser
+        and covers(auth, administrator, (), (IMPERSONATE,))
+        and covers(auth, administrator, user.roles, auth.permissions_of(user))
+    )

@@ -1,0 +1,135 @@
+"""Personal access tokens (API keys): made and revoked by their owner, for programs that act in his name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from tortoise.exceptions import ValidationError
+from tortoise.expressions import Q
+from tortoise.queryset import QuerySet
+
+from ..auth import Auth, transactional
+from ..email.kinds import MailKind
+from ..errors import AuthError, ErrorCode
+from ..events import EventKind
+from ..models import AbstractPersonalToken
+from ..security.clock import as_utc
+from ..security.personal import generate_personal_token, personal_digest
+from .notices import notify
+from .sessions import Authentication, observed, refuse_impersonation, require_recent_login
+
+USE_RECORDED_EVERY: Final = timedelta(minutes=1)
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+"""When a program has last typed a password."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token that was just made. `secret` is what a program sends; only its digest is kept."""
+
+    token: AbstractPersonalToken
+    secret: str = field(repr=False)
+
+
+async def create_token(
+    auth: Auth,
+    authentication: Authentication,
+    name: str,
+    scopes: Collection[str],
+    lifetime: timedelta | None = None,
+) -> NewToken:
+    """Makes a token with these scopes and tells its owner by mail. A lifetime of None is that of the setting
+    `personal_token_expires`, and one of 0 has no end, where `personal_token_max_age` is 0 as well.
+
+    Raises `AuthError`: REAUTHENTICATION_REQUIRED, UNKNOWN_SCOPE, TOKEN_LIFETIME_REFUSED, TOO_MANY_TOKENS,
+    VALIDATION_ERROR for more scopes than the column has room for, and INVALID_TOKEN where the account was
+    disabled, or its password reset, meanwhile.
+    """
+    async with observed(auth, EventKind.PERSONAL_TOKEN_CREATED, authentication):
+        require_recent_login(auth, authentication)
+        if not (scopes and auth.scopes.keys() >= set(scopes)):
+            raise AuthError(ErrorCode.UNKNOWN_SCOPE)
+        now, secret = auth.clock(), generate_personal_token()
+        columns = {
+            "name": name,
+            "digest": personal_digest(secret),
+            "scopes": frozenset(scopes),
+            "expires_at": _end_of(auth, now, lifetime),
+            "created_at": now,
+        }
+        try:
+            token = await _store(auth, authentication, columns)
+        except ValidationError as error:
+            raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+    return NewToken(token, secret)
+
+
+async def list_tokens(auth: Auth, user_id: UUID) -> list[AbstractPersonalToken]:
+    """The tokens of the user that have not expired, the newest first."""
+    return await _live(auth, user_id, auth.clock()).order_by("-created_at")
+
+
+async def revoke_token(auth: Auth, authentication: Authentication, token_id: UUID) -> None:
+    """Ends one token of the user, at once; raises `AuthError`: TOKEN_NOT_FOUND for any other,
+    IMPERSONATION_FORBIDDEN."""
+    async with observed(auth, EventKind.PERSONAL_TOKEN_REVOKED, authentication):
+        refuse_impersonation(authentication)
+        own = auth.tables.personal_token.filter(id=token_id, user_id=authentication.user.id)
+        if not await own.delete():
+            raise AuthError(ErrorCode.TOKEN_NOT_FOUND)
+
+
+async def authenticate_token(auth: Auth, secret: str) -> Authentication:
+    """Whom a token stands for, in one query; its use is recorded once a minute. Such an authentication never
+    is a recent login. Raises `AuthError(INVALID_TOKEN)` when the token or the account is not valid."""
+    found = await auth.queries.personal_token.first(digest=personal_digest(secret))
+    if found is None:
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    (token, user), now = found, auth.clock()
+    ended = token["expires_at"] is not None and as_utc(token["expires_at"]) <= now
+    if ended or not user.is_active:
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    used_at = token["last_used_at"]
+    if used_at is None or as_utc(used_at) <= now - USE_RECORDED_EVERY:
+        unchanged = auth.tables.personal_token.filter(id=token["id"], last_used_at=used_at)
+        await unchanged.update(last_used_at=now)
+    return Authentication(user, None, _NEVER, scopes=token["scopes"])
+
+
+@transactional
+async def _store(
+    auth: Auth, authentication: Authentication, columns: dict[str, Any]
+) -> AbstractPersonalToken:
+    # The account is locked from here on: of several at once none goes beyond the limit, and none outlives a
+    # password reset, which is noticed or deletes it.
+    user = authentication.user
+    accounts = auth.tables.user.filter(id=user.id, is_active=True)
+    await accounts.update(is_active=True)
+    unchanged = accounts.filter(password_changed_at=user.password_changed_at, password_reset_required=False)
+    if not await unchanged.exists():
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    if await _live(auth, user.id, columns["created_at"]).count() >= auth.settings.max_personal_tokens:
+        raise AuthError(ErrorCode.TOO_MANY_TOKENS)
+    token = await auth.tables.personal_token.create(user_id=user.id, **columns)
+    allowed = ", ".join(sorted(token.scopes))
+    await notify(auth, MailKind.PERSONAL_TOKEN_CREATED, user, name=token.name, scopes=allowed)
+    return token
+
+
+def _end_of(auth: Auth, now: datetime, lifetime: timedelta | None) -> datetime | None:
+    longest = auth.settings.personal_token_max_age
+    if lifetime is None:
+        lifetime = auth.settings.personal_token_expires
+        lifetime = min(lifetime, longest) if longest else lifetime
+    if longest and not timedelta() < lifetime <= longest:
+        raise AuthError(ErrorCode.TOKEN_LIFETIME_REFUSED)
+    return now + lifetime if lifetime else None
+
+
+def _live(auth: Auth, user_id: UUID, now: datetime) -> QuerySet[AbstractPersonalToken]:
+    return auth.tables.personal_token.filter(Q(expires_at=None) | Q(expires_at__gt=now), user_id=user_id)

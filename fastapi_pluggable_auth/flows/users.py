@@ -1,0 +1,259 @@
+"""Accounts in the hands of scripts and administrators."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Self
+from uuid import UUID
+
+from tortoise.exceptions import IntegrityError, ValidationError
+from tortoise.expressions import Q
+
+from ..auth import Auth, transactional
+from ..email.kinds import MailKind
+from ..errors import AuthError, ErrorCode
+from ..events import EventKind
+from ..hooks import AccountDeleted, LoggedOut, SignedUp, SigningUp, TwoFactorDisabled
+from ..models import EMAIL_LENGTH, AbstractUser
+from ..security.addresses import normalise_email
+from ..security.clock import as_utc
+from ..security.hashing import unusable_hash
+from ..security.passwords import is_storable
+from ..security.usernames import fold_username
+from .account import erase
+from .columns import require_free, stored, storing
+from .login import account_named
+from .password import require_good_password
+from .sessions import end_all_access, end_all_sessions, end_impersonations
+from .twofa import switch_off
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page of users ends; the next one starts after it, whoever signs up meanwhile."""
+
+    created_at: datetime
+    id: UUID
+
+    def __str__(self) -> str:
+        """Text for a URL or a command line."""
+        return f"{(as_utc(self.created_at) - _EPOCH) // _MICROSECOND}-{self.id.hex}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Of the text. Raises `ValueError`."""
+        microseconds, _, digits = text.rpartition("-")
+        try:
+            return cls(_EPOCH + int(microseconds) * _MICROSECOND, UUID(digits))
+        except OverflowError as error:
+            raise ValueError("not a cursor") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Users, and where the next ones start; None after the last."""
+
+    users: list[AbstractUser]
+    after: Cursor | None
+
+
+async def find_user(auth: Auth, name: UUID | str) -> AbstractUser:
+    """The account of this id, address or username. Raises `AuthError(USER_NOT_FOUND)`."""
+    user_id = name if isinstance(name, UUID) else _id_in(name)
+    if user_id is not None:
+        user = await auth.tables.user.get_or_none(id=user_id)
+    else:
+        user = await account_named(auth, _spelling(str(name))) if str(name).isprintable() else None
+    if user is None:
+        raise AuthError(ErrorCode.USER_NOT_FOUND)
+    return user
+
+
+async def list_users(
+    auth: Auth,
+    *,
+    search: str = "",
+    active: bool | None = None,
+    verified: bool | None = None,
+    role: str | None = None,
+    after: Cursor | None = None,
+    limit: int = 50,
+) -> Page:
+    """A page of accounts, the newest first. `search` is a part of the address or username, in any case;
+    `role` is one that they have; `after` is the cursor of the page before."""
+    given = search + (role or "")
+    if len(given) > EMAIL_LENGTH or not given.isprintable():  # as no address and no name is
+        return Page([], None)
+    wanted = Q(email__contains=unicodedata.normalize("NFC", search).lower())
+    if auth.has_usernames:
+        wanted |= Q(username__contains=fold_username(search))
+    users = auth.tables.user.filter(wanted) if search else auth.tables.user.all()
+    if active is not None:
+        users = users.filter(is_active=active)
+    if verified is not None:
+        users = users.filter(is_verified=verified)
+    if role is not None:
+        users = users.filter(roles__contains=f" {role} ")
+    if after is not None:
+        # As it is stored: SQLite compares text.
+        created_at = auth.tables.user._meta.fields_map["created_at"].to_python_value(after.created_at)
+        users = users.filter(Q(created_at__lt=created_at) | Q(created_at=created_at, id__lt=after.id))
+    found = await users.order_by("-created_at", "-id").limit(limit + 1)
+    shown = found[:limit]
+    more = bool(shown) and len(found) > limit
+    return Page(shown, Cursor(shown[-1].created_at, shown[-1].id) if more else None)
+
+
+async def create_user(
+    auth: Auth,
+    email: str,
+    password: str | None = None,
+    *,
+    verified: bool = False,
+    mail: bool = False,
+    columns: Mapping[str, Any] | None = None,
+) -> AbstractUser:
+    """Creates an account. Without a password nobody can log in until the owner sets one by a reset mail.
+
+    `mail` sends what the owner needs: a link to set a password where there is none, else one to verify the
+    address where that is not done. Of the columns, those count that the user has. Raises `AuthError`:
+    VALIDATION_ERROR, PASSWORD_REFUSALS, EMAIL_TAKEN, USERNAME_TAKEN, VALUE_REFUSED, OVERLOADED.
+    """
+    async with auth.events.observe(EventKind.ACCOUNT_CREATION) as observation:
+        email = _address(email)
+        values = stored(auth, columns or {})
+        if password is not None:
+            if not is_storable(password):
+                raise AuthError(ErrorCode.VALIDATION_ERROR)
+            await require_good_password(auth, password, email, values.get("username"))
+        await require_free(auth, values)
+        if await auth.tables.user.exists(email=email):
+            raise AuthError(ErrorCode.EMAIL_TAKEN)
+        hashed = unusable_hash() if password is None else await auth.hasher.hash(password)
+        language = auth.settings.default_language
+        own = {"language": language, **values, "email": email, "is_verified": verified}
+        user = auth.tables.user(**own, hashed_password=hashed)
+        try:
+            async with storing(auth, values):
+                await _store(auth, user, _first_mail(password, verified) if mail else None)
+        except IntegrityError as error:
+            taken = await auth.tables.user.exists(email=email)
+            raise AuthError(ErrorCode.EMAIL_TAKEN if taken else ErrorCode.VALUE_REFUSED) from error
+        except ValidationError as error:  # a column that must not be empty
+            raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+        observation.user_id = user.id
+    stored_user = await auth.tables.user.get(id=user.id)
+    await auth.hooks.fire(SignedUp, stored_user)
+    return stored_user
+
+
+async def disable_user(auth: Auth, user_id: UUID) -> None:
+    """Refuses every login, and ends all sessions and personal access tokens at once. Doing so again changes
+    nothing. Raises `AuthError(USER_NOT_FOUND)`."""
+    async with auth.events.observe(EventKind.ACCOUNT_DISABLED, user_id=user_id):
+        await _change(auth, user_id, is_active=False)
+
+
+async def enable_user(auth: Auth, user_id: UUID) -> None:
+    """Allows logins again; no earlier session comes back. Raises `AuthError(USER_NOT_FOUND)`."""
+    async with auth.events.observe(EventKind.ACCOUNT_ENABLED, user_id=user_id):
+        await _change(auth, user_id, is_active=True)
+
+
+async def delete_user(auth: Auth, user_id: UUID) -> None:
+    """Deletes an account and all that hangs on it. Raises `AuthError(USER_NOT_FOUND)`."""
+    async with auth.events.observe(EventKind.ACCOUNT_DELETION, user_id=user_id):
+        user = await find_user(auth, user_id)
+        if not await erase(auth, user):
+            raise AuthError(ErrorCode.USER_NOT_FOUND)
+    await auth.hooks.fire(AccountDeleted, user.id, user.email)
+
+
+async def reset_two_factor(auth: Auth, user_id: UUID) -> None:
+    """Switches two-factor off for an owner who has lost device and recovery codes: ends all sessions and
+    tells the owner. Changes nothing where there is none. Raises `AuthError(USER_NOT_FOUND)`."""
+    async with auth.events.observe(EventKind.TWO_FACTOR_DISABLED, user_id=user_id):
+        user = await find_user(auth, user_id)
+        switched_off = await switch_off(auth, user)
+    if switched_off:
+        await auth.hooks.fire(TwoFactorDisabled, user)
+
+
+async def end_sessions(auth: Auth, user_id: UUID) -> None:
+    """Ends all sessions of a user. Raises `AuthError(USER_NOT_FOUND)`."""
+    async with auth.events.observe(EventKind.LOGOUT, user_id=user_id):
+        await find_user(auth, user_id)
+        await _end(auth, user_id)
+    await auth.hooks.fire(LoggedOut, user_id)
+
+
+async def require_password_reset(auth: Auth, user_id: UUID) -> None:
+    """Ends every session and personal access token of a user whose password may be known to others, and
+    refuses logins until it is reset by mail (ASVS 6.2.10). Raises `AuthError(USER_NOT_FOUND)`."""
+    async with auth.events.observe(EventKind.PASSWORD_RESET_REQUIRED, user_id=user_id):
+        await _change(auth, user_id, password_reset_required=True)
+
+
+def _id_in(name: str) -> UUID | None:
+    """An id is spelled in one way, so that few usernames look like one."""
+    try:
+        user_id = UUID(name)
+    except ValueError:
+        return None
+    return user_id if str(user_id) == name.lower() else None
+
+
+def _spelling(name: str) -> str:
+    """As an account is looked up, also one whose address no signup would take."""
+    if "@" not in name:
+        return fold_username(name)
+    try:
+        return normalise_email(name)
+    except ValueError:
+        return name.lower()
+
+
+def _address(email: str) -> str:
+    try:
+        return normalise_email(email)
+    except ValueError as error:
+        raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+
+
+def _first_mail(password: str | None, verified: bool) -> MailKind | None:
+    """What the owner of a new account has to do, if anything."""
+    if password is None:
+        return MailKind.RESET
+    return None if verified else MailKind.VERIFY
+
+
+@transactional
+async def _store(auth: Auth, user: AbstractUser, kind: MailKind | None) -> None:
+    await user.save(force_create=True)
+    if kind is not None:
+        await auth.outbox.add(kind, user.email, user_id=user.id)
+    await auth.hooks.fire(SigningUp, copy(user))  # as in a signup
+
+
+@transactional
+async def _change(auth: Auth, /, user_id: UUID, **changes: object) -> None:
+    """The account comes first, as in a login, which holds it while it starts its session: of the two, the
+    later one sees what the earlier one did. Where logins go on, sessions do too."""
+    account = auth.tables.user.filter(id=user_id)
+    if not await account.update(**changes) and not await account.exists():
+        raise AuthError(ErrorCode.USER_NOT_FOUND)
+    if changes.get("is_active") is not True:
+        await end_all_access(auth, user_id)
+        await end_impersonations(auth, user_id)
+
+
+@transactional
+async def _end(auth: Auth, user_id: UUID) -> None:
+    await end_all_sessions(auth, user_id)

@@ -1,0 +1,53 @@
+"""Roles and permissions of users, and personal access tokens."""
+
+from uuid import uuid4
+
+from tortoise import fields
+from tortoise.fields.base import OnDelete
+from tortoise.migrations.migration import Migration as BaseMigration
+
+from ..models import NamesField
+from ._tables import AddColumn, CreateTable
+
+
+class Migration(BaseMigration):
+    """Adds columns to User, and PersonalToken."""
+
+    def __init__(self, name: str, app_label: str) -> None:
+        super().__init__(name, app_label)
+        self.dependencies = [(app_label, "0003_sessions_mails_two_factor")]
+        self.operations = [
+            AddColumn("User", "is_superuser", fields.BooleanField(default=False, db_default=False)),
+            AddColumn("User", "roles", NamesField(default=frozenset, db_default="", max_length=1024)),
+            AddColumn("User", "permissions", NamesField(default=frozenset, db_default="", max_length=1024)),
+            CreateTable(
+                name="PersonalToken",
+                fields=[
+                    ("id", fields.UUIDField(primary_key=True, default=uuid4, unique=True, db_index=True)),
+                    ("name", fields.CharField(max_length=64)),
+                    ("digest", fields.CharField(unique=True, max_length=64)),
+                    ("scopes", NamesField(default=frozenset, db_default="", max_length=1024)),
+                    ("expires_at", fields.DatetimeField(null=True, db_index=True)),
+                    ("last_used_at", fields.DatetimeField(null=True)),
+                    ("created_at", fields.DatetimeField(auto_now_add=True)),
+                    (
+                        "user",
+                        fields.ForeignKeyField(
+                            f"{app_label}.User",
+                            source_field="user_id",
+                            db_index=True,
+                            db_constraint=True,
+                            to_field="id",
+                            related_name="auth_personal_tokens",
+                            on_delete=OnDelete.CASCADE,
+                        ),
+                    ),
+                ],
+                options={
+                    "table": "auth_personal_token",
+                    "pk_attr": "id",
+                    "table_description": "A personal access token of a `User`.",
+                },
+                bases=["AbstractPersonalToken"],
+            ),
+        ]

@@ -1,0 +1,44 @@
+"""What happened to the account of the user who asks."""
+
+from __future__ import annotations
+
+from ..dependencies import CurrentAuth, CurrentUser
+from ..errors import ErrorCode
+from ..flows import audit as audit_flow
+from ..schemas import Activity, ActivityEvent, AfterEvent, PageSize
+from ..security.clock import as_utc
+from .base import SIGNED_IN, documented
+from .router import AuthRouter
+
+router = AuthRouter(
+    prefix="/account/activity",
+    tags=["activity"],
+    responses=documented(*SIGNED_IN),
+)
+
+
+@router.get("", responses=documented(ErrorCode.VALIDATION_ERROR))
+async def list_activity(
+    auth: CurrentAuth, user: CurrentUser, after: AfterEvent = None, limit: PageSize = 50
+) -> Activity:
+    """What happened to the account, the newest first. `next` of one page is `after` of the next one. Where
+    an administrator did it, nothing tells who and from where."""
+    page = await audit_flow.list_events(auth, user_id=user.id, after=after, limit=limit)
+    return Activity(
+        events=[
+            ActivityEvent(
+                id=event.id,
+                time=as_utc(event.time),
+                event=event.kind,
+                outcome=event.outcome,
+                reason=event.reason,
+                factors=event.factors.split(),
+                session_id=event.session_id,
+                by_administrator=event.actor_id is not None,
+                address="" if event.actor_id else event.address,
+                user_agent="" if event.actor_id else event.user_agent,
+            )
+            for event in page.events
+        ],
+        next=page.next,
+    )

@@ -1,0 +1,265 @@
+"""Administration of accounts, for superusers and those who have a permission for it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import Depends, Query, Request
+
+from ..authorization import require
+from ..cookies import check_request, wants_cookies
+from ..dependencies import CurrentAuth, CurrentAuthentication
+from ..errors import ErrorCode
+from ..flows import admin as admin_flow
+from ..flows import audit as audit_flow
+from ..flows import impersonation as impersonation_flow
+from ..flows import users as users_flow
+from ..flows.admin import READ, WRITE, acting_on
+from ..flows.audit import EventPage
+from ..flows.impersonation import IMPERSONATE
+from ..flows.sessions import refuse_impersonation
+from ..models import AbstractUser, User
+from ..schemas import (
+    AccountOut,
+    AccountPage,
+    AccountSession,
+    AccountSummary,
+    AfterAccount,
+    AfterEvent,
+    AuditEventOut,
+    AuditPage,
+    CookieSession,
+    PageSize,
+    Rights,
+    TokenPair,
+)
+from ..security.clock import as_utc
+from .base import RECENT_LOGIN, SIGNED_IN, documented
+from .core import session_answer
+from .router import AuthRouter
+
+
+async def in_person(authentication: CurrentAuthentication) -> None:
+    """Nobody administrates in the place of somebody else."""
+    refuse_impersonation(authentication)
+
+
+async def check_cookies(request: Request) -> None:
+    """No page that is not the app's gives a browser cookies."""
+    if wants_cookies(request):
+        await check_request(request)
+
+
+Reader = Annotated[User, Depends(require(permission=READ))]
+Writer = Annotated[User, Depends(require(permission=WRITE, recent=True))]
+Impersonator = Annotated[User, Depends(require(permission=IMPERSONATE, recent=True))]
+
+REFUSALS: Final = (ErrorCode.PERMISSION_DENIED, ErrorCode.IMPERSONATION_FORBIDDEN)
+WRITING: Final = documented(ErrorCode.USER_NOT_FOUND, ErrorCode.VALIDATION_ERROR, *REFUSALS, *RECENT_LOGIN)
+NOT_ONESELF: Final = documented(
+    ErrorCode.USER_NOT_FOUND, ErrorCode.OWN_ACCOUNT, ErrorCode.VALIDATION_ERROR, *REFUSALS, *RECENT_LOGIN
+)
+
+router = AuthRouter(
+    prefix="/admin",
+    tags=["admin"],
+    dependencies=[Depends(in_person)],
+    responses=documented(*SIGNED_IN, *REFUSALS),
+)
+log_router = AuthRouter(
+    prefix="/admin",
+    tags=["admin"],
+    dependencies=[Depends(in_person)],
+    responses=documented(*SIGNED_IN, *REFUSALS),
+)
+"""What there is where the audit log is on."""
+
+
+@router.get("/users", responses=documented(ErrorCode.VALIDATION_ERROR))
+async def list_users(
+    auth: CurrentAuth,
+    administrator: Reader,
+    search: Annotated[str, Query(max_length=254)] = "",
+    active: bool | None = None,
+    verified: bool | None = None,
+    role: Annotated[str | None, Query(max_length=254)] = None,
+    after: AfterAccount = None,
+    limit: PageSize = 50,
+) -> AccountPage:
+    """Accounts, the newest first. `search` is a part of the address or username. `next` of one page is
+    `after` of the next one: whoever signs up meanwhile moves nobody from page to page."""
+    cursor = None if after is None else users_flow.Cursor.parse(after)
+    page = await users_flow.list_users(
+        auth, search=search, active=active, verified=verified, role=role, after=cursor, limit=limit
+    )
+    users = [AccountSummary(**_columns(auth, user)) for user in page.users]
+    return AccountPage(users=users, next=None if page.after is None else str(page.after))
+
+
+@router.get("/users/{user_id}", responses=documented(ErrorCode.USER_NOT_FOUND, ErrorCode.VALIDATION_ERROR))
+async def read_user(auth: CurrentAuth, administrator: Reader, user_id: UUID) -> AccountOut:
+    """An account, with the sessions in which it is signed in."""
+    account = await admin_flow.read_account(auth, user_id)
+    return AccountOut(
+        **_columns(auth, account.user),
+        recovery_codes=account.recovery_codes,
+        sessions=[
+            AccountSession(
+                id=info.session.id,
+                created_at=as_utc(info.session.created_at),
+                last_used_at=info.last_used_at,
+                expires_at=as_utc(info.session.expires_at),
+                user_agent=info.session.user_agent,
+                address=info.session.address,
+                impersonated_by=info.session.impersonated_by,
+            )
+            for info in account.sessions
+        ],
+    )
+
+
+@router.post("/users/{user_id}/disable", status_code=204, responses=NOT_ONESELF)
+async def disable_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
+    """Refuse every login, and end all sessions at once."""
+    async with acting_on(auth, administrator, user_id, oneself=False):
+        await users_flow.disable_user(auth, user_id)
+
+
+@router.post("/users/{user_id}/enable", status_code=204, responses=WRITING)
+async def enable_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
+    """Allow logins again; no earlier session comes back."""
+    async with acting_on(auth, administrator, user_id):
+        await users_flow.enable_user(auth, user_id)
+
+
+@router.post("/users/{user_id}/require-password-reset", status_code=204, responses=WRITING)
+async def require_password_reset(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
+    """End all sessions, and refuse logins until the password is reset by mail."""
+    async with acting_on(auth, administrator, user_id):
+        await users_flow.require_password_reset(auth, user_id)
+
+
+@router.post("/users/{user_id}/end-sessions", status_code=204, responses=WRITING)
+async def end_sessions(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
+    """Sign the user out everywhere, at once."""
+    async with acting_on(auth, administrator, user_id):
+        await users_flow.end_sessions(auth, user_id)
+
+
+@router.post("/users/{user_id}/reset-two-factor", status_code=204, responses=WRITING)
+async def reset_two_factor(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
+    """Switch two-factor off for a user who has lost it. The user is signed out everywhere, and told by
+    mail."""
+    async with acting_on(auth, administrator, user_id):
+        await users_flow.reset_two_factor(auth, user_id)
+
+
+@router.post(
+    "/users/{user_id}/grant",
+    responses=WRITING | documented(ErrorCode.UNKNOWN_ROLE),
+)
+async def grant(auth: CurrentAuth, administrator: Writer, user_id: UUID, body: Rights) -> AccountSummary:
+    """Give roles and permissions, of those that one has. Superusers are made by superusers."""
+    user = await admin_flow.grant(auth, administrator, user_id, **body.model_dump())
+    return AccountSummary(**_columns(auth, user))
+
+
+@router.post("/users/{user_id}/revoke", responses=NOT_ONESELF)
+async def revoke(auth: CurrentAuth, administrator: Writer, user_id: UUID, body: Rights) -> AccountSummary:
+    """Take roles and permissions, of those that one has."""
+    user = await admin_flow.revoke(auth, administrator, user_id, **body.model_dump())
+    return AccountSummary(**_columns(auth, user))
+
+
+@router.delete("/users/{user_id}", status_code=204, responses=NOT_ONESELF)
+async def delete_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
+    """Delete an account with everything that belongs to it."""
+    async with acting_on(auth, administrator, user_id, oneself=False):
+        await users_flow.delete_user(auth, user_id)
+
+
+@router.post(
+    "/users/{user_id}/impersonate",
+    dependencies=[Depends(check_cookies)],
+    responses=documented(
+        ErrorCode.USER_NOT_FOUND,
+        ErrorCode.OWN_ACCOUNT,
+        ErrorCode.ACCOUNT_DISABLED,
+        ErrorCode.VALIDATION_ERROR,
+        *REFUSALS,
+        *RECENT_LOGIN,
+    ),
+)
+async def impersonate(
+    auth: CurrentAuth, request: Request, administrator: Impersonator, user_id: UUID
+) -> TokenPair | CookieSession:
+    """Act as the user for a while. What needs the user's password is refused, and every event names who
+    acts. Where cookies are on, a browser is signed in as the user from here on."""
+    tokens = await impersonation_flow.impersonate(auth, administrator, user_id)
+    return session_answer(request, auth, tokens)
+
+
+@log_router.get("/activity", responses=documented(ErrorCode.VALIDATION_ERROR))
+async def list_activity(
+    auth: CurrentAuth,
+    administrator: Reader,
+    user: UUID | None = None,
+    actor: UUID | None = None,
+    after: AfterEvent = None,
+    limit: PageSize = 50,
+) -> AuditPage:
+    """What happened, the newest first: to an account (`user`), by an administrator (`actor`), or at all."""
+    page = await audit_flow.list_events(auth, user_id=user, actor_id=actor, after=after, limit=limit)
+    return _audit_page(page)
+
+
+@log_router.get("/users/{user_id}/activity", responses=documented(ErrorCode.VALIDATION_ERROR))
+async def list_user_activity(
+    auth: CurrentAuth, administrator: Reader, user_id: UUID, after: AfterEvent = None, limit: PageSize = 50
+) -> AuditPage:
+    """What happened to an account, the newest first; also to one that is deleted."""
+    return _audit_page(await audit_flow.list_events(auth, user_id=user_id, after=after, limit=limit))
+
+
+def _columns(auth: CurrentAuth, user: AbstractUser) -> dict[str, object]:
+    times = {
+        name: None if (time := getattr(user, name)) is None else as_utc(time)
+        for name in ("created_at", "last_login_at", "password_changed_at")
+    }
+    return {
+        "id": user.id,
+        "email": user.email,
+        "username": getattr(user, "username", None) if auth.has_usernames else None,
+        "display_name": user.display_name,
+        "is_active": user.is_active,
+        "is_verified": user.is_verified,
+        "is_superuser": user.is_superuser,
+        "roles": sorted(user.roles),
+        "permissions": sorted(user.permissions),
+        "two_factor": user.two_factor_active,
+        "password_reset_required": user.password_reset_required,
+        **times,
+    }
+
+
+def _audit_page(page: EventPage) -> AuditPage:
+    return AuditPage(
+        events=[
+            AuditEventOut(
+                id=event.id,
+                time=as_utc(event.time),
+                event=event.kind,
+                outcome=event.outcome,
+                reason=event.reason,
+                factors=event.factors.split(),
+                user_id=event.user_id,
+                actor_id=event.actor_id,
+                session_id=event.session_id,
+                address=event.address,
+                user_agent=event.user_agent,
+            )
+            for event in page.events
+        ],
+        next=page.next,
+    )

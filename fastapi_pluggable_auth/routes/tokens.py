@@ -1,0 +1,74 @@
+"""The personal access tokens of the user who asks. Mounted where the app names scopes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
+from ..errors import AuthError, ErrorCode
+from ..flows import tokens as tokens_flow
+from ..models import AbstractPersonalToken
+from ..schemas import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
+from ..security.clock import as_utc
+from .base import RECENT_LOGIN, SIGNED_IN, documented
+from .router import AuthRouter
+
+router = AuthRouter(
+    prefix="/account/tokens",
+    tags=["personal access tokens"],
+    responses=documented(*SIGNED_IN),
+)
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=documented(
+        ErrorCode.UNKNOWN_SCOPE,
+        ErrorCode.TOKEN_LIFETIME_REFUSED,
+        ErrorCode.TOO_MANY_TOKENS,
+        *RECENT_LOGIN,
+        ErrorCode.VALIDATION_ERROR,
+    ),
+)
+async def create_token(
+    auth: CurrentAuth, authentication: CurrentAuthentication, body: PersonalTokenCreate
+) -> NewPersonalToken:
+    """Make a token for a program. Needs a recent login; the token is shown in this answer only."""
+    lifetime = None if body.expires_in is None else timedelta(seconds=body.expires_in)
+    made = await tokens_flow.create_token(auth, authentication, body.name, body.scopes, lifetime)
+    return NewPersonalToken(**_shown(made.token).model_dump(), token=made.secret)
+
+
+@router.get("")
+async def list_tokens(auth: CurrentAuth, user: CurrentUser) -> list[PersonalTokenOut]:
+    """The tokens that have not expired, the newest first."""
+    return [_shown(token) for token in await tokens_flow.list_tokens(auth, user.id)]
+
+
+@router.delete(
+    "/{token_id}",
+    status_code=204,
+    responses=documented(
+        ErrorCode.TOKEN_NOT_FOUND, ErrorCode.IMPERSONATION_FORBIDDEN, ErrorCode.VALIDATION_ERROR
+    ),
+)
+async def revoke_token(auth: CurrentAuth, authentication: CurrentAuthentication, token_id: str) -> None:
+    """Revoke a token, at once."""
+    try:
+        token = UUID(token_id)
+    except ValueError as error:
+        raise AuthError(ErrorCode.TOKEN_NOT_FOUND) from error
+    await tokens_flow.revoke_token(auth, authentication, token)
+
+
+def _shown(token: AbstractPersonalToken) -> PersonalTokenOut:
+    return PersonalTokenOut(
+        id=token.id,
+        name=token.name,
+        scopes=sorted(token.scopes),
+        created_at=as_utc(token.created_at),
+        last_used_at=None if token.last_used_at is None else as_utc(token.last_used_at),
+        expires_at=None if token.expires_at is None else as_utc(token.expires_at),
+    )

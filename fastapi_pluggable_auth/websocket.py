@@ -1,0 +1,88 @@
+"""Who opens a WebSocket (RFC 6455), and whether he still is signed in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, cast
+
+from fastapi import Depends, WebSocket, WebSocketException
+from starlette.status import WS_1008_POLICY_VIOLATION, WS_1013_TRY_AGAIN_LATER
+
+from .auth import Auth
+from .database import guarded
+from .dependencies import access_token, auth_of, note_origin
+from .errors import AuthError, ErrorCode
+from .events import EventKind, Observation, Outcome
+from .flows.sessions import Authentication, authenticate, authenticate_session
+from .models import User
+from .security.cookies import Cookies
+from .security.csrf import from_trusted_page
+
+SUBPROTOCOL: Final = "bearer"
+"""What a page offers in front of its access token, as it can send no header."""
+
+_SCOPE_KEY: Final = "fastapi_pluggable_auth.websocket"
+
+
+async def get_websocket_user(websocket: WebSocket) -> User:
+    """The user who opens a WebSocket: by the header `Authorization`, by the pair of subprotocols `bearer` and
+    an access token, or, where the app uses cookies, by the cookie and an `Origin` of the app. Never by the
+    address, which is logged.
+
+    Raises `WebSocketException` (1008; 1013 without a database), whose reason is the code of the refusal. That
+    is before the app accepts: the client gets a 403.
+    """
+    auth = auth_of(websocket)
+    note_origin(websocket, auth)
+    try:
+        token = _token(websocket, auth)
+        authentication = await guarded(authenticate(auth, token), auth.settings.database_timeout)
+        if auth.lacks_two_factor(authentication.user):
+            raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
+    except AuthError as error:
+        down = error.code.status == 503
+        if not down:
+            reason = error.code.code
+            await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=reason)
+        code = WS_1013_TRY_AGAIN_LATER if down else WS_1008_POLICY_VIOLATION
+        raise WebSocketException(code, error.code.code) from error
+    websocket.scope[_SCOPE_KEY] = token, authentication
+    return cast(User, authentication.user)
+
+
+CurrentWebSocketUser = Annotated[User, Depends(get_websocket_user)]
+
+
+async def still_signed_in(websocket: WebSocket) -> bool:
+    """Whether the session of `get_websocket_user` has not ended meanwhile, in one query: for sockets that
+    stay open. A session outlives its access token; a token without session counts until it expires.
+
+    Raises `AuthError`, such as DATABASE_UNAVAILABLE.
+    """
+    auth = auth_of(websocket)
+    token, before = cast(tuple[str, Authentication], websocket.scope[_SCOPE_KEY])
+    if before.session_id is None:
+        again = authenticate(auth, token)
+    else:
+        again = authenticate_session(auth, before.user.id, before.session_id)
+    try:
+        found = await guarded(again, auth.settings.database_timeout)
+    except AuthError as error:
+        if error.code is ErrorCode.INVALID_TOKEN:
+            return False
+        raise
+    return not auth.lacks_two_factor(found.user)
+
+
+def _token(websocket: WebSocket, auth: Auth) -> str:
+    if "authorization" in websocket.headers:
+        return access_token(websocket)
+    offered: list[str] = websocket.scope.get("subprotocols") or []
+    if SUBPROTOCOL in offered[:-1]:
+        return offered[offered.index(SUBPROTOCOL) + 1]
+    cookie = websocket.cookies.get(Cookies(secure=auth.settings.is_https).access)
+    if cookie is None or not auth.uses_cookies:
+        raise AuthError(ErrorCode.NOT_AUTHENTICATED)
+    fetch_site, origins = (websocket.headers.getlist(name) for name in ("sec-fetch-site", "origin"))
+    if not from_trusted_page(fetch_site, origins, auth.settings.page_origins):
+        raise AuthError(ErrorCode.CSRF_REFUSED)
+    return cookie

@@ -1,0 +1,81 @@
+"""The table of flows in docs/scripts.md, from their docstrings: `python -m tests.flows_table` writes it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fastapi_pluggable_auth import ErrorCode, flows
+from fastapi_pluggable_auth.auth import Auth
+
+PAGE = Path(__file__).parent.parent / "docs" / "scripts.md"
+START, END = "<!-- flows -->\n", "<!-- end of flows -->"
+
+PARTS = {
+    *("notices", "throttle", "columns"),
+    *("sessions.start_session", "sessions.end_all_sessions", "email.owner_of", "email.request_email_change"),
+    *("twofa.store_accepted", "twofa.tell_accepted", "twofa.switch_off", "account.erase"),
+    *("login.account_named", "password.require_good_password", "purge.keep_purging"),
+}
+"""What flows are made of, and what is of no use alone."""
+
+
+def flow_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Each flow with its module, in the order of the code."""
+    for module in sorted(pkgutil.iter_modules(flows.__path__), key=lambda found: found.name):
+        members = vars(importlib.import_module(f"{flows.__name__}.{module.name}"))
+        for name, member in members.items():
+            if not callable(member) or name.startswith("_") or module.name in PARTS:
+                continue
+            function = inspect.unwrap(member)
+            is_flow = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+            own = getattr(function, "__module__", "") == f"{flows.__name__}.{module.name}"
+            if is_flow and own and f"{module.name}.{name}" not in PARTS:
+                yield module.name, function
+
+
+def codes_of(function: Callable[..., Any]) -> list[str]:
+    """The codes that its docstring says it raises."""
+    text = inspect.getdoc(function) or ""
+    words = re.findall(r"\b[A-Z]{3,}(?:_[A-Z]+)*\b", text)
+    names = {code.name for code in ErrorCode} | {"PASSWORD_REFUSALS"}
+    return [word for word in dict.fromkeys(words) if word in names]
+
+
+def row(module: str, function: Callable[..., Any]) -> str:
+    """What it is called with, does and raises."""
+    parameters = [*inspect.signature(function).parameters.values()]
+    assert parameters[0].annotation == Auth.__name__, function
+    shown = [str(each.replace(annotation=inspect.Parameter.empty)) for each in parameters]
+    keywords = [index for index, each in enumerate(parameters) if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    if keywords:
+        shown.insert(keywords[0], "*")
+    text = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+    does = re.split(r"(?<=[.:]) Raises? ", text)[0].removesuffix(".")
+    does = re.sub(r"\. Raises .*|; raises? .*| Raises? like.*", "", does)
+    raises = ", ".join(f"`{code.lower()}`" for code in codes_of(function))
+    if "like `login`" in (inspect.getdoc(function) or ""):
+        raises = f"{raises}, and as `login`" if raises else "as `login`"
+    call = f"{module}.{function.__name__}({', '.join(shown)})"
+    return f"| `{call}` | {does}. | {raises or '-'} |"
+
+
+def table() -> str:
+    """The table in Markdown."""
+    rows = [row(module, function) for module, function in flow_functions()]
+    return "\n".join(["| flow | what it does | refuses with |", "|---|---|---|", *rows]) + "\n"
+
+
+def main() -> None:
+    """Writes it into the page."""
+    before, rest = PAGE.read_text("utf-8").split(START)
+    PAGE.write_text(before + START + table() + END + rest.split(END)[1], "utf-8")
+
+
+if __name__ == "__main__":
+    main()

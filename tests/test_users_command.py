@@ -1,0 +1,308 @@
+"""`fastapi-pluggable-auth users`: what an operator does with accounts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from tortoise.backends.base.executor import EXECUTOR_CACHE
+
+from fastapi_pluggable_auth import Auth, AuthSettings
+from fastapi_pluggable_auth.cli import main
+from fastapi_pluggable_auth.commands.database import connected
+from fastapi_pluggable_auth.flows.login import login
+from fastapi_pluggable_auth.flows.users import create_user
+from fastapi_pluggable_auth.models import Mail, RecoveryCode, Session, User
+from fastapi_pluggable_auth.security.totp import generate_totp_secret
+
+from . import databases
+from .conftest import EMAIL, PASSWORD, SECRET, Database
+
+COMMAND = [sys.executable, "-m", "fastapi_pluggable_auth", "users"]
+
+
+@pytest.fixture
+def url(database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """An empty database, named by DATABASE_URL, and the settings of a deployment."""
+    EXECUTOR_CACHE.clear()  # the SQL of another dialect under the same connection name
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"DATABASE_URL": database.url, "JWT_SECRET": SECRET, "BCRYPT_ROUNDS": "4"}.items():
+        monkeypatch.setenv(name, value)
+
+    async def empty() -> None:
+        async with connected(database.url):
+            for table in (Session, Mail, User):
+                await table.all().delete()
+
+    asyncio.run(empty())
+    yield database.url
+    EXECUTOR_CACHE.clear()
+
+
+class Command:
+    """The command in this process, and what it printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: str, status: int = 0) -> str:
+        """What it prints on stdout."""
+        assert main(["users", *arguments]) == status
+        printed = self.capsys.readouterr()
+        self.errors = printed.err
+        return printed.out
+
+
+@pytest.fixture
+def users(url: str, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(capsys)
+
+
+def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """The command as an operator starts it."""
+    return subprocess.run(
+        [*COMMAND, *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def on_terminal(*arguments: str, typed: str) -> tuple[int, str]:
+    """The command on a terminal: its exit status and what is on the screen."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )
+    os.close(slave)
+    screen = ""
+    for line in typed.splitlines():
+        while not screen.endswith((": ", "] ")):
+            screen += os.read(master, 1024).decode()
+        os.write(master, f"{line}\n".encode())
+        screen += "\n"
+    while True:
+        try:
+            screen += os.read(master, 1024).decode()
+        except OSError:
+            break
+    os.close(master)
+    return process.wait(30), screen
+
+
+def read(url: str, work: Callable[[], object]) -> object:
+    async def inside() -> object:
+        async with connected(url):
+            return await work()  # type: ignore[misc]
+
+    return asyncio.run(inside())
+
+
+def logs_in(url: str, name: str = EMAIL, password: str = PASSWORD) -> bool:
+    async def attempt() -> bool:
+        async with connected(url):
+            auth = Auth(AuthSettings())
+            try:
+                await login(auth, name, password)
+            except Exception:
+                return False
+            finally:
+                await auth.close()
+            return True
+
+    return asyncio.run(attempt())
+
+
+# --- as an operator starts it, on SQLite -----------------------------------------------------------------
+
+sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
+
+@sqlite
+def test_a_life_on_the_command_line(url: str) -> None:
+    made = run("create", EMAIL, "--password-stdin", "--verified", stdin=f"{PASSWORD}\n")
+    assert (made.returncode, made.stderr) == (0, "")
+    user_id, _, active, verified, factors, email = made.stdout.split()
+    assert UUID(user_id)
+    assert (active, verified, factors, email) == ("active", "verified", "-", EMAIL)
+    assert logs_in(url)
+    listed = run("list")
+    assert (listed.stdout, listed.stderr) == (made.stdout, "1 users\n")
+    assert run("disable", EMAIL).stdout == f"{user_id}  {EMAIL}  disabled\n"
+    assert not logs_in(url)
+    assert run("list", "--disabled").stdout.split()[2] == "disabled"
+    assert run("enable", user_id).stdout == f"{user_id}  {EMAIL}  enabled\n"
+    assert logs_in(url)
+    shown = run("show", EMAIL).stdout
+    assert "sessions                 2\n" not in shown
+    assert "sessions                 1\n" in shown
+    assert "has_password             yes\n" in shown
+    run("logout", EMAIL)
+    assert json.loads(run("show", EMAIL, "--json").stdout)["sessions"] == 0
+    assert run("delete", EMAIL, "--yes").stdout == f"{user_id}  {EMAIL}  deleted\n"
+    gone = run("show", EMAIL)
+    assert (gone.returncode, gone.stdout, gone.stderr) == (1, "", "There is no such user.\n")
+
+
+@sqlite
+def test_a_password_is_asked_for_twice_and_shown_never(url: str) -> None:
+    status, screen = on_terminal("create", EMAIL, "--verified", typed=f"{PASSWORD}\n{PASSWORD}\n")
+    assert (status, PASSWORD in screen) == (0, False), screen
+    assert logs_in(url)
+    status, screen = on_terminal("create", "eve@example.com", typed=f"{PASSWORD}\nanother one\n")
+    assert (status, "The two passwords differ." in screen) == (1, True)
+
+
+@sqlite
+@pytest.mark.parametrize(("answer", "left"), [("y", 0), ("Y", 0), ("", 1), ("n", 1), ("yes please", 1)])
+def test_a_deletion_is_confirmed(answer: str, left: int, url: str, users: Command) -> None:
+    users("create", EMAIL, "--no-password")
+    status, screen = on_terminal("delete", EMAIL, typed=f"{answer}\n")
+    assert f"Delete {EMAIL} and all that hangs on it? [y/N] " in screen
+    assert status == left
+    assert read(url, lambda: User.all().count()) == left
+
+
+@sqlite
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["create", EMAIL], "no terminal to ask on: pass --password-stdin or --no-password"),
+        (["create", EMAIL, "--password-stdin"], "(8 to 1024 characters) is not valid"),
+        (["create", "no address", "--no-password"], "is not valid"),
+        (["create", EMAIL, "--no-password", "--username", "ada"], "Users of this app have no usernames"),
+        (["delete", "eve@example.com"], "no terminal to ask on: pass --yes"),
+        (["create", "eve@example.com", "--no-password"], "already exists"),
+        (["disable", str(uuid4())], "There is no such user."),
+        (["show", "\udcff"], "There is no such user."),
+    ],
+)
+def test_a_refusal_is_one_sentence(arguments: list[str], says: str, users: Command) -> None:
+    users("create", "eve@example.com", "--no-password")
+    refused = run(*arguments, stdin="short\n")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert says in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+@sqlite
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["list", "--limit", "0"],
+        ["list", "--after", "x"],
+        ["list", "--all", "--limit", "3"],
+        ["create", EMAIL, "--password", PASSWORD],
+        ["create", EMAIL, "--no-password", "--password-stdin"],
+        ["show"],
+    ],
+)
+def test_a_wrong_call_says_how_it_is_called(arguments: list[str], url: str) -> None:
+    wrong = run(*arguments)
+    assert wrong.returncode == 2
+    assert "usage: fastapi-pluggable-auth" in wrong.stderr
+
+
+# --- on every database -----------------------------------------------------------------------------------
+
+
+def test_pages_of_the_list_go_on_where_the_last_one_ended(users: Command) -> None:
+    for number in range(5):
+        users("create", f"u{number}@example.com", "--no-password")
+    first = users("list", "--limit", "2")
+    assert users.errors.startswith("2 users, and more: --after ")
+    second = users("list", "--limit", "2", "--after", users.errors.split()[-1])
+    third = users("list", "--limit", "2", "--after", users.errors.split()[-1])
+    assert users.errors == "1 users\n"
+    assert first + second + third == users("list", "--all")
+    emails = [line.split()[-1] for line in (first + second + third).splitlines()]
+    assert emails == [f"u{number}@example.com" for number in reversed(range(5))]
+
+
+def test_the_list_is_searched_and_filtered_and_is_json_where_asked(users: Command) -> None:
+    users("create", EMAIL, "--no-password", "--verified", "--display-name", "Ada")
+    users("create", "eve@example.com", "--no-password")
+    assert users("list", "--search", "EVE").split()[-1] == "eve@example.com"
+    assert users("list", "--unverified").count("\n") == 1
+    assert users("list", "--disabled") == ""
+    eve, ada = [json.loads(line) for line in users("list", "--json").splitlines()]
+    assert (ada["email"], ada["display_name"], ada["is_verified"]) == (EMAIL, "Ada", True)
+    assert (eve["is_active"], eve["last_login_at"]) == (True, None)
+    assert not {"hashed_password", "totp_secret"} & ada.keys()
+
+
+def test_an_administrator_is_made(users: Command) -> None:
+    users("create", EMAIL, "--no-password", "--role", "editor", "--role", "admin", "--superuser")
+    users("create", "eve@example.com", "--no-password")
+    assert users("list", "--role", "admin").split()[-1] == EMAIL
+    shown = json.loads(users("show", EMAIL, "--json"))
+    assert (shown["roles"], shown["is_superuser"]) == (["admin", "editor"], True)
+    assert "roles                    admin editor\n" in users("show", EMAIL)
+    users("create", "kim@example.com", "--no-password", "--role", "no name", status=1)
+    assert "use printable ASCII" in users.errors
+    assert "kim" not in users("list")
+
+
+def test_an_account_without_a_password_is_mailed_where_asked(users: Command, url: str) -> None:
+    users("create", EMAIL, "--no-password", "--mail")
+    (mail,) = read(url, lambda: Mail.all().values())  # type: ignore[misc]
+    assert (mail["kind"], mail["recipient"]) == ("reset", EMAIL)
+    assert "has_password             no\n" in users("show", EMAIL)
+
+
+def test_two_factor_is_reset(users: Command, url: str) -> None:
+    async def enrol() -> None:
+        user = await create_user(Auth(AuthSettings()), EMAIL)
+        await User.filter(id=user.id).update(totp_secret=generate_totp_secret(), totp_confirmed=True)
+        await RecoveryCode.create(user_id=user.id, digest="0" * 64)
+
+    read(url, enrol)
+    assert users("list").split()[4] == "2fa"
+    assert json.loads(users("show", EMAIL, "--json"))["recovery_codes"] == 1
+    assert users("reset-2fa", EMAIL).endswith(f"  {EMAIL}  reset\n")
+    shown = json.loads(users("show", EMAIL, "--json"))
+    assert (shown["two_factor"], shown["recovery_codes"]) == (False, 0)
+    assert read(url, lambda: RecoveryCode.all().count()) == 0
+
+
+def test_a_stored_name_writes_nothing_of_its_own_on_a_terminal(users: Command, url: str) -> None:
+    async def store() -> None:
+        await User.create(
+            email="e\x1b[2Jve@example.com", hashed_password="!", display_name="a\nb\x1b]0;c\x07"
+        )
+
+    read(url, store)
+    for printed in (users("list"), users("show", json.loads(users("list", "--json"))["id"])):
+        assert not [character for character in printed if character < " " and character != "\n"]
+    assert users("list").count("\n") == 1
+
+
+def test_a_database_that_is_not_there_is_said(users: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
+    users("list", status=1)
+    assert "not reachable" in users.errors
+
+
+def test_an_app_with_its_own_users_is_named_by_its_configuration(
+    users: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite://{tmp_path / 'own.sqlite3'}"
+    asyncio.run(databases.create(url, "sqlite", "tests.own_tables", "shop"))
+    settings = databases.config(url, "own command", "shop", "tests.own_tables")
+    (tmp_path / "own_settings.py").write_text(f"TORTOISE_ORM = {settings!r}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = ["--config", "own_settings.TORTOISE_ORM"]
+    users("create", EMAIL, "--no-password", *config, status=1)
+    assert users.errors == "Users of this app have usernames: pass --username.\n"
+    assert users("create", EMAIL, "--no-password", "--username", "Ada", *config).split()[-2:] == [
+        EMAIL,
+        "ada",
+    ]
+    assert json.loads(users("show", "ADA", "--json", *config))["username"] == "ada"
+    sys.modules.pop("own_settings", None)
