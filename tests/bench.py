@@ -55,6 +55,12 @@ class Bench:
                 "REFRESH_TOKEN": tokens["refresh_token"],
             }
             self.variables["SESSION_ID"] = client.get("/account/sessions").json()[0]["id"]
+            if "/admin/" in commands:
+                client.post("/auth/signup", json={"email": "bob@example.com", "password": PASSWORD})
+                self.variables["USER_ID"] = self._appoint()
+            if "/account/tokens/" in commands:
+                token = {"name": "backup script", "scopes": ["notes:read"]}
+                self.variables["TOKEN_ID"] = client.post("/account/tokens", json=token).json()["id"]
             if "reset-password" in commands:
                 client.post("/auth/forgot-password", json={"email": EMAIL})
                 self._link(2)
@@ -66,6 +72,13 @@ class Bench:
                 self.variables["CODE"] = pyotp.parse_uri(uri).now()  # type: ignore[attr-defined]
             if "recovery-codes" in commands:
                 client.post("/auth/2fa/verify", json={"code": self.variables["CODE"]})
+
+    def _appoint(self) -> str:
+        """Makes the account an administrator; gives the id of the other one."""
+        with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:
+            connection.execute("UPDATE user SET is_superuser = 1 WHERE email = ?", (EMAIL,))
+            (other,) = connection.execute("SELECT id FROM user WHERE email <> ?", (EMAIL,)).fetchone()
+            return str(other)
 
     def _link(self, count: int = 1, recipient: str = EMAIL) -> None:
         self.mailbox.server.wait_for(count)

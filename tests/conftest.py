@@ -271,6 +271,7 @@ def bench(settings: AuthSettings, mailbox: Mailbox, tmp_path: Path) -> Iterator[
 
     database = tmp_path / "bench.sqlite3"
     app = app_with_plain_init_in_lifespan(f"sqlite://{database}")
-    include_auth(app, settings=settings)
+    names = {"roles": {"editor": ["notes:write"]}, "scopes": {"notes:read": "Read your notes"}}
+    include_auth(app, settings=settings, admin=True, **names)  # type: ignore[arg-type]
     with serving(app) as base:
         yield Bench(base, database, mailbox)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import fastapi_pluggable_auth
 from fastapi_pluggable_auth import AuthSettings, ErrorCode
 from fastapi_pluggable_auth.events import EventKind
 
@@ -93,6 +94,10 @@ def test_every_error_code_has_one_entry_and_every_entry_is_a_code() -> None:
 def test_every_setting_is_in_one_table_of_the_reference() -> None:
     listed = re.findall(r"^\| `([A-Z_0-9]+)`", settings_page.tables(), re.MULTILINE)
     assert listed == [name.upper() for name in AuthSettings.model_fields]
+
+
+def test_every_name_of_the_package_is_in_the_python_reference() -> None:
+    assert set(fastapi_pluggable_auth.__all__) <= set(re.findall(r"`(\w+)`", PAGES["reference/python.md"]))
 
 
 def test_every_route_is_in_the_reference_with_its_codes() -> None:

@@ -20,8 +20,17 @@ TITLES: Final = {
     "two-factor": "Two-factor",
     "sessions": "Sessions",
     "account": "The account",
+    "personal access tokens": "Personal access tokens",
+    "admin": "Administration",
 }
 """The titles of the routes' tags, in the order of the page; a tag that is not here comes last, as it is."""
+
+
+NAMES: Final[dict[str, Any]] = {
+    "roles": {"editor": ["notes:write"]},
+    "scopes": {"notes:read": "Read your notes"},
+}
+"""What the app of the examples has named."""
 
 
 @cache
@@ -34,7 +43,7 @@ def openapi() -> dict[str, Any]:
         public_base_url="https://app.example.com",
         email_provider="memory",
     )
-    include_auth(app, settings=options, pages=True)
+    include_auth(app, settings=options, pages=True, admin=True, **NAMES)
     return app.openapi()
 
 
@@ -58,14 +67,17 @@ def entries() -> str:
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
-    signed_in = bool(operation.get("security"))
     codes = list(codes_of(operation))
     parts = [
         f"### `{method} {path}` {{ #{anchor_of(method, path)} }}",
         " ".join(operation["description"].split()),
         f"```sh\n{command_of(method, path, operation)}\n```",
-        f"**Who:** {'whoever is signed in' if signed_in else 'anybody'}.",
+        f"**Who:** {_who(operation)}.",
     ]
+    query = [each for each in operation.get("parameters", []) if each["in"] == "query"]
+    if query:
+        names = {each["name"]: each["schema"] for each in query}
+        parts.append(f"**Query:**\n\n{_fields({'properties': names})}")
     body = _body(operation)
     if body:
         parts.append(f"**Body:**\n\n{_fields(body)}")
@@ -74,6 +86,14 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         "**Errors:** " + ", ".join(f"{status} {_linked(code)}" for status, code in codes),
     ]
     return "\n\n".join(parts)
+
+
+def _who(operation: dict[str, Any]) -> str:
+    if not operation.get("security"):
+        return "anybody"
+    if "permission_denied" in [code for _, code in codes_of(operation)]:
+        return "[administrators](../admin.md#who-may)"
+    return "whoever is signed in"
 
 
 def anchor_of(method: str, path: str) -> str:
@@ -108,6 +128,9 @@ EXAMPLES: Final = {
     "new_password": "a new horse battery",
     "display_name": "Ada",
     "token": "'$REFRESH_TOKEN'",
+    "name": "backup script",
+    "scopes": ["notes:read"],
+    "roles": ["editor"],
 }
 
 
