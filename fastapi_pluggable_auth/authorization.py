@@ -99,8 +99,8 @@ def require(
     The dependency raises like `get_current_user`, and `AuthError`, answered as 403: VERIFICATION_REQUIRED,
     PERMISSION_DENIED, INSUFFICIENT_SCOPE (RFC 6750 section 3.1), REAUTHENTICATION_REQUIRED,
     TWO_FACTOR_ENROLMENT_REQUIRED. It raises `ValueError` at the first request where the app has named its
-    roles or scopes and this is none of them; `require` itself does for what
-    is no name (RFC 6749 section 3.3), and for an empty collection, which would let everybody in.
+    roles or scopes and this is none of them; `require` itself does for what is no name (RFC 6749 section
+    3.3), and for an empty collection, which would let everybody in.
     """
     return Requirement(
         verified=verified,

@@ -21,6 +21,13 @@ PARTS = {
     *("sessions.start_session", "sessions.end_all_sessions", "email.owner_of", "email.request_email_change"),
     *("twofa.store_accepted", "twofa.tell_accepted", "twofa.switch_off", "account.erase"),
     *("login.account_named", "password.require_good_password", "purge.keep_purging"),
+    *("admin.acting_on", "admin.refuse", "sessions.authenticate_session", "sessions.end_all_access"),
+    *(
+        "sessions.start_impersonation",
+        "sessions.end_impersonations",
+        "twofa.may_pass",
+        "twofa.call_hooks_for",
+    ),
 }
 """What flows are made of, and what is of no use alone."""
 

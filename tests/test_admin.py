@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.flows.users import Cursor
-from fastapi_pluggable_auth.models import AuditEvent, RefreshToken, Session, User
+from fastapi_pluggable_auth.models import AuditEvent, PersonalToken, RefreshToken, Session, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
 
@@ -513,6 +513,25 @@ async def test_an_id_that_is_none_or_nobody_is_told_so(root: Administrator) -> N
     assert (await root.get("/users/x/activity")).status_code == 422
     assert (await root.get("/activity", user="x")).status_code == 422
     assert (await root.get("/activity", actor="\0")).status_code == 422
+
+
+async def test_no_personal_access_token_administrates(root: Administrator, eve: Account) -> None:
+    body = {"name": "script", "scopes": ["posts:read"]}
+    made = await eve.client.post("/account/tokens", json=body, headers=root.account.headers)
+    assert made.status_code == 201, made.text
+    headers = {"Authorization": f"Bearer {made.json()['token']}"}
+    for path in ("/users", f"/users/{await id_of()}", "/activity"):
+        assert (await eve.client.get(f"/admin{path}", headers=headers)).status_code == 401
+    answer = await eve.client.post(f"/admin/users/{await id_of()}/disable", headers=headers)
+    assert answer.status_code == 401
+
+
+async def test_a_disabling_ends_personal_access_tokens(root: Administrator, eve: Account) -> None:
+    body = {"name": "script", "scopes": ["posts:read"]}
+    await eve.client.post("/account/tokens", json=body, headers=eve.headers)
+    for what in ("disable", "require-password-reset"):
+        assert (await root.change(await id_of(), what)).status_code == 204
+        assert await PersonalToken.all().count() == 0
 
 
 # --- the trail ------------------------------------------------------------------------------------------

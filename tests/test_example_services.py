@@ -138,6 +138,7 @@ def test_services_believe_the_tokens_of_accounts_and_no_others(shop: Shop) -> No
         forged = {
             "garbage": "a.b.c",
             "long": "a" * 9000,
+            "deep": base64.urlsafe_b64encode(b"[" * 5000).decode() + ".e30.e30",
             "refresh token": tokens["refresh_token"],
             "link token": link_token,
             "another audience": signed(aud="blog"),

@@ -21,6 +21,7 @@ from fastapi_pluggable_auth.dependencies import CurrentAuthentication
 from fastapi_pluggable_auth.events import EventKind
 from fastapi_pluggable_auth.flows import users as users_flow
 from fastapi_pluggable_auth.flows.purge import purge
+from fastapi_pluggable_auth.hooks import AfterEvent, SessionEnded
 from fastapi_pluggable_auth.models import AuditEvent, RefreshToken, Session, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox
@@ -192,11 +193,15 @@ async def test_the_user_sees_it_and_ends_it(root: Administrator, eve: Account) -
     assert (await eve.me()).status_code == 200
 
 
-async def test_logging_out_in_it_ends_it_alone(root: Administrator, eve: Account) -> None:
+async def test_logging_out_in_it_ends_it_alone(root: Administrator, eve: Account, auth: Auth) -> None:
     acting = await act(root)
+    heard: list[AfterEvent] = []
+    auth.on(AfterEvent)(heard.append)
     for _ in range(2):  # a repeated one is as good
         answer = await acting.client.post("/auth/logout", headers=acting.headers)
         assert answer.status_code == 200
+    ended = SessionEnded(await id_of(), (await session_of(acting)).id)
+    assert heard == [ended, ended]
     assert (await acting.me()).status_code == (await acting.refresh()).status_code == 401
     assert (await eve.me()).status_code == (await root.account.me()).status_code == 200
     assert (await eve.refresh()).status_code == 200
@@ -209,7 +214,19 @@ async def test_logging_out_ends_it_with_the_users_other_sessions(root: Administr
 
 
 @pytest.mark.parametrize(
-    "ending", ["disabled", "deleted", "password reset", "superuser no more", "user disabled", "user deleted"]
+    "ending",
+    [
+        "disabled",
+        "deleted",
+        "password reset",
+        "password changed",
+        "logged out",
+        "others logged out",
+        "sessions ended",
+        "superuser no more",
+        "user disabled",
+        "user deleted",
+    ],
 )
 async def test_it_ends_with_the_right_to_it(
     ending: str, administrator: Callable[..., Any], root: Administrator, eve: Account, auth: Auth
@@ -224,6 +241,15 @@ async def test_it_ends_with_the_right_to_it(
             await other.change(root.id, "delete")
         case "password reset":
             await other.change(root.id, "require-password-reset")
+        case "password changed":
+            body = {"old_password": PASSWORD, "new_password": "an entirely new one"}
+            await eve.client.post("/account/change-password", json=body, headers=root.account.headers)
+        case "logged out":
+            await eve.client.post("/auth/logout", headers=root.account.headers)
+        case "others logged out":
+            await eve.client.post("/account/logout-others", headers=root.account.headers)
+        case "sessions ended":
+            await other.change(root.id, "end-sessions")
         case "superuser no more":
             await other.post(root.id, "revoke", {"superuser": True})
         case "user disabled":

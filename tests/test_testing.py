@@ -282,6 +282,13 @@ async def test_two_apps_share_a_test(auth_client, user_factory, auth_clock, mail
         assert (await auth_client.get("/auth/me")).status_code == 200
 """
 
+ALL_DATABASES = {
+    "sqlite": "SELECT file FROM pragma_database_list",
+    "postgres": "SELECT datname FROM pg_database WHERE datname LIKE current_database() || '%' ORDER BY 1",
+    "mysql": "SELECT schema_name FROM information_schema.schemata"
+    " WHERE schema_name LIKE concat(database(), '%') ORDER BY 1",
+}
+
 SMOKE = """
 async def test_a_user_is_there(auth_client, user_factory, mailbox):
     await auth_client.sign_in(await user_factory())
@@ -311,20 +318,13 @@ def test_two_apps_are_tested_and_nothing_is_left(tmp_path: Path) -> None:
 def test_it_works_on_each_database_and_leaves_none_behind(dialect: str, tmp_path: Path) -> None:
     if dialect != "sqlite" and not databases.answers(dialect):
         pytest.skip(f"no {dialect} server answers")
-    url = databases.spare(dialect, tmp_path) + "_{}"
-    chosen = f"\n\n@pytest.fixture\ndef auth_database_url():\n    return {url!r}\n"
-    files = PROJECT | {"conftest.py": CONFTEST + chosen, "test_1.py": FIXTURES, "test_2.py": SECOND_APP}
-    assert_passing(tmp_path, 10 + 3, files)
     spare = Spare(dialect, databases.spare(dialect, tmp_path))
     asyncio.run(spare.create())
-    left = {
-        "sqlite": "SELECT 0 AS count",
-        "postgres": "SELECT count(*) AS count FROM pg_database"
-        " WHERE datname LIKE current_database() || '$_%' ESCAPE '$'",
-        "mysql": "SELECT count(*) AS count FROM information_schema.schemata"
-        " WHERE schema_name LIKE concat(database(), '$_%') ESCAPE '$'",
-    }
-    assert asyncio.run(spare.query(left[dialect])) == [{"count": 0}]
+    before = asyncio.run(spare.query(ALL_DATABASES[dialect]))
+    chosen = f"\n\n@pytest.fixture\ndef auth_database_url():\n    return {spare.url + '_{}'!r}\n"
+    files = PROJECT | {"conftest.py": CONFTEST + chosen, "test_1.py": FIXTURES, "test_2.py": SECOND_APP}
+    assert_passing(tmp_path, 10 + 3, files)
+    assert asyncio.run(spare.query(ALL_DATABASES[dialect])) == before
     assert not list(tmp_path.glob("*.sqlite3_*"))
 
 

@@ -116,7 +116,7 @@ class TokenVerifier:
                 raise Refused
             claims = jwt.decode(token, key, algorithms=[ALGORITHM]).claims
             self._claims.validate(claims)
-        except (JoseError, ValueError) as error:
+        except (JoseError, ValueError, RecursionError) as error:
             raise Refused from error
         return claims
 

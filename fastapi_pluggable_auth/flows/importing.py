@@ -182,18 +182,29 @@ def _parsed(column: Field[Any], text: str) -> object:
 
 
 async def _store(auth: Auth, rows: Mapping[str, _Row], done: Batch) -> None:
-    """Together or, where one of them is in the way of that, one by one."""
+    """Together, or those together that have no account yet; where one of them is in the way, one by one.
+
+    The addresses are looked up in second place only: PostgreSQL keeps the plan that it made for that query
+    while the table was small, and would read all of a table that grows.
+    """
+    if await _insert_all(auth, [*rows.values()], done):
+        return
     users = auth.tables.user
     known: set[Any] = {*await users.filter(email__in=[*rows]).values_list("email", flat=True)}
     new = [row for email, row in rows.items() if email not in known]
     done.skipped += len(rows) - len(new)
-    try:
-        await _insert(auth, [row.user for row in new])
-    except IntegrityError:
+    if not await _insert_all(auth, new, done):
         for row in new:
             await _store_one(auth, row, done)
-    else:
-        done.imported += len(new)
+
+
+async def _insert_all(auth: Auth, rows: list[_Row], done: Batch) -> bool:
+    try:
+        await _insert(auth, [row.user for row in rows])
+    except IntegrityError:
+        return False
+    done.imported += len(rows)
+    return True
 
 
 async def _store_one(auth: Auth, row: _Row, done: Batch) -> None:

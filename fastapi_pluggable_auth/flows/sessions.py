@@ -233,8 +233,11 @@ async def end_session(auth: Auth, user_id: UUID, session_id: UUID) -> None:
 
 
 async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = None) -> None:
-    """Ends every session of the user, except the one to keep. Belongs inside a transaction."""
+    """Ends every session of the user, except the one to keep; without one, also those in which the user acts
+    as others. Belongs inside a transaction."""
     await _end(auth, user_id=user_id, keep=keep)
+    if keep is None:
+        await end_impersonations(auth, user_id)
 
 
 async def end_all_access(auth: Auth, user_id: UUID) -> None:
@@ -246,13 +249,15 @@ async def end_all_access(auth: Auth, user_id: UUID) -> None:
 async def logout(auth: Auth, authentication: Authentication) -> None:
     """Ends all sessions of the user; doing so again changes nothing. An administrator who acts as the user
     leaves, and ends that session alone."""
-    if authentication.impersonated_by is not None:
+    user_id, session_id = authentication.user.id, authentication.session_id
+    if authentication.impersonated_by is not None and session_id is not None:
         async with observed(auth, EventKind.SESSION_END, authentication):
-            await _end_in_transaction(auth, authentication.user.id, session_id=authentication.session_id)
+            await _end_in_transaction(auth, user_id, session_id=session_id)
+        await auth.hooks.fire(SessionEnded, user_id, session_id)
         return
     async with observed(auth, EventKind.LOGOUT, authentication):
-        await _end_in_transaction(auth, authentication.user.id)
-    await auth.hooks.fire(LoggedOut, authentication.user.id)
+        await _end_in_transaction(auth, user_id)
+    await auth.hooks.fire(LoggedOut, user_id)
 
 
 async def logout_others(auth: Auth, authentication: Authentication) -> None:
@@ -266,7 +271,10 @@ async def logout_others(auth: Auth, authentication: Authentication) -> None:
 async def _end_in_transaction(
     auth: Auth, user_id: UUID, *, session_id: UUID | None = None, keep: UUID | None = None
 ) -> int:
-    return await _end(auth, user_id=user_id, session_id=session_id, keep=keep)
+    ended = await _end(auth, user_id=user_id, session_id=session_id, keep=keep)
+    if session_id is None:
+        await end_impersonations(auth, user_id)
+    return ended
 
 
 async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:

@@ -28,7 +28,7 @@ from .account import erase
 from .columns import require_free, stored, storing
 from .login import account_named
 from .password import require_good_password
-from .sessions import end_all_access, end_all_sessions, end_impersonations
+from .sessions import end_all_access, end_all_sessions
 from .twofa import switch_off
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -138,8 +138,8 @@ async def create_user(
             raise AuthError(ErrorCode.EMAIL_TAKEN)
         hashed = unusable_hash() if password is None else await auth.hasher.hash(password)
         language = auth.settings.default_language
-        own = {"language": language, **values, "email": email, "is_verified": verified}
-        user = auth.tables.user(**own, hashed_password=hashed)
+        own = {"email": email, "hashed_password": hashed, "is_verified": verified}
+        user = auth.tables.user(**{"language": language, **values, **own})
         try:
             async with storing(auth, values):
                 await _store(auth, user, _first_mail(password, verified) if mail else None)
@@ -251,7 +251,6 @@ async def _change(auth: Auth, /, user_id: UUID, **changes: object) -> None:
         raise AuthError(ErrorCode.USER_NOT_FOUND)
     if changes.get("is_active") is not True:
         await end_all_access(auth, user_id)
-        await end_impersonations(auth, user_id)
 
 
 @transactional

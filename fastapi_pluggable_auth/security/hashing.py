@@ -104,7 +104,7 @@ def hash_password(password: str, settings: AuthSettings = default_settings) -> s
     scheme: str = settings.password_scheme
     if scheme == "bcrypt" and _beyond_bcrypt(password):
         scheme = "bcrypt_sha256"
-    hashed: str = _context(scheme, settings.bcrypt_rounds).hash(password)
+    hashed: str = _context_for(settings).handler(scheme).hash(password)
     return hashed
 
 

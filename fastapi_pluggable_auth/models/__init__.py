@@ -1,0 +1,52 @@
+"""The tables. Abstract bases hold the columns; the concrete classes beside them are what apps use.
+
+Tortoise reads the source of each model for comments: small files take it 6 ms of an app's start, one took 35.
+"""
+
+from .audit import AbstractAuditEvent, AuditEvent, new_event_id
+from .columns import (
+    EMAIL_LENGTH,
+    EmailField,
+    NamesField,
+    TokenDigestField,
+    TotpSecretField,
+    UsernameField,
+    token_digest,
+)
+from .mail import AbstractMail, Mail, MailState
+from .personal_token import AbstractPersonalToken, PersonalToken
+from .recovery_code import AbstractRecoveryCode, RecoveryCode
+from .session import AbstractRefreshToken, AbstractSession, RefreshToken, Session
+from .tables import Tables, tables_for
+from .throttle import AbstractThrottle, Throttle
+from .user import AbstractUser, User
+
+__all__ = [
+    "EMAIL_LENGTH",
+    "AbstractAuditEvent",
+    "AbstractMail",
+    "AbstractPersonalToken",
+    "AbstractRecoveryCode",
+    "AbstractRefreshToken",
+    "AbstractSession",
+    "AbstractThrottle",
+    "AbstractUser",
+    "AuditEvent",
+    "EmailField",
+    "Mail",
+    "MailState",
+    "NamesField",
+    "PersonalToken",
+    "RecoveryCode",
+    "RefreshToken",
+    "Session",
+    "Tables",
+    "Throttle",
+    "TokenDigestField",
+    "TotpSecretField",
+    "User",
+    "UsernameField",
+    "new_event_id",
+    "tables_for",
+    "token_digest",
+]

@@ -1,0 +1,47 @@
+"""What was done, kept to be read."""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from tortoise import Model, fields
+
+from ..security.clock import utc_now
+from ..security.identifiers import time_ordered_id
+
+
+def new_event_id() -> uuid.UUID:
+    """The id of an event of this moment: ids are in the order of time."""
+    return time_ordered_id(utc_now())
+
+
+class AbstractAuditEvent(Model):
+    """A security event that is kept: who did what to whose account, from where, and how it ended.
+
+    It refers to accounts and sessions by their bare ids, as it outlives them. `actor_id` is the administrator
+    who did it, null where it was the user, or whoever claimed to be. Address and browser are the actor's.
+    """
+
+    id = fields.UUIDField(primary_key=True, default=new_event_id)
+    time = fields.DatetimeField()
+    user_id = fields.UUIDField()
+    actor_id = fields.UUIDField(null=True, db_index=True)
+    session_id = fields.UUIDField(null=True)
+    kind = fields.CharField(max_length=32)
+    outcome = fields.CharField(max_length=16)
+    reason = fields.CharField(max_length=64, null=True)
+    factors = fields.CharField(max_length=32, default="")
+    address = fields.CharField(max_length=45, default="")
+    user_agent = fields.CharField(max_length=255, default="")
+
+    class Meta:
+        abstract = True
+
+
+class AuditEvent(AbstractAuditEvent):
+    """A security event that is kept."""
+
+    class Meta:
+        table = "auth_audit_event"
+        indexes: ClassVar = [("user_id", "id")]

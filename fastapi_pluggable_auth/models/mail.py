@@ -1,0 +1,59 @@
+"""The outbox."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from tortoise import Model, fields
+from tortoise.fields.base import OnDelete
+
+from .columns import EmailField
+from .user import User
+
+
+class MailState(StrEnum):
+    """Where a mail is on its way."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    """A process has it, until `next_attempt_at`."""
+    HANDED_OVER = "handed_over"
+    """The task queue of the host app has it, until `next_attempt_at`."""
+    SENT = "sent"
+    DEAD = "dead"
+    """Given up: refused for good, or older than `email_max_age`."""
+
+
+class AbstractMail(Model):
+    """One mail to send. It names its kind and address, not its link: that is made when the mail is sent."""
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    user: Any
+    user_id: uuid.UUID | None
+    kind = fields.CharField(max_length=32)
+    recipient = EmailField()
+    context: Any = fields.JSONField(default=dict)
+    state = fields.CharEnumField(MailState, max_length=16, default=MailState.WAITING)
+    attempts = fields.IntField(default=0)
+    next_attempt_at: datetime | None = fields.DatetimeField(null=True, db_index=True)
+    give_up_at = fields.DatetimeField()
+    sent_at = fields.DatetimeField(null=True)
+    last_error = fields.CharField(max_length=255, default="")
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
+class Mail(AbstractMail):
+    """A mail to or about a `User`."""
+
+    user: fields.ForeignKeyNullableRelation[User] = fields.ForeignKeyField(
+        User, related_name="auth_mails", null=True, on_delete=OnDelete.CASCADE, db_index=True
+    )
+
+    class Meta:
+        table = "auth_mail"

@@ -1,0 +1,41 @@
+"""Tokens for programs."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from tortoise import Model, fields
+from tortoise.fields.base import OnDelete
+
+from .columns import NamesField
+from .user import User
+
+
+class AbstractPersonalToken(Model):
+    """One personal access token, as its digest. `expires_at` is null where it never does."""
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    user: Any
+    user_id: uuid.UUID
+    name = fields.CharField(max_length=64)
+    digest = fields.CharField(max_length=64, unique=True)
+    scopes = NamesField()
+    expires_at: datetime | None = fields.DatetimeField(null=True, db_index=True)
+    last_used_at = fields.DatetimeField(null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
+class PersonalToken(AbstractPersonalToken):
+    """A personal access token of a `User`."""
+
+    user: fields.ForeignKeyRelation[User] = fields.ForeignKeyField(
+        User, related_name="auth_personal_tokens", on_delete=OnDelete.CASCADE, db_index=True
+    )
+
+    class Meta:
+        table = "auth_personal_token"

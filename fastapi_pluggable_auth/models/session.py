@@ -1,0 +1,81 @@
+"""Sign-ins, and the refresh tokens that keep them alive."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Any, Self
+
+from tortoise import Model, fields
+from tortoise.fields.base import OnDelete
+
+from ..security.clock import utc_now
+from ..security.jwt import new_token_id
+from .columns import TokenDigestField
+from .user import User
+
+
+class AbstractSession(Model):
+    """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once. In one that
+    is `impersonated_by` an administrator, he acts as the user."""
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    user: Any
+    user_id: uuid.UUID
+    authenticated_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField(db_index=True)
+    revoked_at = fields.DatetimeField(null=True)
+    user_agent = fields.CharField(max_length=255, default="")
+    address = fields.CharField(max_length=45, default="")
+    impersonated_by = fields.UUIDField(null=True, db_index=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
+class AbstractRefreshToken(Model):
+    """One refresh token. `revoked`: spent, or its session has ended; `rotated_at`: spent."""
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    user: Any
+    user_id: uuid.UUID
+    session: Any
+    session_id: uuid.UUID | None
+    token = TokenDigestField(unique=True)
+    jti = fields.CharField(max_length=36, unique=True, default=new_token_id)
+    expires_at = fields.DatetimeField(db_index=True)
+    revoked = fields.BooleanField(default=False)
+    rotated_at = fields.DatetimeField(null=True)
+    replaced_by = fields.CharField(max_length=36, null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    async def create_for(cls, user_id: uuid.UUID | str, token: str, ttl: timedelta) -> Self:
+        """Stores a refresh token that a host app minted; `/auth/refresh` gives it a session on first use."""
+        return await cls.create(user_id=user_id, token=token, expires_at=utc_now() + ttl)
+
+
+class Session(AbstractSession):
+    """A sign-in of a `User`."""
+
+    user: fields.ForeignKeyRelation[User] = fields.ForeignKeyField(
+        User, related_name="auth_sessions", on_delete=OnDelete.CASCADE, db_index=True
+    )
+
+    class Meta:
+        table = "auth_session"
+
+
+class RefreshToken(AbstractRefreshToken):
+    """A refresh token of a `User`."""
+
+    user: fields.ForeignKeyRelation[User] = fields.ForeignKeyField(
+        User, related_name="refresh_tokens", on_delete=OnDelete.CASCADE, db_index=True
+    )
+    session: fields.ForeignKeyNullableRelation[Session] = fields.ForeignKeyField(
+        Session, related_name="refresh_tokens", null=True, on_delete=OnDelete.CASCADE, db_index=True
+    )

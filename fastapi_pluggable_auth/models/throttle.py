@@ -1,0 +1,25 @@
+"""Counters of attempts."""
+
+from __future__ import annotations
+
+from tortoise import Model, fields
+
+
+class AbstractThrottle(Model):
+    """How often something was tried. The key is a digest of what and on whom; `version` orders writers."""
+
+    id = fields.CharField(max_length=64, primary_key=True)
+    count = fields.IntField()
+    started_at = fields.DatetimeField()
+    blocked_until = fields.DatetimeField(db_index=True)
+    version = fields.BigIntField(default=0)
+
+    class Meta:
+        abstract = True
+
+
+class Throttle(AbstractThrottle):
+    """A counter of attempts."""
+
+    class Meta:
+        table = "auth_throttle"

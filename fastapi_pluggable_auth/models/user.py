@@ -1,0 +1,46 @@
+"""The accounts."""
+
+from __future__ import annotations
+
+import uuid
+
+from tortoise import Model, fields
+
+from .columns import EmailField, NamesField, TotpSecretField
+
+
+class AbstractUser(Model):
+    """The columns of an account."""
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    email = EmailField(unique=True)
+    hashed_password = fields.CharField(max_length=255)
+    is_active = fields.BooleanField(default=True)
+    is_verified = fields.BooleanField(default=False)
+    is_superuser = fields.BooleanField(default=False, db_default=False)
+    roles = NamesField()
+    permissions = NamesField()
+    display_name = fields.CharField(max_length=64, null=True)
+    pending_email = EmailField(null=True)
+    totp_secret = TotpSecretField(null=True)
+    totp_confirmed = fields.BooleanField(default=False, db_default=False)
+    totp_last_step = fields.BigIntField(null=True)
+    totp_enrolled_at = fields.DatetimeField(null=True)
+    recovery_codes_at = fields.DatetimeField(null=True)
+    password_reset_required = fields.BooleanField(default=False, db_default=False)
+    language = fields.CharField(max_length=35, null=True)
+    password_changed_at = fields.DatetimeField(null=True)
+    last_login_at = fields.DatetimeField(null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def two_factor_active(self) -> bool:
+        """Whether a login needs a code: a secret is stored and a right code has confirmed it."""
+        return self.totp_confirmed and self.totp_secret is not None
+
+
+class User(AbstractUser):
+    """An account."""
