@@ -112,236 +112,279 @@ class AuthSettings(BaseSettings):
 
     # Tokens and sessions
     jwt_secret: str = Field(
-        DEFAULT_SECRET, repr=False, description="HMAC key that signs every token; 32 random bytes or more."
+        default=DEFAULT_SECRET,
+        repr=False,
+        description="HMAC key that signs every token; 32 random bytes or more.",
     )
     jwt_algorithm: Literal[
         "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512"
-    ] = Field("HS256", description="Signature algorithm.")
+    ] = Field(default="HS256", description="Signature algorithm.")
     jwt_private_key: str | None = Field(
-        None,
+        default=None,
         repr=False,
         description="For RS and ES algorithms: the private key, as PEM or the path of a PEM file.",
     )
     jwt_previous_keys: CommaSeparated[str] = Field(
-        [],
+        default=[],
         repr=False,
         description="Earlier secrets or (public) keys, by commas, whose tokens are still good.",
     )
-    jwt_issuer: str | None = Field(None, description="`iss` of every token; `PUBLIC_BASE_URL` when empty.")
-    jwt_audience: str | None = Field(None, description="`aud` of every token; the issuer when empty.")
-    access_token_expires: Duration = Field(timedelta(minutes=15), description="Lifetime of an access token.")
+    jwt_issuer: str | None = Field(
+        default=None, description="`iss` of every token; `PUBLIC_BASE_URL` when empty."
+    )
+    jwt_audience: str | None = Field(default=None, description="`aud` of every token; the issuer when empty.")
+    access_token_expires: Duration = Field(
+        default=timedelta(minutes=15), description="Lifetime of an access token."
+    )
     refresh_token_expires: Duration = Field(
-        timedelta(days=7), description="Lifetime of a refresh token: how long a session may stay idle."
+        default=timedelta(days=7),
+        description="Lifetime of a refresh token: how long a session may stay idle.",
     )
     session_max_age: Duration = Field(
-        timedelta(days=30), description="Absolute lifetime of a session; a refresh never extends it."
+        default=timedelta(days=30), description="Absolute lifetime of a session; a refresh never extends it."
     )
     refresh_reuse_leeway: Duration = Field(
-        timedelta(seconds=10),
+        default=timedelta(seconds=10),
         description="How long a spent refresh token counts as a race between tabs rather than as theft.",
     )
     refresh_idempotent: bool = Field(
-        False, description="Answer a retry within the leeway with the same successor instead of 401."
+        default=False, description="Answer a retry within the leeway with the same successor instead of 401."
     )
     max_sessions: int = Field(
-        0, ge=0, description="Sessions that a user may have; a login beyond ends the oldest. 0: no limit."
+        default=0,
+        ge=0,
+        description="Sessions that a user may have; a login beyond ends the oldest. 0: no limit.",
     )
-    single_session: bool = Field(False, description="A refresh ends every other session of the user.")
+    single_session: bool = Field(default=False, description="A refresh ends every other session of the user.")
     personal_token_expires: Duration = Field(
-        timedelta(days=90), description="Lifetime of a personal access token whose owner asks for none."
+        default=timedelta(days=90),
+        description="Lifetime of a personal access token whose owner asks for none.",
     )
     personal_token_max_age: Duration = Field(
-        timedelta(days=365),
+        default=timedelta(days=365),
         description="The longest lifetime of such a token. 0: no limit, and tokens without end.",
     )
     max_personal_tokens: int = Field(
-        50, ge=1, description="Personal access tokens that a user may have at a time."
+        default=50, ge=1, description="Personal access tokens that a user may have at a time."
     )
     reauth_ttl: Duration = Field(
-        timedelta(minutes=15), description="How recent a login must be for sensitive changes."
+        default=timedelta(minutes=15), description="How recent a login must be for sensitive changes."
     )
 
     # Browsers
-    cookies: bool = Field(False, description="Give browsers their tokens in cookies instead of in the body.")
+    cookies: bool = Field(
+        default=False, description="Give browsers their tokens in cookies instead of in the body."
+    )
     trusted_origins: CommaSeparated[Annotated[str, AfterValidator(_origin)]] = Field(
-        [],
+        default=[],
         description="Other origins of the same site, by commas, whose pages may use the cookies.",
     )
     sign_in_url: str | None = Field(
-        None,
+        default=None,
         description="Your own sign-in page, for `current_user_or_redirect`; the built-in one when empty.",
     )
 
     # Accounts
-    require_verified_email: bool = Field(True, description="Refuse a login until the address is verified.")
+    require_verified_email: bool = Field(
+        default=True, description="Refuse a login until the address is verified."
+    )
     prevent_enumeration: bool = Field(
-        False, description="Answer a signup for a taken address like any other and mail its owner instead."
+        default=False,
+        description="Answer a signup for a taken address like any other and mail its owner instead.",
     )
     verify_token_ttl: Duration = Field(
-        timedelta(hours=24), description="Lifetime of verification and e-mail change links."
+        default=timedelta(hours=24), description="Lifetime of verification and e-mail change links."
     )
-    reset_token_ttl: Duration = Field(timedelta(hours=1), description="Lifetime of password reset links.")
+    reset_token_ttl: Duration = Field(
+        default=timedelta(hours=1), description="Lifetime of password reset links."
+    )
     totp_issuer: str = Field(
-        "MyApp", min_length=1, description="Name of the app in authenticators, mails and pages."
+        default="MyApp", min_length=1, description="Name of the app in authenticators, mails and pages."
     )
 
     totp_encryption_key: str | None = Field(
-        None,
+        default=None,
         min_length=MINIMUM_SECRET_BYTES,
         repr=False,
         description="Encrypts two-factor secrets in the database; 32 random bytes or more, as text.",
     )
     totp_previous_keys: CommaSeparated[str] = Field(
-        [], repr=False, description="Earlier such keys, by commas, that still decrypt."
+        default=[], repr=False, description="Earlier such keys, by commas, that still decrypt."
     )
     require_two_factor: bool = Field(
-        False, description="Allow users without two-factor nothing but setting it up."
+        default=False, description="Allow users without two-factor nothing but setting it up."
     )
     notify_new_device: bool = Field(
-        False, description="Mail the owner when a browser signs in that the account has not seen."
+        default=False, description="Mail the owner when a browser signs in that the account has not seen."
     )
 
     # Administration
     audit_log: bool = Field(
-        False, description="Keep security events in the database; users read theirs at `/account/activity`."
+        default=False,
+        description="Keep security events in the database; users read theirs at `/account/activity`.",
     )
-    audit_retention: Duration = Field(timedelta(days=90), description="How long such events are kept.")
+    audit_retention: Duration = Field(
+        default=timedelta(days=90), description="How long such events are kept."
+    )
     impersonation_max_age: Duration = Field(
-        timedelta(hours=1), description="How long an administrator may act as a user; no refresh extends it."
+        default=timedelta(hours=1),
+        description="How long an administrator may act as a user; no refresh extends it.",
     )
 
     # Guessing and mail bombing
     throttle_free_attempts: int = Field(
-        5, ge=1, description="Wrong passwords or codes for an account before each next one has to wait."
+        default=5,
+        ge=1,
+        description="Wrong passwords or codes for an account before each next one has to wait.",
     )
     throttle_first_pause: Duration = Field(
-        timedelta(seconds=1), description="The first such pause; each one is twice as long."
+        default=timedelta(seconds=1), description="The first such pause; each one is twice as long."
     )
     throttle_longest_pause: Duration = Field(
-        timedelta(minutes=15), description="The longest pause: nobody is locked out for good."
+        default=timedelta(minutes=15), description="The longest pause: nobody is locked out for good."
     )
     throttle_forget_after: Duration = Field(
-        timedelta(hours=24), description="Quiet time after which wrong attempts are forgotten."
+        default=timedelta(hours=24), description="Quiet time after which wrong attempts are forgotten."
     )
     mail_limit: int = Field(
-        3, ge=1, description="Mails of one kind that requests may send to an address per period."
+        default=3, ge=1, description="Mails of one kind that requests may send to an address per period."
     )
-    mail_limit_period: Duration = Field(timedelta(hours=1), description="The period of that limit.")
+    mail_limit_period: Duration = Field(default=timedelta(hours=1), description="The period of that limit.")
 
     rate_limits: Annotated[dict[str, str], NoDecode, BeforeValidator(_rates)] = Field(
-        {},
+        default={},
         description="Requests per client: `recommended`, or such as `login=30/minute,signup=20/hour`.",
     )
     rate_limit_storage: str = Field(
-        "memory://",
+        default="memory://",
         description="Where these are counted: in each worker's memory, or for all in `redis://host:6379`.",
     )
     trusted_proxies: CommaSeparated[IPvAnyNetwork] = Field(
-        [], description="Addresses and networks, by commas, whose `X-Forwarded-For` is believed."
+        default=[], description="Addresses and networks, by commas, whose `X-Forwarded-For` is believed."
     )
 
     # Passwords
     password_scheme: Literal["bcrypt", "argon2"] = Field(
-        "bcrypt", description="Hash for new passwords; argon2 needs the `argon2` extra."
+        default="bcrypt", description="Hash for new passwords; argon2 needs the `argon2` extra."
     )
-    bcrypt_rounds: int = Field(12, ge=4, le=31, description="Cost of bcrypt: 2 to this power.")
-    hashing_threads: int = Field(0, ge=0, description="Threads that hash passwords; 0 is one per core.")
+    bcrypt_rounds: int = Field(default=12, ge=4, le=31, description="Cost of bcrypt: 2 to this power.")
+    hashing_threads: int = Field(
+        default=0, ge=0, description="Threads that hash passwords; 0 is one per core."
+    )
     hashing_queue_size: int = Field(
-        64, ge=1, description="Hashes that may wait for a thread before requests get 503."
+        default=64, ge=1, description="Hashes that may wait for a thread before requests get 503."
     )
 
     password_context_words: CommaSeparated[str] = Field(
-        [],
+        default=[],
         description="Words, by commas, that no password may consist of, beside app name and address.",
     )
     check_breaches: bool = Field(
-        False, description="Refuse passwords from known breaches; five hex digits of a hash leave the app."
+        default=False,
+        description="Refuse passwords from known breaches; five hex digits of a hash leave the app.",
     )
     breach_url: str = Field(
-        "https://api.pwnedpasswords.com/range", description="The range service that is asked for breaches."
+        default="https://api.pwnedpasswords.com/range",
+        description="The range service that is asked for breaches.",
     )
 
     # Database
     database_timeout: Duration = Field(
-        timedelta(seconds=5), description="How long a request waits for the database before it gets 503."
+        default=timedelta(seconds=5),
+        description="How long a request waits for the database before it gets 503.",
     )
 
     # Hooks
     hook_timeout: Duration = Field(
-        timedelta(seconds=10), description="How long a hook may take before or after its flow."
+        default=timedelta(seconds=10), description="How long a hook may take before or after its flow."
     )
 
     # Addresses
     public_base_url: str = Field(
-        "http://localhost:8000", description="Where users reach the app; every mailed link starts with it."
+        default="http://localhost:8000",
+        description="Where users reach the app; every mailed link starts with it.",
     )
     allow_http: bool = Field(
-        False, description="Start although `PUBLIC_BASE_URL` is public and not https. For development only."
+        default=False,
+        description="Start although `PUBLIC_BASE_URL` is public and not https. For development only.",
     )
     route_prefix: str = Field(
-        "", pattern=r"^(/[^/\s]+)*$", description="Path in front of `/auth` and `/account`, such as `/api`."
+        default="",
+        pattern=r"^(/[^/\s]+)*$",
+        description="Path in front of `/auth` and `/account`, such as `/api`.",
     )
     verify_url: str | None = Field(
-        None, description="Front-end page for verification links, with `{token}` in it."
+        default=None, description="Front-end page for verification links, with `{token}` in it."
     )
     reset_url: str | None = Field(
-        None, description="Front-end page for password reset links, with `{token}` in it."
+        default=None, description="Front-end page for password reset links, with `{token}` in it."
     )
     email_change_url: str | None = Field(
-        None, description="Front-end page for e-mail change links, with `{token}` in it."
+        default=None, description="Front-end page for e-mail change links, with `{token}` in it."
     )
 
     # Mail
     email_provider: Literal["smtp", "sendgrid", "console", "file", "memory"] = Field(
-        "smtp",
+        default="smtp",
         description="How mail leaves: SMTP or SendGrid's API; `console`, `file` or `memory` for development.",
     )
-    email_from: str = Field("no-reply@example.com", description="Sender; `Name <address>` is allowed.")
+    email_from: str = Field(
+        default="no-reply@example.com", description="Sender; `Name <address>` is allowed."
+    )
     email_file_dir: Path = Field(
-        Path("mails"), description="Folder for the `.eml` files of `EMAIL_PROVIDER=file`."
+        default=Path("mails"), description="Folder for the `.eml` files of `EMAIL_PROVIDER=file`."
     )
     dev_mailbox: bool = Field(
-        False,
+        default=False,
         description="Show the mails of `EMAIL_PROVIDER=memory` at `/dev/mailbox`. For development only.",
     )
     email_max_age: Duration = Field(
-        timedelta(days=3), description="How long a mail that cannot be delivered is tried again."
+        default=timedelta(days=3), description="How long a mail that cannot be delivered is tried again."
     )
     mail_concurrency: int = Field(
-        4, ge=1, description="Mails that a worker sends at a time, each on an SMTP connection of its own."
+        default=4,
+        ge=1,
+        description="Mails that a worker sends at a time, each on an SMTP connection of its own.",
     )
     deliver_mail: bool = Field(
-        True,
+        default=True,
         description="Send mail from the app; off where `fastapi-pluggable-auth mail run` does.",
     )
     default_language: str = Field(
-        "en",
+        default="en",
         pattern=LANGUAGE,
         description="Language of mails and pages for readers whose own is unknown or has no templates.",
     )
     mail_retention: Duration = Field(
-        timedelta(days=30), description="How long mails that were sent or given up stay in the database."
+        default=timedelta(days=30),
+        description="How long mails that were sent or given up stay in the database.",
     )
     template_dir: Path | None = Field(
-        None, description="Folder whose files override the mail and page templates of the same name."
+        default=None, description="Folder whose files override the mail and page templates of the same name."
     )
-    smtp_host: str = Field("localhost", description="SMTP server.")
-    smtp_port: int = Field(587, ge=1, le=65535, description="SMTP port: 587 STARTTLS, 465 TLS, 25 plain.")
-    smtp_user: str | None = Field(None, description="SMTP login; empty for none.")
-    smtp_password: str | None = Field(None, repr=False, description="Password of the SMTP login.")
+    smtp_host: str = Field(default="localhost", description="SMTP server.")
+    smtp_port: int = Field(
+        default=587, ge=1, le=65535, description="SMTP port: 587 STARTTLS, 465 TLS, 25 plain."
+    )
+    smtp_user: str | None = Field(default=None, description="SMTP login; empty for none.")
+    smtp_password: str | None = Field(default=None, repr=False, description="Password of the SMTP login.")
     smtp_security: Literal["auto", "starttls", "tls", "plain"] = Field(
-        "auto", description="Transport security; `auto` follows the port, STARTTLS for a login on any other."
+        default="auto",
+        description="Transport security; `auto` follows the port, STARTTLS for a login on any other.",
     )
     smtp_ca_file: Path | None = Field(
-        None, description="Certificate authority (PEM) of the mail server; the system's when empty."
+        default=None, description="Certificate authority (PEM) of the mail server; the system's when empty."
     )
     smtp_timeout: float = Field(
-        10, gt=0, le=60, description="Seconds that one SMTP or HTTPS step may take, 60 at most."
+        default=10, gt=0, le=60, description="Seconds that one SMTP or HTTPS step may take, 60 at most."
     )
-    sendgrid_api_key: str | None = Field(None, repr=False, description="SendGrid API key.")
-    sendgrid_from_email: str | None = Field(None, description="Sender for SendGrid; `EMAIL_FROM` when empty.")
+    sendgrid_api_key: str | None = Field(default=None, repr=False, description="SendGrid API key.")
+    sendgrid_from_email: str | None = Field(
+        default=None, description="Sender for SendGrid; `EMAIL_FROM` when empty."
+    )
     sendgrid_url: str = Field(
-        "https://api.sendgrid.com/v3/mail/send", description="SendGrid endpoint; the EU region has its own."
+        default="https://api.sendgrid.com/v3/mail/send",
+        description="SendGrid endpoint; the EU region has its own.",
     )
 
     @property

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
 from tortoise.expressions import Q
@@ -19,6 +19,7 @@ from ..events import EventKind, Observation, Origin, Outcome, origin
 from ..hooks import LoggedOut, OtherSessionsEnded, SessionEnded
 from ..models import AbstractSession, AbstractUser
 from ..security.clock import as_utc
+from ..security.identifiers import time_ordered_id
 from ..security.jwt import (
     ACCESS,
     REFRESH,
@@ -124,7 +125,7 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
 async def authenticate_session(
     auth: Auth, user_id: UUID, session_id: UUID, *, allow_ended: bool = False
 ) -> Authentication:
-    """The same for who is known to have had this session."""
+    """The same for who is known to have had this session. Raises `AuthError(INVALID_TOKEN)`."""
     found = await auth.queries.session.first(session_id=session_id, user_id=user_id)
     if found is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
@@ -315,6 +316,7 @@ async def _open(
     impersonated_by: UUID | None = None,
 ) -> AbstractSession:
     return await auth.tables.session.create(
+        id=time_ordered_id(now),
         user_id=user_id,
         authenticated_at=now,
         expires_at=now + lifetime,
@@ -337,7 +339,7 @@ async def _issue(
     expires_at = min(now + auth.settings.refresh_token_expires, as_utc(session_ends))
     refresh_token = _sign_refresh(auth, user_id, session_id, jti, now, expires_at, impersonated_by)
     await auth.queries.store_token.run(
-        id=uuid4(),
+        id=time_ordered_id(now),
         user_id=user_id,
         session_id=session_id,
         token=refresh_token,

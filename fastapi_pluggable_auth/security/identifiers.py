@@ -1,4 +1,7 @@
-"""Identifiers in the order of time: UUIDs of version 7 (RFC 9562 section 5.7), for any clock."""
+"""Identifiers in the order of time: UUIDs of version 7 (RFC 9562 section 5.7), for any clock.
+
+What is stored in this order stands side by side in an index, however many rows there are.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
@@ -26,8 +28,13 @@ LATEST: Final = 253_402_300_800
 
 
 def new_token_id() -> str:
-    """A fresh `jti`: 192 random bits in 32 characters."""
-    return secrets.token_urlsafe(24)
+    """A fresh `jti`: 48 bits of milliseconds and 144 random ones in 32 characters.
+
+    Tokens of one hour so stand side by side in an index: with random ones, storing a refresh token among a
+    million reads twice as many pages as among a thousand, and writes three more.
+    """
+    moment = (time.time_ns() // 1_000_000).to_bytes(6, "big")
+    return base64.urlsafe_b64encode(moment + secrets.token_bytes(18)).decode()
 
 
 class TokenSigner:
