@@ -421,6 +421,20 @@ def test_every_route_documents_its_errors_with_the_bodies_it_sends(app: FastAPI)
                     assert ("ValidationFailure" in names) == (status == "422"), (method, path)
 
 
+def test_a_route_for_signed_in_users_documents_how_it_refuses_others_beside_its_own_codes(
+    settings: AuthSettings,
+) -> None:
+    app = FastAPI()
+    include_auth(app, settings=settings, admin=True)
+    for path, methods in app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            told = "".join(answer["description"] for answer in operation["responses"].values())
+            for code in ("not_authenticated", "invalid_token", "refresh_raced", "csrf_refused"):
+                assert not operation.get("security") or f"`{code}`" in told, (method, path)
+    refusals = app.openapi()["paths"]["/account"]["delete"]["responses"]["403"]["description"]
+    assert "`reauthentication_required`" in refusals
+
+
 async def test_deleting_a_user_deletes_what_hangs_on_it(account: Account, database: Database) -> None:
     user = await User.get(email=EMAIL)
     await user.delete()

@@ -105,7 +105,7 @@ def codes_of(operation: dict[str, Any]) -> Iterator[tuple[int, str]]:
     """The status and code of each refusal of a route."""
     for status, response in sorted(operation["responses"].items()):
         if int(status) >= 400:
-            for code in re.findall(r"^`(\w+)`", response["description"], re.MULTILINE):
+            for code in dict.fromkeys(re.findall(r"^`(\w+)`", response["description"], re.MULTILINE)):
                 yield int(status), code
 
 

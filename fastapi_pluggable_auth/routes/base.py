@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeAlias
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +22,8 @@ from ..dependencies import auth_of, note_origin
 from ..email.outbox import collect_mails
 from ..errors import AuthError, ErrorCode
 from ..schemas import Error, ValidationFailure
+
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 SIGNED_IN: Final = (
     ErrorCode.NOT_AUTHENTICATED,
@@ -68,14 +70,26 @@ def _harmless(part: str | int) -> str | int:
     return part if isinstance(part, int) or _PLAIN_NAME.fullmatch(part) else "?"
 
 
-def documented(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
+def documented(*codes: ErrorCode) -> Responses:
     """The OpenAPI `responses` of a route that may refuse with these codes, and when the database is down."""
-    responses: dict[int | str, dict[str, Any]] = {}
+    responses: Responses = {}
     for code in (*codes, ErrorCode.DATABASE_UNAVAILABLE):
         model = ValidationFailure if code is ErrorCode.VALIDATION_ERROR else Error
         response = responses.setdefault(code.status, {"model": model, "description": ""})
         response["model"] |= model
         response["description"] = f"{response['description']}\n\n`{code.code}`: {code.detail}".strip()
+    return responses
+
+
+def joined(router: Responses, route: Responses) -> Responses:
+    """The OpenAPI `responses` of a route with those of its router: where both have a status, the codes of
+    both."""
+    responses = {**router, **route}
+    for status in router.keys() & route.keys():
+        said = (router[status]["description"], route[status]["description"])
+        codes = dict.fromkeys("\n\n".join(said).split("\n\n"))
+        model = router[status]["model"] | route[status]["model"]
+        responses[status] = {"model": model, "description": "\n\n".join(codes)}
     return responses
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.routing import BaseRoute
 
-from .base import AuthRoute
+from .base import AuthRoute, joined
 from .bodies import Bodies, own_body, typed
 
 
@@ -33,7 +33,7 @@ class AuthRouter(APIRouter):
                 **options,
                 "tags": [*self.tags, *(options["tags"] or ())],
                 "dependencies": [*self.dependencies, *(options["dependencies"] or ())],
-                "responses": {**self.responses, **(options["responses"] or {})},
+                "responses": joined(self.responses, options["responses"] or {}),
                 "include_in_schema": self.include_in_schema and options["include_in_schema"],
                 "route_class_override": self.route_class,
             }
