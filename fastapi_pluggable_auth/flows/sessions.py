@@ -125,7 +125,7 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
 async def authenticate_session(
     auth: Auth, user_id: UUID, session_id: UUID, *, allow_ended: bool = False
 ) -> Authentication:
-    """The same for who is known to have had this session."""
+    """The same for who is known to have had this session. Raises `AuthError(INVALID_TOKEN)`."""
     found = await auth.queries.session.first(session_id=session_id, user_id=user_id)
     if found is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
