@@ -48,6 +48,7 @@ async def test_several_dependencies_of_a_route_ask_once(
 
 LOOKUPS = {
     ("user", "email"),
+    ("user", "created_at"),
     ("refreshtoken", "token"),
     ("refreshtoken", "jti"),
     ("refreshtoken", "user_id"),

@@ -29,7 +29,7 @@ class Migration(BaseMigration):
                     ("is_verified", fields.BooleanField(default=False)),
                     ("display_name", fields.CharField(null=True, max_length=64)),
                     ("totp_secret", TotpSecretField(null=True)),
-                    ("created_at", fields.DatetimeField(auto_now_add=True)),
+                    ("created_at", fields.DatetimeField(auto_now_add=True, db_index=True)),
                 ],
                 options={"table": "user", "pk_attr": "id", "table_description": "An account."},
                 bases=["AbstractUser"],

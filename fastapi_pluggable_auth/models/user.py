@@ -31,7 +31,7 @@ class AbstractUser(Model):
     language = fields.CharField(max_length=35, null=True)
     password_changed_at = fields.DatetimeField(null=True)
     last_login_at = fields.DatetimeField(null=True)
-    created_at = fields.DatetimeField(auto_now_add=True)
+    created_at = fields.DatetimeField(auto_now_add=True, db_index=True)
 
     class Meta:
         abstract = True
