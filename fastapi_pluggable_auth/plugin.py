@@ -30,7 +30,7 @@ from .routes.bodies import bodies_of
 from .routes.router import AuthRouter
 from .schemas import ProfileUpdate, UserCreate, UserOut
 from .security.clock import Clock, utc_now
-from .security.keys import KeyConfigurationError, key_set
+from .security.keys import KeyConfigurationError, check_keys
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ def _page_routers() -> tuple[AuthRouter, ...]:
 
 def _check(settings: AuthSettings) -> None:
     try:
-        key_set(settings)
+        check_keys(settings)
     except KeyConfigurationError as error:
         raise InsecureSettingsError(str(error)) from error
     open_mailbox = settings.mailbox_problem()

@@ -14,7 +14,8 @@ from dotenv import dotenv_values
 
 from fastapi_pluggable_auth import AuthSettings
 from fastapi_pluggable_auth.cli import main
-from fastapi_pluggable_auth.security.keys import key_set, rotated_keys
+from fastapi_pluggable_auth.security.key_rotation import rotated_keys
+from fastapi_pluggable_auth.security.keys import key_set
 
 from .conftest import SECRET, Account
 from .test_keys import EC, OTHER_EC, RSA, WIDE_EC, header_of, pem_of, public_keys, public_pem_of

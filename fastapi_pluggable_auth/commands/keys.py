@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ..config import AuthSettings
 from ..security.clock import utc_now
-from ..security.keys import rotated_keys
+from ..security.key_rotation import rotated_keys
 from .env_file import rewrite
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from typing import Final
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING, Final
 
 from ..config import AuthSettings
 from ..config import settings as default_settings
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _PREFIX: Final = "aes256gcm"
 _NONCE_BYTES: Final = 12
@@ -62,6 +62,9 @@ class SecretBox:
 
     def _key_id(self, text: str) -> str:
         if text not in self._ids:
+            # Here, as it takes 5 ms to import, and most apps start without a key.
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
             key = hashlib.sha256(b"totp secrets\0" + text.encode()).digest()
             key_id = hashlib.sha256(b"key id\0" + key).hexdigest()[:8]
             _keys_of_process.setdefault(key_id, AESGCM(key))
@@ -84,6 +87,8 @@ def readable(stored: str) -> str:
 
 
 def _open(stored: str, key_ids: set[str]) -> str:
+    from cryptography.exceptions import InvalidTag
+
     key_id, _, text = stored.removeprefix(f"{_PREFIX}.").partition(".")
     if key_id not in key_ids:
         raise UnreadableSecretError(f"TOTP_ENCRYPTION_KEY: no configured key has the id {key_id[:8]!r}.")

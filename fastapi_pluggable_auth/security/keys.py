@@ -7,39 +7,38 @@ import hashlib
 import hmac
 import json
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from jose import jwk, jws
-from jose.exceptions import JOSEError
-
-from ..config import DEFAULT_SECRET, AuthSettings
+from ..config import AuthSettings
 
 MAXIMUM_TOKEN_BYTES: Final = 8192
 MINIMUM_RSA_BITS: Final = 2048
-RSA_BITS: Final = 3072
-"""Of new keys: NIST SP 800-57 part 1, table 2, for use after 2030."""
-SECRET_BYTES: Final = 64
-"""Of new secrets, for every algorithm: RFC 7518 section 3.2 asks for as many as the hash has."""
 CURVE_BITS: Final = {"ES256": 256, "ES384": 384, "ES512": 521}
-_CURVES: Final = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
 THUMBPRINT_MEMBERS: Final = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y")}
 """RFC 7638 section 3.2."""
+
+_FOREIGN_SECRET: Final = re.compile("-----BEGIN|ssh-|ecdsa-|@openssh")
+"""What marks a key of another kind, which is no secret."""
 
 _COMPACT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
 
 class KeyConfigurationError(ValueError):
     """The keys in the settings cannot sign."""
+
+
+@cache
+def _jose() -> Any:
+    """Imported here, as it takes 25 ms with what it needs, and an app starts without a token."""
+    import jose.jwk
+    import jose.jws
+
+    return jose
 
 
 class SignatureError(Exception):
@@ -61,13 +60,16 @@ class KeySet:
 
     def derive(self, purpose: str) -> bytes:
         """A key for another purpose, from which nobody learns anything about the signing key (RFC 5869)."""
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
         hkdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose.encode())
         return hkdf.derive(self.material)
 
     def sign(self, claims: dict[str, Any]) -> str:
         """A compact token whose header names the key."""
         headers = {"kid": self.signing_id}
-        token: str = jws.sign(claims, self.signing_key, headers=headers, algorithm=self.algorithm)
+        token: str = _jose().jws.sign(claims, self.signing_key, headers=headers, algorithm=self.algorithm)
         return token
 
     def open(self, token: str) -> Mapping[str, Any]:
@@ -85,19 +87,28 @@ class KeySet:
 # to find out; whether it is still good is looked up every time.
 @lru_cache(maxsize=4096)
 def _open(keys: KeySet, token: str) -> Mapping[str, Any]:
+    jose = _jose()
     try:
-        header = jws.get_unverified_header(token)
+        header = jose.jws.get_unverified_header(token)
         # python-jose skips critical extensions that it does not know (RFC 7515 section 4.1.11).
         key_id = header.get("kid", keys.signing_id)
         key = keys.verifying.get(key_id) if isinstance(key_id, str) and "crit" not in header else None
         if key is None:
             raise SignatureError
-        claims = json.loads(jws.verify(token, key, algorithms=[keys.algorithm]))
-    except (JOSEError, ValueError, RecursionError) as error:
+        claims = json.loads(jose.jws.verify(token, key, algorithms=[keys.algorithm]))
+    except (jose.exceptions.JOSEError, ValueError, RecursionError) as error:
         raise SignatureError from error
     if not isinstance(claims, dict):
         raise SignatureError
     return MappingProxyType(claims)
+
+
+def check_keys(settings: AuthSettings) -> None:
+    """Raises `KeyConfigurationError` where the keys of the settings cannot sign. Makes no key of a plain
+    secret, of which any will do."""
+    secrets = (settings.jwt_secret, *settings.jwt_previous_keys)
+    if not settings.jwt_algorithm.startswith("HS") or any(map(_FOREIGN_SECRET.search, secrets)):
+        key_set(settings)
 
 
 def key_set(settings: AuthSettings) -> KeySet:
@@ -108,39 +119,6 @@ def key_set(settings: AuthSettings) -> KeySet:
         settings.jwt_private_key,
         tuple(settings.jwt_previous_keys),
     )
-
-
-def rotated_keys(settings: AuthSettings, *, keep: int = 1) -> dict[str, str]:
-    """The names and new values of the settings after a rotation: a new signing key for the algorithm, and the
-    present one as the first of `keep` previous ones, a key pair with its public half alone. The placeholder
-    secret is not kept. Raises `KeyConfigurationError`."""
-    keys = key_set(settings)
-    if settings.jwt_algorithm.startswith("HS"):
-        name, new = "JWT_SECRET", secrets.token_urlsafe(SECRET_BYTES)
-        previous = [settings.jwt_secret, *settings.jwt_previous_keys]
-        if settings.jwt_secret == DEFAULT_SECRET:
-            previous.pop(0)
-    else:
-        name, new = "JWT_PRIVATE_KEY", _one_line(_new_private_key(settings.jwt_algorithm))
-        public = keys.verifying[keys.signing_id].to_pem()
-        previous = [*map(_one_line, (public, *settings.jwt_previous_keys))]
-    kept = previous[:keep]
-    if any("," in key or key != key.strip() for key in kept):
-        raise KeyConfigurationError(
-            "A key has a comma or a space at an end: JWT_PREVIOUS_KEYS cannot hold it."
-        )
-    return {name: new, "JWT_PREVIOUS_KEYS": ",".join(kept)}
-
-
-def _new_private_key(algorithm: str) -> bytes:
-    curve = _CURVES.get(algorithm)
-    key = rsa.generate_private_key(65537, RSA_BITS) if curve is None else ec.generate_private_key(curve)
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _one_line(key: str | bytes) -> str:
-    """As a `.env` file holds it: `_pem` puts the line breaks back."""
-    return _text(key).strip().replace("\n", "\\n")
 
 
 @lru_cache(maxsize=16)
@@ -158,7 +136,7 @@ def _build(algorithm: str, secret: str, private_key: str | None, previous: tuple
     for key in (signing_key, *(_construct(_pem(each), algorithm) for each in previous)):
         _check_strength(key, algorithm)
         public_key = key if key.is_public() else key.public_key()
-        members = {name: _text(value) for name, value in public_key.to_dict().items()}
+        members = {name: as_text(value) for name, value in public_key.to_dict().items()}
         key_id = _thumbprint(members)
         verifying[key_id] = public_key
         public.append({**members, "kid": key_id, "use": "sig", "alg": algorithm})
@@ -167,9 +145,10 @@ def _build(algorithm: str, secret: str, private_key: str | None, previous: tuple
 
 
 def _construct(key: str, algorithm: str) -> Any:
+    jose = _jose()
     try:
-        return jwk.construct(key, algorithm)
-    except JOSEError as error:
+        return jose.jwk.construct(key, algorithm)
+    except jose.exceptions.JOSEError as error:
         raise KeyConfigurationError(f"A key does not fit JWT_ALGORITHM {algorithm}: {error}") from error
 
 
@@ -205,5 +184,6 @@ def _thumbprint(members: dict[str, str]) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def _text(value: str | bytes) -> str:
+def as_text(value: str | bytes) -> str:
+    """PEM and the members of a JSON Web Key are ASCII; python-jose gives some as bytes."""
     return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,51 @@
+"""New signing keys in place of the present ones."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from ..config import DEFAULT_SECRET, AuthSettings
+from .keys import KeyConfigurationError, as_text, key_set
+
+RSA_BITS: Final = 3072
+"""NIST SP 800-57 part 1, table 2, for use after 2030."""
+SECRET_BYTES: Final = 64
+"""For every algorithm: RFC 7518 section 3.2 asks for as many as the hash has."""
+_CURVES: Final = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
+
+
+def rotated_keys(settings: AuthSettings, *, keep: int = 1) -> dict[str, str]:
+    """The names and new values of the settings after a rotation: a new signing key for the algorithm, and the
+    present one as the first of `keep` previous ones, a key pair with its public half alone. The placeholder
+    secret is not kept. Raises `KeyConfigurationError`."""
+    keys = key_set(settings)
+    if settings.jwt_algorithm.startswith("HS"):
+        name, new = "JWT_SECRET", secrets.token_urlsafe(SECRET_BYTES)
+        previous = [settings.jwt_secret, *settings.jwt_previous_keys]
+        if settings.jwt_secret == DEFAULT_SECRET:
+            previous.pop(0)
+    else:
+        name, new = "JWT_PRIVATE_KEY", _one_line(_new_private_key(settings.jwt_algorithm))
+        public = keys.verifying[keys.signing_id].to_pem()
+        previous = [*map(_one_line, (public, *settings.jwt_previous_keys))]
+    kept = previous[:keep]
+    if any("," in key or key != key.strip() for key in kept):
+        raise KeyConfigurationError(
+            "A key has a comma or a space at an end: JWT_PREVIOUS_KEYS cannot hold it."
+        )
+    return {name: new, "JWT_PREVIOUS_KEYS": ",".join(kept)}
+
+
+def _new_private_key(algorithm: str) -> bytes:
+    curve = _CURVES.get(algorithm)
+    key = rsa.generate_private_key(65537, RSA_BITS) if curve is None else ec.generate_private_key(curve)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _one_line(key: str | bytes) -> str:
+    """As a `.env` file holds it: `_pem` puts the line breaks back."""
+    return as_text(key).strip().replace("\n", "\\n")
