@@ -117,7 +117,7 @@ def test_every_link_leads_to_a_file_or_a_heading() -> None:
     def headings(text: str) -> set[str]:
         return {title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
 
-    links = re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", README)
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", README)
     for target, anchor in links:
         assert (ROOT / target).exists(), target
         if anchor:
