@@ -24,7 +24,7 @@ from .email.dispatcher import SendEmail
 from .errors import AuthError
 from .flows.purge import keep_purging
 from .models import AbstractUser, User
-from .routes import account, activity, core, email, keys, password, sessions, tokens, twofa
+from .routes import account, core, email, keys, password, sessions, twofa
 from .routes.base import error_response
 from .routes.bodies import bodies_of
 from .routes.router import AuthRouter
@@ -105,7 +105,7 @@ def include_auth(
     app.include_router(APIRouter(lifespan=lifespan))
     keys.router.add_to(app.router)
     if chosen.dev_mailbox:
-        from .email.local import MemoryProvider  # here, like the pages
+        from .email.local import MemoryProvider
 
         if not isinstance(auth.mailer.provider, MemoryProvider):
             raise ValueError("DEV_MAILBOX shows the mails of EMAIL_PROVIDER=memory only.")
@@ -185,27 +185,27 @@ class TortoiseContextMiddleware:
 
 
 def _routers(auth: Auth, *, admin: bool, pages: bool) -> Iterator[AuthRouter]:
+    """Those that not every app has are imported here: together they take longer than all others."""
     yield from ROUTERS
     if auth.scopes:
+        from .routes import tokens
+
         yield tokens.router
     if auth.settings.audit_log:
+        from .routes import activity
+
         yield activity.router
     if admin:
-        from .routes import admin as admin_routes  # here, like the pages
+        from .routes import admin as admin_routes
 
         yield admin_routes.router
         if auth.settings.audit_log:
             yield admin_routes.log_router
     if pages:
-        yield from _page_routers()
+        from .routes.pages import delete, link_request, profile, security, sign_in, sign_up
 
-
-def _page_routers() -> tuple[AuthRouter, ...]:
-    # Here, as importing them takes as long as all other routes together, and many apps have none.
-    from .routes.pages import delete, link_request, profile, security, sign_in, sign_up
-
-    pages = (sign_in, sign_up, link_request, profile, security, delete)
-    return tuple(page.router for page in pages)
+        for page in (sign_in, sign_up, link_request, profile, security, delete):
+            yield page.router
 
 
 def _check(settings: AuthSettings) -> None:

@@ -28,13 +28,12 @@ KEY = OctKey.import_key(os.environ["JWT_SECRET"])
 HEADER = {"alg": "HS256", "typ": "JWT"}
 
 USER = (
-    "id email hashed_password is_active is_verified display_name pending_email totp_secret totp_confirmed"
-    " totp_last_step totp_enrolled_at recovery_codes_at password_reset_required language password_changed_at"
-    " last_login_at created_at"
+    "id email hashed_password is_active is_verified is_superuser roles permissions display_name"
+    " pending_email totp_secret totp_confirmed totp_last_step totp_enrolled_at recovery_codes_at"
+    " password_reset_required language password_changed_at last_login_at created_at"
 ).split()
-STATE = "authenticated_at expires_at revoked_at".split()
-SESSION = "id user_id authenticated_at expires_at revoked_at user_agent address created_at".split()
-TOKEN = "id user_id session_id token jti expires_at revoked rotated_at replaced_by created_at".split()
+STATE = "authenticated_at expires_at revoked_at impersonated_by".split()
+TOKEN = "id user_id session_id created_at rotated_at replaced_by".split()
 
 
 def columns(**tables: list[str]) -> str:
@@ -50,7 +49,8 @@ SPEND = (
     " WHERE token = $4 AND revoked = $5 AND expires_at > $6"
 )
 SPENT = (
-    f"SELECT {columns(t=TOKEN, u=USER, s=SESSION)} FROM refreshtoken t"
+    f"SELECT {columns(t=TOKEN, u=['is_active'], s=['expires_at', 'revoked_at', 'impersonated_by'])}"
+    " FROM refreshtoken t"
     ' LEFT JOIN "user" u ON u.id = t.user_id LEFT JOIN auth_session s ON s.id = t.session_id'
     " WHERE t.token = $1"
 )

@@ -12,8 +12,7 @@ from ..flows import password as password_flow
 from ..flows import sessions as sessions_flow
 from ..flows import twofa as twofa_flow
 from ..schemas import ChangePassword, ProfileUpdate, UserOut
-from .base import RECENT_LOGIN, SIGNED_IN, documented
-from .pages.rendering import is_browser
+from .base import RECENT_LOGIN, SIGNED_IN, documented, is_browser
 from .router import AuthRouter
 
 router = AuthRouter(

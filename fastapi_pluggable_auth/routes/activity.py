@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..dependencies import CurrentAuth, CurrentUser
 from ..errors import ErrorCode
 from ..flows import audit as audit_flow
-from ..schemas import Activity, ActivityEvent, AfterEvent, PageSize
+from ..schemas.audit import Activity, ActivityEvent, AfterEvent, PageSize
 from ..security.clock import as_utc
 from .base import SIGNED_IN, documented
 from .router import AuthRouter

@@ -20,20 +20,9 @@ from ..flows.audit import EventPage
 from ..flows.impersonation import IMPERSONATE
 from ..flows.sessions import refuse_impersonation
 from ..models import AbstractUser, User
-from ..schemas import (
-    AccountOut,
-    AccountPage,
-    AccountSession,
-    AccountSummary,
-    AfterAccount,
-    AfterEvent,
-    AuditEventOut,
-    AuditPage,
-    CookieSession,
-    PageSize,
-    Rights,
-    TokenPair,
-)
+from ..schemas import CookieSession, TokenPair
+from ..schemas.admin import AccountOut, AccountPage, AccountSession, AccountSummary, AfterAccount, Rights
+from ..schemas.audit import AfterEvent, AuditEventOut, AuditPage, PageSize
 from ..security.clock import as_utc
 from .base import RECENT_LOGIN, SIGNED_IN, documented
 from .core import session_answer

@@ -10,10 +10,9 @@ from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
 from ..flows import email as email_flow
 from ..schemas import EmailRequest, Message, Reauthentication
-from .base import documented
+from .base import documented, is_browser
 from .pages.forms import Typed
 from .pages.links import done_page, link_page
-from .pages.rendering import is_browser
 from .pages.route import PageRoute
 from .router import AuthRouter
 

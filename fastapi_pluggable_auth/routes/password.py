@@ -11,10 +11,9 @@ from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
 from ..flows import email as email_flow
 from ..flows import password as password_flow
 from ..schemas import EmailRequest, Message, ResetPassword
-from .base import documented
+from .base import documented, is_browser
 from .pages.forms import Typed
 from .pages.links import done_page, link_page
-from .pages.rendering import is_browser
 from .pages.route import PageRoute
 from .router import AuthRouter
 

@@ -13,8 +13,7 @@ from .bodies import Bodies, own_body, typed
 
 
 class AuthRouter(APIRouter):
-    """Routes that are made when they are wanted: FastAPI takes 15 ms to analyse them, and each app has its
-    own."""
+    """Routes that each app has of its own, made of the same definitions."""
 
     def __init__(self, *, route_class: type[AuthRoute] = AuthRoute, **options: Any) -> None:
         self._definitions: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []

@@ -9,7 +9,7 @@ from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
 from ..errors import AuthError, ErrorCode
 from ..flows import tokens as tokens_flow
 from ..models import AbstractPersonalToken
-from ..schemas import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
+from ..schemas.tokens import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
 from ..security.clock import as_utc
 from .base import RECENT_LOGIN, SIGNED_IN, documented
 from .router import AuthRouter

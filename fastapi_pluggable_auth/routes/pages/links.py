@@ -10,7 +10,6 @@ from ...email.tokens import Purpose, link_state
 from ...errors import AuthError, ErrorCode
 from ...flows.email import owner_of
 from .forms import Rejected, problem_with
-from .rendering import render_page
 
 
 async def link_page(
@@ -24,6 +23,8 @@ async def link_page(
 
     Who does not know the password did not sign up: the form to verify leads on to a new one.
     """
+    from .rendering import render_page  # here, as an app starts without a page
+
     try:
         if isinstance(error, AuthError) and error.code is ErrorCode.INVALID_LINK:
             raise error
@@ -50,4 +51,6 @@ async def link_page(
 
 def done_page(auth: Auth, request: Request, purpose: Purpose) -> HTMLResponse:
     """What the link was for is done."""
+    from .rendering import render_page
+
     return render_page(auth, request, "done", title=f"{purpose}.done", purpose=purpose)

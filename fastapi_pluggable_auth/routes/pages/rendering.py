@@ -33,11 +33,6 @@ HEADERS: Final = {
 }
 
 
-def is_browser(request: Request) -> bool:
-    """Whether a person is looking: API clients do not ask for HTML."""
-    return "text/html" in request.headers.get("accept", "")
-
-
 def see_other(
     auth: Auth, request: Request, page: str, *, notice: str | None = None, next: str | None = None
 ) -> RedirectResponse:

@@ -10,9 +10,8 @@ from fastapi.responses import RedirectResponse
 
 from ...dependencies import auth_of, path_of, sign_in_page
 from ...errors import AuthError, ErrorCode
-from ..base import AuthRoute
+from ..base import AuthRoute, is_browser
 from .forms import problem_of
-from .rendering import is_browser, render_page, see_other
 
 
 class PageRoute(AuthRoute):
@@ -22,6 +21,8 @@ class PageRoute(AuthRoute):
         """The page where to put it right, or one that says so."""
         if not is_browser(request):
             return super().refusal(request, error)
+        from .rendering import render_page, see_other  # here, as an app starts without a page
+
         auth, code = auth_of(request), error.code
         if code in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
             return RedirectResponse(sign_in_page(request, auth), 303, {"Referrer-Policy": "no-referrer"})
