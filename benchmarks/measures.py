@@ -142,8 +142,9 @@ class Bench:
         """The same with more users, sessions and refresh tokens."""
         system = PLUGGABLE
         for dialect in databases.DIALECTS:
-            for _ in range(self._length.rounds):
-                for users in self._length.growth:
+            for round_number in range(2 * self._length.rounds):
+                sizes = self._length.growth
+                for users in sizes if round_number % 2 == 0 else reversed(sizes):
                     url, accounts = self._database(system, dialect, users)
                     with serving(system.app, url) as server:
                         setting = f"{dialect}, {users:,} users"
