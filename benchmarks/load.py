@@ -101,9 +101,6 @@ async def run(load: Load) -> Outcome:
     loop = asyncio.get_running_loop()
     statuses: Counter[str] = Counter()
     latencies: list[float] = []
-    connections = [
-        (await loop.create_connection(Connection, "127.0.0.1", load.port))[1] for _ in range(load.connections)
-    ]
     begun = time.perf_counter()
     ends = begun + load.seconds
     slots = count()
@@ -130,11 +127,15 @@ async def run(load: Load) -> Outcome:
             statuses[str(status)] += 1
             if load.follow:
                 body = {"token": json.loads(answer)["refresh_token"]}
-
-    await asyncio.gather(*(use(*each) for each in enumerate(connections)))
-    took = time.perf_counter() - begun
-    for connection in connections:
         connection.close()
+
+    # Each is at work before the next is made: the kernel gives a new one to the worker that waits for it.
+    users = []
+    for number in range(load.connections):
+        _, connection = await loop.create_connection(Connection, "127.0.0.1", load.port)
+        users.append(asyncio.create_task(use(number, connection)))
+    await asyncio.gather(*users)
+    took = time.perf_counter() - begun
     ranked = sorted(latency * 1000 for latency in latencies)
     return Outcome(
         dict(statuses),
