@@ -6,7 +6,8 @@ reading a row does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -131,11 +132,12 @@ class SelectRelated(_Select[QuerySet[Any], tuple[dict[str, Any], Any]]):
         kept = [selected[columns.index(name)] for name in self._only]
         query.query._selects = [*kept, *selected[len(columns) :]]
         decoders = [(name, model._meta.fields_map[name].to_python_value) for name in self._only]
+        make = _maker(related, related_columns)
 
         def read(row: _Row) -> tuple[dict[str, Any], Any]:
             cells = iter(row.values())
             own = {name: decode(cell) for (name, decode), cell in zip(decoders, cells, strict=False)}
-            return own, related._init_from_db(**dict(zip(related_columns, cells, strict=False)))
+            return own, make(cells)
 
         return read
 
@@ -172,6 +174,31 @@ def _mark(place: int, field: Field[Any]) -> object:
     if isinstance(field, DatetimeField):
         return datetime(2000, 1, 1, microsecond=place, tzinfo=UTC)
     return f"mark {place}"
+
+
+def _maker(model: type[Model], columns: Sequence[str]) -> Callable[[Iterable[Any]], Any]:
+    """What makes a model of these columns, like Tortoise's own way, which takes twice as long: it sets each
+    attribute by a call."""
+    meta = model._meta
+    names = [meta.fields_db_projection_reverse[column] for column in columns]
+    native = {name for _, name, _ in meta.db_native_fields}
+    decoders = [(name, meta.fields_map[name].to_python_value) for name in names if name not in native]
+    notes: dict[str, Any] = {}
+
+    def make(cells: Iterable[Any]) -> Any:
+        if not notes:  # Tortoise has some beside the columns
+            made = model._init_from_db(**dict(zip(columns, cells, strict=True)))
+            notes.update((name, value) for name, value in vars(made).items() if name not in names)
+            return made
+        made = model.__new__(model)
+        attributes = vars(made)
+        attributes.update(zip(names, cells, strict=True))
+        attributes.update((name, copy(value)) for name, value in notes.items())
+        for name, decode in decoders:
+            attributes[name] = decode(attributes[name])
+        return made
+
+    return make
 
 
 def _selected_models(query: QuerySet[Any]) -> tuple[_Part, ...]:

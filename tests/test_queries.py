@@ -7,12 +7,14 @@ import re
 from collections.abc import Awaitable
 
 import httpx
+import pyotp
 import pytest
 from fastapi import Depends, FastAPI
 from tortoise.context import TortoiseContext
 
-from fastapi_pluggable_auth import RecentUser, get_current_user
+from fastapi_pluggable_auth import CurrentUser, RecentUser, get_current_user
 from fastapi_pluggable_auth.dependencies import CurrentAuthentication
+from fastapi_pluggable_auth.models import User
 
 from .conftest import Account, Database
 
@@ -44,6 +46,27 @@ async def test_several_dependencies_of_a_route_ask_once(
         answer = await account.client.get("/note", headers=account.headers)
     assert (answer.status_code, answer.json()) == (200, True)
     assert len([line for line in caplog.messages if STATEMENT.match(line)]) == 1
+
+
+async def test_the_user_who_asks_is_as_tortoise_reads_it(app: FastAPI, account: Account) -> None:
+    users: list[User] = []
+
+    @app.get("/note")
+    async def note(user: CurrentUser) -> None:
+        users.append(user)
+
+    await User.filter(email=account.email).update(roles={"editor"}, totp_secret=pyotp.random_base32())
+    for _ in range(3):
+        answer = await account.client.get("/note", headers=account.headers)
+        assert answer.status_code == 200
+    read = await User.get(email=account.email)
+    assert [vars(user) for user in users] == [vars(read)] * 3
+    first, second, third = users
+    assert first._await_when_save is not second._await_when_save is not third._await_when_save
+
+    third.display_name = "Ada"
+    await third.save()
+    assert (await User.get(email=account.email)).display_name == "Ada"
 
 
 LOOKUPS = {

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Final
@@ -37,15 +36,16 @@ _ADDRESS: Final = re.compile(r"[^\s<]+@[^\s>]+")
 _collected: ContextVar[list[UUID] | None] = ContextVar("collected_mails", default=None)
 
 
-@contextmanager
-def collect_mails() -> Iterator[list[UUID]]:
+class CollectedMails:
     """Gathers the ids of the mails that are added inside, so that the caller can send them afterwards."""
-    ids: list[UUID] = []
-    reset = _collected.set(ids)
-    try:
-        yield ids
-    finally:
-        _collected.reset(reset)
+
+    def __enter__(self) -> list[UUID]:
+        ids: list[UUID] = []
+        self._reset = _collected.set(ids)
+        return ids
+
+    def __exit__(self, *raised: object) -> None:
+        _collected.reset(self._reset)
 
 
 class Outbox:

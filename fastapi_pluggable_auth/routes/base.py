@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..database import guarded, uncounted
 from ..dependencies import auth_of, note_origin
-from ..email.outbox import collect_mails
+from ..email.outbox import CollectedMails
 from ..errors import AuthError, ErrorCode
 from ..schemas import Error, ValidationFailure
 
@@ -164,7 +164,7 @@ class AuthRoute(APIRoute):
 
             auth = auth_of(request)
             note_origin(request, auth)
-            with collect_mails() as mails:
+            with CollectedMails() as mails:
                 try:
                     work = handle(Request(request.scope, receive) if reads_body else request)
                     response = await guarded(work, auth.settings.database_timeout)
@@ -180,7 +180,7 @@ class AuthRoute(APIRoute):
             if mails:
                 _then(response, BackgroundTask(auth.dispatcher.after_response, mails))
             # As they are: `response.headers` would be built for this alone, in 3 us.
-            if not any(name == b"cache-control" for name, _ in response.raw_headers):
+            if b"cache-control" not in dict(response.raw_headers):
                 response.raw_headers.append((b"cache-control", b"no-store"))
             return response
 

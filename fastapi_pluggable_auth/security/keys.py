@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from ..config import AuthSettings
@@ -72,35 +71,28 @@ class KeySet:
         token: str = _jose().jws.sign(claims, self.signing_key, headers=headers, algorithm=self.algorithm)
         return token
 
-    def open(self, token: str) -> Mapping[str, Any]:
+    def open(self, token: str) -> dict[str, Any]:
         """The claims of a token; raises `SignatureError`.
 
         The key is looked up by `kid` in the configured set and never taken from the token: `jwk`, `jku`,
         `x5u` and `x5c` mean nothing. A token without `kid` is tried with the signing key alone.
         """
-        if not isinstance(token, str) or len(token) > MAXIMUM_TOKEN_BYTES or not _COMPACT.fullmatch(token):
+        if len(token) > MAXIMUM_TOKEN_BYTES or not _COMPACT.fullmatch(token):
             raise SignatureError
-        return _open(self, token)
-
-
-# An access token comes many times. What it says, and that these keys signed it, never changes and takes 40 us
-# to find out; whether it is still good is looked up every time.
-@lru_cache(maxsize=4096)
-def _open(keys: KeySet, token: str) -> Mapping[str, Any]:
-    jose = _jose()
-    try:
-        header = jose.jws.get_unverified_header(token)
-        # python-jose skips critical extensions that it does not know (RFC 7515 section 4.1.11).
-        key_id = header.get("kid", keys.signing_id)
-        key = keys.verifying.get(key_id) if isinstance(key_id, str) and "crit" not in header else None
-        if key is None:
+        jose = _jose()
+        try:
+            header = jose.jws.get_unverified_header(token)
+            # python-jose skips critical extensions that it does not know (RFC 7515 section 4.1.11).
+            key_id = header.get("kid", self.signing_id)
+            key = self.verifying.get(key_id) if isinstance(key_id, str) and "crit" not in header else None
+            if key is None:
+                raise SignatureError
+            claims = json.loads(jose.jws.verify(token, key, algorithms=[self.algorithm]))
+        except (jose.exceptions.JOSEError, ValueError, RecursionError) as error:
+            raise SignatureError from error
+        if not isinstance(claims, dict):
             raise SignatureError
-        claims = json.loads(jose.jws.verify(token, key, algorithms=[keys.algorithm]))
-    except (jose.exceptions.JOSEError, ValueError, RecursionError) as error:
-        raise SignatureError from error
-    if not isinstance(claims, dict):
-        raise SignatureError
-    return MappingProxyType(claims)
+        return claims
 
 
 def check_keys(settings: AuthSettings) -> None:
