@@ -31,6 +31,8 @@ class Load:
     tokens: list[str] = field(default_factory=list)
     """Bearer tokens; with `follow`, refresh tokens to start with."""
     bodies: list[dict[str, str]] = field(default_factory=list)
+    after: float = 0
+    """Seconds until it begins."""
     rate: float | None = None
     """Requests a second in all, whether or not answers come; as fast as answers come otherwise."""
     form: bool = False
@@ -101,6 +103,7 @@ async def run(load: Load) -> Outcome:
     loop = asyncio.get_running_loop()
     statuses: Counter[str] = Counter()
     latencies: list[float] = []
+    await asyncio.sleep(load.after)
     begun = time.perf_counter()
     ends = begun + load.seconds
     slots = count()

@@ -20,6 +20,9 @@ from .server import Server, put_under, serving
 from .systems import AUTHX, FLOOR, PLUGGABLE, SYSTEMS, USERS_DATABASE, USERS_JWT, System
 
 CONNECTIONS = 32
+GATHERING_SECONDS = 1
+"""How long a storm of logins has been going on when it counts: its clients all begin at once, which they
+never do again."""
 PROBES_PER_SECOND = 100
 """Requests for `/auth/me` while others log in: too few to load the server, enough for a 99th percentile."""
 
@@ -105,9 +108,16 @@ class Bench:
                 yield Sample("memory", "idle", system.label, server.memory(), "MiB")
                 put_under(self._me_load(system, server, accounts, 1))
                 probe = system.me(
-                    server.port, accounts, connections=8, seconds=seconds, rate=PROBES_PER_SECOND
+                    server.port,
+                    accounts,
+                    connections=8,
+                    seconds=seconds,
+                    rate=PROBES_PER_SECOND,
+                    after=GATHERING_SECONDS,
                 )
-                logins = system.logins(server.port, accounts, connections=CONNECTIONS, seconds=seconds)
+                logins = system.logins(
+                    server.port, accounts, connections=CONNECTIONS, seconds=GATHERING_SECONDS + seconds
+                )
                 (rest,) = put_under(probe)
                 stormed, _ = put_under(probe, logins)
                 yield Sample("p99", "at rest", system.label, rest.p99, "ms")
