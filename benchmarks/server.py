@@ -21,6 +21,9 @@ from .load import Load, Outcome
 
 SETTLING_SECONDS = 3
 
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""Where bytecode is kept, as that of an installed package is."""
+
 
 @dataclass(frozen=True)
 class Server:
@@ -55,7 +58,7 @@ def serving(app: str, url: str, workers: int = 1, **environment: str) -> Iterato
     started = time.perf_counter()
     process = subprocess.Popen(
         [*command, "--no-access-log", "--log-level", "warning"],
-        env=os.environ | {"DATABASE_URL": url, "JWT_SECRET": SECRET} | environment,
+        env=_ENVIRONMENT | {"DATABASE_URL": url, "JWT_SECRET": SECRET} | environment,
     )
     try:
         while not answers(port):
