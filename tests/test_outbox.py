@@ -15,7 +15,7 @@ from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.auth import transactional
 from fastapi_pluggable_auth.email import dispatcher as dispatcher_module
 from fastapi_pluggable_auth.email.kinds import MailKind
-from fastapi_pluggable_auth.email.outbox import CollectedMails
+from fastapi_pluggable_auth.email.outbox import collect_mails
 from fastapi_pluggable_auth.models import Mail, User
 
 from .conftest import EMAIL, PASSWORD, Clock, Database, Mailbox
@@ -66,7 +66,7 @@ async def test_a_mail_and_its_account_stand_or_fall_together(client: httpx.Async
         await auth.outbox.add(MailKind.VERIFY, EMAIL)
         raise LookupError
 
-    with CollectedMails() as ids:
+    with collect_mails() as ids:
         with pytest.raises(LookupError):
             await fails(auth)
         await auth.dispatcher.deliver(ids)

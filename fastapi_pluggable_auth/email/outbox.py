@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Final
@@ -36,16 +37,15 @@ _ADDRESS: Final = re.compile(r"[^\s<]+@[^\s>]+")
 _collected: ContextVar[list[UUID] | None] = ContextVar("collected_mails", default=None)
 
 
-class CollectedMails:
+@contextmanager
+def collect_mails() -> Iterator[list[UUID]]:
     """Gathers the ids of the mails that are added inside, so that the caller can send them afterwards."""
-
-    def __enter__(self) -> list[UUID]:
-        ids: list[UUID] = []
-        self._reset = _collected.set(ids)
-        return ids
-
-    def __exit__(self, *raised: object) -> None:
-        _collected.reset(self._reset)
+    ids: list[UUID] = []
+    reset = _collected.set(ids)
+    try:
+        yield ids
+    finally:
+        _collected.reset(reset)
 
 
 class Outbox:

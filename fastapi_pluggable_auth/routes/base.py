@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..database import guarded, uncounted
 from ..dependencies import auth_of, note_origin
-from ..email.outbox import CollectedMails
+from ..email.outbox import collect_mails
 from ..errors import AuthError, ErrorCode
 from ..schemas import Error, ValidationFailure
 
@@ -164,7 +164,7 @@ class AuthRoute(APIRoute):
 
             auth = auth_of(request)
             note_origin(request, auth)
-            with CollectedMails() as mails:
+            with collect_mails() as mails:
                 try:
                     work = handle(Request(request.scope, receive) if reads_body else request)
                     response = await guarded(work, auth.settings.database_timeout)

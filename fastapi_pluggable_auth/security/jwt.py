@@ -25,8 +25,6 @@ REFRESH: Final = "refresh"
 
 LEEWAY_SECONDS: Final = 30
 """How far the clocks of two servers may differ."""
-TIMES: Final = {"iat": None, "exp": None, "nbf": 0}
-"""The claims that are times, and what they are where they are missing."""
 LATEST: Final = 253_402_300_800
 """The end of the year 9999: what comes later is no time."""
 
@@ -98,9 +96,8 @@ class TokenSigner:
         except SignatureError as error:
             raise AuthError(ErrorCode.INVALID_TOKEN) from error
         now = self._clock().timestamp()
-        if max(claims["iat"], claims.get("nbf", 0)) > now + LEEWAY_SECONDS:
-            raise AuthError(ErrorCode.INVALID_TOKEN)
-        if now >= claims["exp"] and not allow_expired:
+        early = max(claims["iat"], claims.get("nbf", 0)) > now + LEEWAY_SECONDS
+        if early or (now >= claims["exp"] and not allow_expired):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         return claims
 
@@ -119,7 +116,9 @@ def _claims_of(keys: KeySet, token: str, scope: str, issuer: str, audience: str)
         and claims.get("aud") == audience
         and isinstance(claims.get("sub"), str)
         and isinstance(claims.get("jti"), str)
-        and all(_is_time(claims.get(name, missing)) for name, missing in TIMES.items())
+        and _is_time(claims.get("iat"))
+        and _is_time(claims.get("exp"))
+        and _is_time(claims.get("nbf", 0))
     )
     if not fits:
         raise SignatureError
@@ -159,15 +158,15 @@ def issued_at_of(claims: Claims) -> datetime:
     return datetime.fromtimestamp(claims["iat"], UTC)
 
 
+_parsed: Final = lru_cache(maxsize=8192)(UUID)
+"""A user and a session for each token that is known."""
+
+
 def _uuid(value: object) -> UUID:
     try:
         return _parsed(str(value))
     except ValueError as error:
         raise AuthError(ErrorCode.INVALID_TOKEN) from error
-
-
-_parsed = lru_cache(maxsize=8192)(UUID)
-"""As many as the tokens that are known name."""
 
 
 def create_access_token(user_id: UUID | str) -> str:
