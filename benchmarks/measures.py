@@ -38,7 +38,7 @@ class Length:
     growth: tuple[int, ...]
 
 
-FULL = Length(100_000, 3, 4, 600, (1_000, 100_000, 1_000_000))
+FULL = Length(100_000, 6, 4, 600, (1_000, 100_000, 1_000_000))
 QUICK = Length(2_000, 2, 1, 5, (2_000, 10_000))
 
 
@@ -143,7 +143,7 @@ class Bench:
     def start(self) -> Iterable[Sample]:
         """Seconds from the start of the process to the first answer."""
         url, _ = self._database(PLUGGABLE, "sqlite")
-        for _ in range(2 * self._length.rounds):
+        for _ in range(self._length.rounds):
             for app, label in (("bare", "FastAPI and Tortoise"), (PLUGGABLE.app, PLUGGABLE.label)):
                 with serving(app, url) as server:
                     yield Sample("start", "first answer", label, server.first_answer, "s")
@@ -152,7 +152,7 @@ class Bench:
         """The same with more users, sessions and refresh tokens."""
         system = PLUGGABLE
         for dialect in databases.DIALECTS:
-            for round_number in range(2 * self._length.rounds):
+            for round_number in range(self._length.rounds):
                 sizes = self._length.growth
                 for users in sizes if round_number % 2 == 0 else reversed(sizes):
                     url, accounts = self._database(system, dialect, users)

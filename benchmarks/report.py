@@ -63,7 +63,7 @@ def machine(length: Length) -> str:
         f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}; {versions}. {length.users:,} users with a session each, bcrypt "
         f"at cost 12 everywhere, medians of {length.rounds} rounds of {length.seconds:g} s in which the "
-        f"systems take turns; growth and start-up: of {2 * length.rounds}."
+        "systems take turns."
     )
 
 
