@@ -17,8 +17,8 @@ from fastapi_pluggable_auth.security.hashing import hash_password
 from .conftest import PASSWORD, Database, Mailbox
 from .test_workers import Server
 
-SAMPLES = 100
-"""Of each kind. The standard error of the probability is then 0.04."""
+SAMPLES = 150
+"""Of each kind. The standard error of the probability is then 0.03."""
 
 ROUNDS = 8
 """Slow enough to be seen where one answer has a hash and another has none."""

@@ -42,7 +42,9 @@ async def signup(
         silent = auth.settings.prevent_enumeration
         # Before the address, on which the answer must not depend, and before the costly hash.
         await require_free(auth, values)
-        if not silent and await auth.tables.user.exists(email=email):
+        # Looked up for either answer, and once, so that both take the same time.
+        taken = await auth.tables.user.exists(email=email)
+        if taken and not silent:
             raise AuthError(ErrorCode.EMAIL_TAKEN)
         language = auth.mailer.language_for(accept_language)
         hashed = await auth.hasher.hash(password)
@@ -55,7 +57,7 @@ async def signup(
                 user = await _store(auth, user)
             observation.user_id = user.id
         except IntegrityError as error:
-            if not await auth.tables.user.exists(email=email):
+            if not taken and not await auth.tables.user.exists(email=email):
                 raise AuthError(ErrorCode.VALUE_REFUSED) from error
             if not silent:
                 raise AuthError(ErrorCode.EMAIL_TAKEN) from error
