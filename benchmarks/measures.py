@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import bcrypt
 
@@ -18,6 +19,8 @@ from .databases import PASSWORD, Accounts
 from .load import Load
 from .server import Server, put_under, serving
 from .systems import AUTHX, FLOOR, PLUGGABLE, SYSTEMS, USERS_DATABASE, USERS_JWT, System
+
+T = TypeVar("T")
 
 CONNECTIONS = 32
 GATHERING_SECONDS = 1
@@ -152,29 +155,27 @@ class Bench:
         """The same with more users, sessions and refresh tokens."""
         system = PLUGGABLE
         for dialect in databases.DIALECTS:
-            for round_number in range(self._length.rounds):
-                sizes = self._length.growth
-                for users in sizes if round_number % 2 == 0 else reversed(sizes):
-                    url, accounts = self._database(system, dialect, users)
-                    with serving(system.app, url) as server:
-                        setting = f"{dialect}, {users:,} users"
-                        me = self._per_second(self._me_load(system, server, accounts))
-                        yield Sample("growth: me", setting, system.label, me, "requests/s")
-                        refresh = self._per_second(self._refresh_load(system, server, dialect, users=users))
-                        yield Sample("growth: refresh", setting, system.label, refresh, "requests/s")
-                        (login,) = put_under(
-                            system.logins(server.port, accounts, connections=8, seconds=self._length.seconds)
-                        )
-                        yield Sample("growth: login", setting, system.label, login.per_second, "logins/s")
+            for users in self._turns(self._length.growth):
+                url, accounts = self._database(system, dialect, users)
+                with serving(system.app, url) as server:
+                    setting = f"{dialect}, {users:,} users"
+                    me = self._per_second(self._me_load(system, server, accounts))
+                    yield Sample("growth: me", setting, system.label, me, "requests/s")
+                    refresh = self._per_second(self._refresh_load(system, server, dialect, users=users))
+                    yield Sample("growth: refresh", setting, system.label, refresh, "requests/s")
+                    (login,) = put_under(
+                        system.logins(server.port, accounts, connections=8, seconds=self._length.seconds)
+                    )
+                    yield Sample("growth: login", setting, system.label, login.per_second, "logins/s")
 
     def figures(self) -> dict[str, Callable[[], Iterable[Sample]]]:
         """All of them, by name."""
         every = (self.me, self.refresh, self.login, self.storm, self.start, self.growth, self.soak)
         return {figure.__name__: figure for figure in every}
 
-    def _turns(self, systems: tuple[System, ...]) -> Iterable[System]:
+    def _turns(self, measured: tuple[T, ...]) -> Iterable[T]:
         for round_number in range(self._length.rounds):
-            yield from systems if round_number % 2 == 0 else reversed(systems)
+            yield from measured if round_number % 2 == 0 else reversed(measured)
 
     def _database(self, system: System, dialect: str, users: int | None = None) -> tuple[str, Accounts]:
         key = (system.name, dialect, users or self._length.users)
