@@ -11,7 +11,7 @@ from .auth import Auth
 from .dependencies import SignedIn, current_user, has_credentials
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
-from .flows.sessions import Authentication, require_recent_login
+from .flows.authentication import Authentication, require_recent_login
 from .models import AbstractUser, User
 from .security.names import name_set
 

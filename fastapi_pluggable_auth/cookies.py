@@ -13,7 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .auth import Auth
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
-from .flows.sessions import Authentication, TokenSet, authenticate, rotate
+from .flows.authentication import Authentication, authenticate
+from .flows.rotation import rotate
+from .flows.sessions import TokenSet
 from .security.cookies import Cookies
 from .security.csrf import (
     from_trusted_page,

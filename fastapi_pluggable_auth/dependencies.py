@@ -20,7 +20,7 @@ from .cookies import authenticate_cookies, authenticates_by_cookie, check_reques
 from .database import guarded
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Origin, Outcome, actor, origin
-from .flows.sessions import Authentication, authenticate, require_recent_login
+from .flows.authentication import Authentication, authenticate, require_recent_login
 from .flows.throttle import count_request
 from .flows.tokens import authenticate_token
 from .models import User

@@ -12,7 +12,7 @@ from .database import guarded
 from .dependencies import access_token, auth_of, note_origin
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
-from .flows.sessions import Authentication, authenticate, authenticate_session
+from .flows.authentication import Authentication, authenticate, authenticate_session
 from .models import User
 from .security.cookies import Cookies
 from .security.csrf import from_trusted_page

@@ -18,10 +18,11 @@ START, END = "<!-- flows -->\n", "<!-- end of flows -->"
 
 PARTS = {
     *("notices", "throttle", "columns"),
+    *("sessions.issue_tokens", "sessions.end_matching"),
     *("sessions.start_session", "sessions.end_all_sessions", "email.owner_of", "email.request_email_change"),
     *("twofa.store_accepted", "twofa.tell_accepted", "twofa.switch_off", "account.erase"),
     *("login.account_named", "password.require_good_password", "purge.keep_purging"),
-    *("admin.acting_on", "admin.refuse", "sessions.authenticate_session", "sessions.end_all_access"),
+    *("admin.acting_on", "admin.refuse", "authentication.authenticate_session", "sessions.end_all_access"),
     *(
         "sessions.start_impersonation",
         "sessions.end_impersonations",

@@ -25,7 +25,8 @@ from tortoise.transactions import in_transaction
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.email.tokens import Purpose, link_state
-from fastapi_pluggable_auth.flows.sessions import TokenSet, rotate, start_session
+from fastapi_pluggable_auth.flows.rotation import rotate
+from fastapi_pluggable_auth.flows.sessions import TokenSet, start_session
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, User
 from fastapi_pluggable_auth.security import hashing
 from fastapi_pluggable_auth.security.hashing import hash_password

@@ -28,9 +28,9 @@ from fastapi_pluggable_auth import (
     require,
 )
 from fastapi_pluggable_auth.flows import tokens as tokens_flow
+from fastapi_pluggable_auth.flows.authentication import authenticate
 from fastapi_pluggable_auth.flows.authorization import grant
 from fastapi_pluggable_auth.flows.purge import purge
-from fastapi_pluggable_auth.flows.sessions import authenticate
 from fastapi_pluggable_auth.flows.users import require_password_reset
 from fastapi_pluggable_auth.models import PersonalToken, User
 

@@ -13,9 +13,10 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..hooks import AccountDeleted, BeforeAccountDeletion, BeforeEmailChange, DeletingAccount, ProfileChanged
 from ..models import AbstractUser
+from .authentication import Authentication, observed, require_recent_login
 from .columns import require_free, stored, storing
 from .email import request_email_change
-from .sessions import Authentication, end_impersonations, observed, require_recent_login
+from .sessions import end_impersonations
 from .throttle import may_mail
 
 

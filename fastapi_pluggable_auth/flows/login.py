@@ -18,7 +18,8 @@ from ..hooks import BeforeLogin, LoggedIn
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.jwt import subject_of
-from .sessions import Authentication, TokenSet, observed, refuse_impersonation, start_session
+from .authentication import Authentication, observed, refuse_impersonation
+from .sessions import TokenSet, start_session
 from .throttle import guessing
 from .twofa import Accepted, accept_code, call_hooks_for, may_pass, store_accepted, tell_accepted
 

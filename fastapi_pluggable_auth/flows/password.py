@@ -14,9 +14,10 @@ from ..models import AbstractUser
 from ..security.breaches import require_unbreached
 from ..security.clock import as_utc
 from ..security.passwords import context_of, require_uncommon
+from .authentication import Authentication, observed, refuse_impersonation
 from .email import owner_of
 from .notices import mail_on_request, notify
-from .sessions import Authentication, end_all_access, end_all_sessions, observed, refuse_impersonation
+from .sessions import end_all_access, end_all_sessions
 from .throttle import forget_guesses, guessing
 from .twofa import SWITCHED_OFF
 

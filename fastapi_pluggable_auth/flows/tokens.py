@@ -19,8 +19,8 @@ from ..events import EventKind
 from ..models import AbstractPersonalToken
 from ..security.clock import as_utc
 from ..security.personal import generate_personal_token, personal_digest
+from .authentication import Authentication, observed, refuse_impersonation, require_recent_login
 from .notices import notify
-from .sessions import Authentication, observed, refuse_impersonation, require_recent_login
 
 USE_RECORDED_EVERY: Final = timedelta(minutes=1)
 

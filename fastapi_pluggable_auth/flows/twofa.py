@@ -17,15 +17,9 @@ from ..models import AbstractUser
 from ..security.encryption import UnreadableSecretError
 from ..security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
 from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
+from .authentication import Authentication, is_recent, observed, refuse_impersonation, require_recent_login
 from .notices import notify
-from .sessions import (
-    Authentication,
-    end_all_sessions,
-    is_recent,
-    observed,
-    refuse_impersonation,
-    require_recent_login,
-)
+from .sessions import end_all_sessions
 from .throttle import guessing
 
 logger = logging.getLogger(__name__)

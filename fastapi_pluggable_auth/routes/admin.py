@@ -17,8 +17,8 @@ from ..flows import impersonation as impersonation_flow
 from ..flows import users as users_flow
 from ..flows.admin import READ, WRITE, acting_on
 from ..flows.audit import EventPage
+from ..flows.authentication import refuse_impersonation
 from ..flows.impersonation import IMPERSONATE
-from ..flows.sessions import refuse_impersonation
 from ..models import AbstractUser, User
 from ..schemas import CookieSession, TokenPair
 from ..schemas.admin import AccountOut, AccountPage, AccountSession, AccountSummary, AfterAccount, Rights

@@ -18,9 +18,11 @@ from ..dependencies import (
 )
 from ..errors import PASSWORD_REFUSALS, ErrorCode
 from ..flows import login as login_flow
+from ..flows import rotation as rotation_flow
 from ..flows import sessions as sessions_flow
 from ..flows import signup as signup_flow
-from ..flows.sessions import Authentication, TokenSet
+from ..flows.authentication import Authentication
+from ..flows.sessions import TokenSet
 from ..schemas import (
     CookieSession,
     LoginData,
@@ -121,7 +123,7 @@ async def refresh(
     """Spend a refresh token for a new pair. Each token works once; using it again ends the session. Where
     cookies are on, a browser sends no body: its token is in a cookie, and so are the new ones."""
     if body is not None:
-        return session_answer(request, auth, await sessions_flow.rotate(auth, body.token))
+        return session_answer(request, auth, await rotation_flow.rotate(auth, body.token))
     if not wants_cookies(request):
         raise RequestValidationError([MISSING_BODY])
     return session_answer(request, auth, await renew_cookies(request, auth))

@@ -13,7 +13,7 @@ from ...dependencies import CurrentAuth, CurrentAuthentication, count_by_client
 from ...errors import AuthError
 from ...flows import account as account_flow
 from ...flows import password as password_flow
-from ...flows.sessions import Authentication, is_recent
+from ...flows.authentication import Authentication, is_recent
 from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword
 from ..router import AuthRouter
 from .forms import Rejected, Typed, problem_with

@@ -12,7 +12,7 @@ from ...dependencies import CurrentAuth, EnrollingAuthentication, count_by_clien
 from ...errors import AuthError
 from ...flows import sessions as sessions_flow
 from ...flows import twofa as twofa_flow
-from ...flows.sessions import Authentication
+from ...flows.authentication import Authentication
 from ...schemas import CodeRequest
 from ..router import AuthRouter
 from ..sessions import session_id_from

@@ -20,8 +20,8 @@ from ...dependencies import (
 from ...errors import AuthError, ErrorCode
 from ...flows import login as login_flow
 from ...flows import sessions as sessions_flow
+from ...flows.authentication import Authentication, authenticate
 from ...flows.login import Challenge
-from ...flows.sessions import Authentication
 from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication
 from ...security.redirects import safe_next
 from ..router import AuthRouter
@@ -125,7 +125,7 @@ async def _second_step(auth: Auth, request: Request, challenge: str, code: str, 
 
 async def _signed_in(auth: Auth, request: Request, tokens: sessions_flow.TokenSet, next: str) -> Response:
     sign_in(request, auth, tokens)
-    return _go_on(auth, request, await sessions_flow.authenticate(auth, tokens.access_token), next)
+    return _go_on(auth, request, await authenticate(auth, tokens.access_token), next)
 
 
 def _go_on(auth: Auth, request: Request, authentication: Authentication, next: str) -> Response:

@@ -1,0 +1,97 @@
+"""Who is asking: what an access token stands for, and how recently its user signed in."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from ..auth import Auth
+from ..errors import AuthError, ErrorCode
+from ..events import EventKind, Observation
+from ..models import AbstractUser
+from ..security.clock import as_utc
+from ..security.jwt import ACCESS, Claims, issued_at_of, session_of, subject_of
+
+
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """Who is asking. `session_id` is None for a token that the host app minted on the user alone, and for a
+    personal access token, whose `scopes` are not None; `live` is whether the session has not ended;
+    `impersonated_by` is the administrator who acts as the user."""
+
+    user: AbstractUser
+    session_id: UUID | None
+    authenticated_at: datetime
+    live: bool = True
+    scopes: frozenset[str] | None = None
+    impersonated_by: UUID | None = None
+
+
+def observed(
+    auth: Auth, kind: EventKind, authentication: Authentication
+) -> AbstractAsyncContextManager[Observation]:
+    """`Events.observe` for what a signed-in user does."""
+    return auth.events.observe(kind, user_id=authentication.user.id, session_id=authentication.session_id)
+
+
+async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> Authentication:
+    """Who an access token stands for, in one query. Raises `AuthError(INVALID_TOKEN)` when the token, the
+    session or the account is not valid; `allow_ended` accepts a session that has ended."""
+    claims = auth.signer.verify(token, ACCESS)
+    user_id, session_id = subject_of(claims), session_of(claims)
+    if session_id is None:
+        user = await auth.tables.user.get_or_none(id=user_id, is_active=True)
+        if user is None or _outdated(claims, user):
+            raise AuthError(ErrorCode.INVALID_TOKEN)
+        return Authentication(user, None, issued_at_of(claims))
+    return await authenticate_session(auth, user_id, session_id, allow_ended=allow_ended)
+
+
+async def authenticate_session(
+    auth: Auth, user_id: UUID, session_id: UUID, *, allow_ended: bool = False
+) -> Authentication:
+    """The same for who is known to have had this session. Raises `AuthError(INVALID_TOKEN)`."""
+    found = await auth.queries.session.first(session_id=session_id, user_id=user_id)
+    if found is None:
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    session, user = found
+    live = is_live(auth, session["revoked_at"], session["expires_at"])
+    if not (user.is_active and (live or allow_ended)):
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    authenticated_at = as_utc(session["authenticated_at"])
+    by = session["impersonated_by"]
+    return Authentication(user, session_id, authenticated_at, live, impersonated_by=by)
+
+
+def is_recent(auth: Auth, authentication: Authentication) -> bool:
+    """Whether the user's login is younger than `reauth_ttl`."""
+    if authentication.impersonated_by is not None:
+        return False
+    return auth.clock() - authentication.authenticated_at <= auth.settings.reauth_ttl
+
+
+def require_recent_login(auth: Auth, authentication: Authentication) -> None:
+    """Raises `AuthError(REAUTHENTICATION_REQUIRED)` unless the login is younger than `reauth_ttl`, and
+    IMPERSONATION_FORBIDDEN in any case where an administrator acts as the user."""
+    refuse_impersonation(authentication)
+    if not is_recent(auth, authentication):
+        raise AuthError(ErrorCode.REAUTHENTICATION_REQUIRED)
+
+
+def refuse_impersonation(authentication: Authentication) -> None:
+    """Raises `AuthError(IMPERSONATION_FORBIDDEN)` where an administrator acts as the user."""
+    if authentication.impersonated_by is not None:
+        raise AuthError(ErrorCode.IMPERSONATION_FORBIDDEN)
+
+
+def is_live(auth: Auth, revoked_at: datetime | None, expires_at: datetime) -> bool:
+    """Whether a session of these columns has not ended."""
+    return revoked_at is None and auth.clock() < as_utc(expires_at)
+
+
+def _outdated(claims: Claims, user: AbstractUser) -> bool:
+    """Whether a token without session was signed before the password changed."""
+    changed = user.password_changed_at
+    return changed is not None and issued_at_of(claims) < as_utc(changed).replace(microsecond=0)
