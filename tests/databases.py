@@ -26,6 +26,7 @@ TABLES = (
     "auth_mail",
     "auth_recovery_code",
     "auth_personal_token",
+    "auth_device",
     "refreshtoken",
     "auth_session",
     "user",

@@ -13,6 +13,7 @@ from .columns import (
     UsernameField,
     token_digest,
 )
+from .device import AbstractDevice, Device
 from .mail import AbstractMail, Mail, MailState
 from .personal_token import AbstractPersonalToken, PersonalToken
 from .recovery_code import AbstractRecoveryCode, RecoveryCode
@@ -24,6 +25,7 @@ from .user import AbstractUser, User
 __all__ = [
     "EMAIL_LENGTH",
     "AbstractAuditEvent",
+    "AbstractDevice",
     "AbstractMail",
     "AbstractPersonalToken",
     "AbstractRecoveryCode",
@@ -32,6 +34,7 @@ __all__ = [
     "AbstractThrottle",
     "AbstractUser",
     "AuditEvent",
+    "Device",
     "EmailField",
     "Mail",
     "MailState",

@@ -17,7 +17,11 @@ from .user import User
 
 class AbstractSession(Model):
     """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once. In one that
-    is `impersonated_by` an administrator, he acts as the user."""
+    is `impersonated_by` an administrator, he acts as the user; it was `begun_in` a session of his.
+
+    `confirmed_gen` is the highest generation of tokens that a request has shown; `superseded` names those
+    that were replaced unseen.
+    """
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     user: Any
@@ -28,6 +32,9 @@ class AbstractSession(Model):
     user_agent = fields.CharField(max_length=255, default="")
     address = fields.CharField(max_length=45, default="")
     impersonated_by = fields.UUIDField(null=True, db_index=True)
+    begun_in = fields.UUIDField(null=True, db_index=True)
+    confirmed_gen = fields.IntField(default=0, db_default=0)
+    superseded = fields.CharField(max_length=255, default="", db_default="")
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
@@ -35,7 +42,8 @@ class AbstractSession(Model):
 
 
 class AbstractRefreshToken(Model):
-    """One refresh token. `revoked`: spent, or its session has ended; `rotated_at`: spent."""
+    """One refresh token. `revoked`: spent, or its session has ended; `rotated_at`: spent; `superseded`:
+    replaced, as the answer with it was lost. `gen` counts the pairs of its session."""
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     user: Any
@@ -48,6 +56,8 @@ class AbstractRefreshToken(Model):
     revoked = fields.BooleanField(default=False)
     rotated_at = fields.DatetimeField(null=True)
     replaced_by = fields.CharField(max_length=36, null=True)
+    gen = fields.IntField(default=0, db_default=0)
+    superseded = fields.BooleanField(default=False, db_default=False)
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:

@@ -12,6 +12,7 @@ from tortoise import Model
 from tortoise.fields.relational import ForeignKeyFieldInstance
 
 from .audit import AbstractAuditEvent, AuditEvent
+from .device import AbstractDevice, Device
 from .mail import AbstractMail, Mail
 from .personal_token import AbstractPersonalToken, PersonalToken
 from .recovery_code import AbstractRecoveryCode, RecoveryCode
@@ -30,6 +31,7 @@ class Tables:
     mail: type[AbstractMail] = Mail
     recovery_code: type[AbstractRecoveryCode] = RecoveryCode
     personal_token: type[AbstractPersonalToken] = PersonalToken
+    device: type[AbstractDevice] = Device
     throttle: type[AbstractThrottle] = Throttle
     audit_event: type[AbstractAuditEvent] = AuditEvent
 

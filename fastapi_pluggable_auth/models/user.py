@@ -10,7 +10,8 @@ from .columns import EmailField, NamesField, TotpSecretField
 
 
 class AbstractUser(Model):
-    """The columns of an account."""
+    """The columns of an account. What is pending was begun in the session beside it; `signup_binding` is the
+    digest of the value that the browser of the signup holds."""
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     email = EmailField(unique=True)
@@ -21,11 +22,14 @@ class AbstractUser(Model):
     roles = NamesField()
     permissions = NamesField()
     display_name = fields.CharField(max_length=64, null=True)
+    signup_binding = fields.CharField(max_length=64, null=True)
     pending_email = EmailField(null=True)
+    pending_email_session = fields.UUIDField(null=True)
     totp_secret = TotpSecretField(null=True)
     totp_confirmed = fields.BooleanField(default=False, db_default=False)
     totp_last_step = fields.BigIntField(null=True)
     totp_enrolled_at = fields.DatetimeField(null=True)
+    totp_pending_session = fields.UUIDField(null=True)
     recovery_codes_at = fields.DatetimeField(null=True)
     password_reset_required = fields.BooleanField(default=False, db_default=False)
     language = fields.CharField(max_length=35, null=True)

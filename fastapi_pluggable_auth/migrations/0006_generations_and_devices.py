@@ -1,0 +1,57 @@
+"""Generations of tokens, known devices, and where what is pending was begun."""
+
+from uuid import uuid4
+
+from tortoise import fields
+from tortoise.fields.base import OnDelete
+from tortoise.migrations.migration import Migration as BaseMigration
+
+from ._tables import AddColumn, CreateTable
+
+
+class Migration(BaseMigration):
+    """Adds Device, and columns of User, Session and RefreshToken."""
+
+    def __init__(self, name: str, app_label: str) -> None:
+        super().__init__(name, app_label)
+        self.dependencies = [(app_label, "0005_audit")]
+        self.operations = [
+            CreateTable(
+                name="Device",
+                fields=[
+                    ("id", fields.UUIDField(primary_key=True, default=uuid4, unique=True, db_index=True)),
+                    ("digest", fields.CharField(unique=True, max_length=64)),
+                    ("session_id", fields.UUIDField(null=True, db_index=True)),
+                    ("user_agent", fields.CharField(default="", max_length=255)),
+                    ("expires_at", fields.DatetimeField(db_index=True)),
+                    ("last_used_at", fields.DatetimeField()),
+                    ("created_at", fields.DatetimeField(auto_now_add=True)),
+                    (
+                        "user",
+                        fields.ForeignKeyField(
+                            f"{app_label}.User",
+                            source_field="user_id",
+                            db_index=True,
+                            db_constraint=True,
+                            to_field="id",
+                            related_name="auth_devices",
+                            on_delete=OnDelete.CASCADE,
+                        ),
+                    ),
+                ],
+                options={
+                    "table": "auth_device",
+                    "pk_attr": "id",
+                    "table_description": "A device that a `User` has signed in with.",
+                },
+                bases=["AbstractDevice"],
+            ),
+            AddColumn("User", "signup_binding", fields.CharField(null=True, max_length=64)),
+            AddColumn("User", "pending_email_session", fields.UUIDField(null=True)),
+            AddColumn("User", "totp_pending_session", fields.UUIDField(null=True)),
+            AddColumn("Session", "begun_in", fields.UUIDField(null=True, db_index=True)),
+            AddColumn("Session", "confirmed_gen", fields.IntField(default=0, db_default=0)),
+            AddColumn("Session", "superseded", fields.CharField(default="", db_default="", max_length=255)),
+            AddColumn("RefreshToken", "gen", fields.IntField(default=0, db_default=0)),
+            AddColumn("RefreshToken", "superseded", fields.BooleanField(default=False, db_default=False)),
+        ]
