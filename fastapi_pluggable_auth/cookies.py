@@ -16,7 +16,7 @@ from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, authenticate
 from .flows.rotation import rotate
 from .flows.sessions import TokenSet
-from .security.cookies import Cookies
+from .security.cookies import Cookies, received_cookie, received_cookies
 from .security.csrf import (
     from_trusted_page,
     is_form,
@@ -42,15 +42,26 @@ class Exchange:
 
     auth: Auth
     cookies: Cookies
+    received: dict[str, list[str]]
     queued: dict[str, str] = field(default_factory=dict)
     tokens: TokenSet | None = None
     ended: bool = False
     visitor: str | None = None
     clear_site_data: bool = False
 
-    def sent(self, request: Request, name: str) -> str | None:
-        """A cookie of the request, as long as this response does not replace it."""
-        return None if self.ended or self.tokens else request.cookies.get(name)
+    def sent(self, name: str) -> str | None:
+        """A token of the request, as long as this response does not replace it. Raises
+        `AuthError(INVALID_TOKEN)` where there are two of that name: the other was set by another host of the
+        domain. Neither is deleted, since only ours can be, and the browser would be left with the other."""
+        values = () if self.ended or self.tokens else self.received.get(name, ())
+        if len(values) > 1:
+            raise AuthError(ErrorCode.INVALID_TOKEN)
+        return values[0] if values else None
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the request has a cookie of ours that says who asks, good or not."""
+        return self.cookies.access in self.received or self.cookies.refresh in self.received
 
     def forget(self) -> None:
         """Queues the deletion of both tokens."""
@@ -72,7 +83,8 @@ class CookieMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = scope[_SCOPE_KEY] = Exchange(self._auth, self._cookies)
+        received = received_cookies(scope["headers"])
+        exchange = scope[_SCOPE_KEY] = Exchange(self._auth, self._cookies, received)
 
         async def send_with_cookies(message: Message) -> None:
             if exchange.queued and message["type"] == "http.response.start":
@@ -104,8 +116,7 @@ def authenticates_by_cookie(request: Request) -> bool:
     exchange = _exchange(request)
     if exchange is None or "authorization" in request.headers:
         return False
-    names = (exchange.cookies.access, exchange.cookies.refresh)
-    return exchange.tokens is not None or any(exchange.sent(request, name) for name in names)
+    return exchange.tokens is not None or (exchange.has_token and not exchange.ended)
 
 
 async def authenticate_cookies(request: Request, auth: Auth, *, allow_ended: bool) -> Authentication:
@@ -113,10 +124,8 @@ async def authenticate_cookies(request: Request, auth: Auth, *, allow_ended: boo
     request; cookies of a session that has ended are deleted. Raises `AuthError`: INVALID_TOKEN,
     REFRESH_RACED."""
     exchange: Exchange = request.scope[_SCOPE_KEY]
-    access = (
-        exchange.tokens.access_token if exchange.tokens else exchange.sent(request, exchange.cookies.access)
-    )
-    renewable = exchange.sent(request, exchange.cookies.refresh) is not None
+    access = exchange.tokens.access_token if exchange.tokens else exchange.sent(exchange.cookies.access)
+    renewable = exchange.sent(exchange.cookies.refresh) is not None
     if access is not None:
         try:
             return await authenticate(auth, access, allow_ended=allow_ended)
@@ -133,7 +142,7 @@ async def renew_cookies(request: Request, auth: Auth) -> TokenSet:
     signed out. Raises `AuthError`: NOT_AUTHENTICATED without a cookie, INVALID_TOKEN, which also deletes the
     cookies, and REFRESH_RACED."""
     exchange: Exchange = request.scope[_SCOPE_KEY]
-    refresh = exchange.sent(request, exchange.cookies.refresh)
+    refresh = exchange.sent(exchange.cookies.refresh)
     if refresh is None:
         raise AuthError(ErrorCode.NOT_AUTHENTICATED)
     try:
@@ -162,14 +171,10 @@ def sign_out(request: Request, auth: Auth) -> None:
     """Queues the deletion of the cookies, where the request has any, and tells the browser to forget what the
     app has stored (ASVS 14.3.1)."""
     exchange = _exchange(request)
-    if exchange is None or not (exchange.tokens or _has_token(request, exchange)):
+    if exchange is None or not (exchange.tokens or exchange.has_token):
         return
     exchange.forget()
     exchange.clear_site_data = True
-
-
-def _has_token(request: Request, exchange: Exchange) -> bool:
-    return not {exchange.cookies.access, exchange.cookies.refresh}.isdisjoint(request.cookies)
 
 
 def form_token(request: Request, auth: Auth) -> str:
@@ -235,13 +240,13 @@ def _binding(request: Request, exchange: Exchange) -> str | None:
         return f"session {exchange.tokens.session_id}"
     for name, scope in ((exchange.cookies.access, ACCESS), (exchange.cookies.refresh, REFRESH)):
         try:
-            token = exchange.sent(request, name) or ""
+            token = exchange.sent(name) or ""
             session_id = session_of(exchange.auth.signer.verify(token, scope, allow_expired=True))
         except AuthError:
             continue
         if session_id is not None:
             return f"session {session_id}"
-    visitor = exchange.visitor or request.cookies.get(exchange.cookies.visitor)
+    visitor = exchange.visitor or received_cookie(request.scope["headers"], exchange.cookies.visitor)
     return _visitor(visitor) if visitor else None
 
 

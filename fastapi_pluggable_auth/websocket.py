@@ -14,7 +14,7 @@ from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, authenticate, authenticate_session
 from .models import User
-from .security.cookies import Cookies
+from .security.cookies import Cookies, received_cookie
 from .security.csrf import from_trusted_page
 
 SUBPROTOCOL: Final = "bearer"
@@ -79,7 +79,8 @@ def _token(websocket: WebSocket, auth: Auth) -> str:
     offered: list[str] = websocket.scope.get("subprotocols") or []
     if SUBPROTOCOL in offered[:-1]:
         return offered[offered.index(SUBPROTOCOL) + 1]
-    cookie = websocket.cookies.get(Cookies(secure=auth.settings.is_https).access)
+    name = Cookies(secure=auth.settings.is_https).access
+    cookie = received_cookie(websocket.scope["headers"], name)
     if cookie is None or not auth.uses_cookies:
         raise AuthError(ErrorCode.NOT_AUTHENTICATED)
     fetch_site, origins = (websocket.headers.getlist(name) for name in ("sec-fetch-site", "origin"))

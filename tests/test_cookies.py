@@ -493,3 +493,61 @@ async def test_a_page_deletes_dead_cookies_on_the_way_to_the_sign_in_page(
     await Session.all().update(revoked_at=clock())
     answer = await signed_in.get("/page")
     assert (answer.status_code, set(set_cookies(answer))) == (303, {ACCESS, REFRESH})
+
+
+# --- which cookies are ours ------------------------------------------------------------------------------
+
+OTHER_NAMES = [
+    "\xa0{}",
+    "{}\xa0",
+    "\x85{}",
+    "\x0b{}",
+    "\x0c{}",
+    "\x1c{}",
+    "\t{}",
+    "{}\t",
+    "{} ",
+    '"{}"',
+    "x{}",
+    "{}x",
+    "%5F{}",
+]
+
+
+@pytest.mark.parametrize("spelling", OTHER_NAMES)
+async def test_a_cookie_of_nearly_our_name_is_not_ours(
+    app: FastAPI, signed_in: httpx.AsyncClient, spelling: str
+) -> None:
+    """A-75: any page may set those, as no browser guards their prefix."""
+    for name, value in cookies_of(signed_in).items():
+        for pair in (f"{spelling.format(name)}={value}", f"{name.swapcase()}={value}", f"a={name}={value}"):
+            async with client_with(app, {}, **OWN_PAGE) as client:
+                headers = [(b"cookie", f"a=1; {pair}; b=2".encode("latin-1"))]
+                answer = await client.get("/auth/me", headers=headers)
+                assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated"), pair
+                assert not set_cookies(answer)
+
+
+@pytest.mark.parametrize("name", [ACCESS, REFRESH])
+@pytest.mark.parametrize("other", ["theirs", "", "same"])
+async def test_two_cookies_of_one_name_are_refused_and_kept(
+    app: FastAPI, signed_in: httpx.AsyncClient, name: str, other: str
+) -> None:
+    """A-75: a host beside this one may have set the second, for the whole domain. Deleting would leave the
+    browser with that one alone, and sign it in as somebody else."""
+    cookies = cookies_of(signed_in)
+    second = cookies[name] if other == "same" else other
+    both = "; ".join(f"{key}={value}" for key, value in cookies.items())
+    for lines in ([f"{both}; {name}={second}"], [f"{name}={second}; {both}"], [both, f"{name}={second}"]):
+        async with client_with(app, {}, **OWN_PAGE) as client:
+            headers = [(b"cookie", line.encode()) for line in lines]
+            for method, path in (("GET", "/auth/me"), ("POST", "/auth/logout"), ("POST", "/auth/refresh")):
+                if path == "/auth/refresh" and name == ACCESS:
+                    continue
+                answer = await client.request(method, path, headers=headers)
+                assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token"), path
+                assert not set_cookies(answer)
+            page = await client.get("/page", headers=headers)
+            assert (page.status_code, set_cookies(page)) == (303, {})
+    assert (await signed_in.get("/auth/me")).status_code == 200
+    assert await usable_tokens() == 1

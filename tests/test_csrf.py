@@ -297,6 +297,18 @@ async def test_a_form_needs_the_token_that_was_made_for_this_visitor(
         )
 
 
+async def test_of_two_visitors_cookies_none_counts(app: FastAPI, browser: httpx.AsyncClient) -> None:
+    """A-75: nor one of nearly that name."""
+    token = await shown(browser)
+    (cookie,) = (f"{name}={value}" for name, value in cookies_of(browser).items())
+    for sent in (f"{cookie}; __Host-visitor=x", f"__Host-visitor=x; {cookie}", f"\xa0{cookie}"):
+        headers = [(b"cookie", sent.encode("latin-1"))]
+        async with client_with(app, {}, **OWN) as client:
+            data = {"name": "Ada", "csrf_token": token}
+            assert is_refused(await client.post("/form", data=data, headers=headers))
+    assert (await browser.post("/form", data={"name": "Ada", "csrf_token": token})).json() == "Ada"
+
+
 async def test_a_right_token_does_not_help_another_site(app: FastAPI, browser: httpx.AsyncClient) -> None:
     """A-77, P-29."""
     token = await shown(browser)

@@ -1,8 +1,33 @@
-"""The cookies of the library: their names, and the headers that set and delete them (RFC 6265)."""
+"""The cookies of the library: their names, the headers that set and delete them, and the one that brings them
+back (RFC 6265)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http.cookies import SimpleCookie
+
+
+def received_cookies(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
+    """The values of all cookies by their exact names, in the order of the headers of an ASGI scope.
+
+    Read from the bytes: `Request.cookies` strips what Unicode calls blank, so that a name with a no-break
+    space in front, whose prefix no browser guards, would count as ours; and of two of one name the last wins.
+    """
+    received: dict[str, list[str]] = {}
+    for header, line in headers:
+        if header == b"cookie":
+            for pair in line.split(b";"):
+                name, equals, value = pair.strip(b" ").partition(b"=")
+                if equals:
+                    received.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    return received
+
+
+def received_cookie(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | None:
+    """The value of the one cookie of this name; None also where there are several, since one of them was set
+    by another host of the same domain and nothing tells which."""
+    values = received_cookies(headers).get(name, [])
+    return values[0] if len(values) == 1 else None
 
 
 class Cookies:
