@@ -41,6 +41,7 @@ from ..security.clock import as_utc
 from ..security.hashing import is_usable
 from ..security.names import name_set
 from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+from ..security.plaintext import Plaintext
 from .database import add_database_url, with_auth
 from .progress import Progress
 
@@ -169,7 +170,7 @@ async def _create(options: argparse.Namespace, auth: Auth) -> int:
         roles = name_set(options.roles)
     except ValueError as error:
         raise RefusedError(f"{error}.") from error
-    password = None if options.no_password else _password(options.password_stdin)
+    password = None if options.no_password else Plaintext(_password(options.password_stdin))
     try:
         user = await create_user(
             auth, options.email, password, verified=options.verified, mail=options.mail, columns=columns

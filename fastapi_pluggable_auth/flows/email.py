@@ -12,23 +12,26 @@ from ..events import EventKind
 from ..hooks import ChangingEmail, EmailChanged, EmailVerified
 from ..models import AbstractUser
 from ..security.clock import as_utc
+from ..security.plaintext import Plaintext
 from .notices import mail_on_request, notify
 from .sessions import end_all_access
 from .throttle import guessing
 
 
-async def owner_of(auth: Auth, purpose: Purpose, token: str) -> AbstractUser:
+async def owner_of(auth: Auth, purpose: Purpose, token: str | Plaintext) -> AbstractUser:
     """The account that a mailed link still works for; raises `AuthError(INVALID_LINK)`. Changes nothing."""
-    link = auth.links.read(purpose, token)
+    token = Plaintext.of(token)
+    link = auth.links.read(purpose, token.look())
     user = await auth.tables.user.get_or_none(id=link.user_id, is_active=True)
     if user is None or not _still_valid(purpose, link, user):
         raise AuthError(ErrorCode.INVALID_LINK)
     return user
 
 
-async def verify_email(auth: Auth, token: str) -> None:
+async def verify_email(auth: Auth, token: str | Plaintext) -> None:
     """Marks the account verified, once, and ends what was begun on it before: whoever signed up with this
     address keeps no session, no token and no pending address. Raises `AuthError(INVALID_LINK)`."""
+    token = Plaintext.of(token)
     async with auth.events.observe(EventKind.EMAIL_VERIFICATION) as observation:
         user = await owner_of(auth, Purpose.VERIFY, token)
         observation.user_id = user.id
@@ -37,10 +40,11 @@ async def verify_email(auth: Auth, token: str) -> None:
     await auth.hooks.fire(EmailVerified, user)
 
 
-async def verify_email_with_password(auth: Auth, token: str, password: str) -> None:
+async def verify_email_with_password(auth: Auth, token: str | Plaintext, password: str | Plaintext) -> None:
     """`verify_email` by a person who also knows the account's password, so that nobody activates the
     password of a stranger who signed up first. Raises `AuthError`: INVALID_LINK, WRONG_PASSWORD, THROTTLED,
     OVERLOADED."""
+    token, password = Plaintext.of(token), Plaintext.of(password)
     user = await owner_of(auth, Purpose.VERIFY, token)
     async with guessing(auth, user.email):
         if not (await auth.hasher.verify(password, user.hashed_password)).ok:
@@ -68,9 +72,10 @@ async def request_email_change(auth: Auth, user: AbstractUser, email: str, *, ma
         await auth.outbox.add(kind, email, user_id=owner)
 
 
-async def confirm_email_change(auth: Auth, token: str) -> None:
+async def confirm_email_change(auth: Auth, token: str | Plaintext) -> None:
     """Moves the account to its pending address and tells the old one. Raises `AuthError`: INVALID_LINK,
     also when the address was taken meanwhile, and what a hook refuses."""
+    token = Plaintext.of(token)
     async with auth.events.observe(EventKind.EMAIL_CHANGE) as observation:
         user = await owner_of(auth, Purpose.EMAIL_CHANGE, token)
         observation.user_id = user.id

@@ -18,6 +18,7 @@ from ..hooks import BeforeLogin, LoggedIn
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.jwt import subject_of
+from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation
 from .sessions import TokenSet, start_session
 from .throttle import guessing
@@ -44,7 +45,9 @@ class CodeNeededError(AuthError):
         self.user = user
 
 
-async def login(auth: Auth, name: str, password: str, code: str | None = None) -> TokenSet:
+async def login(
+    auth: Auth, name: str, password: str | Plaintext, code: str | Plaintext | None = None
+) -> TokenSet:
     """Starts a session. `name` is an address in its normal form or, where users have one, a folded username;
     `code` is a time-based or a recovery code.
 
@@ -53,6 +56,7 @@ async def login(auth: Auth, name: str, password: str, code: str | None = None) -
     password; what a hook refuses, only after the right code too; THROTTLED, OVERLOADED and
     TWO_FACTOR_UNAVAILABLE.
     """
+    password, code = Plaintext.of(password), _held(code)
     async with auth.events.observe(EventKind.LOGIN) as observation:
         async with guessing(auth, name):
             user = await account_named(auth, name)
@@ -69,9 +73,10 @@ async def login(auth: Auth, name: str, password: str, code: str | None = None) -
     return tokens
 
 
-async def begin_login(auth: Auth, email: str, password: str) -> TokenSet | Challenge:
+async def begin_login(auth: Auth, email: str, password: str | Plaintext) -> TokenSet | Challenge:
     """The first of two steps, for pages: starts a session or, while two-factor is active, gives a challenge
     that lasts five minutes, for one success (ASVS 6.6.2). Raises like `login`."""
+    password = Plaintext.of(password)
     try:
         return await login(auth, email, password)
     except CodeNeededError as needed:
@@ -83,14 +88,15 @@ async def begin_login(auth: Auth, email: str, password: str) -> TokenSet | Chall
         )
 
 
-async def answer_challenge(auth: Auth, challenge: str, code: str) -> TokenSet:
+async def answer_challenge(auth: Auth, challenge: str | Plaintext, code: str | Plaintext) -> TokenSet:
     """The second step: starts a session. `code` is a time-based or a recovery code.
 
     Raises `AuthError`: INVALID_TOKEN when the challenge is no longer good, so that the password is needed
     again; INVALID_CREDENTIALS for a wrong code; else like `login`.
     """
+    challenge, code = Plaintext.of(challenge), Plaintext.of(code)
     async with auth.events.observe(EventKind.LOGIN) as observation:
-        claims = auth.signer.verify(challenge, CHALLENGE)
+        claims = auth.signer.verify(challenge.look(), CHALLENGE)
         user = await auth.tables.user.get_or_none(id=subject_of(claims), is_active=True)
         if user is None or claims.get("state") != _challenge_state(user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
@@ -113,11 +119,15 @@ def _challenge_state(user: AbstractUser) -> str:
 
 
 async def reauthenticate(
-    auth: Auth, authentication: Authentication, password: str, code: str | None = None
+    auth: Auth,
+    authentication: Authentication,
+    password: str | Plaintext,
+    code: str | Plaintext | None = None,
 ) -> None:
     """Makes the session's login recent again. Raises `AuthError(REAUTHENTICATION_FAILED)` when the password
     or code is wrong, TWO_FACTOR_REQUIRED when the code is missing, OVERLOADED, TWO_FACTOR_UNAVAILABLE,
     IMPERSONATION_FORBIDDEN."""
+    password, code = Plaintext.of(password), _held(code)
     user = authentication.user
     async with observed(auth, EventKind.REAUTHENTICATION, authentication) as observation:
         refuse_impersonation(authentication)
@@ -158,7 +168,7 @@ async def _renew_hash(auth: Auth, user: AbstractUser, hashed_password: str) -> N
 
 
 async def _admit(
-    auth: Auth, user: AbstractUser, code: str | None, observation: Observation, **unchanged: object
+    auth: Auth, user: AbstractUser, code: Plaintext | None, observation: Observation, **unchanged: object
 ) -> tuple[Accepted | None, TokenSet]:
     """The session of an active user who gave the right password, where nothing else is in the way and what
     must be `unchanged` is."""
@@ -177,13 +187,17 @@ async def _admit(
     return accepted, tokens
 
 
-def _second_factor(auth: Auth, user: AbstractUser, code: str | None) -> Accepted | None:
+def _held(code: str | Plaintext | None) -> Plaintext | None:
+    return None if code is None else Plaintext.of(code)
+
+
+def _second_factor(auth: Auth, user: AbstractUser, code: Plaintext | None) -> Accepted | None:
     """What follows from the code; None where no second factor is asked for."""
     if user.totp_secret is None or (code is None and not user.two_factor_active):
         return None
     if code is None:
         raise CodeNeededError(user)
-    accepted = accept_code(auth, user, code)
+    accepted = accept_code(auth, user, code.take())
     if accepted is None:
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)
     return accepted

@@ -14,6 +14,7 @@ from ..models import AbstractUser
 from ..security.breaches import require_unbreached
 from ..security.clock import as_utc
 from ..security.passwords import context_of, require_uncommon
+from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation
 from .email import owner_of
 from .notices import mail_on_request, notify
@@ -28,13 +29,14 @@ async def forgot_password(auth: Auth, email: str) -> None:
         await mail_on_request(auth, MailKind.RESET, email)
 
 
-async def reset_password(auth: Auth, token: str, new_password: str) -> None:
+async def reset_password(auth: Auth, token: str | Plaintext, new_password: str | Plaintext) -> None:
     """Sets a new password, ends every session and personal access token and, as the link was mailed, verifies
     the address.
 
     Raises `AuthError`: INVALID_LINK, OVERLOADED, PASSWORD_REFUSALS and what a hook refuses (neither of which
     spends the link).
     """
+    token, new_password = Plaintext.of(token), Plaintext.of(new_password)
     async with auth.events.observe(EventKind.PASSWORD_RESET) as observation:
         user = await owner_of(auth, Purpose.RESET, token)
         observation.user_id = user.id
@@ -53,20 +55,24 @@ async def reset_password(auth: Auth, token: str, new_password: str) -> None:
 
 
 async def change_password(
-    auth: Auth, authentication: Authentication, old_password: str, new_password: str
+    auth: Auth,
+    authentication: Authentication,
+    old_password: str | Plaintext,
+    new_password: str | Plaintext,
 ) -> None:
     """Sets a new password and ends every session, the current one too; personal access tokens stay.
 
     Raises `AuthError`: WRONG_PASSWORD, PASSWORD_REFUSALS, what a hook refuses, THROTTLED, OVERLOADED,
     IMPERSONATION_FORBIDDEN.
     """
+    old_password, new_password = Plaintext.of(old_password), Plaintext.of(new_password)
     user = authentication.user
     async with observed(auth, EventKind.PASSWORD_CHANGE, authentication):
         refuse_impersonation(authentication)
         await _change(auth, user, old_password, new_password)
 
 
-async def _change(auth: Auth, user: AbstractUser, old_password: str, new_password: str) -> None:
+async def _change(auth: Auth, user: AbstractUser, old_password: Plaintext, new_password: Plaintext) -> None:
     async with guessing(auth, user.email):
         verification = await auth.hasher.verify(old_password, user.hashed_password)
         if not verification.ok:
@@ -78,16 +84,17 @@ async def _change(auth: Auth, user: AbstractUser, old_password: str, new_passwor
 
 
 async def require_good_password(
-    auth: Auth, password: str, email: str, display_name: str | None = None
+    auth: Auth, password: str | Plaintext, email: str, display_name: str | None = None
 ) -> None:
     """Raises `AuthError` with one of the PASSWORD_REFUSALS."""
+    password = Plaintext.of(password)
     settings = auth.settings
     words = (settings.totp_issuer, display_name, *settings.password_context_words)
-    require_uncommon(password, context_of(email, *words))
+    require_uncommon(password.look(), context_of(email, *words))
     await require_unbreached(settings, password)
 
 
-async def _set_password(auth: Auth, user: AbstractUser, password: str, **changes: object) -> bool:
+async def _set_password(auth: Auth, user: AbstractUser, password: Plaintext, **changes: object) -> bool:
     """Whether the password was set: only where it still is the one that was looked at, so that of two
     changes at once one wins."""
     await require_good_password(auth, password, user.email, user.display_name)

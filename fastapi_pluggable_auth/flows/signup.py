@@ -16,6 +16,7 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..hooks import BeforeSignup, SignedUp, SigningUp
 from ..models import AbstractUser
+from ..security.plaintext import Plaintext
 from .columns import require_free, stored, storing
 from .password import require_good_password
 from .throttle import may_mail
@@ -24,7 +25,7 @@ from .throttle import may_mail
 async def signup(
     auth: Auth,
     email: str,
-    password: str,
+    password: str | Plaintext,
     accept_language: str = "",
     columns: Mapping[str, Any] | None = None,
 ) -> AbstractUser:
@@ -35,6 +36,7 @@ async def signup(
     EMAIL_TAKEN, OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With
     `prevent_enumeration` a taken address gives an account that looks the same and is not stored.
     """
+    password = Plaintext.of(password)
     async with auth.events.observe(EventKind.SIGNUP) as observation:
         values = stored(auth, columns or {})
         await auth.hooks.fire(BeforeSignup, email, MappingProxyType(values))

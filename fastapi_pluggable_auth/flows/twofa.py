@@ -15,6 +15,7 @@ from ..events import EventKind, Observation, Outcome
 from ..hooks import TwoFactorDisabled, TwoFactorEnabled
 from ..models import AbstractUser
 from ..security.encryption import UnreadableSecretError
+from ..security.plaintext import Plaintext
 from ..security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
 from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
 from .authentication import Authentication, is_recent, observed, refuse_impersonation, require_recent_login
@@ -168,19 +169,20 @@ async def _enrolment(auth: Auth, user: AbstractUser, secret: str) -> Enrolment:
     return Enrolment(secret, uri, await asyncio.to_thread(secret_qr_base64, uri))
 
 
-async def verify(auth: Auth, authentication: Authentication, code: str) -> None:
+async def verify(auth: Auth, authentication: Authentication, code: str | Plaintext) -> None:
     """Activates two-factor with its first right code, which ends all other sessions; later it spends a code.
 
     Raises `AuthError`: TWO_FACTOR_NOT_STARTED, INVALID_CODE, THROTTLED, TWO_FACTOR_UNAVAILABLE,
     IMPERSONATION_FORBIDDEN.
     """
+    code = Plaintext.of(code)
     user = authentication.user
     async with observed(auth, EventKind.TWO_FACTOR_VERIFICATION, authentication) as observation:
         refuse_impersonation(authentication)
         if user.totp_secret is None:
             raise AuthError(ErrorCode.TWO_FACTOR_NOT_STARTED)
         async with guessing(auth, user.email):
-            accepted = accept_code(auth, user, code)
+            accepted = accept_code(auth, user, code.take())
             if accepted is None or not await _accept(auth, authentication, accepted):
                 raise AuthError(ErrorCode.INVALID_CODE)
         observation.factors = (accepted.factor,)

@@ -23,6 +23,7 @@ from ..security.addresses import normalise_email
 from ..security.clock import as_utc
 from ..security.hashing import unusable_hash
 from ..security.passwords import is_storable
+from ..security.plaintext import Plaintext
 from ..security.usernames import fold_username
 from .account import erase
 from .columns import require_free, stored, storing
@@ -114,7 +115,7 @@ async def list_users(
 async def create_user(
     auth: Auth,
     email: str,
-    password: str | None = None,
+    password: str | Plaintext | None = None,
     *,
     verified: bool = False,
     mail: bool = False,
@@ -126,11 +127,12 @@ async def create_user(
     address where that is not done. Of the columns, those count that the user has. Raises `AuthError`:
     VALIDATION_ERROR, PASSWORD_REFUSALS, EMAIL_TAKEN, USERNAME_TAKEN, VALUE_REFUSED, OVERLOADED.
     """
+    password = None if password is None else Plaintext.of(password)
     async with auth.events.observe(EventKind.ACCOUNT_CREATION) as observation:
         email = _address(email)
         values = stored(auth, columns or {})
         if password is not None:
-            if not is_storable(password):
+            if not is_storable(password.look()):
                 raise AuthError(ErrorCode.VALIDATION_ERROR)
             await require_good_password(auth, password, email, values.get("username"))
         await require_free(auth, values)
@@ -227,7 +229,7 @@ def _address(email: str) -> str:
         raise AuthError(ErrorCode.VALIDATION_ERROR) from error
 
 
-def _first_mail(password: str | None, verified: bool) -> MailKind | None:
+def _first_mail(password: Plaintext | None, verified: bool) -> MailKind | None:
     """What the owner of a new account has to do, if anything."""
     if password is None:
         return MailKind.RESET

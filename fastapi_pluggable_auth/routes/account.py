@@ -11,7 +11,7 @@ from ..flows import account as account_flow
 from ..flows import password as password_flow
 from ..flows import sessions as sessions_flow
 from ..flows import twofa as twofa_flow
-from ..schemas import ChangePassword, ProfileUpdate, UserOut
+from ..schemas import ChangePassword, ProfileUpdate, UserOut, taken
 from .base import RECENT_LOGIN, SIGNED_IN, documented, is_browser
 from .router import AuthRouter
 
@@ -87,7 +87,8 @@ async def change_password(
     auth: CurrentAuth, request: Request, authentication: CurrentAuthentication, body: ChangePassword
 ) -> None:
     """Set a new password. Every session ends, this one too: log in again."""
-    await password_flow.change_password(auth, authentication, body.old_password, body.new_password)
+    old, new = taken(body, "old_password"), taken(body, "new_password")
+    await password_flow.change_password(auth, authentication, old, new)
     sign_out(request, auth)
 
 

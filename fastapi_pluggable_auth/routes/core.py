@@ -32,6 +32,7 @@ from ..schemas import (
     TokenPair,
     UserCreate,
     UserOut,
+    taken,
 )
 from .base import SIGNED_IN, documented
 from .router import AuthRouter
@@ -68,7 +69,7 @@ async def signup(auth: CurrentAuth, request: Request, body: UserCreate) -> objec
     `Accept-Language` asks for, if there is one of the templates in it."""
     accept_language = request.headers.get("accept-language", "")
     columns = body.model_dump(exclude={"email", "password"})
-    return await signup_flow.signup(auth, body.email, body.password, accept_language, columns)
+    return await signup_flow.signup(auth, body.email, taken(body, "password"), accept_language, columns)
 
 
 def session_answer(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair | CookieSession:
@@ -98,7 +99,8 @@ def session_answer(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair 
 async def login(auth: CurrentAuth, request: Request, body: LoginData) -> TokenPair | CookieSession:
     """Start a session. With two-factor active, `code` is the current code of the authenticator app, or
     a recovery code. Where cookies are on, a browser gets the tokens in them and not in the body."""
-    tokens = await login_flow.login(auth, body.email, body.password, body.code)
+    password, code = taken(body, "password"), body.code and taken(body, "code")
+    tokens = await login_flow.login(auth, body.email, password, code)
     return session_answer(request, auth, tokens)
 
 
@@ -172,5 +174,6 @@ async def reauthenticate(
     auth: CurrentAuth, authentication: EnrollingAuthentication, body: Reauthentication
 ) -> Message:
     """Confirm the password, so that sensitive changes are allowed again for a while."""
-    await login_flow.reauthenticate(auth, authentication, body.password, body.code)
+    password, code = taken(body, "password"), body.code and taken(body, "code")
+    await login_flow.reauthenticate(auth, authentication, password, code)
     return Message(detail="Confirmed.")

@@ -9,10 +9,10 @@ from ..dependencies import CurrentAuth, rate_limited
 from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
 from ..flows import email as email_flow
-from ..schemas import EmailRequest, Message, Reauthentication
+from ..schemas import EmailRequest, Message, Reauthentication, taken
 from .base import documented, is_browser
-from .pages.forms import Typed
-from .pages.links import done_page, link_page
+from .pages.forms import TypedSecret
+from .pages.links import LinkToken, done_page, link_page
 from .pages.route import PageRoute
 from .router import AuthRouter
 
@@ -39,7 +39,7 @@ async def resend(auth: CurrentAuth, body: EmailRequest) -> Message:
     response_model=Message,
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
-async def verify(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
+async def verify(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
     """Verify an address with its mailed link. A browser gets a page that asks for the account's password: so
     programs that look into mails spend no link, and nobody verifies a stranger's signup by a click."""
     if is_browser(request):
@@ -53,18 +53,20 @@ async def verify(auth: CurrentAuth, request: Request, token: str) -> Message | R
     dependencies=[rate_limited("verify")],
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
-async def confirm_verify(auth: CurrentAuth, token: str) -> Message:
+async def confirm_verify(auth: CurrentAuth, token: LinkToken) -> Message:
     """Verify an address with its mailed link."""
     await email_flow.verify_email(auth, token)
     return Message(detail=VERIFIED)
 
 
 @router.post("/verify/{token}/form", dependencies=[rate_limited("verify")], include_in_schema=False)
-async def verify_form(auth: CurrentAuth, request: Request, token: str, password: Typed = "") -> Response:
+async def verify_form(
+    auth: CurrentAuth, request: Request, token: LinkToken, password: TypedSecret
+) -> Response:
     """The same from the page's own form, with the password, answered with a page."""
     try:
-        body = Reauthentication(password=password)
-        await email_flow.verify_email_with_password(auth, token, body.password)
+        body = Reauthentication(password=password.take())
+        await email_flow.verify_email_with_password(auth, token, taken(body, "password"))
     except (ValidationError, AuthError) as error:
         return await link_page(auth, request, Purpose.VERIFY, token, error)
     return done_page(auth, request, Purpose.VERIFY)
@@ -76,7 +78,7 @@ async def verify_form(auth: CurrentAuth, request: Request, token: str, password:
     response_model=Message,
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
-async def change(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
+async def change(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
     """Confirm a new address with the link mailed to it. A browser gets a page whose button does it."""
     if is_browser(request):
         return await link_page(auth, request, Purpose.EMAIL_CHANGE, token)
@@ -90,7 +92,7 @@ async def change(auth: CurrentAuth, request: Request, token: str) -> Message | R
     response_model=Message,
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
-async def confirm_change(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
+async def confirm_change(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
     """Confirm a new address with the link mailed to it."""
     try:
         await email_flow.confirm_email_change(auth, token)

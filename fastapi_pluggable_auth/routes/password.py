@@ -10,10 +10,10 @@ from ..email.tokens import Purpose
 from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
 from ..flows import email as email_flow
 from ..flows import password as password_flow
-from ..schemas import EmailRequest, Message, ResetPassword
+from ..schemas import EmailRequest, Message, ResetPassword, taken
 from .base import documented, is_browser
-from .pages.forms import Typed
-from .pages.links import done_page, link_page
+from .pages.forms import TypedSecret
+from .pages.links import LinkToken, done_page, link_page
 from .pages.route import PageRoute
 from .router import AuthRouter
 
@@ -37,7 +37,7 @@ async def forgot_password(auth: CurrentAuth, body: EmailRequest) -> Message:
     response_model=Message,
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
-async def check_reset(auth: CurrentAuth, request: Request, token: str) -> Message | Response:
+async def check_reset(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
     """Whether a reset link still works; it is not spent. A browser gets the form for the new password."""
     if is_browser(request):
         return await link_page(auth, request, Purpose.RESET, token)
@@ -56,20 +56,22 @@ async def check_reset(auth: CurrentAuth, request: Request, token: str) -> Messag
         ErrorCode.RATE_LIMITED,
     ),
 )
-async def reset_password(auth: CurrentAuth, token: str, body: ResetPassword) -> Message:
+async def reset_password(auth: CurrentAuth, token: LinkToken, body: ResetPassword) -> Message:
     """Set a new password with the mailed link. Every session ends; log in with the new password."""
-    await password_flow.reset_password(auth, token, body.new_password)
+    await password_flow.reset_password(auth, token, taken(body, "new_password"))
     return Message(detail="Your password was changed. Sign in with the new one.")
 
 
 @router.post(
     "/reset-password/{token}/form", dependencies=[rate_limited("reset_password")], include_in_schema=False
 )
-async def reset_form(auth: CurrentAuth, request: Request, token: str, new_password: Typed = "") -> Response:
+async def reset_form(
+    auth: CurrentAuth, request: Request, token: LinkToken, new_password: TypedSecret
+) -> Response:
     """The same from the page's own form, answered with a page."""
     try:
-        body = ResetPassword(new_password=new_password)
-        await password_flow.reset_password(auth, token, body.new_password)
+        body = ResetPassword(new_password=new_password.take())
+        await password_flow.reset_password(auth, token, taken(body, "new_password"))
     except (ValidationError, AuthError) as error:
         return await link_page(auth, request, Purpose.RESET, token, error)
     return done_page(auth, request, Purpose.RESET)

@@ -11,7 +11,7 @@ from ..dependencies import (
 )
 from ..errors import ErrorCode
 from ..flows import twofa as twofa_flow
-from ..schemas import CodeRequest, Message, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment
+from ..schemas import CodeRequest, Message, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment, taken
 from .base import RECENT_LOGIN, SIGNED_IN, documented
 from .router import AuthRouter
 
@@ -45,7 +45,7 @@ async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> 
 )
 async def verify(auth: CurrentAuth, authentication: EnrollingAuthentication, body: CodeRequest) -> Message:
     """Finish enrolling with a code of the authenticator app. All other sessions end."""
-    await twofa_flow.verify(auth, authentication, body.code)
+    await twofa_flow.verify(auth, authentication, taken(body, "code"))
     return Message(detail="Two-factor authentication is active.")
 
 

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from ..errors import ErrorCode
 from ..security.addresses import normalise_email
 from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+from ..security.plaintext import Plaintext
 from ..security.recovery import PATTERN as RECOVERY_CODE
 from ..security.text import is_single_line, is_unicode
 from ..security.usernames import MAXIMUM_LENGTH as MAXIMUM_USERNAME_LENGTH
@@ -76,13 +77,13 @@ Username = Annotated[
 ]
 NewPassword = Annotated[
     Text,
-    Field(min_length=MINIMUM_LENGTH, max_length=MAXIMUM_LENGTH),
+    Field(min_length=MINIMUM_LENGTH, max_length=MAXIMUM_LENGTH, repr=False),
     documented(format="password"),
 ]
-Password = Annotated[Text, Field(max_length=MAXIMUM_LENGTH), documented(format="password")]
-Code = Annotated[str, Strict(), Field(pattern="^[0-9]{6}$", examples=["123456"])]
+Password = Annotated[Text, Field(max_length=MAXIMUM_LENGTH, repr=False), documented(format="password")]
+Code = Annotated[str, Strict(), Field(pattern="^[0-9]{6}$", examples=["123456"], repr=False)]
 LoginCode = Annotated[str, Strict(), Field(pattern=f"^(?:[0-9]{{6}}|{RECOVERY_CODE})$", examples=["123456"])]
-OptionalCode = Annotated[LoginCode | None, BeforeValidator(_empty_as_none)]
+OptionalCode = Annotated[LoginCode | None, BeforeValidator(_empty_as_none), Field(repr=False)]
 DisplayName = Annotated[
     Text,
     Field(max_length=64),
@@ -92,7 +93,7 @@ DisplayName = Annotated[
 
 
 class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -101,6 +102,13 @@ class Body(BaseModel):
         if isinstance(value, dict) and len(value) > MAXIMUM_FIELDS:
             raise PydanticCustomError("too_many_fields", "Request has too many fields")
         return value
+
+
+def taken(body: BaseModel, name: str) -> Plaintext:
+    """A secret of a body, which is empty from here on: FastAPI keeps the body until the answer is sent."""
+    secret = Plaintext(getattr(body, name))
+    vars(body)[name] = ""
+    return secret
 
 
 class _Columns(Body):
@@ -160,7 +168,7 @@ class NamedLoginData(LoginData):
 class RefreshRequest(Body):
     """A refresh token to spend."""
 
-    token: Annotated[Text, Field(max_length=MAXIMUM_TOKEN_LENGTH)]
+    token: Annotated[Text, Field(max_length=MAXIMUM_TOKEN_LENGTH, repr=False)]
 
 
 class EmailRequest(Body):
@@ -184,7 +192,7 @@ class CodeRequest(Body):
 class LoginCodeRequest(Body):
     """A code from the authenticator app, or a recovery code."""
 
-    code: LoginCode
+    code: Annotated[LoginCode, Field(repr=False)]
 
 
 class Reauthentication(Body):

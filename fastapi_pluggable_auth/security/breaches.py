@@ -9,6 +9,7 @@ from typing import Final
 
 from ..config import AuthSettings
 from ..errors import AuthError, ErrorCode
+from .plaintext import Plaintext
 from .tls import https_context
 
 logger = logging.getLogger(__name__)
@@ -19,14 +20,14 @@ PREFIX_LENGTH: Final = 5
 MAXIMUM_ANSWER_BYTES: Final = 1024 * 1024
 
 
-async def require_unbreached(settings: AuthSettings, password: str) -> None:
+async def require_unbreached(settings: AuthSettings, password: Plaintext) -> None:
     """Raises `AuthError(PASSWORD_BREACHED)`. Asks a range service (k-anonymity): only the first five hex
     digits of the password's SHA-1 leave, and all suffixes that share them come back."""
     if not settings.check_breaches:
         return
     import httpx  # as in tls.py
 
-    digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
+    digest = hashlib.sha1(password.look().encode(), usedforsecurity=False).hexdigest().upper()
     try:
         async with asyncio.timeout(TIMEOUT):
             suffixes = await _range(settings.breach_url, digest[:PREFIX_LENGTH])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from ..config import AuthSettings
 from ..config import settings as default_settings
 from ..errors import AuthError, ErrorCode
+from .plaintext import Plaintext
 
 if TYPE_CHECKING:
     from passlib.context import CryptContext
@@ -192,13 +193,16 @@ class PasswordHasher:
         self._pending = 0
         self._lock = threading.Lock()
 
-    async def hash(self, password: str) -> str:
-        """The hash to store; raises `AuthError(OVERLOADED)`."""
-        return await self._run(lambda: hash_password(password, self._settings))
+    async def hash(self, password: str | Plaintext) -> str:
+        """The hash to store; raises `AuthError(OVERLOADED)`. Takes the password."""
+        password = Plaintext.of(password)
+        return await self._run(lambda: hash_password(password.take(), self._settings))
 
-    async def verify(self, password: str, hashed: str | None) -> Verification:
-        """Checks a password, in the same time when there is no hash; raises `AuthError(OVERLOADED)`."""
-        return await self._run(lambda: self._verify(password, hashed))
+    async def verify(self, password: str | Plaintext, hashed: str | None) -> Verification:
+        """Checks a password, in the same time when there is no hash; raises `AuthError(OVERLOADED)`. Takes
+        the password."""
+        password = Plaintext.of(password)
+        return await self._run(lambda: self._verify(password.take(), hashed))
 
     def close(self) -> None:
         """Ends the threads once their work is done; a later call starts new ones."""

@@ -6,16 +6,27 @@ from dataclasses import dataclass
 from typing import Annotated, Final, TypeAlias
 
 from fastapi import Form
-from pydantic import ValidationError
+from pydantic import GetPydanticSchema, ValidationError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from ...errors import PASSWORD_REFUSALS, AuthError, ErrorCode, HostCode
 from ...schemas import Text
+from ...security.plaintext import Plaintext
 
 Rejected: TypeAlias = ValidationError | AuthError
 """Why a form has to be shown again."""
 
 Typed = Annotated[Text, Form()]
 """A field of a form; one that was not sent counts as empty. It may be shown again, so it can be."""
+
+_Kept = Annotated[
+    Plaintext,
+    GetPydanticSchema(
+        lambda _, handler: no_info_after_validator_function(Plaintext, handler.generate_schema(Text))
+    ),
+]
+TypedSecret = Annotated[_Kept, Form(default_factory=lambda: Plaintext(""))]
+"""A field with a password or a code, which is not shown again."""
 
 _FIELDS: Final = {
     ErrorCode.EMAIL_TAKEN: "email",
@@ -62,9 +73,9 @@ class Problem:
     detail: str = ""
 
 
-def code_from(typed: str) -> str | None:
+def code_from(typed: Plaintext) -> str | None:
     """A code without the blanks that apps and people put into it; None where nothing was typed."""
-    return "".join(typed.split()) or None
+    return "".join(typed.take().split()) or None
 
 
 def problem_with(error: Rejected | None, form: str = "") -> Problem | None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import Request
 from fastapi.responses import HTMLResponse
+from pydantic import GetPydanticSchema
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from ...auth import Auth
 from ...email.tokens import Purpose, link_state
 from ...errors import AuthError, ErrorCode
 from ...flows.email import owner_of
+from ...security.plaintext import Plaintext
 from .forms import Rejected, problem_with
+
+LinkToken = Annotated[
+    Plaintext, GetPydanticSchema(lambda _, handler: no_info_after_validator_function(Plaintext, handler(str)))
+]
+"""The token in the path of a mailed link."""
 
 
 async def link_page(
     auth: Auth,
     request: Request,
     purpose: Purpose,
-    token: str,
+    token: str | Plaintext,
     error: Rejected | None = None,
 ) -> HTMLResponse:
     """The form of a link that still works, with what was wrong with the last try, or the page of a dead one.

@@ -14,9 +14,9 @@ from ...errors import AuthError
 from ...flows import account as account_flow
 from ...flows import password as password_flow
 from ...flows.authentication import Authentication, is_recent
-from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword
+from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword, taken
 from ..router import AuthRouter
-from .forms import Rejected, Typed, problem_with
+from .forms import Rejected, Typed, TypedSecret, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
@@ -37,10 +37,10 @@ async def profile_form(
     request: Request,
     authentication: CurrentAuthentication,
     form: Annotated[Literal["name", "email", "password"], Form()],
+    password: TypedSecret,
+    new_password: TypedSecret,
     display_name: Typed = "",
     email: Typed = "",
-    password: Typed = "",
-    new_password: Typed = "",
 ) -> Response:
     """Sets the name, mails a link to a new address, or sets a new password, which ends every session."""
     await count_by_client(request, auth, "change_password" if form == "password" else "update_account")
@@ -56,8 +56,8 @@ async def profile_form(
                 await account_flow.update_account(auth, authentication, email=address)
                 return see_other(auth, request, "profile", notice="address_mailed" if new else "saved")
             case "password":
-                old = Reauthentication(password=password).password
-                chosen = ResetPassword(new_password=new_password).new_password
+                old = taken(Reauthentication(password=password.take()), "password")
+                chosen = taken(ResetPassword(new_password=new_password.take()), "new_password")
                 await password_flow.change_password(auth, authentication, old, chosen)
                 sign_out(request, auth)
                 return see_other(auth, request, "sign-in", notice="password_changed")

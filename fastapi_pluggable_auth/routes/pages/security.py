@@ -13,11 +13,11 @@ from ...errors import AuthError
 from ...flows import sessions as sessions_flow
 from ...flows import twofa as twofa_flow
 from ...flows.authentication import Authentication
-from ...schemas import CodeRequest
+from ...schemas import CodeRequest, taken
 from ..router import AuthRouter
 from ..sessions import session_id_from
 from .devices import device_of
-from .forms import Rejected, Typed, code_from, problem_with
+from .forms import Rejected, Typed, TypedSecret, code_from, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
@@ -40,7 +40,7 @@ async def security_form(
     request: Request,
     authentication: EnrollingAuthentication,
     form: Annotated[Literal["enable", "code", "disable", "recovery_codes", "session", "others"], Form()],
-    code: Typed = "",
+    code: TypedSecret,
     session: Typed = "",
 ) -> Response:
     """Does what one of the forms is for."""
@@ -50,7 +50,8 @@ async def security_form(
                 await twofa_flow.enable(auth, authentication)
             case "code":
                 await count_by_client(request, auth, "two_factor")
-                await twofa_flow.verify(auth, authentication, CodeRequest(code=code_from(code) or "").code)
+                body = CodeRequest(code=code_from(code) or "")
+                await twofa_flow.verify(auth, authentication, taken(body, "code"))
                 return await _recovery_codes_page(auth, request, authentication)
             case "recovery_codes":
                 return await _recovery_codes_page(auth, request, authentication)

@@ -22,10 +22,11 @@ from ...flows import login as login_flow
 from ...flows import sessions as sessions_flow
 from ...flows.authentication import Authentication, authenticate
 from ...flows.login import Challenge
-from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication
+from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication, taken
+from ...security.plaintext import Plaintext
 from ...security.redirects import safe_next
 from ..router import AuthRouter
-from .forms import Rejected, Typed, code_from, problem_with
+from .forms import Rejected, Typed, TypedSecret, code_from, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
@@ -48,19 +49,19 @@ async def sign_in_page(auth: CurrentAuth, request: Request, next: str = "") -> R
 async def sign_in_form(
     auth: CurrentAuth,
     request: Request,
+    password: TypedSecret,
+    challenge: TypedSecret,
+    code: TypedSecret,
     email: Typed = "",
-    password: Typed = "",
-    challenge: Typed = "",
-    code: Typed = "",
     next: Typed = "",
 ) -> Response:
     """The password and, where it led to a challenge, the code."""
-    if challenge:
+    if challenge.look():
         return await _second_step(auth, request, challenge, code, next)
     try:
         schema = NamedLoginData if auth.has_usernames else LoginData
-        body = schema(email=email, password=password)
-        answer = await login_flow.begin_login(auth, body.email, body.password)
+        body = schema(email=email, password=password.take())
+        answer = await login_flow.begin_login(auth, body.email, taken(body, "password"))
     except (ValidationError, AuthError) as error:
         return _sign_in_page(auth, request, next, email, error)
     if isinstance(answer, Challenge):
@@ -94,14 +95,15 @@ async def confirm_password_form(
     auth: CurrentAuth,
     request: Request,
     authentication: EnrollingAuthentication,
-    password: Typed = "",
-    code: Typed = "",
+    password: TypedSecret,
+    code: TypedSecret,
     next: Typed = "",
 ) -> Response:
     """The password makes the login recent again, and leads back."""
     try:
-        body = Reauthentication(password=password, code=code_from(code))
-        await login_flow.reauthenticate(auth, authentication, body.password, body.code)
+        body = Reauthentication(password=password.take(), code=code_from(code))
+        typed = taken(body, "password"), body.code and taken(body, "code")
+        await login_flow.reauthenticate(auth, authentication, *typed)
     except (ValidationError, AuthError) as error:
         return _confirm_page(auth, request, authentication, next, error)
     back = safe_next(next) or account_path(request, auth, "profile")
@@ -109,17 +111,18 @@ async def confirm_password_form(
     return see_other(auth, request, back, notice=notice)
 
 
-async def _second_step(auth: Auth, request: Request, challenge: str, code: str, next: str) -> Response:
+async def _second_step(
+    auth: Auth, request: Request, challenge: Plaintext, code: Plaintext, next: str
+) -> Response:
     try:
         body = LoginCodeRequest(code=code_from(code))
-        tokens = await login_flow.answer_challenge(auth, challenge, body.code)
+        tokens = await login_flow.answer_challenge(auth, challenge, taken(body, "code"))
     except (ValidationError, AuthError) as error:
         if isinstance(error, AuthError) and error.code is ErrorCode.INVALID_TOKEN:
             return see_other(auth, request, "sign-in", notice="sign_in_again", next=safe_next(next))
         wrong = isinstance(error, AuthError) and error.code is ErrorCode.INVALID_CREDENTIALS
-        return _code_page(
-            auth, request, challenge, next, AuthError(ErrorCode.INVALID_CODE) if wrong else error
-        )
+        shown = AuthError(ErrorCode.INVALID_CODE) if wrong else error
+        return _code_page(auth, request, challenge.look(), next, shown)
     return await _signed_in(auth, request, tokens, next)
 
 

@@ -9,9 +9,9 @@ from ...cookies import check_form
 from ...dependencies import CurrentAuth, rate_limited
 from ...errors import AuthError
 from ...flows import signup as signup_flow
-from ...schemas import EmailRequest, ResetPassword, UsernameRequest
+from ...schemas import EmailRequest, ResetPassword, UsernameRequest, taken
 from ..router import AuthRouter
-from .forms import Typed, problem_with
+from .forms import Typed, TypedSecret, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
@@ -28,16 +28,16 @@ async def sign_up_page(auth: CurrentAuth, request: Request) -> Response:
 async def sign_up_form(
     auth: CurrentAuth,
     request: Request,
+    new_password: TypedSecret,
     email: Typed = "",
     username: Typed = "",
-    new_password: Typed = "",
 ) -> Response:
     """Creates the account; the link is in the mail."""
     language = request.headers.get("accept-language", "")
     try:
         address = EmailRequest(email=email).email
         columns = UsernameRequest(username=username).model_dump() if auth.has_usernames else {}
-        password = ResetPassword(new_password=new_password).new_password
+        password = taken(ResetPassword(new_password=new_password.take()), "new_password")
         await signup_flow.signup(auth, address, password, language, columns)
     except (ValidationError, AuthError) as error:
         problem = problem_with(error)
