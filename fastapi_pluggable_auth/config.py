@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_SECRET: Final = "CHANGE_ME"  # noqa: S105
-"""The placeholder that `jwt_secret` starts with; it is refused on any public base URL."""
+"""The placeholder that `jwt_secret` starts with; nothing is ever signed with it."""
 
 MINIMUM_SECRET_BYTES: Final = 32
 """RFC 7518 section 3.2: an HS256 key is at least as long as its hash."""
@@ -415,16 +415,6 @@ class AuthSettings(BaseSettings):
     def audience(self) -> str:
         """For whom the tokens of this deployment are."""
         return self.jwt_audience or self.issuer
-
-    def secret_problem(self) -> str | None:
-        """What is wrong with the secret, in one sentence; nothing where a key pair signs instead."""
-        if not self.jwt_algorithm.startswith("HS"):
-            return None
-        if self.jwt_secret == DEFAULT_SECRET:
-            return "JWT_SECRET still is the placeholder: anyone can sign in as anyone."
-        if len(self.jwt_secret.encode()) < MINIMUM_SECRET_BYTES:
-            return f"JWT_SECRET is shorter than {MINIMUM_SECRET_BYTES} bytes and can be guessed."
-        return None
 
     def mailbox_problem(self) -> str | None:
         """What is wrong with the development mailbox, in one sentence."""

@@ -30,15 +30,12 @@ from .routes.bodies import bodies_of
 from .routes.router import AuthRouter
 from .schemas import ProfileUpdate, UserCreate, UserOut
 from .security.clock import Clock, utc_now
-from .security.keys import KeyConfigurationError, check_keys
+from .security.startup import InsecureSettingsError as InsecureSettingsError
+from .security.startup import check_settings
 
 logger = logging.getLogger(__name__)
 
 ROUTERS = (core.router, email.router, password.router, twofa.router, sessions.router, account.router)
-
-
-class InsecureSettingsError(ValueError):
-    """The settings would let anyone in."""
 
 
 def include_auth(
@@ -78,7 +75,7 @@ def include_auth(
     model, and for a role, permission or scope that is no name (RFC 6749 section 3.3).
     """
     chosen = settings or settings_override or default_settings
-    _check(chosen)
+    check_settings(chosen)
     bodies = bodies_of(user_model, user_out, user_create, profile_update)
     auth = Auth(
         chosen,
@@ -206,24 +203,6 @@ def _routers(auth: Auth, *, admin: bool, pages: bool) -> Iterator[AuthRouter]:
 
         for page in (sign_in, sign_up, link_request, profile, security, delete):
             yield page.router
-
-
-def _check(settings: AuthSettings) -> None:
-    try:
-        check_keys(settings)
-    except KeyConfigurationError as error:
-        raise InsecureSettingsError(str(error)) from error
-    open_mailbox = settings.mailbox_problem()
-    if open_mailbox is not None:
-        raise InsecureSettingsError(open_mailbox)
-    weak_secret = settings.secret_problem()
-    if weak_secret is not None and not settings.is_local:
-        raise InsecureSettingsError(weak_secret)
-    insecure_url = settings.base_url_problem()
-    if insecure_url is not None and not settings.allow_http:
-        raise InsecureSettingsError(insecure_url)
-    for problem in filter(None, (weak_secret, insecure_url)):
-        logger.warning(problem)
 
 
 async def _answer(_: Request, error: Exception) -> Response:

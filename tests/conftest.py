@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PASSWORD = "correct horse battery"
 EMAIL = "ada@example.com"
-SECRET = "0123456789abcdef0123456789abcdef0123456789abcdef"
+SECRET = "c3qXvN9tLb2RkZ8wYp5Dh7GsJm4TfEu6AxQr1VoKiWnBzMyH"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,7 +12,7 @@ from tortoise.exceptions import OperationalError
 from ..config import AuthSettings
 from ..email.provider import MailError, provider_for
 from ..models import Tables, tables_for
-from ..security.keys import KeyConfigurationError, key_set
+from ..security.keys import KeyConfigurationError, key_problems, key_set, secret_problem
 from .database import add_database_url, connected, connection_errors
 
 DATABASE_TIMEOUT: Final = 10.0
@@ -41,7 +41,8 @@ def _check(database_url: str | None) -> int:
 async def _problems(settings: AuthSettings, database_url: str | None) -> dict[str, str | None]:
     """What is checked, and the sentence about it where something is wrong."""
     problems = {
-        "JWT_SECRET": settings.secret_problem() or _key_problem(settings),
+        "JWT_SECRET": secret_problem(settings) or _key_problem(settings),
+        **{each.setting: each.sentence for each in key_problems(settings) if "TOTP" in each.setting},
         "PUBLIC_BASE_URL": settings.base_url_problem(),
         "mail": await _mail_problem(settings),
         "database": await _database_problem(database_url),

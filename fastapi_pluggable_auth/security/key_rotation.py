@@ -8,8 +8,8 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from ..config import DEFAULT_SECRET, AuthSettings
-from .keys import KeyConfigurationError, as_text, key_set
+from ..config import AuthSettings
+from .keys import KeyConfigurationError, as_text, is_refused, key_set
 
 RSA_BITS: Final = 3072
 """NIST SP 800-57 part 1, table 2, for use after 2030."""
@@ -20,15 +20,14 @@ _CURVES: Final = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.
 
 def rotated_keys(settings: AuthSettings, *, keep: int = 1) -> dict[str, str]:
     """The names and new values of the settings after a rotation: a new signing key for the algorithm, and the
-    present one as the first of `keep` previous ones, a key pair with its public half alone. The placeholder
-    secret is not kept. Raises `KeyConfigurationError`."""
-    keys = key_set(settings)
+    present one as the first of `keep` previous ones, a key pair with its public half alone. A secret that
+    others may know is not kept. Raises `KeyConfigurationError`."""
     if settings.jwt_algorithm.startswith("HS"):
         name, new = "JWT_SECRET", secrets.token_urlsafe(SECRET_BYTES)
-        previous = [settings.jwt_secret, *settings.jwt_previous_keys]
-        if settings.jwt_secret == DEFAULT_SECRET:
-            previous.pop(0)
+        present = (settings.jwt_secret, *settings.jwt_previous_keys)
+        previous = [each for each in present if not is_refused(each, settings.public_base_url)]
     else:
+        keys = key_set(settings)
         name, new = "JWT_PRIVATE_KEY", _one_line(_new_private_key(settings.jwt_algorithm))
         public = keys.verifying[keys.signing_id].to_pem()
         previous = [*map(_one_line, (public, *settings.jwt_previous_keys))]

@@ -7,13 +7,17 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from ..config import AuthSettings
+from ..config import AuthSettings, is_local
+from .strength import is_published, weakness
 
 MAXIMUM_TOKEN_BYTES: Final = 8192
 MINIMUM_RSA_BITS: Final = 2048
@@ -27,8 +31,23 @@ _FOREIGN_SECRET: Final = re.compile("-----BEGIN|ssh-|ecdsa-|@openssh")
 _COMPACT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
 
+_TEST_HOSTS: Final = frozenset({"test", "testserver"})
+"""What tests call the app: no name of a server (RFC 6761 section 6.2), and the one of Starlette's client."""
+
+MEND: Final = "Set one of your own: `openssl rand -base64 48`."
+
+
 class KeyConfigurationError(ValueError):
-    """The keys in the settings cannot sign."""
+    """The keys in the settings cannot sign, or others may know them. Says which setting, and no key."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyProblem:
+    """What is wrong with a key, in one sentence, and whether it keeps the app from starting."""
+
+    setting: str
+    sentence: str
+    refused: bool
 
 
 @cache
@@ -98,70 +117,166 @@ class KeySet:
 def check_keys(settings: AuthSettings) -> None:
     """Raises `KeyConfigurationError` where the keys of the settings cannot sign. Makes no key of a plain
     secret, of which any will do."""
-    secrets = (settings.jwt_secret, *settings.jwt_previous_keys)
-    if not settings.jwt_algorithm.startswith("HS") or any(map(_FOREIGN_SECRET.search, secrets)):
+    plain = (settings.jwt_secret, *settings.jwt_previous_keys)
+    if not settings.jwt_algorithm.startswith("HS") or any(map(_FOREIGN_SECRET.search, plain)):
         key_set(settings)
 
 
+def key_problems(settings: AuthSettings) -> Iterator[KeyProblem]:
+    """What is wrong with each secret that signs, verifies or encrypts: of a key pair nobody chose a bit."""
+    base_url, totp_key = settings.public_base_url, settings.totp_encryption_key
+    if settings.jwt_algorithm.startswith("HS"):
+        yield from _problem("JWT_SECRET", settings.jwt_secret, base_url, _signing_mend)
+        for key in settings.jwt_previous_keys:
+            yield from _problem("JWT_PREVIOUS_KEYS", key, base_url, _previous_mend)
+    if totp_key is not None:
+        yield from _problem("TOTP_ENCRYPTION_KEY", totp_key, base_url, _sealing_mend)
+    for key in settings.totp_previous_keys:
+        yield from _problem("TOTP_PREVIOUS_KEYS", key, base_url, _sealing_mend)
+
+
+def secret_problem(settings: AuthSettings) -> str | None:
+    """What is wrong with the keys that sign and verify, in one sentence."""
+    return next((each.sentence for each in key_problems(settings) if each.setting.startswith("JWT")), None)
+
+
+def is_refused(secret: str, base_url: str) -> bool:
+    """Whether this secret must not sign or verify where users reach the app at this address. On this machine
+    a weak one may; a published one never does: there the process draws another in its place."""
+    if is_published(secret):
+        return True
+    lenient = is_local(base_url) or _is_of_tests(base_url)
+    return not lenient and weakness(secret) is not None
+
+
+def signs_for_itself_only(settings: AuthSettings) -> bool:
+    """Whether no other process can verify what this one signs, as it has drawn its secret."""
+    return settings.jwt_algorithm.startswith("HS") and is_published(settings.jwt_secret)
+
+
+def _is_of_tests(base_url: str) -> bool:
+    url = urlsplit(base_url)
+    return url.scheme == "http" and url.hostname in _TEST_HOSTS
+
+
+def _problem(
+    setting: str, secret: str, base_url: str, mend: Callable[[bool, bool], str]
+) -> Iterator[KeyProblem]:
+    weak = weakness(secret)
+    if weak is not None:
+        local, published = is_local(base_url), is_published(secret)
+        refused = not local and is_refused(secret, base_url)
+        yield KeyProblem(setting, f"{setting} {weak}. {mend(local, published)}", refused)
+
+
+def _signing_mend(local: bool, published: bool) -> str:
+    if not (local and published):
+        return MEND
+    return (
+        "This process signs with a random one instead: a restart or a second worker refuses its tokens. "
+        + MEND.replace("one of your own", "JWT_SECRET")
+    )
+
+
+def _previous_mend(local: bool, published: bool) -> str:
+    return "It is ignored; remove it." if local and published else "Remove it: its tokens end."
+
+
+def _sealing_mend(local: bool, published: bool) -> str:
+    return (
+        "Set another, name this one in TOTP_PREVIOUS_KEYS, run `fastapi-pluggable-auth keys seal`, and "
+        "remove this one before the app starts."
+    )
+
+
+@cache
+def _secret_of_process() -> str:
+    """Signs where the settings have no secret, for this process and as long as it runs."""
+    return secrets.token_urlsafe(64)
+
+
 def key_set(settings: AuthSettings) -> KeySet:
-    """The keys of the settings, built once for each set of values. Raises `KeyConfigurationError`."""
+    """The keys of the settings, built once for each set of values. Raises `KeyConfigurationError`, also for
+    secrets that others may know: what they sign is refused however the settings came here."""
     return _build(
         settings.jwt_algorithm,
         settings.jwt_secret,
         settings.jwt_private_key,
         tuple(settings.jwt_previous_keys),
+        settings.public_base_url,
     )
 
 
 @lru_cache(maxsize=16)
-def _build(algorithm: str, secret: str, private_key: str | None, previous: tuple[str, ...]) -> KeySet:
+def _build(
+    algorithm: str, secret: str, private_key: str | None, previous: tuple[str, ...], base_url: str
+) -> KeySet:
     if algorithm.startswith("HS"):
-        keys = {_secret_id(each): _construct(each, algorithm) for each in (secret, *previous)}
-        signing_id = _secret_id(secret)
-        return KeySet(algorithm, signing_id, keys[signing_id], keys, (), secret.encode())
+        return _of_secrets(algorithm, *_usable(secret, previous, base_url))
     if private_key is None:
         raise KeyConfigurationError(f"JWT_ALGORITHM is {algorithm}, but JWT_PRIVATE_KEY is not set.")
-    signing_key = _construct(_pem(private_key), algorithm)
+    pem = _pem("JWT_PRIVATE_KEY", private_key)
+    signing_key = _construct("JWT_PRIVATE_KEY", pem, algorithm)
     if signing_key.is_public():
         raise KeyConfigurationError("JWT_PRIVATE_KEY is a public key.")
+    name = "JWT_PREVIOUS_KEYS"
+    others = [(name, _construct(name, _pem(name, each), algorithm)) for each in previous]
     verifying, public = {}, []
-    for key in (signing_key, *(_construct(_pem(each), algorithm) for each in previous)):
-        _check_strength(key, algorithm)
+    for setting, key in (("JWT_PRIVATE_KEY", signing_key), *others):
+        _check_strength(setting, key, algorithm)
         public_key = key if key.is_public() else key.public_key()
         members = {name: as_text(value) for name, value in public_key.to_dict().items()}
         key_id = _thumbprint(members)
         verifying[key_id] = public_key
         public.append({**members, "kid": key_id, "use": "sig", "alg": algorithm})
-    material = _pem(private_key).encode()
-    return KeySet(algorithm, next(iter(verifying)), signing_key, verifying, tuple(public), material)
+    return KeySet(algorithm, next(iter(verifying)), signing_key, verifying, tuple(public), pem.encode())
 
 
-def _construct(key: str, algorithm: str) -> Any:
+def _usable(secret: str, previous: tuple[str, ...], base_url: str) -> tuple[str, tuple[str, ...]]:
+    """The secrets that sign and verify at this address. Raises `KeyConfigurationError`."""
+    if is_local(base_url):
+        good = tuple(each for each in previous if not is_published(each))
+        return (_secret_of_process() if is_published(secret) else secret), good
+    for setting, each in (("JWT_SECRET", secret), *(("JWT_PREVIOUS_KEYS", key) for key in previous)):
+        if is_refused(each, base_url):
+            raise KeyConfigurationError(f"{setting} {weakness(each)}. {MEND}")
+    return secret, previous
+
+
+def _of_secrets(algorithm: str, secret: str, previous: tuple[str, ...]) -> KeySet:
+    named = (("JWT_SECRET", secret), *(("JWT_PREVIOUS_KEYS", each) for each in previous))
+    keys = {_secret_id(each): _construct(setting, each, algorithm) for setting, each in named}
+    signing_id = _secret_id(secret)
+    return KeySet(algorithm, signing_id, keys[signing_id], keys, (), secret.encode())
+
+
+def _construct(setting: str, key: str, algorithm: str) -> Any:
     jose = _jose()
-    try:
+    # Raised outside the handler: what the libraries say of a key may hold it.
+    with suppress(jose.exceptions.JOSEError, ValueError, TypeError):
         return jose.jwk.construct(key, algorithm)
-    except jose.exceptions.JOSEError as error:
-        raise KeyConfigurationError(f"A key does not fit JWT_ALGORITHM {algorithm}: {error}") from error
+    raise KeyConfigurationError(f"{setting} does not fit JWT_ALGORITHM {algorithm}, or is damaged.")
 
 
-def _pem(text: str) -> str:
+def _pem(setting: str, text: str) -> str:
     """PEM text (in which `\\n` may stand for line breaks), or what is in the file of this path."""
     if text.lstrip().startswith("-----BEGIN"):
         return text.replace("\\n", "\n").strip()
-    try:
+    with suppress(OSError, ValueError):  # both name the path, which may be a key
         return Path(text).read_text("ascii")
-    except (OSError, ValueError) as error:
-        raise KeyConfigurationError(
-            "A key is neither PEM text nor the path of a readable PEM file."
-        ) from error
+    raise KeyConfigurationError(f"{setting} is neither PEM text nor the path of a readable PEM file.")
 
 
-def _check_strength(key: Any, algorithm: str) -> None:
+def _check_strength(setting: str, key: Any, algorithm: str) -> None:
     bits = key.prepared_key.key_size
     if algorithm.startswith("RS") and bits < MINIMUM_RSA_BITS:
-        raise KeyConfigurationError(f"An RSA key has {bits} bits; {MINIMUM_RSA_BITS} is the least.")
+        raise KeyConfigurationError(
+            f"{setting}: an RSA key has {bits} bits; {MINIMUM_RSA_BITS} is the least."
+        )
     if algorithm in CURVE_BITS and bits != CURVE_BITS[algorithm]:
-        raise KeyConfigurationError(f"{algorithm} needs a curve of {CURVE_BITS[algorithm]} bits, not {bits}.")
+        raise KeyConfigurationError(
+            f"{setting}: {algorithm} needs a curve of {CURVE_BITS[algorithm]} bits, not {bits}."
+        )
 
 
 def _secret_id(secret: str) -> str:
