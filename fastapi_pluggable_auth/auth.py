@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from functools import partial, wraps
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar, get_origin
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_origin
 
 from tortoise.context import TortoiseContext
 
 from .audit import AuditLog
+from .autonomous import AutonomousTransactions
 from .config import AuthSettings
-from .database import database_errors, is_transient, transaction, uncounted
+from .database import in_one_transaction, uncounted
 from .email.base import EmailProvider
 from .email.composer import Composer
 from .email.dispatcher import Dispatcher, SendEmail
@@ -30,10 +29,6 @@ from .security.hashing import PasswordHasher
 from .security.jwt import TokenSigner
 from .security.names import name_set
 from .security.rates import VolumeLimiter
-
-TRANSACTION_TRIES: Final = 8
-RETRY_SECONDS: Final = 0.005
-"""The longest pause before the second try; each next one is twice as long. Those that met wait unequally."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,6 +62,7 @@ class Auth:
         self.scopes = {scope: about for scope, about in (scopes or {}).items() if name_set([scope])}
         self.clock = clock
         self.tables = tables_for(user_model)
+        self.autonomous = AutonomousTransactions(self.tables.user)
         self.queries = Queries(self.tables)
         self.events = Events(self._now)
         self.hooks = Hooks(settings)
@@ -132,7 +128,9 @@ class Auth:
         return user.permissions.union(*(self.roles.get(role, frozenset()) for role in user.roles))
 
     async def close(self) -> None:
-        """Ends the hashing threads and the connections for mail and limits; a later use opens them again."""
+        """Ends the hashing threads, and the connections for mail, limits and autonomous transactions; a later
+        use opens them again."""
+        await self.autonomous.close()
         self.hasher.close()
         await self.limiter.close()
         await self.mailer.close()
@@ -147,21 +145,31 @@ def transactional(
     flow: Callable[Concatenate[Auth, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Auth, P], Coroutine[Any, Any, T]]:
     """Runs a flow in one transaction on the database that holds the accounts; whatever it raises rolls back.
+    In one that the host app has open, it stands and falls with that one: for what belongs to a change.
 
     Where the database ends it to break a deadlock, it runs again, a bounded number of times.
     """
 
     @wraps(flow)
     async def run(auth: Auth, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        for tries_left in reversed(range(TRANSACTION_TRIES)):
-            try:
-                async with transaction(auth.tables.user._meta.default_connection):
-                    return await flow(auth, *args, **kwargs)
-            except database_errors() as error:
-                if not tries_left or not is_transient(error):
-                    raise
-            longest = RETRY_SECONDS * 2 ** (TRANSACTION_TRIES - 1 - tries_left)
-            await asyncio.sleep(longest * random.random())  # noqa: S311 - nothing depends on it
-        raise AssertionError("unreachable")
+        name = auth.tables.user._meta.default_connection
+        return await in_one_transaction(name, lambda: flow(auth, *args, **kwargs))
+
+    return run
+
+
+def autonomous(
+    flow: Callable[Concatenate[Auth, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Auth, P], Coroutine[Any, Any, T]]:
+    """Like `transactional`, for what must outlive a refusal: guesses that are counted, ends that a refusal
+    brings, rotation, audit rows. It stays whatever becomes of a transaction that the host app has open.
+
+    The flow may run twice and keeps the rules of `AutonomousTransactions`: a second run with the same
+    arguments changes nothing, and a falsy result says that it found no row to write on.
+    """
+
+    @wraps(flow)
+    async def run(auth: Auth, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await auth.autonomous.run(lambda: flow(auth, *args, **kwargs))
 
     return run

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
+from tortoise.backends.base.client import TransactionalDBClient
+from tortoise.connection import get_connections
 from tortoise.context import TortoiseContext, get_current_context
 from tortoise.exceptions import DBConnectionError, OperationalError, TransactionManagementError
 from tortoise.transactions import in_transaction
@@ -25,6 +28,14 @@ T = TypeVar("T")
 
 POSTGRES_TRANSIENT: Final = frozenset({"40001", "40P01"})
 MYSQL_TRANSIENT: Final = frozenset({1205, 1213})
+LOCK_WAIT_OVER: Final = frozenset({"55P03", 1205})
+
+TRANSACTION_TRIES: Final = 8
+RETRY_SECONDS: Final = 0.005
+"""The longest pause before the second try; each next one is twice as long. Those that met wait unequally."""
+
+_own: ContextVar[object] = ContextVar("own_transaction", default=None)
+"""The transaction that the library has open, beside those that the host app may have."""
 
 _ERRORS: Final[tuple[type[Exception], ...]] = (
     OperationalError,
@@ -56,18 +67,87 @@ def current_context() -> TortoiseContext | None:
 
 def is_transient(error: Exception) -> bool:
     """Whether the database broke a deadlock, or could not serialise: the same transaction may work now."""
+    codes = _codes(error)
+    return bool(codes & (POSTGRES_TRANSIENT | MYSQL_TRANSIENT)) or "database is locked" in str(error)
+
+
+def is_lock_wait_over(error: Exception) -> bool:
+    """Whether another transaction has kept a row for longer than this one waits."""
+    return bool(_codes(error) & LOCK_WAIT_OVER)
+
+
+def _codes(error: Exception) -> set[object]:
+    """What PostgreSQL or MariaDB calls the error."""
     cause = error.args[0] if error.args else None
     number = cause.args[0] if isinstance(cause, Exception) and cause.args else None
-    return (
-        getattr(error, "sqlstate", None) in POSTGRES_TRANSIENT
-        or number in MYSQL_TRANSIENT
-        or "database is locked" in str(error)
-    )
+    return {getattr(error, "sqlstate", None), number if isinstance(number, int) else None}
+
+
+def is_in_transaction(connection_name: str | None) -> bool:
+    """Whether a transaction is open on this connection, whoever began it."""
+    return _open_transaction(connection_name) is not None
+
+
+def is_in_host_transaction(connection_name: str | None) -> bool:
+    """Whether the transaction that is open on this connection was begun by the host app."""
+    current = _open_transaction(connection_name)
+    return current is not None and current is not _own.get()
+
+
+def _open_transaction(connection_name: str | None) -> TransactionalDBClient | None:
+    context = current_context()
+    if context is None or connection_name is None:
+        return None
+    current = context.connections.get(connection_name)
+    return current if isinstance(current, TransactionalDBClient) else None
+
+
+@contextmanager
+def joined(connection_name: str) -> Iterator[None]:
+    """Takes the transaction that is open on this connection for the library's own."""
+    reset = _own.set(get_connections().get(connection_name))
+    try:
+        yield
+    finally:
+        _own.reset(reset)
+
+
+async def in_one_transaction(
+    connection_name: str | None,
+    work: Callable[[], Awaitable[T]],
+    *,
+    again: Callable[[Exception], bool] = is_transient,
+) -> T:
+    """Runs work in a transaction; whatever it raises rolls back. Where the database ends it with an error
+    after which it may run `again`, it does, a bounded number of times.
+
+    Inside another transaction it runs once, as a part of it: a database that breaks a deadlock may have ended
+    the whole of it, and what goes on then is committed statement by statement.
+    """
+    tries = 1 if is_in_transaction(connection_name) else TRANSACTION_TRIES
+    for tries_left in reversed(range(tries)):
+        try:
+            async with transaction(connection_name):
+                return await work()
+        except database_errors() as error:
+            if not tries_left or not again(error):
+                raise
+        longest = RETRY_SECONDS * 2 ** (tries - 1 - tries_left)
+        await asyncio.sleep(longest * random.random())  # noqa: S311 - nothing depends on it
+    raise AssertionError("unreachable")
 
 
 @asynccontextmanager
 async def transaction(connection_name: str | None) -> AsyncIterator[None]:
     """Like Tortoise's own, which never gives its connection back where BEGIN fails or is cancelled."""
+    nested = is_in_transaction(connection_name)
+    async with _transaction(connection_name):
+        with nullcontext() if nested or connection_name is None else joined(connection_name):
+            yield
+
+
+@asynccontextmanager
+async def _transaction(connection_name: str | None) -> AsyncIterator[None]:
     begun = in_transaction(connection_name)
     try:
         await begun.__aenter__()

@@ -23,6 +23,7 @@ from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
 from .errors import AuthError
 from .flows.purge import keep_purging
+from .host_transactions import HostTransactionMiddleware
 from .models import AbstractUser, User
 from .routes import account, core, email, keys, password, sessions, twofa
 from .routes.base import error_response
@@ -111,19 +112,25 @@ def include_auth(
         mailbox.router.add_to(app.router)
     app.add_exception_handler(AuthError, _answer)
     app.add_exception_handler(SignInRequired, _redirect)
-    app.add_middleware(TortoiseContextMiddleware, auth=auth)
-    if auth.uses_cookies:
-        _use_cookies(app, auth)
+    if auth.uses_cookies and not chosen.is_https:
+        logger.warning("PUBLIC_BASE_URL is not https: cookies are set without Secure. For development only.")
+    _wrap(app, auth)
     return auth
 
 
-def _use_cookies(app: FastAPI, auth: Auth) -> None:
+def _wrap(app: FastAPI, auth: Auth) -> None:
     """Wraps the whole stack: what answers an exception that nobody handles stands in front of every added
-    middleware, and a session that was just renewed must not be lost with that answer."""
-    if not auth.settings.is_https:
-        logger.warning("PUBLIC_BASE_URL is not https: cookies are set without Secure. For development only.")
+    middleware, and so may a transaction of the host. A session that was just renewed must not be lost with
+    either."""
     build = app.build_middleware_stack
-    app.build_middleware_stack = lambda: CookieMiddleware(build(), auth)  # type: ignore[method-assign]
+
+    def wrapped() -> ASGIApp:
+        stack: ASGIApp = HostTransactionMiddleware(build(), auth)
+        if auth.uses_cookies:
+            stack = CookieMiddleware(stack, auth)
+        return TortoiseContextMiddleware(stack, auth)
+
+    app.build_middleware_stack = wrapped  # type: ignore[method-assign]
 
 
 @asynccontextmanager
@@ -164,19 +171,19 @@ class TortoiseContextMiddleware:
     """
 
     def __init__(self, app: ASGIApp, auth: Auth) -> None:
-        self._app = app
+        self.app = app  # under this name, as FastAPI looks through the stack for instrumentation
         self._auth = auth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app with the context set, where the request has none."""
         context = self._auth.tortoise_context
         if scope["type"] == "lifespan" or context is None or current_context() is not None:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         # Not `with context:`, which keeps its undo token on the shared object: requests overlap.
         reset = _current_context.set(context)
         try:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
         finally:
             _current_context.reset(reset)
 

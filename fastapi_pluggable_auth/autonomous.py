@@ -1,0 +1,200 @@
+"""What must outlive a refusal: transactions that do not fall with one that the host app has open.
+
+Many apps wrap each request in a transaction and roll it back when the answer is an error. A refusal is one:
+without this, it would take back the guess that it refuses, and the end of a stolen session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
+
+from tortoise import Model
+from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClient
+from tortoise.backends.base.config_generator import expand_db_url
+from tortoise.connection import ConnectionHandler, get_connections
+from tortoise.exceptions import IntegrityError
+
+from .database import (
+    database_errors,
+    in_one_transaction,
+    is_in_host_transaction,
+    is_lock_wait_over,
+    is_transient,
+    joined,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MOST_CONNECTIONS: Final = 5
+"""And no more than the host's pool has: each of its transactions needs one of ours at most at a time."""
+
+LOCK_WAIT: Final = {
+    "postgres": "SET LOCAL lock_timeout = '1s'",
+    "mysql": "SET SESSION innodb_lock_wait_timeout = 1",
+}
+"""The host's transaction may hold the row, and waits for us. SQLite is not here: its one connection is taken
+until that transaction has ended."""
+
+CLOSING_SECONDS: Final = 5.0
+
+_Repeats: TypeAlias = list[asyncio.Task[None]]
+
+_awaited: ContextVar[_Repeats | None] = ContextVar("repeats", default=None)
+
+
+class AutonomousTransactions:
+    """Transactions on the database of a model, independent of one that the host app has open there.
+
+    Without one they are like any other. Inside one, PostgreSQL and MariaDB have a few connections of the
+    library's own, opened when first needed; never the host's pool, which its requests may have emptied. Where
+    that does not work (SQLite, a row that the host's transaction holds, no connection to be had), the work
+    runs inside the host's transaction, and is repeated as soon as that one has ended.
+
+    So work keeps two rules. Its second run changes nothing where the first has stayed: ids and moments are
+    made outside, updates are conditional. And its result is falsy where it found no row to write on: the
+    host's transaction may have made it, and then the work belongs there.
+    """
+
+    def __init__(self, model: type[Model]) -> None:
+        self._model = model
+        self._clients: dict[tuple[ConnectionHandler, object], BaseDBAsyncClient] = {}
+        self._repeats: set[asyncio.Task[None]] = set()
+
+    @property
+    def beside_host(self) -> bool:
+        """Whether the host app has a transaction open just now."""
+        return is_in_host_transaction(self._name)
+
+    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Runs work in one transaction. Raises what it does; that rolls back."""
+        if not self.beside_host:
+            return await in_one_transaction(self._name, work)
+        client = self._own_client()
+        if client is None:
+            return await self._run_and_repeat(_root(get_connections().get(self._name)), work)
+        try:
+            result = await self._run_on(client, work, _again_at_once)
+            if result:
+                return result
+        except IntegrityError:
+            pass  # it may refer to what the host's transaction has made
+        except database_errors() as error:
+            logger.warning("A transaction beside the host's failed: %s", error)
+            return await self._run_and_repeat(client, work)
+        return await self._run_inside(work)
+
+    async def run_statement(self, work: Callable[[], Awaitable[T]]) -> T:
+        """The same for a single statement, which needs no transaction where the host has none."""
+        return await (self.run(work) if self.beside_host else work())
+
+    @contextmanager
+    def awaited(self) -> Iterator[_Repeats]:
+        """Gathers the repeats that work inside leads to: whoever answers a request waits for them, once the
+        host's transaction has ended."""
+        repeats: _Repeats = []
+        reset = _awaited.set(repeats)
+        try:
+            yield repeats
+        finally:
+            _awaited.reset(reset)
+
+    async def close(self) -> None:
+        """Waits for repeats and closes the connections; a later use opens them again."""
+        loop = asyncio.get_running_loop()
+        repeats = {task for task in self._repeats if task.get_loop() is loop}
+        if repeats:
+            _, late = await asyncio.wait(repeats, timeout=CLOSING_SECONDS)
+            for task in late:
+                task.cancel()
+        clients, self._clients = self._clients, {}
+        for (_, opened_in), client in clients.items():
+            if opened_in is loop:
+                await client.close()
+
+    @property
+    def _name(self) -> str:
+        return cast(str, self._model._meta.default_connection)
+
+    def _own_client(self) -> BaseDBAsyncClient | None:
+        """The connections of the library's own; None where the database has room for one only."""
+        connections = get_connections()
+        root = _root(connections.get(self._name))
+        if root.capabilities.dialect not in LOCK_WAIT:
+            return None
+        key = (connections, asyncio.get_running_loop())
+        if key not in self._clients:
+            configured = connections.db_config[self._name]
+            if isinstance(configured, str):
+                configured = expand_db_url(configured)
+            options = configured["credentials"]
+            most = min(int(options.get("maxsize", MOST_CONNECTIONS)), MOST_CONNECTIONS)
+            options = {**options, "minsize": 0, "maxsize": most, "connection_name": self._name}
+            self._clients[key] = type(root)(**options)
+        return self._clients[key]
+
+    async def _run_inside(self, work: Callable[[], Awaitable[T]]) -> T:
+        """As a part of the host's transaction; what work calls is a part of it as well."""
+        with joined(self._name):
+            return await in_one_transaction(self._name, work)
+
+    async def _run_and_repeat(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[T]]) -> T:
+        result = await self._run_inside(work)
+        if result:
+            repeat = asyncio.get_running_loop().create_task(self._repeat(client, work))
+            self._repeats.add(repeat)
+            repeat.add_done_callback(self._repeats.discard)
+            awaited = _awaited.get()
+            if awaited is not None:
+                awaited.append(repeat)
+        return result
+
+    async def _repeat(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[Any]]) -> None:
+        """Queues for what the host's transaction holds: the connection of SQLite, or rows."""
+        try:
+            await self._run_on(client, work, _again_until_free)
+        except IntegrityError:
+            pass  # the first run has stayed
+        except Exception:
+            logger.exception("What the host's transaction may have taken back was not written again")
+
+    async def _run_on(
+        self,
+        client: BaseDBAsyncClient,
+        work: Callable[[], Awaitable[T]],
+        again: Callable[[Exception], bool],
+    ) -> T:
+        connections = get_connections()
+        lock_wait = LOCK_WAIT.get(client.capabilities.dialect)
+
+        async def bounded() -> T:
+            if lock_wait is not None:
+                await connections.get(self._name).execute_script(lock_wait)
+            return await work()
+
+        reset = connections.set(self._name, client)
+        try:
+            return await in_one_transaction(self._name, bounded, again=again)
+        finally:
+            connections.reset(reset)
+
+
+def _root(client: BaseDBAsyncClient) -> BaseDBAsyncClient:
+    """The connections from which a transaction has taken its own; Tortoise has no public name for them."""
+    while isinstance(client, TransactionalDBClient):
+        client = client._parent
+    return client
+
+
+def _again_at_once(error: Exception) -> bool:
+    return is_transient(error) and not is_lock_wait_over(error)
+
+
+def _again_until_free(error: Exception) -> bool:
+    return is_transient(error) or is_lock_wait_over(error)
