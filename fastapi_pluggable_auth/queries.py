@@ -46,7 +46,10 @@ class Queries:
         )
         """The state of a session of a user, and the user."""
         self.personal_token = SelectRelated(
-            personal_tokens, personal, ("id", "scopes", "expires_at", "last_used_at"), digest="digest"
+            personal_tokens,
+            personal,
+            ("id", "digest", "scopes", "expires_at", "last_used_at"),
+            digest="digest",
         )
         """The state of a personal access token, and its user."""
         self.refresh_token = SelectValues(tokens, stored, digest="token")

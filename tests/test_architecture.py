@@ -89,3 +89,20 @@ def test_flows_know_no_http_and_security_knows_no_database() -> None:
         for path in (PACKAGE / folder).glob("*.py"):
             roots = {name.split(".")[0] for name, ours in imports_of(path) if not ours}
             assert not roots & set(forbidden), path
+
+
+TEXTS = {"email", "username", "digest"}
+READS = {"get", "get_or_none", "get_or_create", "first", "Q", "in_bulk"}
+
+
+def test_a_row_is_looked_up_by_a_text_in_one_place_only() -> None:
+    """`models.exact`, which compares what was found: what a database takes for equal may not be."""
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                texts = TEXTS & {keyword.arg for keyword in node.keywords}
+                if called in READS and texts:
+                    found.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {called}({', '.join(texts)})")
+    assert found == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..config import AuthSettings
-from ..models import AbstractMail, Tables
+from ..models import AbstractMail, AbstractUser, Tables, exact
 from .kinds import LINK_PATHS, MailKind, still_meant
 from .sender import Mailer, RenderedMail
 from .tokens import LinkSigner, Purpose, link_state
@@ -21,8 +21,7 @@ class Composer:
     async def compose(self, mail: AbstractMail) -> RenderedMail | None:
         """The mail as it is to be sent now; None where it makes no sense any more. Raises `TemplateError`."""
         kind = MailKind(mail.kind)
-        owner = {"id": mail.user_id} if mail.user_id else {"email": mail.recipient}
-        user = await self._tables.user.get_or_none(**owner, is_active=True)
+        user = await self._owner_of(mail)
         if user is None or not still_meant(mail, user):
             return None
         context = dict(mail.context)
@@ -31,6 +30,12 @@ class Composer:
             token = self._links.generate(purpose, user.id, link_state(purpose, user))
             context |= {"url": self._link(kind, token), "lifetime": self._links.lifetime(purpose)}
         return self._mailer.render(mail.kind, language=user.language, email=mail.recipient, **context)
+
+    async def _owner_of(self, mail: AbstractMail) -> AbstractUser | None:
+        active = self._tables.user.filter(is_active=True)
+        if mail.user_id is not None:
+            return await active.get_or_none(id=mail.user_id)
+        return await exact(active, email=mail.recipient)
 
     def _link(self, kind: MailKind, token: str) -> str:
         front_end = {

@@ -8,14 +8,11 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from tortoise.exceptions import ValidationError
-from tortoise.expressions import Q
-
 from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
 from ..hooks import BeforeLogin, LoggedIn
-from ..models import AbstractUser
+from ..models import AbstractUser, exact
 from ..security.clock import as_utc
 from ..security.jwt import subject_of
 from ..security.plaintext import Plaintext
@@ -149,15 +146,8 @@ async def reauthenticate(
 
 async def account_named(auth: Auth, name: str) -> AbstractUser | None:
     """The account of an address in its normal form or, where users have one, of a folded username."""
-    users = auth.tables.user
-    try:
-        if "@" in name or not auth.has_usernames:
-            return await users.get_or_none(Q(email=name))
-        user = await users.get_or_none(Q(username=name))
-    except ValidationError:  # too long for any
-        return None
-    # Some collations take names for one that are not, and each would have guesses of its own.
-    return user if user is not None and getattr(user, "username", None) == name else None
+    column = "email" if "@" in name or not auth.has_usernames else "username"
+    return await exact(auth.tables.user.all(), **{column: name})
 
 
 async def _renew_hash(auth: Auth, user: AbstractUser, hashed_password: str) -> None:

@@ -87,10 +87,11 @@ async def revoke_token(auth: Auth, authentication: Authentication, token_id: UUI
 async def authenticate_token(auth: Auth, secret: str) -> Authentication:
     """Whom a token stands for, in one query; its use is recorded once a minute. Such an authentication never
     is a recent login. Raises `AuthError(INVALID_TOKEN)` when the token or the account is not valid."""
-    found = await auth.queries.personal_token.first(digest=personal_digest(secret))
-    if found is None:
+    digest, now = personal_digest(secret), auth.clock()
+    found = await auth.queries.personal_token.first(digest=digest)
+    if found is None or found[0]["digest"] != digest:
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    (token, user), now = found, auth.clock()
+    token, user = found
     ended = token["expires_at"] is not None and as_utc(token["expires_at"]) <= now
     if ended or not user.is_active:
         raise AuthError(ErrorCode.INVALID_TOKEN)

@@ -107,9 +107,11 @@ async def list_users(
         created_at = auth.tables.user._meta.fields_map["created_at"].to_python_value(after.created_at)
         users = users.filter(Q(created_at__lt=created_at) | Q(created_at=created_at, id__lt=after.id))
     found = await users.order_by("-created_at", "-id").limit(limit + 1)
-    shown = found[:limit]
-    more = bool(shown) and len(found) > limit
-    return Page(shown, Cursor(shown[-1].created_at, shown[-1].id) if more else None)
+    page = found[:limit]
+    more = bool(page) and len(found) > limit
+    # SQLite finds a role in any case.
+    shown = page if role is None else [user for user in page if role in user.roles]
+    return Page(shown, Cursor(page[-1].created_at, page[-1].id) if more else None)
 
 
 async def create_user(

@@ -14,6 +14,7 @@ from .columns import (
     token_digest,
 )
 from .device import AbstractDevice, Device
+from .lookups import exact
 from .mail import AbstractMail, Mail, MailState
 from .personal_token import AbstractPersonalToken, PersonalToken
 from .recovery_code import AbstractRecoveryCode, RecoveryCode
@@ -49,6 +50,7 @@ __all__ = [
     "TotpSecretField",
     "User",
     "UsernameField",
+    "exact",
     "new_event_id",
     "tables_for",
     "token_digest",

@@ -50,8 +50,11 @@ def _username(value: str) -> str:
 
 
 def _login_name(value: str) -> str:
-    """No username has an at sign."""
-    return _email(value) if "@" in value else fold_username(value)
+    """No username has an at sign, nor a sign that is folded to one."""
+    if "@" in value:
+        return _email(value)
+    name = fold_username(value)
+    return _email(name) if "@" in name else name
 
 
 def _empty_as_none(value: object) -> object:
