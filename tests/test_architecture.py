@@ -92,7 +92,7 @@ def test_flows_know_no_http_and_security_knows_no_database() -> None:
 
 
 TEXTS = {"email", "username", "digest"}
-READS = {"get", "get_or_none", "get_or_create", "first", "Q", "in_bulk"}
+READS = {"get", "get_or_none", "get_or_create", "Q", "in_bulk"}
 
 
 def test_a_row_is_looked_up_by_a_text_in_one_place_only() -> None:
