@@ -17,15 +17,14 @@ PAGE = Path(__file__).parent.parent / "docs" / "scripts.md"
 START, END = "<!-- flows -->\n", "<!-- end of flows -->"
 
 PARTS = {
-    *("notices", "throttle", "columns"),
-    *("sessions.issue_tokens", "sessions.end_matching"),
-    *("sessions.start_session", "sessions.end_all_sessions", "email.owner_of", "email.request_email_change"),
+    *("notices", "throttle", "columns", "ends"),
+    "sessions.issue_tokens",
+    *("sessions.start_session", "email.owner_of", "email.request_email_change"),
     *("twofa.store_accepted", "twofa.tell_accepted", "twofa.switch_off", "account.erase"),
     *("login.account_named", "password.require_good_password", "purge.keep_purging"),
-    *("admin.acting_on", "admin.refuse", "authentication.authenticate_session", "sessions.end_all_access"),
+    *("admin.acting_on", "admin.refuse", "authentication.authenticate_session"),
     *(
         "sessions.start_impersonation",
-        "sessions.end_impersonations",
         "twofa.may_pass",
         "twofa.call_hooks_for",
     ),

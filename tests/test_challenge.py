@@ -161,7 +161,8 @@ async def test_both_steps_pass_the_one_gate(
     await User.all().update(is_verified=True)
     await require_password_reset(auth, (await User.get()).id)
     assert await refusal(begin_login(auth, EMAIL, PASSWORD)) == "password_reset_required"
-    assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "password_reset_required"
+    # An end of all access ends the login under way as well.
+    assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_token"
 
 
 async def test_the_first_step_renews_an_outdated_hash_and_the_second_still_works(

@@ -299,11 +299,16 @@ async def test_an_unknown_user_is_refused(
     "flow", [flow for flow in ON_ONE if flow is not delete_user], ids=lambda f: f.__name__
 )
 async def test_doing_it_again_changes_nothing(flow: OnOne, account: Account, auth: Auth) -> None:
+    async def account_now() -> dict[str, object]:
+        """All but the count of such ends, which logins under way are compared with."""
+        (columns,) = await User.all().values()
+        return {name: value for name, value in columns.items() if name != "access_epoch"}
+
     user = await User.get()
     await flow(auth, user.id)
-    before = await User.all().values()
+    before = await account_now()
     await flow(auth, user.id)
-    assert await User.all().values() == before
+    assert await account_now() == before
 
 
 @pytest.mark.parametrize("flow", ENDING, ids=lambda flow: flow.__name__)

@@ -16,7 +16,7 @@ from ..models import AbstractUser
 from .authentication import Authentication, observed, require_recent_login
 from .columns import require_free, stored, storing
 from .email import request_email_change
-from .sessions import end_impersonations
+from .ends import End, end_access
 from .throttle import may_mail
 
 
@@ -90,11 +90,10 @@ async def delete_account(auth: Auth, authentication: Authentication) -> None:
 @transactional
 async def erase(auth: Auth, user: AbstractUser) -> bool:
     """Deletes an account and all that hangs on it; whether there was one."""
-    # Tokens first: a rotation holds its token while it stores the next one, and must not be waited for with
-    # the account locked.
-    await auth.tables.refresh_token.filter(user_id=user.id).delete()
+    # Its tokens before the account: a rotation holds its token while it stores the next one, and must not be
+    # waited for with the account locked.
+    await end_access(auth, user.id, End.DELETED)
     await auth.hooks.fire(DeletingAccount, user)
     erased = await auth.tables.user.filter(id=user.id).delete()
-    await end_impersonations(auth, user.id)
     await auth.audit_log.anonymise(user.id)
     return bool(erased)

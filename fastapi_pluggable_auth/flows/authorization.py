@@ -13,7 +13,7 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractUser
 from ..security.names import name_set
-from .sessions import end_impersonations
+from .ends import End, end_access
 
 TRIES: Final = 20
 """How often a change begins again because another one was faster."""
@@ -71,7 +71,7 @@ async def revoke(
 
     async with auth.events.observe(EventKind.AUTHORIZATION_CHANGE, user_id=user_id):
         user = await _change(auth, user_id, left)
-        await end_impersonations(auth, user_id)
+        await end_access(auth, user_id, End.RIGHTS_TAKEN)
         return user
 
 

@@ -13,8 +13,8 @@ from ..hooks import ChangingEmail, EmailChanged, EmailVerified
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.plaintext import Plaintext
+from .ends import End, end_access
 from .notices import mail_on_request, notify
-from .sessions import end_all_access
 from .throttle import guessing
 
 
@@ -93,9 +93,9 @@ async def confirm_email_change(auth: Auth, token: str | Plaintext) -> None:
 @transactional
 async def _verify(auth: Auth, user: AbstractUser) -> None:
     unverified = auth.tables.user.filter(id=user.id, email=user.email, is_verified=False)
-    if not await unverified.update(is_verified=True, pending_email=None):
+    if not await unverified.update(is_verified=True):
         raise AuthError(ErrorCode.INVALID_LINK)
-    await end_all_access(auth, user.id)
+    await end_access(auth, user.id, End.CLAIM)
 
 
 @transactional

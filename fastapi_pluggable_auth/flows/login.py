@@ -108,10 +108,10 @@ async def answer_challenge(auth: Auth, challenge: str | Plaintext, code: str | P
 
 def _challenge_state(user: AbstractUser) -> str:
     """A digest of what must not have changed between the steps: another password, another or no second
-    factor, or a login ends all challenges."""
+    factor, a login, or an end of all access ends all challenges."""
     moments = (user.totp_enrolled_at, user.last_login_at)
     stamps = (as_utc(moment).isoformat() if moment else "" for moment in moments)
-    parts = (CHALLENGE, user.hashed_password, str(user.two_factor_active), *stamps)
+    parts = (CHALLENGE, user.hashed_password, str(user.two_factor_active), str(user.access_epoch), *stamps)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

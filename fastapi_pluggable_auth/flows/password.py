@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from ..auth import Auth, transactional
 from ..email.kinds import MailKind
@@ -17,8 +18,8 @@ from ..security.passwords import context_of, require_uncommon
 from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation
 from .email import owner_of
+from .ends import End, end_access
 from .notices import mail_on_request, notify
-from .sessions import end_all_access, end_all_sessions
 from .throttle import forget_guesses, guessing
 from .twofa import SWITCHED_OFF
 
@@ -43,8 +44,8 @@ async def reset_password(auth: Auth, token: str | Plaintext, new_password: str |
         await auth.hooks.fire(BeforePasswordChange, user, by_reset=True)
         # What a stranger may have begun on an address that was never verified goes with his password.
         was_verified, had_two_factor = user.is_verified, user.two_factor_active
-        begun = {} if was_verified else {**SWITCHED_OFF, "pending_email": None, "display_name": None}
-        if not await _set_password(auth, user, new_password, is_verified=True, **begun):
+        begun = {} if was_verified else {**SWITCHED_OFF, "display_name": None}
+        if not await _set_password(auth, user, new_password, End.RESET, is_verified=True, **begun):
             raise AuthError(ErrorCode.INVALID_LINK)
     await forget_guesses(auth, user.email)
     await auth.hooks.fire(PasswordChanged, user, by_reset=True)
@@ -66,19 +67,21 @@ async def change_password(
     IMPERSONATION_FORBIDDEN.
     """
     old_password, new_password = Plaintext.of(old_password), Plaintext.of(new_password)
-    user = authentication.user
     async with observed(auth, EventKind.PASSWORD_CHANGE, authentication):
         refuse_impersonation(authentication)
-        await _change(auth, user, old_password, new_password)
+        await _change(auth, authentication, old_password, new_password)
 
 
-async def _change(auth: Auth, user: AbstractUser, old_password: Plaintext, new_password: Plaintext) -> None:
+async def _change(
+    auth: Auth, authentication: Authentication, old_password: Plaintext, new_password: Plaintext
+) -> None:
+    user, session_id = authentication.user, authentication.session_id
     async with guessing(auth, user.email):
         verification = await auth.hasher.verify(old_password, user.hashed_password)
         if not verification.ok:
             raise AuthError(ErrorCode.WRONG_PASSWORD)
         await auth.hooks.fire(BeforePasswordChange, user, by_reset=False)
-        if not await _set_password(auth, user, new_password):
+        if not await _set_password(auth, user, new_password, End.PASSWORD_CHANGED, session_id):
             raise AuthError(ErrorCode.WRONG_PASSWORD)
     await auth.hooks.fire(PasswordChanged, user, by_reset=False)
 
@@ -94,21 +97,30 @@ async def require_good_password(
     await require_unbreached(settings, password)
 
 
-async def _set_password(auth: Auth, user: AbstractUser, password: Plaintext, **changes: object) -> bool:
+async def _set_password(
+    auth: Auth,
+    user: AbstractUser,
+    password: Plaintext,
+    end: End,
+    session_id: UUID | None = None,
+    **changes: object,
+) -> bool:
     """Whether the password was set: only where it still is the one that was looked at, so that of two
     changes at once one wins."""
     await require_good_password(auth, password, user.email, user.display_name)
     changes["hashed_password"] = await auth.hasher.hash(password)
     changes["password_reset_required"] = False
     changes["password_changed_at"] = _later(auth.clock(), user.password_changed_at)
-    if not await _replace(auth, user, changes):
+    if not await _replace(auth, user, changes, end, session_id):
         return False
     user.update_from_dict(changes)
     return True
 
 
 @transactional
-async def _replace(auth: Auth, user: AbstractUser, changes: dict[str, object]) -> bool:
+async def _replace(
+    auth: Auth, user: AbstractUser, changes: dict[str, object], end: End, session_id: UUID | None
+) -> bool:
     unchanged = auth.tables.user.filter(
         id=user.id, email=user.email, hashed_password=user.hashed_password, is_active=True
     )
@@ -116,8 +128,7 @@ async def _replace(auth: Auth, user: AbstractUser, changes: dict[str, object]) -
         return False
     if "totp_secret" in changes:
         await auth.tables.recovery_code.filter(user_id=user.id).delete()
-    by_mail = "is_verified" in changes
-    await (end_all_access if by_mail else end_all_sessions)(auth, user.id)
+    await end_access(auth, user.id, end, session_id)
     await notify(auth, MailKind.PASSWORD_CHANGED, user)
     return True
 

@@ -17,8 +17,9 @@ from ..models import AbstractSession
 from ..security.clock import as_utc
 from ..security.jwt import REFRESH, actor_of, new_token_id, session_of, subject_of
 from .authentication import is_live
+from .ends import End, end_access
 from .notices import notify
-from .sessions import TokenSet, end_all_sessions, end_matching, issue_tokens, sign_refresh_token
+from .sessions import TokenSet, issue_tokens, sign_refresh_token
 
 _StoredToken: TypeAlias = Mapping[str, Any]
 """A refresh token, with what its user and session say of it: a row of `queries.refresh_token`."""
@@ -76,7 +77,7 @@ async def _successor(auth: Auth, spent: _StoredToken, jti: str, now: datetime) -
         return None
     by = spent["impersonated_by"]
     if auth.settings.single_session and by is None:
-        await end_all_sessions(auth, user_id, keep=session_id)
+        await end_access(auth, user_id, End.OTHERS, session_id)
     return await issue_tokens(auth, user_id, session_id, session_ends, jti, now, by)
 
 
@@ -136,7 +137,7 @@ async def _punish_reuse(auth: Auth, spent: _StoredToken) -> None:
 @transactional
 async def _end_stolen(auth: Auth, spent: _StoredToken) -> bool:
     user_id = spent["user_id"]
-    if not await end_matching(auth, user_id=user_id, session_id=spent["session_id"]):
+    if not await end_access(auth, user_id, End.REUSE, spent["session_id"]):
         return False
     await notify(auth, MailKind.SESSION_REUSE, await auth.tables.user.get(id=user_id))
     return True

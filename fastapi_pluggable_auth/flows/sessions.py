@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from tortoise.expressions import Q
-
 from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
@@ -18,6 +16,7 @@ from ..security.clock import as_utc
 from ..security.identifiers import time_ordered_id
 from ..security.jwt import REFRESH, actor_claim, new_token_id
 from .authentication import Authentication, observed
+from .ends import End, end_access
 from .notices import notify
 
 
@@ -65,13 +64,6 @@ async def start_impersonation(auth: Auth, user_id: UUID, administrator_id: UUID)
     return await issue_tokens(auth, user_id, session.id, ends, jti, now, administrator_id)
 
 
-async def end_impersonations(auth: Auth, administrator_id: UUID) -> None:
-    """Ends the sessions in which this administrator acts as somebody else. Belongs after the change that
-    takes the right to, in the same transaction or after its commit."""
-    sessions = auth.tables.session.filter(impersonated_by=administrator_id, revoked_at=None)
-    await sessions.update(revoked_at=auth.clock())
-
-
 async def list_sessions(auth: Auth, authentication: Authentication) -> list[SessionInfo]:
     """The live sessions of the user, the latest used first."""
     return await live_sessions(auth, authentication.user.id, current=authentication.session_id)
@@ -101,23 +93,9 @@ async def live_sessions(auth: Auth, user_id: UUID, *, current: UUID | None = Non
 async def end_session(auth: Auth, user_id: UUID, session_id: UUID) -> None:
     """Ends one session of the user; raises `AuthError(SESSION_NOT_FOUND)` for any other."""
     async with auth.events.observe(EventKind.SESSION_END, user_id=user_id, session_id=session_id):
-        if not await _end_in_transaction(auth, user_id, session_id=session_id):
+        if not await _end(auth, user_id, End.SESSION, session_id):
             raise AuthError(ErrorCode.SESSION_NOT_FOUND)
     await auth.hooks.fire(SessionEnded, user_id, session_id)
-
-
-async def end_all_sessions(auth: Auth, user_id: UUID, *, keep: UUID | None = None) -> None:
-    """Ends every session of the user, except the one to keep; without one, also those in which the user acts
-    as others. Belongs inside a transaction."""
-    await end_matching(auth, user_id=user_id, keep=keep)
-    if keep is None:
-        await end_impersonations(auth, user_id)
-
-
-async def end_all_access(auth: Auth, user_id: UUID) -> None:
-    """Ends every session and every personal access token of the user. Belongs inside a transaction."""
-    await end_all_sessions(auth, user_id)
-    await auth.tables.personal_token.filter(user_id=user_id).delete()
 
 
 async def logout(auth: Auth, authentication: Authentication) -> None:
@@ -126,29 +104,24 @@ async def logout(auth: Auth, authentication: Authentication) -> None:
     user_id, session_id = authentication.user.id, authentication.session_id
     if authentication.impersonated_by is not None and session_id is not None:
         async with observed(auth, EventKind.SESSION_END, authentication):
-            await _end_in_transaction(auth, user_id, session_id=session_id)
+            await _end(auth, user_id, End.SESSION, session_id)
         await auth.hooks.fire(SessionEnded, user_id, session_id)
         return
     async with observed(auth, EventKind.LOGOUT, authentication):
-        await _end_in_transaction(auth, user_id)
+        await _end(auth, user_id, End.LOGOUT)
     await auth.hooks.fire(LoggedOut, user_id)
 
 
 async def logout_others(auth: Auth, authentication: Authentication) -> None:
     """Ends all sessions of the user but the one that asks."""
     async with observed(auth, EventKind.OTHER_SESSIONS_END, authentication):
-        await _end_in_transaction(auth, authentication.user.id, keep=authentication.session_id)
+        await _end(auth, authentication.user.id, End.OTHERS, authentication.session_id)
     await auth.hooks.fire(OtherSessionsEnded, authentication.user.id, authentication.session_id)
 
 
 @transactional
-async def _end_in_transaction(
-    auth: Auth, user_id: UUID, *, session_id: UUID | None = None, keep: UUID | None = None
-) -> int:
-    ended = await end_matching(auth, user_id=user_id, session_id=session_id, keep=keep)
-    if session_id is None:
-        await end_impersonations(auth, user_id)
-    return ended
+async def _end(auth: Auth, user_id: UUID, end: End, session_id: UUID | None = None) -> int:
+    return await end_access(auth, user_id, end, session_id)
 
 
 async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:
@@ -156,7 +129,7 @@ async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:
     live = own.filter(revoked_at=None, expires_at__gt=now)
     newest_first = live.order_by("-created_at").values_list("id", flat=True)
     for session_id in (await newest_first)[auth.settings.max_sessions :]:
-        await end_matching(auth, user_id=user_id, session_id=session_id)  # type: ignore[arg-type]  # flat lists are typed as tuples
+        await end_access(auth, user_id, End.SESSION, session_id)  # type: ignore[arg-type]  # flat lists are typed as tuples
 
 
 async def _tell_of_new_device(auth: Auth, user: AbstractUser, device: Origin) -> None:
@@ -164,21 +137,6 @@ async def _tell_of_new_device(auth: Auth, user: AbstractUser, device: Origin) ->
     sessions = auth.tables.session.filter(user_id=user.id, impersonated_by=None)
     if await sessions.exists() and not await sessions.filter(user_agent=device.user_agent).exists():
         await notify(auth, MailKind.NEW_DEVICE, user, agent=device.user_agent, address=device.address)
-
-
-async def end_matching(
-    auth: Auth, *, user_id: UUID, session_id: UUID | None = None, keep: UUID | None = None
-) -> int:
-    """Ends sessions and returns how many were alive. Tokens go first: a rotation locks its token before it
-    looks at the session, and two transactions that lock in the same order never deadlock."""
-    tokens = auth.tables.refresh_token.filter(user_id=user_id, revoked=False)
-    sessions = auth.tables.session.filter(user_id=user_id, revoked_at=None)
-    if session_id is not None:
-        tokens, sessions = tokens.filter(session_id=session_id), sessions.filter(id=session_id)
-    if keep is not None:
-        tokens, sessions = tokens.filter(Q(session_id=None) | ~Q(session_id=keep)), sessions.exclude(id=keep)
-    await tokens.update(revoked=True)
-    return await sessions.update(revoked_at=auth.clock())
 
 
 async def _open(

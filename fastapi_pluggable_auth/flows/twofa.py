@@ -19,19 +19,13 @@ from ..security.plaintext import Plaintext
 from ..security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
 from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
 from .authentication import Authentication, is_recent, observed, refuse_impersonation, require_recent_login
+from .ends import NO_PENDING_SECRET, End, end_access
 from .notices import notify
-from .sessions import end_all_sessions
 from .throttle import guessing
 
 logger = logging.getLogger(__name__)
 
-SWITCHED_OFF: Final = {
-    "totp_secret": None,
-    "totp_confirmed": False,
-    "totp_last_step": None,
-    "totp_enrolled_at": None,
-    "recovery_codes_at": None,
-}
+SWITCHED_OFF: Final = {**NO_PENDING_SECRET, "totp_confirmed": False, "recovery_codes_at": None}
 """The account without a second factor; its recovery codes are deleted beside this."""
 
 
@@ -116,7 +110,7 @@ async def store_accepted(
             return False
         await notify(auth, MailKind.RECOVERY_CODE_USED, user, remaining=await codes.count())
     if accepted.activates:
-        await end_all_sessions(auth, user.id, keep=keep)
+        await end_access(auth, user.id, End.SECOND_FACTOR, keep)
         await notify(auth, MailKind.TWO_FACTOR_ENABLED, user)
     return True
 
@@ -236,7 +230,7 @@ async def switch_off(auth: Auth, user: AbstractUser, *, keep: UUID | None = None
         await enrolled.update(**SWITCHED_OFF)
     await auth.tables.recovery_code.filter(user_id=user.id).delete()
     if active:
-        await end_all_sessions(auth, user.id, keep=keep)
+        await end_access(auth, user.id, End.SECOND_FACTOR, keep)
         await notify(auth, MailKind.TWO_FACTOR_DISABLED, user)
     user.update_from_dict(SWITCHED_OFF)
     return bool(active)

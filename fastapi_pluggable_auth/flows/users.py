@@ -27,9 +27,9 @@ from ..security.plaintext import Plaintext
 from ..security.usernames import fold_username
 from .account import erase
 from .columns import require_free, stored, storing
+from .ends import End, end_access
 from .login import account_named
 from .password import require_good_password
-from .sessions import end_all_access, end_all_sessions
 from .twofa import switch_off
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -162,7 +162,7 @@ async def disable_user(auth: Auth, user_id: UUID) -> None:
     """Refuses every login, and ends all sessions and personal access tokens at once. Doing so again changes
     nothing. Raises `AuthError(USER_NOT_FOUND)`."""
     async with auth.events.observe(EventKind.ACCOUNT_DISABLED, user_id=user_id):
-        await _change(auth, user_id, is_active=False)
+        await _change(auth, user_id, End.DISABLED, is_active=False)
 
 
 async def enable_user(auth: Auth, user_id: UUID) -> None:
@@ -191,7 +191,7 @@ async def reset_two_factor(auth: Auth, user_id: UUID) -> None:
 
 
 async def end_sessions(auth: Auth, user_id: UUID) -> None:
-    """Ends all sessions of a user. Raises `AuthError(USER_NOT_FOUND)`."""
+    """Ends all sessions and personal access tokens of a user. Raises `AuthError(USER_NOT_FOUND)`."""
     async with auth.events.observe(EventKind.LOGOUT, user_id=user_id):
         await find_user(auth, user_id)
         await _end(auth, user_id)
@@ -202,7 +202,7 @@ async def require_password_reset(auth: Auth, user_id: UUID) -> None:
     """Ends every session and personal access token of a user whose password may be known to others, and
     refuses logins until it is reset by mail (ASVS 6.2.10). Raises `AuthError(USER_NOT_FOUND)`."""
     async with auth.events.observe(EventKind.PASSWORD_RESET_REQUIRED, user_id=user_id):
-        await _change(auth, user_id, password_reset_required=True)
+        await _change(auth, user_id, End.ADMINISTRATOR, password_reset_required=True)
 
 
 def _id_in(name: str) -> UUID | None:
@@ -247,16 +247,16 @@ async def _store(auth: Auth, user: AbstractUser, kind: MailKind | None) -> None:
 
 
 @transactional
-async def _change(auth: Auth, /, user_id: UUID, **changes: object) -> None:
+async def _change(auth: Auth, user_id: UUID, end: End | None = None, /, **changes: object) -> None:
     """The account comes first, as in a login, which holds it while it starts its session: of the two, the
-    later one sees what the earlier one did. Where logins go on, sessions do too."""
+    later one sees what the earlier one did."""
     account = auth.tables.user.filter(id=user_id)
     if not await account.update(**changes) and not await account.exists():
         raise AuthError(ErrorCode.USER_NOT_FOUND)
-    if changes.get("is_active") is not True:
-        await end_all_access(auth, user_id)
+    if end is not None:
+        await end_access(auth, user_id, end)
 
 
 @transactional
 async def _end(auth: Auth, user_id: UUID) -> None:
-    await end_all_sessions(auth, user_id)
+    await end_access(auth, user_id, End.ADMINISTRATOR)

@@ -11,7 +11,8 @@ from .columns import EmailField, NamesField, TotpSecretField
 
 class AbstractUser(Model):
     """The columns of an account. What is pending was begun in the session beside it; `signup_binding` is the
-    digest of the value that the browser of the signup holds."""
+    digest of the value that the browser of the signup holds. `access_epoch` counts the ends of all access,
+    `sessions_opened` the sessions since they were last counted."""
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     email = EmailField(unique=True)
@@ -31,6 +32,8 @@ class AbstractUser(Model):
     totp_enrolled_at = fields.DatetimeField(null=True)
     totp_pending_session = fields.UUIDField(null=True)
     recovery_codes_at = fields.DatetimeField(null=True)
+    access_epoch = fields.IntField(default=0, db_default=0)
+    sessions_opened = fields.IntField(default=0, db_default=0)
     password_reset_required = fields.BooleanField(default=False, db_default=False)
     language = fields.CharField(max_length=35, null=True)
     password_changed_at = fields.DatetimeField(null=True)
