@@ -12,6 +12,7 @@ from .dependencies import SignedIn, current_user, has_credentials
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, require_recent_login
+from .lookup import auth_of
 from .models import AbstractUser, User
 from .security.names import name_set
 
@@ -122,6 +123,7 @@ def _asked(names: str | Iterable[str] | None) -> frozenset[str]:
 
 class _Optional(SignedIn[User | None]):
     async def __call__(self, request: Request) -> User | None:
+        auth_of(request)  # also for strangers: an app without one is told so at its first request
         if not has_credentials(request):
             return None
         by_cookie = "authorization" not in request.headers

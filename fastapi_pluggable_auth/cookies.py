@@ -16,6 +16,7 @@ from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, authenticate
 from .flows.rotation import rotate
 from .flows.sessions import TokenSet
+from .lookup import auth_of
 from .security.cookies import Cookies, received_cookie, received_cookies
 from .security.csrf import (
     from_trusted_page,
@@ -102,6 +103,8 @@ class CookieMiddleware:
 
 def _exchange(request: Request) -> Exchange | None:
     exchange: Exchange | None = request.scope.get(_SCOPE_KEY)
+    if exchange is None or exchange.auth is not auth_of(request):
+        return None  # that of the app above, whose cookies are not those of this one
     return exchange
 
 

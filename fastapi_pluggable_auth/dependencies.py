@@ -15,7 +15,6 @@ from fastapi.security.utils import get_authorization_scheme_param
 from starlette.requests import HTTPConnection
 
 from .auth import Auth
-from .config import settings
 from .cookies import authenticate_cookies, authenticates_by_cookie, check_request, wants_cookies
 from .database import guarded
 from .errors import AuthError, ErrorCode
@@ -23,6 +22,7 @@ from .events import EventKind, Observation, Origin, Outcome, actor, origin
 from .flows.authentication import Authentication, authenticate, require_recent_login
 from .flows.throttle import count_request
 from .flows.tokens import authenticate_token
+from .lookup import auth_of, included
 from .models import User
 from .security.csrf import SAFE_METHODS
 from .security.personal import is_personal_token
@@ -31,24 +31,9 @@ from .security.redirects import safe_next
 
 T = TypeVar("T")
 
-STATE_ATTRIBUTE: Final = "pluggable_auth"
-"""Where `include_auth` keeps the app's `Auth` on `app.state`."""
-
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.authentication"
 
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\xa0-\xff]")
-
-
-@cache
-def _default_auth() -> Auth:
-    """For routers that were mounted by hand, without `include_auth`."""
-    return Auth(settings)
-
-
-def auth_of(request: HTTPConnection) -> Auth:
-    """The `Auth` of the app that serves this request, or WebSocket."""
-    auth: Auth | None = getattr(request.app.state, STATE_ATTRIBUTE, None)
-    return auth or _default_auth()
 
 
 async def get_auth(request: Request) -> Auth:
@@ -255,12 +240,12 @@ async def current_user_or_redirect(request: Request) -> User:
 def path_of(request: Request) -> str:
     """The path of the request as the browser sees it, percent-encoded."""
     root, path = request.scope.get("root_path", ""), request.scope["path"]
-    return quote(path if path.startswith(root) else root + path)
+    return quote(path if path == root or path.startswith(f"{root}/") else root + path)
 
 
 def account_path(request: Request, auth: Auth, page: str) -> str:
-    """The path of an account page, as the browser sees it."""
-    return f"{request.scope.get('root_path', '')}{auth.settings.route_prefix}/account/{page}"
+    """The path of an account page, as the browser sees it: a page of the app that has the `Auth`."""
+    return f"{included(request).root_path}{auth.settings.route_prefix}/account/{page}"
 
 
 def sign_in_page(request: Request, auth: Auth) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
@@ -18,12 +18,13 @@ from .config import AuthSettings
 from .config import settings as default_settings
 from .cookies import CookieMiddleware
 from .database import current_context
-from .dependencies import STATE_ATTRIBUTE, SignInRequired
+from .dependencies import SignInRequired
 from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
 from .errors import AuthError
 from .flows.purge import keep_purging
 from .host_transactions import HostTransactionMiddleware
+from .lookup import STATE_ATTRIBUTE, AuthInScope, Handlers, answer_refusals
 from .models import AbstractUser, User
 from .routes import account, core, email, keys, password, sessions, twofa
 from .routes.base import error_response
@@ -70,11 +71,17 @@ def include_auth(
     the account, signing up and changing the profile. `roles` names the permissions that each role of the app
     has: users can then have no other role. `scopes` names those of personal access tokens, each with a word
     to its owner, and adds the routes for them; `admin` adds the routes under `/admin`. Returns the app's
-    `Auth`, also kept on `app.state`.
-    Raises `InsecureSettingsError` for a placeholder or short JWT secret, for a base URL without TLS and for
-    the development mailbox, unless the app is local, and `ValueError` for bodies that do not fit the user
-    model, and for a role, permission or scope that is no name (RFC 6749 section 3.3).
+    `Auth`, also kept on `app.state`; apps that are mounted in this one find it as well, unless they have one.
+    Raises `RuntimeError` where the app has an `Auth` already, `InsecureSettingsError` for a placeholder or
+    short JWT secret, for a base URL without TLS and for the development mailbox, unless the app is local, and
+    `ValueError` for bodies that do not fit the user model, and for a role, permission or scope that is no
+    name (RFC 6749 section 3.3).
     """
+    if hasattr(app.state, STATE_ATTRIBUTE):
+        raise RuntimeError(
+            "include_auth was called for this app before: call it once, with all that it is to do, and use "
+            "the Auth that it returns, which is app.state.pluggable_auth as well."
+        )
     chosen = settings or settings_override or default_settings
     check_settings(chosen)
     bodies = bodies_of(user_model, user_out, user_create, profile_update)
@@ -90,6 +97,11 @@ def include_auth(
         roles=roles,
         scopes=scopes,
     )
+    if chosen.dev_mailbox:
+        from .email.local import MemoryProvider
+
+        if not isinstance(auth.mailer.provider, MemoryProvider):
+            raise ValueError("DEV_MAILBOX shows the mails of EMAIL_PROVIDER=memory only.")
     setattr(app.state, STATE_ATTRIBUTE, auth)
 
     @asynccontextmanager
@@ -103,15 +115,11 @@ def include_auth(
     app.include_router(APIRouter(lifespan=lifespan))
     keys.router.add_to(app.router)
     if chosen.dev_mailbox:
-        from .email.local import MemoryProvider
-
-        if not isinstance(auth.mailer.provider, MemoryProvider):
-            raise ValueError("DEV_MAILBOX shows the mails of EMAIL_PROVIDER=memory only.")
         from .routes import mailbox
 
         mailbox.router.add_to(app.router)
-    app.add_exception_handler(AuthError, _answer)
-    app.add_exception_handler(SignInRequired, _redirect)
+    for exception, handler in HANDLERS.items():
+        app.add_exception_handler(exception, handler)
     if auth.uses_cookies and not chosen.is_https:
         logger.warning("PUBLIC_BASE_URL is not https: cookies are set without Secure. For development only.")
     _wrap(app, auth)
@@ -121,14 +129,15 @@ def include_auth(
 def _wrap(app: FastAPI, auth: Auth) -> None:
     """Wraps the whole stack: what answers an exception that nobody handles stands in front of every added
     middleware, and so may a transaction of the host. A session that was just renewed must not be lost with
-    either."""
+    either, and middleware of the host finds the `Auth` too."""
     build = app.build_middleware_stack
 
     def wrapped() -> ASGIApp:
+        answer_refusals(app.routes, HANDLERS)
         stack: ASGIApp = HostTransactionMiddleware(build(), auth)
         if auth.uses_cookies:
             stack = CookieMiddleware(stack, auth)
-        return TortoiseContextMiddleware(stack, auth)
+        return AuthInScope(TortoiseContextMiddleware(stack, auth), auth, HANDLERS)
 
     app.build_middleware_stack = wrapped  # type: ignore[method-assign]
 
@@ -222,3 +231,7 @@ async def _redirect(_: Request, error: Exception) -> Response:
     """To the sign-in page, for the host's own pages."""
     assert isinstance(error, SignInRequired)  # noqa: S101 - registered for nothing else
     return RedirectResponse(error.location, 303, {"Cache-Control": "no-store"})
+
+
+HANDLERS: Final[Handlers] = {AuthError: _answer, SignInRequired: _redirect}
+"""How the app answers refusals, also those in the host's own routes."""

@@ -29,10 +29,10 @@ from tortoise.context import TortoiseContext
 
 from .auth import Auth, transactional
 from .config import AuthSettings, origin_of
-from .dependencies import STATE_ATTRIBUTE
 from .email import sender
 from .email.local import KeptMail, MemoryProvider
 from .flows.sessions import TokenSet, start_session
+from .lookup import STATE_ATTRIBUTE
 from .models import AbstractUser
 from .security.clock import Clock
 from .security.rates import VolumeLimiter

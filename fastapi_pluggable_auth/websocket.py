@@ -9,10 +9,11 @@ from starlette.status import WS_1008_POLICY_VIOLATION, WS_1013_TRY_AGAIN_LATER
 
 from .auth import Auth
 from .database import guarded
-from .dependencies import access_token, auth_of, note_origin
+from .dependencies import access_token, note_origin
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, authenticate, authenticate_session
+from .lookup import auth_of
 from .models import User
 from .security.cookies import Cookies, received_cookie
 from .security.csrf import from_trusted_page

@@ -18,6 +18,7 @@ FLOORS = (
     {"queries"},
     {"email", "audit"},
     {"auth"},
+    {"lookup"},
     {"flows"},
     {"schemas"},
     {"cookies", "host_transactions"},

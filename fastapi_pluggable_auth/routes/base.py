@@ -19,9 +19,10 @@ from starlette.routing import compile_path
 from starlette.types import Message, Receive, Scope, Send
 
 from ..database import guarded, uncounted
-from ..dependencies import auth_of, note_origin
+from ..dependencies import note_origin
 from ..email.outbox import collect_mails
 from ..errors import AuthError, ErrorCode
+from ..lookup import auth_of, use_default
 from ..schemas import Error, ValidationFailure
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
@@ -162,6 +163,7 @@ class AuthRoute(APIRoute):
                 with uncounted():  # the client may take its time
                     return await request.receive()
 
+            use_default(request)
             auth = auth_of(request)
             note_origin(request, auth)
             with collect_mails() as mails:

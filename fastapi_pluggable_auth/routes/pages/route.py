@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
-from ...dependencies import auth_of, path_of, sign_in_page
+from ...dependencies import path_of, sign_in_page
 from ...errors import AuthError, ErrorCode
+from ...lookup import auth_of
 from ..base import AuthRoute, is_browser
 from .forms import problem_of
 
