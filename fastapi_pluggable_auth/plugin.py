@@ -72,16 +72,18 @@ def include_auth(
     has: users can then have no other role. `scopes` names those of personal access tokens, each with a word
     to its owner, and adds the routes for them; `admin` adds the routes under `/admin`. Returns the app's
     `Auth`, also kept on `app.state`; apps that are mounted in this one find it as well, unless they have one.
-    Raises `RuntimeError` where the app has an `Auth` already, `InsecureSettingsError` for a placeholder or
-    short JWT secret, for a base URL without TLS and for the development mailbox, unless the app is local, and
-    `ValueError` for bodies that do not fit the user model, and for a role, permission or scope that is no
-    name (RFC 6749 section 3.3).
+    Raises `RuntimeError` where the app has an `Auth` or has started already, `InsecureSettingsError` for a
+    placeholder or short JWT secret, for a base URL without TLS and for the development mailbox, unless the
+    app is local, and `ValueError` for bodies that do not fit the user model, and for a role, permission or
+    scope that is no name (RFC 6749 section 3.3).
     """
     if hasattr(app.state, STATE_ATTRIBUTE):
         raise RuntimeError(
             "include_auth was called for this app before: call it once, with all that it is to do, and use "
             "the Auth that it returns, which is app.state.pluggable_auth as well."
         )
+    if app.middleware_stack is not None:
+        raise RuntimeError("include_auth came too late: call it before the app starts, not in its lifespan.")
     chosen = settings or settings_override or default_settings
     check_settings(chosen)
     bodies = bodies_of(user_model, user_out, user_create, profile_update)
