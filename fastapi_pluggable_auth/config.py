@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_SECRET: Final = "CHANGE_ME"  # noqa: S105
@@ -83,6 +83,12 @@ RECOMMENDED_RATES: Final = {
 """Per client address; generous, as many people may share one. Guessing is slowed down per account beside."""
 
 
+def _long_enough(key: str) -> str:
+    if len(key.encode()) < MINIMUM_SECRET_BYTES:
+        raise ValueError(f"shorter than {MINIMUM_SECRET_BYTES} bytes; make one: openssl rand -base64 48")
+    return key
+
+
 def _rates(value: object) -> object:
     """`recommended`, or pairs of route and rate by commas."""
     if not isinstance(value, str):
@@ -96,10 +102,15 @@ def _rates(value: object) -> object:
     return rates
 
 
+HIDDEN: Final = "(hidden)"
+"""What errors show in the place of a secret."""
+
+
 class AuthSettings(BaseSettings):
     """The settings. An attribute may be changed at run time; it takes effect on the next request.
 
     Durations are read as seconds (`900`), ISO 8601 (`PT15M`) or `HH:MM:SS`. Unknown variables are ignored.
+    Raises `ValidationError`, which names what is wrong and shows no secret.
     """
 
     model_config = SettingsConfigDict(
@@ -109,6 +120,27 @@ class AuthSettings(BaseSettings):
         extra="ignore",
         validate_assignment=True,
     )
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        try:
+            super().__init__(*args, **values)
+        except ValidationError as error:
+            told = _without_secrets(type(self), error)
+        else:
+            return
+        # An error tracker keeps the variables of this frame; the other error goes with its handler.
+        values.clear()
+        raise told
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            super().__setattr__(name, value)
+        except ValidationError as error:
+            told = _without_secrets(type(self), error)
+        else:
+            return
+        del value
+        raise told
 
     # Tokens and sessions
     jwt_secret: str = Field(
@@ -202,9 +234,8 @@ class AuthSettings(BaseSettings):
         default="MyApp", min_length=1, description="Name of the app in authenticators, mails and pages."
     )
 
-    totp_encryption_key: str | None = Field(
+    totp_encryption_key: Annotated[str, AfterValidator(_long_enough)] | None = Field(
         default=None,
-        min_length=MINIMUM_SECRET_BYTES,
         repr=False,
         description="Encrypts two-factor secrets in the database; 32 random bytes or more, as text.",
     )
@@ -257,6 +288,7 @@ class AuthSettings(BaseSettings):
     )
     rate_limit_storage: str = Field(
         default="memory://",
+        repr=False,
         description="Where these are counted: in each worker's memory, or for all in `redis://host:6379`.",
     )
     trusted_proxies: CommaSeparated[IPvAnyNetwork] = Field(
@@ -430,6 +462,19 @@ class AuthSettings(BaseSettings):
         if url.scheme == "https" or (url.scheme == "http" and (self.is_local or not public)):
             return None
         return "PUBLIC_BASE_URL is not https: tokens and mailed links travel in the clear."
+
+
+def _without_secrets(settings: type[AuthSettings], error: ValidationError) -> ValidationError:
+    """The same error, with nothing of the fields that are kept out of the representation."""
+    fields = settings.model_fields
+    told: list[Any] = []
+    for each in error.errors(include_url=False):
+        field = fields.get(str(each["loc"][0])) if each["loc"] else None
+        shown = {name: value for name, value in each.items() if name in ("loc", "type", "ctx", "input")}
+        if field is None or not field.repr:
+            shown["input"] = HIDDEN
+        told.append(shown)
+    return ValidationError.from_exception_data(error.title, told)
 
 
 settings = AuthSettings()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from pydantic import ValidationError
 from tortoise.cli.utils import CLIError, get_tortoise_config
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import BaseORMException, ConfigurationError
@@ -17,6 +18,7 @@ from ..auth import Auth
 from ..config import AuthSettings
 from ..database import database_errors
 from ..models import AbstractUser, User
+from ..security.keys import sharing_problem
 
 
 def connection_errors() -> tuple[type[Exception], ...]:
@@ -57,15 +59,25 @@ async def connected(where: str) -> AsyncIterator[type[AbstractUser]]:
         yield users[0]
 
 
-def with_auth(url: str | None, work: Callable[[Auth], Awaitable[int]]) -> int:
-    """Runs a command on the app's database and the settings of the environment; returns its exit status."""
+def with_auth(url: str | None, work: Callable[[Auth], Awaitable[int]], *, signs: bool = False) -> int:
+    """Runs a command on the app's database and the settings of the environment; returns its exit status. One
+    that `signs` what the app is to verify needs the app's key."""
     if url is None:
         print("Set DATABASE_URL, or pass --database-url or --config.", file=sys.stderr)
+        return 1
+    try:
+        settings = AuthSettings()
+    except ValidationError as error:
+        for invalid in error.errors():
+            print(f"{'.'.join(map(str, invalid['loc'])).upper()}: {invalid['msg']}", file=sys.stderr)
+        return 1
+    if signs and (problem := sharing_problem(settings)) is not None:
+        print(problem, file=sys.stderr)
         return 1
 
     async def run() -> int:
         async with connected(url) as user_model:
-            auth = Auth(AuthSettings(), user_model=user_model)
+            auth = Auth(settings, user_model=user_model)
             try:
                 return await work(auth)
             finally:

@@ -39,7 +39,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     retry.set_defaults(run=lambda options: with_auth(options.database_url, partial(_retry, options)))
 
     run = commands.add_parser("run", help="send mails until stopped, for apps with DELIVER_MAIL=false")
-    run.set_defaults(run=lambda options: with_auth(options.database_url, _run))
+    run.set_defaults(run=lambda options: with_auth(options.database_url, _run, signs=True))
 
     for command in (show, retry, run):
         add_database_url(command)

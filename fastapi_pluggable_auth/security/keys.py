@@ -117,9 +117,12 @@ class KeySet:
 def check_keys(settings: AuthSettings) -> None:
     """Raises `KeyConfigurationError` where the keys of the settings cannot sign. Makes no key of a plain
     secret, of which any will do."""
-    plain = (settings.jwt_secret, *settings.jwt_previous_keys)
-    if not settings.jwt_algorithm.startswith("HS") or any(map(_FOREIGN_SECRET.search, plain)):
+    if not settings.jwt_algorithm.startswith("HS") or _has_foreign_secret(settings):
         key_set(settings)
+
+
+def _has_foreign_secret(settings: AuthSettings) -> bool:
+    return any(map(_FOREIGN_SECRET.search, (settings.jwt_secret, *settings.jwt_previous_keys)))
 
 
 def key_problems(settings: AuthSettings) -> Iterator[KeyProblem]:
@@ -149,9 +152,15 @@ def is_refused(secret: str, base_url: str) -> bool:
     return not lenient and weakness(secret) is not None
 
 
-def signs_for_itself_only(settings: AuthSettings) -> bool:
-    """Whether no other process can verify what this one signs, as it has drawn its secret."""
-    return settings.jwt_algorithm.startswith("HS") and is_published(settings.jwt_secret)
+def sharing_problem(settings: AuthSettings) -> str | None:
+    """Why no other process could verify what this one signs, in one sentence."""
+    if settings.jwt_algorithm.startswith("HS") and is_published(settings.jwt_secret):
+        return "JWT_SECRET is not set, or is a placeholder: the app would refuse what is signed here. " + MEND
+    try:
+        key_set(settings)
+    except KeyConfigurationError as error:
+        return str(error)
+    return None
 
 
 def _is_of_tests(base_url: str) -> bool:
@@ -198,16 +207,28 @@ def _secret_of_process() -> str:
 def key_set(settings: AuthSettings) -> KeySet:
     """The keys of the settings, built once for each set of values. Raises `KeyConfigurationError`, also for
     secrets that others may know: what they sign is refused however the settings came here."""
-    return _build(
+    made = _built(
         settings.jwt_algorithm,
         settings.jwt_secret,
         settings.jwt_private_key,
         tuple(settings.jwt_previous_keys),
         settings.public_base_url,
     )
+    if isinstance(made, str):
+        raise KeyConfigurationError(made)
+    return made
 
 
 @lru_cache(maxsize=16)
+def _built(*values: Any) -> KeySet | str:
+    """The keys, or what is wrong with them: no frame of the error that is raised has one among its variables,
+    which error trackers keep."""
+    try:
+        return _build(*values)
+    except KeyConfigurationError as error:
+        return str(error)
+
+
 def _build(
     algorithm: str, secret: str, private_key: str | None, previous: tuple[str, ...], base_url: str
 ) -> KeySet:

@@ -88,11 +88,12 @@ class VolumeLimiter:
 
     def _prepare(self) -> Any:
         if self._strategy is None:
-            url = self._settings.rate_limit_storage
-            if url.startswith("memory:"):
+            if self._settings.rate_limit_storage.startswith("memory:"):
                 self._strategy = _memory()
+            elif (made := _redis(self._settings.rate_limit_storage)) is not None:
+                self._strategy, self._pool = made
             else:
-                self._strategy, self._pool = _redis(url)
+                raise RateConfigurationError("RATE_LIMIT_STORAGE is neither memory:// nor a Redis URL.")
         return self._strategy
 
     async def _call(self, method: str, *arguments: Any) -> Any:
@@ -127,8 +128,9 @@ def _memory() -> Any:
     return SlidingWindowCounterRateLimiter(MemoryStorage())
 
 
-def _redis(url: str) -> tuple[Any, Any]:
-    """The strategy, and the pool of its connections."""
+def _redis(url: str) -> tuple[Any, Any] | None:
+    """The strategy, and the pool of its connections; None for what is no URL, of which no error tells: it may
+    hold a password."""
     try:
         from limits.aio.storage import RedisStorage
         from limits.aio.strategies import SlidingWindowCounterRateLimiter
@@ -139,7 +141,7 @@ def _redis(url: str) -> tuple[Any, Any]:
         raise RateConfigurationError(
             "RATE_LIMIT_STORAGE needs a package: pip install 'fastapi-pluggable-auth[redis]'"
         ) from error
-    except ValueError as error:
-        raise RateConfigurationError("RATE_LIMIT_STORAGE is neither memory:// nor a Redis URL.") from error
+    except ValueError:
+        return None
     storage = RedisStorage(f"async+{url}", implementation="redispy", connection_pool=pool)
     return SlidingWindowCounterRateLimiter(storage), pool
