@@ -19,7 +19,7 @@ from .email.dispatcher import Dispatcher, SendEmail
 from .email.outbox import Outbox
 from .email.sender import Mailer
 from .email.tokens import LinkSigner
-from .events import Events, SecurityEvent
+from .events import Events, SecurityEvent, origin
 from .hooks import Event, Hooks
 from .models import AbstractUser, User, tables_for
 from .queries import Queries
@@ -28,6 +28,7 @@ from .security.encryption import SecretBox
 from .security.hashing import PasswordHasher
 from .security.jwt import TokenSigner
 from .security.names import name_set
+from .security.proxies import counted_network
 from .security.rates import VolumeLimiter
 
 P = ParamSpec("P")
@@ -72,7 +73,7 @@ class Auth:
         self.signer = TokenSigner(settings, self._now)
         self.links = LinkSigner(settings, self._now)
         self.totp_box = SecretBox(settings)
-        self.hasher = PasswordHasher(settings, uncounted)
+        self.hasher = PasswordHasher(settings, uncounted, lambda: counted_network(origin.get()().address))
         self.limiter = VolumeLimiter(settings, limiter)
         self.mailer = Mailer(settings, email_provider)
         self.outbox = Outbox(settings, self.tables, self._now)

@@ -8,9 +8,7 @@ import os
 import re
 import secrets
 import sys
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from ..config import AuthSettings
 from ..config import settings as default_settings
 from ..errors import AuthError, ErrorCode
+from .fair_pool import FairPool, PoolFullError
 from .plaintext import Plaintext
 
 if TYPE_CHECKING:
@@ -179,19 +178,21 @@ def _give_way() -> None:
 class PasswordHasher:
     """Hashes and verifies on threads of its own: bcrypt releases the GIL, the event loop stays free.
 
-    At most `hashing_queue_size` calls wait; one more raises `AuthError(OVERLOADED)` at once. A call waits
-    inside the context that `waiting` makes.
+    At most `hashing_queue_size` calls wait, those of each `network` in turn; one more raises
+    `AuthError(OVERLOADED)` at once, and so does the newest of a network that takes more than its share of a
+    full queue. A call waits inside the context that `waiting` makes.
     """
 
     def __init__(
-        self, settings: AuthSettings, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+        self,
+        settings: AuthSettings,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+        network: Callable[[], str] = str,
     ) -> None:
         self._settings = settings
         self._waiting = waiting
-        self._pool: ThreadPoolExecutor | None = None
-        self._threads = settings.hashing_threads or os.cpu_count() or 1
-        self._pending = 0
-        self._lock = threading.Lock()
+        self._network = network
+        self._pool = FairPool(settings.hashing_threads or os.cpu_count() or 1, "password-hashing", _give_way)
 
     async def hash(self, password: str | Plaintext) -> str:
         """The hash to store; raises `AuthError(OVERLOADED)`. Takes the password."""
@@ -206,9 +207,7 @@ class PasswordHasher:
 
     def close(self) -> None:
         """Ends the threads once their work is done; a later call starts new ones."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False)
+        self._pool.close()
 
     def _verify(self, password: str, hashed: str | None) -> Verification:
         settings = self._settings
@@ -221,20 +220,9 @@ class PasswordHasher:
         return Verification(True, hash_password(password, settings) if outdated else None)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        with self._lock:
-            if self._pending >= self._threads + self._settings.hashing_queue_size:
-                raise AuthError(ErrorCode.OVERLOADED, retry_after=RETRY_AFTER)
-            self._pending += 1
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(
-                    self._threads, thread_name_prefix="password-hashing", initializer=_give_way
-                )
-            job = self._pool.submit(work)
-        # Counted until the thread is done, not the caller: a client that goes away frees no thread.
-        job.add_done_callback(self._finished)
-        with self._waiting():
-            return await asyncio.wrap_future(job)
-
-    def _finished(self, _: object) -> None:
-        with self._lock:
-            self._pending -= 1
+        try:
+            result = self._pool.submit(self._network(), work, self._settings.hashing_queue_size)
+            with self._waiting():
+                return await asyncio.wrap_future(result)
+        except PoolFullError as error:
+            raise AuthError(ErrorCode.OVERLOADED, retry_after=RETRY_AFTER) from error
