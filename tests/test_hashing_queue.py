@@ -151,6 +151,7 @@ async def ninety_connections(base: str, address: Callable[[int], str]) -> AsyncI
 async def test_beside_ninety_connections_of_one_client_all_logins_of_another_pass(
     base: str, address: Callable[[int], str], at_once: bool
 ) -> None:
+    """A-87, R-40."""
     async with (
         ninety_connections(base, address),
         httpx.AsyncClient(base_url=base, timeout=60, headers={"x-forwarded-for": "198.51.100.7"}) as client,
