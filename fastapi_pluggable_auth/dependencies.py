@@ -171,6 +171,7 @@ async def _authenticate(
         if request.method not in SAFE_METHODS:
             await check_request(request)
         work = authenticate_cookies(request, auth, allow_ended=allow_ended)
+    del token  # an error tracker would send it with this frame
     try:
         authentication = await guarded(work, auth.settings.database_timeout)
     except AuthError as error:

@@ -1,0 +1,246 @@
+"""An app that is watched by Sentry, with its defaults, while the database fails at one statement after the
+other: `python -m tests.tracked` prints what became known of which secret, as JSON.
+
+A process of its own, as the integrations patch FastAPI for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import sentry_sdk
+from fastapi import FastAPI
+from sentry_sdk.scrubber import EventScrubber
+from sentry_sdk.transport import Transport
+from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionWrapper
+from tortoise.context import TortoiseContext
+from tortoise.exceptions import OperationalError
+
+from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth.email.local import MemoryProvider
+from fastapi_pluggable_auth.flows.users import create_user
+from fastapi_pluggable_auth.security.totp import code_at
+
+from . import databases
+from .conftest import EMAIL, PASSWORD, SECRET, Clock
+from .snippets import blocks
+
+NEW_PASSWORD = "another horse staple"
+PAGE = Path(__file__).parent.parent / "docs" / "production.md"
+MOST_STATEMENTS = 40
+FRAMEWORK = ("request", "scope", "websocket")
+"""Variables that are objects of the framework, which shows all headers of them."""
+STATEMENTS = ("execute_query", "execute_query_dict", "execute_insert", "execute_many")
+
+Step = Callable[["Scene"], Awaitable[object]]
+
+
+class Captured(Transport):
+    """What would be sent."""
+
+    events: list[dict[str, Any]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events = []
+
+    def capture_envelope(self, envelope: Any) -> None:
+        event = envelope.get_event()
+        if event is not None:
+            self.events.append(json.loads(json.dumps(event, default=str)))
+
+
+class Scene:
+    """One user with two factors, and a client that is signed in."""
+
+    def __init__(self, auth: Auth, client: httpx.AsyncClient, clock: Clock) -> None:
+        self.auth, self.client, self.clock = auth, client, clock
+        self.provider = auth.mailer.provider
+        self.secrets: dict[str, str] = {"password": PASSWORD, "new password": NEW_PASSWORD}
+        self.totp = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.secrets['access token']}"}
+
+    def code(self) -> str:
+        """The next code that was not used."""
+        self.clock.advance(seconds=30)
+        self.secrets["code"] = code_at(self.totp, self.clock())
+        return self.secrets["code"]
+
+    def link(self) -> str:
+        assert isinstance(self.provider, MemoryProvider)
+        path = self.provider.mails[-1].link.removeprefix("http://localhost:8000")
+        self.secrets["link"] = path.rpartition("/")[2]
+        return path
+
+    async def post(self, path: str, headers: dict[str, str] | None = None, **body: object) -> httpx.Response:
+        return await self.client.post(path, json=body, headers=headers or {})
+
+    async def form(self, path: str, **fields: str) -> httpx.Response:
+        headers = {"Origin": "http://localhost:8000", "Accept": "text/html"}
+        if path in ("/account/sign-in", "/account/sign-up"):
+            page = (await self.client.get(path, headers=headers)).text
+            fields["csrf_token"] = re.findall('name="csrf_token" value="([^"]+)"', page)[0]
+        else:
+            headers |= self.headers
+        return await self.client.post(path, data=fields, headers=headers)
+
+    async def prepare(self) -> None:
+        await self.post("/auth/signup", email=EMAIL, password=PASSWORD)
+        await self.post(self.link())
+        signed_in = (await self.post("/auth/login", email=EMAIL, password=PASSWORD)).json()
+        self.secrets |= {
+            "access token": signed_in["access_token"],
+            "refresh token": signed_in["refresh_token"],
+        }
+        enrolment = (await self.post("/auth/2fa/enable", self.headers)).json()
+        self.totp = re.findall("secret=([A-Z2-7]+)", enrolment["otpauth_uri"])[0]
+        assert (await self.post("/auth/2fa/verify", self.headers, code=self.code())).status_code == 200
+        await self.post("/auth/forgot-password", email=EMAIL)
+        self.link()
+
+
+async def users_create(scene: Scene) -> None:
+    try:
+        await create_user(scene.auth, "eve@example.com", PASSWORD, verified=True)
+    except Exception as error:
+        sentry_sdk.capture_exception(error)
+
+
+STEPS: dict[str, Step] = {
+    "signup": lambda s: s.post("/auth/signup", email="new@example.com", password=PASSWORD),
+    "login": lambda s: s.post("/auth/login", email=EMAIL, password=PASSWORD, code=s.code()),
+    "refresh": lambda s: s.post("/auth/refresh", token=s.secrets["refresh token"]),
+    "reauthenticate": lambda s: s.post("/auth/reauthenticate", s.headers, password=PASSWORD, code=s.code()),
+    "verify a code": lambda s: s.post("/auth/2fa/verify", s.headers, code=s.code()),
+    "change password": lambda s: s.post(
+        "/account/change-password", s.headers, old_password=PASSWORD, new_password=NEW_PASSWORD
+    ),
+    "reset": lambda s: s.post(f"/auth/reset-password/{s.secrets['link']}", new_password=NEW_PASSWORD),
+    "sign-up page": lambda s: s.form("/account/sign-up", email="new@example.com", new_password=PASSWORD),
+    "sign-in page": lambda s: s.form("/account/sign-in", email=EMAIL, password=PASSWORD),
+    "confirm page": lambda s: s.form("/account/confirm-password", password=PASSWORD, code=s.code()),
+    "profile page": lambda s: s.form(
+        "/account/profile", form="password", password=PASSWORD, new_password=NEW_PASSWORD
+    ),
+    "reset page": lambda s: s.form(
+        f"/auth/reset-password/{s.secrets['link']}/form", new_password=NEW_PASSWORD
+    ),
+    "users create": users_create,
+}
+
+
+@contextmanager
+def failing_at(number: int, error: type[Exception]) -> Iterator[list[int]]:
+    """The database raises this at its statement of this number; the list counts them."""
+    count = [0]
+    kept = {
+        (kind, name): getattr(kind, name)
+        for kind in (SqliteClient, SqliteTransactionWrapper)
+        for name in STATEMENTS
+    }
+
+    def failing(run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def statement(*args: Any, **kwargs: Any) -> Any:
+            count[0] += 1
+            if count[0] == number:
+                raise error("the database is down")
+            return await run(*args, **kwargs)
+
+        return statement
+
+    for (kind, name), run in kept.items():
+        setattr(kind, name, failing(run))
+    try:
+        yield count
+    finally:
+        for (kind, name), run in kept.items():
+            setattr(kind, name, run)
+
+
+@asynccontextmanager
+async def scene() -> AsyncIterator[Scene]:
+    clock = Clock()
+    app = FastAPI()
+    settings = AuthSettings(
+        _env_file=None, jwt_secret=SECRET, bcrypt_rounds=4, email_provider="memory", audit_log=True
+    )
+    auth = include_auth(app, settings=settings, clock=clock, pages=True)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        TortoiseContext() as context,
+        httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client,
+    ):
+        await context.init(databases.config("sqlite://:memory:", "sqlite"))
+        await context.generate_schemas()
+        made = Scene(auth, client, clock)
+        await made.prepare()
+        yield made
+        await auth.close()
+
+
+def frames(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for exception in event.get("exception", {}).get("values", []):
+        yield from (exception.get("stacktrace") or {}).get("frames", [])
+
+
+def shown(secrets: dict[str, str], where: object) -> list[str]:
+    """The secrets in it; a code of six digits only where it stands alone."""
+    text = json.dumps(where)
+    return [name for name, secret in secrets.items() if re.search(rf"(?<!\w){re.escape(secret)}(?!\w)", text)]
+
+
+async def watched(name: str, captured: Captured) -> dict[str, Any]:
+    """What became known in one step, wherever the database failed."""
+    ours: set[str] = set()
+    anywhere: set[str] = set()
+    events = 0
+    for number in range(1, MOST_STATEMENTS):
+        async with scene() as made:
+            captured.events.clear()
+            error = (OperationalError, ZeroDivisionError)[number % 2]  # answered as 503, and as 500
+            with failing_at(number, error) as count:
+                await STEPS[name](made)
+            for event in captured.events:
+                events += 1
+                own = [each for each in frames(event) if each.get("module", "").startswith("fastapi_plug")]
+                ours |= {
+                    f"{secret} in {each['module']}.{each['function']}"
+                    for each in own
+                    for secret in shown(made.secrets, {**each.get("vars", {}), **dict.fromkeys(FRAMEWORK)})
+                }
+                anywhere |= {*shown(made.secrets, event)}
+        if count[0] < number:
+            break
+    else:
+        raise AssertionError(f"{name} takes more statements")
+    return {"events": events, "ours": sorted(ours), "anywhere": sorted(anywhere)}
+
+
+def main() -> None:
+    captured = Captured()
+    options: dict[str, Any] = {"event_scrubber": EventScrubber(denylist=[], pii_denylist=[])}
+    if "scrubbed" in sys.argv:
+        (code,) = [
+            each for each in blocks("python", PAGE.read_text("utf-8")) if "def without_secrets" in each
+        ]
+        names: dict[str, Any] = {}
+        exec(code, names)
+        options = {"before_send": names["without_secrets"]}
+    sentry_sdk.init(dsn="http://key@127.0.0.1/1", transport=captured, send_default_pii=True, **options)
+    steps = {name: asyncio.run(watched(name, captured)) for name in STEPS}
+    sys.stdout.write(json.dumps(steps))
+
+
+if __name__ == "__main__":
+    main()
