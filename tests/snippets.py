@@ -158,7 +158,7 @@ def main(path: str) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ["PUBLIC_BASE_URL"] = f"http://127.0.0.1:{port}"
-    Path(".env").write_text("JWT_SECRET=0123456789abcdef0123456789abcdef\nEMAIL_PROVIDER=memory\n")
+    Path(".env").write_text("JWT_SECRET=c3qXvN9tLb2RkZ8wYp5Dh7GsJm4TfEu6\nEMAIL_PROVIDER=memory\n")
     page = Page(port)
     try:
         for snippet in snippets(Path(path).read_text("utf-8")):

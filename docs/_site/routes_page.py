@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -39,7 +40,7 @@ def openapi() -> dict[str, Any]:
     app = FastAPI()
     options = AuthSettings(
         _env_file=None,  # type: ignore[call-arg]
-        jwt_secret="x" * 48,
+        jwt_secret=secrets.token_urlsafe(48),
         public_base_url="https://app.example.com",
         email_provider="memory",
     )
