@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 
 from .auth import Auth
+from .cookies import sends_token
 from .dependencies import SignedIn, current_user, has_credentials
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
@@ -126,7 +127,7 @@ class _Optional(SignedIn[User | None]):
         auth_of(request)  # also for strangers: an app without one is told so at its first request
         if not has_credentials(request):
             return None
-        by_cookie = "authorization" not in request.headers
+        by_cookie = not sends_token(request)
         try:
             return await super().__call__(request)
         except AuthError as error:

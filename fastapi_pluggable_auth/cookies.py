@@ -8,6 +8,7 @@ from typing import Final
 
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .auth import Auth
@@ -17,6 +18,7 @@ from .flows.authentication import Authentication, authenticate
 from .flows.rotation import rotate
 from .flows.sessions import TokenSet
 from .lookup import auth_of
+from .security.bearer import bearer_tokens
 from .security.cookies import Cookies, received_cookie, received_cookies
 from .security.csrf import (
     from_trusted_page,
@@ -114,10 +116,15 @@ def wants_cookies(request: Request) -> bool:
     return _exchange(request) is not None and ("sec-fetch-site" in headers or "origin" in headers)
 
 
+def sends_token(request: HTTPConnection) -> bool:
+    """Whether the header `Authorization` says who asks, truly or not."""
+    return bool(bearer_tokens(request.headers.getlist("authorization")))
+
+
 def authenticates_by_cookie(request: Request) -> bool:
     """Whether cookies say who asks: there are some, and no header that says otherwise."""
     exchange = _exchange(request)
-    if exchange is None or "authorization" in request.headers:
+    if exchange is None or sends_token(request):
         return False
     return exchange.tokens is not None or (exchange.has_token and not exchange.ended)
 

@@ -11,11 +11,16 @@ from urllib.parse import quote, urlencode
 from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
-from fastapi.security.utils import get_authorization_scheme_param
 from starlette.requests import HTTPConnection
 
 from .auth import Auth
-from .cookies import authenticate_cookies, authenticates_by_cookie, check_request, wants_cookies
+from .cookies import (
+    authenticate_cookies,
+    authenticates_by_cookie,
+    check_request,
+    sends_token,
+    wants_cookies,
+)
 from .database import guarded
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Origin, Outcome, actor, origin
@@ -24,6 +29,7 @@ from .flows.throttle import count_request
 from .flows.tokens import authenticate_token
 from .lookup import auth_of, included
 from .models import User
+from .security.bearer import bearer_tokens
 from .security.csrf import SAFE_METHODS
 from .security.personal import is_personal_token
 from .security.proxies import client_address, counted_network
@@ -63,7 +69,7 @@ def _printable(text: str, length: int) -> str:
 
 def has_credentials(request: Request) -> bool:
     """Whether the request says who asks, truly or not."""
-    return "authorization" in request.headers or authenticates_by_cookie(request)
+    return sends_token(request) or authenticates_by_cookie(request)
 
 
 class SignedIn(SecurityBase, Generic[T]):
@@ -185,14 +191,15 @@ async def _authenticate(
 
 
 def access_token(request: HTTPConnection) -> str:
-    """The token of the one `Authorization` header (RFC 6750 section 2.1). Raises `AuthError`."""
+    """The token of the one `Authorization` header. Raises `AuthError`: NOT_AUTHENTICATED without a token,
+    INVALID_TOKEN where there is another header beside it."""
     headers = request.headers.getlist("authorization")
+    tokens = bearer_tokens(headers)
+    if not any(tokens):
+        raise AuthError(ErrorCode.NOT_AUTHENTICATED)
     if len(headers) > 1:
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    scheme, token = get_authorization_scheme_param("".join(headers))
-    if scheme.lower() != "bearer" or not token:
-        raise AuthError(ErrorCode.NOT_AUTHENTICATED)
-    return token
+    return tokens[0]
 
 
 def rate_limited(rule: str, *, sets_cookies: bool = False) -> Any:

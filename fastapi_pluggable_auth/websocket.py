@@ -8,6 +8,7 @@ from fastapi import Depends, WebSocket, WebSocketException
 from starlette.status import WS_1008_POLICY_VIOLATION, WS_1013_TRY_AGAIN_LATER
 
 from .auth import Auth
+from .cookies import sends_token
 from .database import guarded
 from .dependencies import access_token, note_origin
 from .errors import AuthError, ErrorCode
@@ -75,7 +76,7 @@ async def still_signed_in(websocket: WebSocket) -> bool:
 
 
 def _token(websocket: WebSocket, auth: Auth) -> str:
-    if "authorization" in websocket.headers:
+    if sends_token(websocket):
         return access_token(websocket)
     offered: list[str] = websocket.scope.get("subprotocols") or []
     if SUBPROTOCOL in offered[:-1]:

@@ -203,6 +203,30 @@ async def test_the_header_wins_over_the_cookies(signed_in: httpx.AsyncClient, au
     assert (answer.status_code, set_cookies(answer)) == (401, {})
 
 
+@pytest.mark.parametrize(
+    "header", ["Basic YTpi", "basic YTpi", "Digest username=a", "Token x", "Bearerx y", ""]
+)
+async def test_a_header_of_another_scheme_leaves_the_cookies_on(
+    app: FastAPI, signed_in: httpx.AsyncClient, clock: Clock, header: str
+) -> None:
+    """A-75: the browser repeats the password of a proxy with each request. It proves nothing to the app."""
+    signed_in.headers["Authorization"] = header
+    assert (await signed_in.get("/auth/me")).json()["email"] == EMAIL
+    assert (await signed_in.get("/page")).text == EMAIL
+    clock.advance(minutes=16)
+    assert {ACCESS, REFRESH} <= set_cookies(await signed_in.get("/auth/me")).keys()
+    async with client_with(app, cookies_of(signed_in), Authorization=header) as foreign:
+        foreign.headers["Sec-Fetch-Site"] = "cross-site"
+        answer = await foreign.post("/page")
+        assert (answer.status_code, answer.json()["code"]) == (403, "csrf_refused")
+    async with client_with(app, {}, Authorization=header) as nobody:
+        assert (await nobody.get("/auth/me")).json()["code"] == "not_authenticated"
+    assert (await signed_in.post("/auth/refresh")).status_code == 200
+    assert (await signed_in.post("/auth/logout")).status_code == 200
+    login = await signed_in.post("/auth/login", json=CREDENTIALS)
+    assert set(set_cookies(login)) == {ACCESS, REFRESH}
+
+
 HOST_ROUTES = {
     "/auth/me": 200,
     "/own-response": 200,

@@ -395,8 +395,10 @@ async def test_a_missing_access_token_is_challenged_without_an_error(
 async def test_two_authorization_headers_are_refused(account: Account) -> None:
     """P-11."""
     header = ("Authorization", f"Bearer {account.access_token}")
-    answer = await account.client.get("/auth/me", headers=[header, header])
-    assert answer.json()["code"] == "invalid_token"
+    for other in (header, ("Authorization", "Basic YTpi"), ("Authorization", "Bearer")):
+        for both in ([header, other], [other, header]):
+            answer = await account.client.get("/auth/me", headers=both)
+            assert answer.json()["code"] == "invalid_token"
 
 
 async def test_tokens_in_the_address_are_ignored(account: Account) -> None:

@@ -162,6 +162,10 @@ async def test_a_cookie_opens_one_from_a_page_of_the_app_only(host: Host) -> Non
 
     allowed = EMAIL if host.auth.uses_cookies else "403"
     assert await opened(OWN) == allowed
+    assert await opened(OWN, Authorization="Basic YTpi") == allowed  # the password of a proxy
+    assert await opened(OWN, Authorization="Bearer x") == "403"
+    for other in (f"{cookie}; {cookie}", f"\xa0{cookie}", f"{cookie}; access_token="):
+        assert await opened(OWN, Cookie=other) == "403"
     host.heard.clear()
     for origin in ("https://evil.example", "null", OWN + ".evil.example", "http://localhost:8001", None):
         assert await opened(origin) == "403"
