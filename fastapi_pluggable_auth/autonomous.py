@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar, cast
 
 from tortoise import Model
 from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClient
@@ -44,9 +45,17 @@ until that transaction has ended."""
 
 CLOSING_SECONDS: Final = 5.0
 
-_Repeats: TypeAlias = list[asyncio.Task[None]]
 
-_awaited: ContextVar[_Repeats | None] = ContextVar("repeats", default=None)
+@dataclass(slots=True)
+class Request:
+    """What a request that is being answered leaves to do: the answer waits for `repeats`, once the host's
+    transaction has ended, and `later` comes after both."""
+
+    repeats: list[asyncio.Task[None]] = field(default_factory=list)
+    later: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
+
+
+_request: ContextVar[Request | None] = ContextVar("request", default=None)
 
 
 class AutonomousTransactions:
@@ -65,7 +74,7 @@ class AutonomousTransactions:
     def __init__(self, model: type[Model]) -> None:
         self._model = model
         self._clients: dict[tuple[ConnectionHandler, object], BaseDBAsyncClient] = {}
-        self._repeats: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
 
     @property
     def beside_host(self) -> bool:
@@ -94,23 +103,33 @@ class AutonomousTransactions:
         """The same for a single statement, which needs no transaction where the host has none."""
         return await (self.run(work) if self.beside_host else work())
 
-    @contextmanager
-    def awaited(self) -> Iterator[_Repeats]:
-        """Gathers the repeats that work inside leads to: whoever answers a request waits for them, once the
-        host's transaction has ended."""
-        repeats: _Repeats = []
-        reset = _awaited.set(repeats)
+    async def after_answer(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Runs work when the request is answered, or now where none is. It runs outside of a transaction of
+        the host: that may have ended, or wait for the answer. Its errors go to the log."""
+        request = _request.get()
+        if request is None:
+            await self._run_outside(work)
+        else:
+            request.later.append(work)
+
+    @asynccontextmanager
+    async def answering(self) -> AsyncIterator[Request]:
+        """Around the answer to a request, in front of what may be a transaction of the host."""
+        request = Request()
+        reset = _request.set(request)
         try:
-            yield repeats
+            yield request
         finally:
-            _awaited.reset(reset)
+            _request.reset(reset)
+            for work in request.later:
+                await self._run_outside(work)
 
     async def close(self) -> None:
-        """Waits for repeats and closes the connections; a later use opens them again."""
+        """Waits for what is under way and closes the connections; a later use opens them again."""
         loop = asyncio.get_running_loop()
-        repeats = {task for task in self._repeats if task.get_loop() is loop}
-        if repeats:
-            _, late = await asyncio.wait(repeats, timeout=CLOSING_SECONDS)
+        under_way = {task for task in self._under_way if task.get_loop() is loop}
+        if under_way:
+            _, late = await asyncio.wait(under_way, timeout=CLOSING_SECONDS)
             for task in late:
                 task.cancel()
         clients, self._clients = self._clients, {}
@@ -147,13 +166,31 @@ class AutonomousTransactions:
     async def _run_and_repeat(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[T]]) -> T:
         result = await self._run_inside(work)
         if result:
-            repeat = asyncio.get_running_loop().create_task(self._repeat(client, work))
-            self._repeats.add(repeat)
-            repeat.add_done_callback(self._repeats.discard)
-            awaited = _awaited.get()
-            if awaited is not None:
-                awaited.append(repeat)
+            repeat = self._begin(self._repeat(client, work))
+            request = _request.get()
+            if request is not None:
+                request.repeats.append(repeat)
         return result
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
+
+    async def _run_outside(self, work: Callable[[], Awaitable[object]]) -> None:
+        if self.beside_host:  # whose end must not wait for it
+            self._begin(self._run_detached(work))
+            return
+        try:
+            await work()
+        except Exception:
+            logger.exception("What follows on an answer failed")
+
+    async def _run_detached(self, work: Callable[[], Awaitable[object]]) -> None:
+        connections = get_connections()
+        connections.set(self._name, _root(connections.get(self._name)))  # of this task alone
+        await self._run_outside(work)
 
     async def _repeat(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[Any]]) -> None:
         """Queues for what the host's transaction holds: the connection of SQLite, or rows."""

@@ -40,8 +40,8 @@ class HostTransactionMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        with self._auth.autonomous.awaited() as repeats:
-            answer = _Answer(self._auth, repeats, scope, send)
+        async with self._auth.autonomous.answering() as request:
+            answer = _Answer(self._auth, request.repeats, scope, send)
             try:
                 await self.app(scope, receive, answer.send)
             finally:

@@ -20,7 +20,7 @@ from fastapi_pluggable_auth.auth import autonomous, transactional
 from fastapi_pluggable_auth.models import Throttle, User
 
 from . import databases
-from .conftest import Database
+from .conftest import EMAIL, PASSWORD, Database, Mailbox
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -344,3 +344,18 @@ async def test_without_a_transaction_of_the_host_no_connection_is_opened(
     assert (await client.post("/allow/b")).status_code == 200
     assert await kept() == ["a", "b", "change b"]
     assert not auth.autonomous._clients
+
+
+@on_all_wrappers
+async def test_mails_are_sent_when_the_transaction_around_their_request_has_ended(
+    host: FastAPI,
+    client: httpx.AsyncClient,
+    mailbox: Mailbox,
+    wrap: Callable[[FastAPI, str], None],
+    database: Database,
+) -> None:
+    wrap(host, database.dialect)
+    async with asyncio.timeout(20):
+        answer = await client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
+        assert answer.status_code == 201
+        assert (await client.get(mailbox.link())).status_code == 200

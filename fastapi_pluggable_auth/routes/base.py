@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, Final, TypeAlias
 
 from fastapi import Request, Response
@@ -180,7 +180,8 @@ class AuthRoute(APIRoute):
                     # FastAPI's answer to a body that is no text; one that is no JSON is 422 already.
                     response = self.invalid(request, [UNREADABLE_BODY])
             if mails:
-                _then(response, BackgroundTask(auth.dispatcher.after_response, mails))
+                deliver = partial(auth.dispatcher.after_response, mails)
+                _then(response, BackgroundTask(auth.autonomous.after_answer, deliver))
             # As they are: `response.headers` would be built for this alone, in 3 us.
             if b"cache-control" not in dict(response.raw_headers):
                 response.raw_headers.append((b"cache-control", b"no-store"))
