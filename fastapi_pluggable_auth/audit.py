@@ -16,7 +16,7 @@ PATIENCE_SECONDS: Final = 1.0
 UNKEPT_KINDS: Final = frozenset({EventKind.ACCESS, EventKind.TOKEN_REFRESH, EventKind.RATE_LIMIT})
 """Too many, and no act of the user: each open app refreshes all day, old tokens come by the thousand."""
 
-UNKEPT_REASONS: Final = frozenset({"throttled"})
+UNKEPT_REASONS: Final = frozenset({"throttled", "password_locked"})
 """What is refused unseen and without limit; the attempts that count are kept."""
 
 

@@ -266,7 +266,14 @@ class AuthSettings(BaseSettings):
     throttle_free_attempts: int = Field(
         default=5,
         ge=1,
-        description="Wrong passwords or codes for an account before each next one has to wait.",
+        description="Wrong passwords or codes for an account, from one network or known device, before each"
+        " next one has to wait.",
+    )
+    throttle_daily_limit: int = Field(
+        default=100,
+        ge=1,
+        description="Wrong passwords for an account in 24 hours, on devices that it does not know, before"
+        " only a mailed link helps.",
     )
     throttle_first_pause: Duration = Field(
         default=timedelta(seconds=1), description="The first such pause; each one is twice as long."

@@ -50,6 +50,15 @@ class ErrorCode(Enum):
     ACCOUNT_DISABLED = (409, "This account is disabled.")
     SESSION_NOT_FOUND = (404, "There is no such session.")
     THROTTLED = (429, "Too many attempts. Try again later.")
+    PASSWORD_LOCKED = (
+        429,
+        "Too many wrong passwords for this account. Reset the password by mail, or sign in on a device that "
+        "you have used before.",
+    )
+    CODES_LOCKED = (
+        429,
+        "Too many wrong codes for this account. Sign in with a recovery code, or ask for it to be unlocked.",
+    )
     RATE_LIMITED = (429, "Too many requests. Try again later.")
     OVERLOADED = (503, "Too many requests at once. Try again shortly.")
     DATABASE_UNAVAILABLE = (503, "The service is temporarily unavailable.")

@@ -56,6 +56,8 @@ class EventKind(StrEnum):
     ACCOUNT_IMPORT = "account_import"
     ACCOUNT_DISABLED = "account_disabled"
     ACCOUNT_ENABLED = "account_enabled"
+    ACCOUNT_UNLOCKED = "account_unlocked"
+    """Wrong passwords and codes were forgotten by an administrator."""
     AUTHORIZATION_CHANGE = "authorization_change"
     """Roles, permissions or being a superuser were given or taken."""
     IMPERSONATION = "impersonation"

@@ -22,6 +22,7 @@ class MailKind(StrEnum):
     TWO_FACTOR_DISABLED = "two_factor_disabled"
     RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
     RECOVERY_CODE_USED = "recovery_code_used"
+    WRONG_CODES = "wrong_codes"
     NEW_DEVICE = "new_device"
     PERSONAL_TOKEN_CREATED = "personal_token_created"  # noqa: S105
 

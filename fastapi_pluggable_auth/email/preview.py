@@ -20,6 +20,7 @@ SAMPLES: Final[dict[MailKind, dict[str, Any]]] = {
     MailKind.ACCOUNT_EXISTS: {"email": "ada@example.com"},
     MailKind.EMAIL_CHANGED: {"email": "ada@example.com", "new_email": "ada@example.org", **_NOTICE},
     MailKind.RECOVERY_CODE_USED: {"email": "ada@example.com", "remaining": 9, **_NOTICE},
+    MailKind.WRONG_CODES: {"email": "ada@example.com", "count": 5, **_NOTICE},
     MailKind.NEW_DEVICE: {
         "email": "ada@example.com",
         "agent": "Firefox/140.0",

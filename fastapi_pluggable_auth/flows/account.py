@@ -17,6 +17,7 @@ from .authentication import Authentication, observed, require_recent_login
 from .columns import require_free, stored, storing
 from .email import request_email_change
 from .ends import End, end_access
+from .guesses import forget_guesses
 from .throttle import may_mail
 
 
@@ -45,8 +46,7 @@ async def update_account(
         require_recent_login(auth, authentication)
         await auth.hooks.fire(BeforeEmailChange, user, new_email)
         # Counted on the one who asks, too: no account mails to strangers again and again.
-        asked, asking = new_email, str(user.id)
-        mail = all([await may_mail(auth, MailKind.EMAIL_CHANGE, whom) for whom in (asked, asking)])
+        mail = all([await may_mail(auth, MailKind.EMAIL_CHANGE, whom) for whom in (new_email, user.id)])
         await _update(auth, user, new_email, changes, mail=mail)
     return user
 
@@ -95,5 +95,6 @@ async def erase(auth: Auth, user: AbstractUser) -> bool:
     await end_access(auth, user.id, End.DELETED)
     await auth.hooks.fire(DeletingAccount, user)
     erased = await auth.tables.user.filter(id=user.id).delete()
+    await forget_guesses(auth, user.id)
     await auth.audit_log.anonymise(user.id)
     return bool(erased)

@@ -14,8 +14,8 @@ from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.plaintext import Plaintext
 from .ends import End, end_access
+from .guesses import guessing
 from .notices import mail_on_request, notify
-from .throttle import guessing
 
 
 async def owner_of(auth: Auth, purpose: Purpose, token: str | Plaintext) -> AbstractUser:
@@ -46,7 +46,7 @@ async def verify_email_with_password(auth: Auth, token: str | Plaintext, passwor
     OVERLOADED."""
     token, password = Plaintext.of(token), Plaintext.of(password)
     user = await owner_of(auth, Purpose.VERIFY, token)
-    async with guessing(auth, user.email):
+    async with guessing(auth, user):
         if not (await auth.hasher.verify(password, user.hashed_password)).ok:
             raise AuthError(ErrorCode.WRONG_PASSWORD)
     await verify_email(auth, token)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -16,9 +16,11 @@ from ..models import AbstractUser, exact
 from ..security.clock import as_utc
 from ..security.jwt import subject_of
 from ..security.plaintext import Plaintext
+from ..security.recovery import is_recovery_code
 from .authentication import Authentication, observed, refuse_impersonation
+from .devices import Device, remember_device
+from .guesses import Guess, guessing
 from .sessions import TokenSet, start_session
-from .throttle import guessing
 from .twofa import Accepted, accept_code, call_hooks_for, may_pass, store_accepted, tell_accepted
 
 CHALLENGE: Final = "two_factor_challenge"
@@ -43,39 +45,45 @@ class CodeNeededError(AuthError):
 
 
 async def login(
-    auth: Auth, name: str, password: str | Plaintext, code: str | Plaintext | None = None
+    auth: Auth,
+    name: str,
+    password: str | Plaintext,
+    code: str | Plaintext | None = None,
+    device: Device | None = None,
 ) -> TokenSet:
     """Starts a session. `name` is an address in its normal form or, where users have one, a folded username;
-    `code` is a time-based or a recovery code.
+    `code` is a time-based or a recovery code; a `device` is known from now on.
 
     Raises `AuthError`: INVALID_CREDENTIALS for an unknown or disabled account, a wrong password or code, all
     in the same time; EMAIL_NOT_VERIFIED, PASSWORD_RESET_REQUIRED and TWO_FACTOR_REQUIRED only after the right
-    password; what a hook refuses, only after the right code too; THROTTLED, OVERLOADED and
-    TWO_FACTOR_UNAVAILABLE.
+    password; what a hook refuses, only after the right code too; THROTTLED, PASSWORD_LOCKED,
+    CODES_LOCKED, OVERLOADED and TWO_FACTOR_UNAVAILABLE.
     """
     password, code = Plaintext.of(password), _held(code)
     async with auth.events.observe(EventKind.LOGIN) as observation:
-        async with guessing(auth, name):
-            user = await account_named(auth, name)
+        user = await account_named(auth, name)
+        async with guessing(auth, user, name, device=device) as guess:
             observation.user_id = user.id if user else None
             verification = await auth.hasher.verify(password, user.hashed_password if user else None)
             if user is None or not verification.ok or not user.is_active:
                 raise AuthError(ErrorCode.INVALID_CREDENTIALS)
             if verification.replacement is not None:
                 await _renew_hash(auth, user, verification.replacement)
-            accepted, tokens = await _admit(auth, user, code, observation)
+            accepted, tokens = await _admit(auth, user, code, observation, guess, device)
         await _tell(auth, accepted, observation)
     await call_hooks_for(auth, user, accepted)
     await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
     return tokens
 
 
-async def begin_login(auth: Auth, email: str, password: str | Plaintext) -> TokenSet | Challenge:
+async def begin_login(
+    auth: Auth, email: str, password: str | Plaintext, device: Device | None = None
+) -> TokenSet | Challenge:
     """The first of two steps, for pages: starts a session or, while two-factor is active, gives a challenge
     that lasts five minutes, for one success (ASVS 6.6.2). Raises like `login`."""
     password = Plaintext.of(password)
     try:
-        return await login(auth, email, password)
+        return await login(auth, email, password, device=device)
     except CodeNeededError as needed:
         now, user = auth.clock(), needed.user
         expires_at = now + CHALLENGE_LIFETIME
@@ -85,7 +93,9 @@ async def begin_login(auth: Auth, email: str, password: str | Plaintext) -> Toke
         )
 
 
-async def answer_challenge(auth: Auth, challenge: str | Plaintext, code: str | Plaintext) -> TokenSet:
+async def answer_challenge(
+    auth: Auth, challenge: str | Plaintext, code: str | Plaintext, device: Device | None = None
+) -> TokenSet:
     """The second step: starts a session. `code` is a time-based or a recovery code.
 
     Raises `AuthError`: INVALID_TOKEN when the challenge is no longer good, so that the password is needed
@@ -98,8 +108,9 @@ async def answer_challenge(auth: Auth, challenge: str | Plaintext, code: str | P
         if user is None or claims.get("state") != _challenge_state(user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         observation.user_id = user.id
-        async with guessing(auth, user.email):
-            accepted, tokens = await _admit(auth, user, code, observation, last_login_at=user.last_login_at)
+        async with guessing(auth, user, device=device) as guess:
+            unchanged = {"last_login_at": user.last_login_at}
+            accepted, tokens = await _admit(auth, user, code, observation, guess, device, **unchanged)
         await _tell(auth, accepted, observation)
     await call_hooks_for(auth, user, accepted)
     await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
@@ -129,12 +140,12 @@ async def reauthenticate(
     async with observed(auth, EventKind.REAUTHENTICATION, authentication) as observation:
         refuse_impersonation(authentication)
         try:
-            async with guessing(auth, user.email):
+            async with guessing(auth, user, session_id=authentication.session_id) as guess:
                 verification = await auth.hasher.verify(password, user.hashed_password)
                 if not verification.ok:
                     raise AuthError(ErrorCode.INVALID_CREDENTIALS)
                 observation.factors = ("pwd",)
-                accepted = _second_factor(auth, user, code)
+                accepted = await _second_factor(auth, user, code, guess)
                 await _renew(auth, authentication, accepted)
         except AuthError as error:
             if error.code is ErrorCode.INVALID_CREDENTIALS:
@@ -158,7 +169,13 @@ async def _renew_hash(auth: Auth, user: AbstractUser, hashed_password: str) -> N
 
 
 async def _admit(
-    auth: Auth, user: AbstractUser, code: Plaintext | None, observation: Observation, **unchanged: object
+    auth: Auth,
+    user: AbstractUser,
+    code: Plaintext | None,
+    observation: Observation,
+    guess: Guess,
+    device: Device | None,
+    **unchanged: object,
 ) -> tuple[Accepted | None, TokenSet]:
     """The session of an active user who gave the right password, where nothing else is in the way and what
     must be `unchanged` is."""
@@ -167,12 +184,12 @@ async def _admit(
         raise AuthError(ErrorCode.PASSWORD_RESET_REQUIRED)
     if auth.settings.require_verified_email and not user.is_verified:
         raise AuthError(ErrorCode.EMAIL_NOT_VERIFIED)
-    accepted = _second_factor(auth, user, code)
+    accepted = await _second_factor(auth, user, code, guess)
     if auth.hooks.hear(BeforeLogin):
         if accepted is not None and not await may_pass(auth, user, accepted):
             raise AuthError(ErrorCode.INVALID_CREDENTIALS)
         await auth.hooks.fire(BeforeLogin, user)
-    tokens = await _start(auth, user, accepted, **unchanged)
+    tokens = await _start(auth, user, accepted, device, guess.device_id, **unchanged)
     observation.session_id = tokens.session_id
     return accepted, tokens
 
@@ -181,12 +198,15 @@ def _held(code: str | Plaintext | None) -> Plaintext | None:
     return None if code is None else Plaintext.of(code)
 
 
-def _second_factor(auth: Auth, user: AbstractUser, code: Plaintext | None) -> Accepted | None:
+async def _second_factor(
+    auth: Auth, user: AbstractUser, code: Plaintext | None, guess: Guess
+) -> Accepted | None:
     """What follows from the code; None where no second factor is asked for."""
     if user.totp_secret is None or (code is None and not user.two_factor_active):
         return None
     if code is None:
         raise CodeNeededError(user)
+    await guess.count_code(recovery=is_recovery_code(code.look()))
     accepted = accept_code(auth, user, code.take())
     if accepted is None:
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)
@@ -201,10 +221,21 @@ async def _tell(auth: Auth, accepted: Accepted | None, observation: Observation)
 
 @transactional
 async def _start(
-    auth: Auth, /, user: AbstractUser, accepted: Accepted | None, **unchanged: object
+    auth: Auth,
+    /,
+    user: AbstractUser,
+    accepted: Accepted | None,
+    device: Device | None,
+    known: UUID | None,
+    **unchanged: object,
 ) -> TokenSet:
     await _still_right(auth, user, accepted, keep=None, **unchanged)
-    return await start_session(auth, user)
+    tokens = await start_session(auth, user)
+    if device is None:
+        return tokens
+    session_id = tokens.session_id
+    value = await remember_device(auth, user.id, device, known=known, session_id=session_id)
+    return replace(tokens, device=value)
 
 
 @transactional

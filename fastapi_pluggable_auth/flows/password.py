@@ -17,10 +17,11 @@ from ..security.clock import as_utc
 from ..security.passwords import context_of, require_uncommon
 from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation
+from .devices import Device, remember_device
 from .email import owner_of
 from .ends import End, end_access
+from .guesses import forget_passwords, guessing
 from .notices import mail_on_request, notify
-from .throttle import forget_guesses, guessing
 from .twofa import SWITCHED_OFF
 
 
@@ -30,9 +31,11 @@ async def forgot_password(auth: Auth, email: str) -> None:
         await mail_on_request(auth, MailKind.RESET, email)
 
 
-async def reset_password(auth: Auth, token: str | Plaintext, new_password: str | Plaintext) -> None:
+async def reset_password(
+    auth: Auth, token: str | Plaintext, new_password: str | Plaintext, device: Device | None = None
+) -> str | None:
     """Sets a new password, ends every session and personal access token and, as the link was mailed, verifies
-    the address.
+    the address. A `device` is known from now on: its value is returned.
 
     Raises `AuthError`: INVALID_LINK, OVERLOADED, PASSWORD_REFUSALS and what a hook refuses (neither of which
     spends the link).
@@ -47,12 +50,13 @@ async def reset_password(auth: Auth, token: str | Plaintext, new_password: str |
         begun = {} if was_verified else {**SWITCHED_OFF, "display_name": None}
         if not await _set_password(auth, user, new_password, End.RESET, is_verified=True, **begun):
             raise AuthError(ErrorCode.INVALID_LINK)
-    await forget_guesses(auth, user.email)
+    await forget_passwords(auth, user.id)
     await auth.hooks.fire(PasswordChanged, user, by_reset=True)
     if not was_verified:
         await auth.hooks.fire(EmailVerified, user)
         if had_two_factor:
             await auth.hooks.fire(TwoFactorDisabled, user)
+    return None if device is None else await remember_device(auth, user.id, device)
 
 
 async def change_password(
@@ -76,7 +80,7 @@ async def _change(
     auth: Auth, authentication: Authentication, old_password: Plaintext, new_password: Plaintext
 ) -> None:
     user, session_id = authentication.user, authentication.session_id
-    async with guessing(auth, user.email):
+    async with guessing(auth, user, session_id=session_id):
         verification = await auth.hasher.verify(old_password, user.hashed_password)
         if not verification.ok:
             raise AuthError(ErrorCode.WRONG_PASSWORD)

@@ -15,6 +15,7 @@ from ..auth import Auth
 from ..database import database_errors
 from ..models import MailState
 from ..security.identifiers import first_id_at
+from .guesses import PERIOD
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +27,12 @@ async def purge(auth: Auth) -> dict[str, int]:
     """Deletes expired rows and returns how many, by table. A spent refresh token stays until its session's
     end, so that its reuse is noticed (RFC 9700 section 4.14.2)."""
     now, settings = auth.clock(), auth.settings
-    throttled_until = now - max(settings.throttle_forget_after, settings.mail_limit_period)
+    throttled_until = now - max(settings.throttle_forget_after, settings.mail_limit_period, PERIOD)
     expired: list[tuple[type[Model], Q]] = [
         (auth.tables.session, Q(expires_at__lt=now)),
         (auth.tables.refresh_token, Q(expires_at__lt=now, session_id=None)),
         (auth.tables.personal_token, Q(expires_at__lt=now)),
+        (auth.tables.device, Q(expires_at__lt=now)),
         (
             auth.tables.mail,
             Q(state__in=(MailState.SENT, MailState.DEAD), created_at__lt=now - settings.mail_retention),

@@ -22,11 +22,12 @@ from .notices import notify
 
 @dataclass(frozen=True, slots=True)
 class TokenSet:
-    """The two tokens of a session."""
+    """The two tokens of a session, and the value by which a device that asked for one is known again."""
 
     access_token: str
     refresh_token: str
     session_id: UUID
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

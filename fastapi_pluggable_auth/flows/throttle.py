@@ -3,69 +3,131 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from math import ceil
-from typing import Final
+from typing import Final, Protocol
+from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
+from tortoise.queryset import QuerySet
 
 from ..auth import Auth
-from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode, Refused
+from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
-from ..models import AbstractThrottle
+from ..models import AbstractThrottle, exact
 from ..security.clock import as_utc
+from ..security.keys import key_set
 from ..security.rates import Rate, StoreDownError
-from ..security.throttling import Backoff, Counter, Quota
+from ..security.throttling import Counter, Quota, Stop
 
 logger = logging.getLogger(__name__)
 
 CONTENTION: Final = 100
 """How often other attempts on the same counter may come in between before one gives up."""
 
-NO_GUESSES: Final = frozenset(
-    {
-        ErrorCode.EMAIL_NOT_VERIFIED,
-        ErrorCode.TWO_FACTOR_REQUIRED,
-        *PASSWORD_REFUSALS,
-        ErrorCode.PASSWORD_RESET_REQUIRED,
-        ErrorCode.TWO_FACTOR_UNAVAILABLE,
-        ErrorCode.OVERLOADED,
-    }
-)
-"""Refusals after the right password, or before any was looked at: nothing was guessed."""
+SETS: Final = 4096
+WAYS: Final = 8
+"""Names without an account share this many rows, so that nobody fills the table with names: each has a set of
+a few of them, where it takes the place of the name that was tried least."""
 
 
-@asynccontextmanager
-async def guessing(auth: Auth, email: str) -> AsyncIterator[None]:
-    """Wraps an attempt to prove who one is, on the account of this address, known or not.
+class Policy(Protocol):
+    """A rule of `security.throttling`."""
 
-    The attempt is counted before it is made, so that of many at once no more are made than allowed; success
-    starts the count anew. Raises `AuthError(THROTTLED)` with the seconds to wait.
-    """
-    key, policy = _key("guess", email), _backoff(auth)
-    await _count(auth, key, policy)
+    def attempt(self, counter: Counter | None, now: datetime) -> Counter | timedelta | Stop:
+        """The counter with one more attempt, or why there is none."""
+
+
+class StoppedError(AuthError):
+    """THROTTLED, by a limit that no wait of seconds ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Where something is counted: in a row of its own, or for a name that anybody may make up in one of those
+    that such names share. Then `holder` says which name has it."""
+
+    ids: tuple[str, ...]
+    holder: str | None = None
+
+    @classmethod
+    def of(cls, what: str, whom: UUID) -> Key:
+        """Of an account, a session or a device: there are only so many."""
+        return cls((_digest(what, str(whom)),))
+
+    @classmethod
+    def named(cls, auth: Auth, what: str, name: str) -> Key:
+        """Of a name. Nobody outside can tell which names share rows."""
+        holder = _digest(what, name)
+        secret = key_set(auth.settings).derive("throttle")
+        number = int.from_bytes(hmac.digest(secret, holder.encode(), "sha256")[:4]) % SETS
+        return cls(tuple(f"shared {number} {way}" for way in range(WAYS)), holder)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """An attempt that was counted: the counter with it, and the version of the row in which it was."""
+
+    row_id: str
+    version: int
+    counter: Counter
+
+
+async def count(auth: Auth, key: Key, policy: Policy) -> Counted:
+    """Counts an attempt, before it is made. Raises `AuthError(THROTTLED)` with the seconds to wait, or
+    `StoppedError`."""
+    for _ in range(CONTENTION):
+        before, free = await _read(auth, key)
+        counter = policy.attempt(None if before is None else before.counter, auth.clock())
+        if isinstance(counter, Stop):
+            wait = None if counter.wait is None else _seconds(counter.wait)
+            raise StoppedError(ErrorCode.THROTTLED, retry_after=wait)
+        if isinstance(counter, timedelta):
+            raise AuthError(ErrorCode.THROTTLED, retry_after=_seconds(counter))
+        if (counted := await _store(auth, key, before or free, counter)) is not None:
+            return counted
+    raise AuthError(ErrorCode.THROTTLED, retry_after=1)
+
+
+async def change(
+    auth: Auth, key: Key, counted: Counted | None, changed: Callable[[Counter, datetime], Counter | None]
+) -> None:
+    """Changes a counter in which an attempt was `counted`, if it is still there; it is deleted where nothing
+    is left of it."""
+    before = counted
+    for _ in range(CONTENTION):
+        if before is None:
+            return
+        counter = changed(before.counter, auth.clock())
+        if counter is None:
+            done = bool(await _unchanged(auth, before).delete())
+        else:
+            done = await _store(auth, key, before, counter) is not None
+        if done:
+            return
+        before, _free = await _read(auth, key)
+
+
+async def forget(auth: Auth, *keys: Key) -> None:
+    """Deletes counters that have a row of their own."""
+    await auth.tables.throttle.filter(id__in=[key.ids[0] for key in keys]).delete()
+
+
+async def may_mail(auth: Auth, kind: str, whom: str | UUID) -> bool:
+    """Counts a mail that somebody asked for to an address, known or not, or that a user asked for; False when
+    there were too many."""
+    quota, what = Quota(auth.settings.mail_limit, auth.settings.mail_limit_period), f"mail {kind}"
+    if isinstance(whom, str):
+        owner = await exact(auth.tables.user.all(), email=whom)
+        key = Key.named(auth, what, whom) if owner is None else Key.of(f"{what} to", owner.id)
+    else:
+        key = Key.of(what, whom)
     try:
-        yield
-    except AuthError as error:
-        if error.code in NO_GUESSES or isinstance(error, Refused):
-            await _take_back(auth, key, policy)
-        raise
-    await forget_guesses(auth, email)
-
-
-async def forget_guesses(auth: Auth, email: str) -> None:
-    """Starts the count of an account anew."""
-    await auth.tables.throttle.filter(id=_key("guess", email)).delete()
-
-
-async def may_mail(auth: Auth, kind: str, email: str) -> bool:
-    """Counts a mail that somebody asked for to an address, known or not; False when there were too many."""
-    quota = Quota(auth.settings.mail_limit, auth.settings.mail_limit_period)
-    try:
-        await _count(auth, _key(f"mail {kind}", email), quota)
+        await count(auth, key, quota)
     except AuthError:
         return False
     return True
@@ -90,56 +152,54 @@ async def count_request(auth: Auth, rule: str, client: str) -> None:
 
 
 async def _count_in_database(auth: Auth, rule: str, client: str, rate: Rate) -> int | None:
+    key = Key.named(auth, f"rate {rule} {rate.item}", client)
     try:
-        await _count(auth, _key(f"rate {rule} {rate.item}", client), Quota(rate.amount, rate.period))
+        await count(auth, key, Quota(rate.amount, rate.period))
     except AuthError as error:
         return error.retry_after
     return None
 
 
-def _backoff(auth: Auth) -> Backoff:
-    settings = auth.settings
-    return Backoff(
-        free=settings.throttle_free_attempts,
-        first_pause=settings.throttle_first_pause,
-        longest_pause=settings.throttle_longest_pause,
-        forget_after=settings.throttle_forget_after,
-    )
-
-
-def _key(what: str, whom: str) -> str:
+def _digest(what: str, whom: str) -> str:
     return hashlib.sha256(f"{what}\0{whom}".encode()).hexdigest()
 
 
-async def _count(auth: Auth, key: str, policy: Backoff | Quota) -> None:
-    for _ in range(CONTENTION):
-        row = await auth.tables.throttle.get_or_none(id=key)
-        counter = policy.attempt(None if row is None else _counter(row), auth.clock())
-        if not isinstance(counter, Counter):
-            raise AuthError(ErrorCode.THROTTLED, retry_after=max(1, ceil(counter.total_seconds())))
-        if await _store(auth, key, row, counter):
-            return
-    raise AuthError(ErrorCode.THROTTLED, retry_after=1)
+def _seconds(wait: timedelta) -> int:
+    return max(1, ceil(wait.total_seconds()))
 
 
-async def _take_back(auth: Auth, key: str, policy: Backoff) -> None:
-    for _ in range(CONTENTION):
-        row = await auth.tables.throttle.get_or_none(id=key)
-        if row is None or await _store(auth, key, row, policy.take_back(_counter(row), auth.clock())):
-            return
+async def _read(auth: Auth, key: Key) -> tuple[Counted | None, Counted | str]:
+    """The counter of the key, if it has one, and what to write it to: that of another name, or a new row."""
+    rows = await auth.tables.throttle.filter(id__in=key.ids)
+    own = [row for row in rows if row.holder == key.holder]
+    if own:
+        counted = _counted(max(own, key=lambda row: row.count))
+        return counted, counted
+    missing = {*key.ids} - {row.id for row in rows}
+    if missing:
+        return None, min(missing)
+    return None, _counted(min(rows, key=lambda row: (row.count, as_utc(row.blocked_until))))
 
 
-def _counter(row: AbstractThrottle) -> Counter:
-    return Counter(row.count, as_utc(row.started_at), as_utc(row.blocked_until))
+def _counted(row: AbstractThrottle) -> Counted:
+    counter = Counter(row.count, as_utc(row.started_at), as_utc(row.blocked_until), row.details)
+    return Counted(row.id, row.version, counter)
 
 
-async def _store(auth: Auth, key: str, row: AbstractThrottle | None, counter: Counter) -> bool:
-    """Whether the counter was stored: not where another attempt was counted since the row was read."""
-    if row is not None:
-        unchanged = auth.tables.throttle.filter(id=key, version=row.version)
-        return bool(await unchanged.update(version=row.version + 1, **asdict(counter)))
+def _unchanged(auth: Auth, before: Counted) -> QuerySet[AbstractThrottle]:
+    return auth.tables.throttle.filter(id=before.row_id, version=before.version)
+
+
+async def _store(auth: Auth, key: Key, before: Counted | str, counter: Counter) -> Counted | None:
+    """Stores the counter in place of the one before, or in a row of this new id; None where another attempt
+    was counted since it was read."""
+    columns = {"holder": key.holder, **asdict(counter)}
+    if isinstance(before, Counted):
+        version = before.version + 1
+        stored = await _unchanged(auth, before).update(version=version, **columns)
+        return Counted(before.row_id, version, counter) if stored else None
     try:
-        await auth.tables.throttle.create(id=key, **asdict(counter))
+        await auth.tables.throttle.create(id=before, **columns)
     except IntegrityError:
-        return False
-    return True
+        return None
+    return Counted(before, 0, counter)

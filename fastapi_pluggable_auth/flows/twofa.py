@@ -20,8 +20,8 @@ from ..security.recovery import generate_recovery_codes, is_recovery_code, recov
 from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
 from .authentication import Authentication, is_recent, observed, refuse_impersonation, require_recent_login
 from .ends import NO_PENDING_SECRET, End, end_access
+from .guesses import forget_codes, guessing
 from .notices import notify
-from .throttle import guessing
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,8 @@ async def verify(auth: Auth, authentication: Authentication, code: str | Plainte
         refuse_impersonation(authentication)
         if user.totp_secret is None:
             raise AuthError(ErrorCode.TWO_FACTOR_NOT_STARTED)
-        async with guessing(auth, user.email):
+        # A thief may have begun with a secret of his own: its codes prove nothing.
+        async with guessing(auth, user, session_id=authentication.session_id, proves=False):
             accepted = accept_code(auth, user, code.take())
             if accepted is None or not await _accept(auth, authentication, accepted):
                 raise AuthError(ErrorCode.INVALID_CODE)
@@ -194,6 +195,7 @@ async def disable(auth: Auth, authentication: Authentication) -> None:
         require_recent_login(auth, authentication)
         switched_off = await switch_off(auth, user, keep=authentication.session_id)
     if switched_off:
+        await forget_codes(auth, user.id)
         await auth.hooks.fire(TwoFactorDisabled, user)
 
 

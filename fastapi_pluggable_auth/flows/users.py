@@ -28,6 +28,7 @@ from ..security.usernames import fold_username
 from .account import erase
 from .columns import require_free, stored, storing
 from .ends import End, end_access
+from .guesses import forget_codes, forget_guesses
 from .login import account_named
 from .password import require_good_password
 from .twofa import switch_off
@@ -187,7 +188,16 @@ async def reset_two_factor(auth: Auth, user_id: UUID) -> None:
         user = await find_user(auth, user_id)
         switched_off = await switch_off(auth, user)
     if switched_off:
+        await forget_codes(auth, user_id)
         await auth.hooks.fire(TwoFactorDisabled, user)
+
+
+async def unlock_user(auth: Auth, user_id: UUID) -> None:
+    """Forgets wrong passwords and codes, so that the owner can sign in again after too many of them. Raises
+    `AuthError(USER_NOT_FOUND)`."""
+    async with auth.events.observe(EventKind.ACCOUNT_UNLOCKED, user_id=user_id):
+        await find_user(auth, user_id)
+        await forget_guesses(auth, user_id)
 
 
 async def end_sessions(auth: Auth, user_id: UUID) -> None:

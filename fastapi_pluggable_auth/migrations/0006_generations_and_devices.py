@@ -46,6 +46,8 @@ class Migration(BaseMigration):
                 },
                 bases=["AbstractDevice"],
             ),
+            AddColumn("Throttle", "holder", fields.CharField(null=True, max_length=64)),
+            AddColumn("Throttle", "details", fields.TextField(null=True)),
             AddColumn("User", "signup_binding", fields.CharField(null=True, max_length=64)),
             AddColumn("User", "pending_email_session", fields.UUIDField(null=True)),
             AddColumn("User", "totp_pending_session", fields.UUIDField(null=True)),

@@ -6,12 +6,17 @@ from tortoise import Model, fields
 
 
 class AbstractThrottle(Model):
-    """How often something was tried. The key is a digest of what and on whom; `version` orders writers."""
+    """How often something was tried. The key is a digest of what and on whom; `version` orders writers.
+
+    `holder` is the digest of the name that has one of the rows which names without an account share.
+    """
 
     id = fields.CharField(max_length=64, primary_key=True)
+    holder = fields.CharField(max_length=64, null=True)
     count = fields.IntField()
     started_at = fields.DatetimeField()
     blocked_until = fields.DatetimeField(db_index=True)
+    details = fields.TextField(null=True)
     version = fields.BigIntField(default=0)
 
     class Meta:

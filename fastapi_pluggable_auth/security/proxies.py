@@ -35,6 +35,14 @@ def counted_network(address: str) -> str:
     return address if parsed is None else str(parsed)
 
 
+def guessing_network(address: str) -> str:
+    """What guesses are counted for: the /24 of an IPv4 address, and of IPv6 the /64."""
+    parsed = _address(address)
+    if parsed is None:
+        return address
+    return str(ip_network((parsed, 24 if parsed.version == 4 else 64), strict=False))
+
+
 def _address(text: str) -> Address | None:
     # Some proxies add the port of the client.
     host = text.rpartition(":")[0] if text.count(":") == 1 else text.partition("]")[0].removeprefix("[")

@@ -1,0 +1,220 @@
+"""Guesses at a password or a code, counted per account in three places (ASVS 6.1.1, 6.3.1, 6.3.5):
+
+- in a session: per session, which ends after twenty wrong ones;
+- on a device that the account knows: per device, with a back-off; after twenty wrong ones in a row it is
+  unknown;
+- everywhere else: a back-off per network, and an end for all networks together.
+
+So nobody without a session or a known device delays one who has it. Codes after the right password are
+counted once more, for the account.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from ..auth import Auth
+from ..email.kinds import MailKind
+from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode, Refused
+from ..events import origin
+from ..models import AbstractUser
+from ..security.devices import DEVICE_LIFETIME
+from ..security.proxies import guessing_network
+from ..security.throttling import Backoff, Guesses
+from .devices import Device, forget_device, known_device
+from .notices import notify
+from .sessions import end_session
+from .throttle import Counted, Key, StoppedError, change, count, forget
+
+IN_A_SESSION: Final = 20
+ON_A_DEVICE: Final = 20
+OF_CODES: Final = 100
+"""Wrong codes after which no time-based code is looked at, until somebody lifts that (NIST SP 800-63B
+3.2.2)."""
+
+CODES_TOLD: Final = 5
+"""Wrong codes after the right password of which the owner is told."""
+
+PERIOD: Final = timedelta(hours=24)
+
+_PASSWORDS: Final = "passwords"
+_CODES: Final = "codes"
+_SESSION: Final = "session"
+_DEVICE: Final = "device"
+_FOR_GOOD: Final = timedelta(days=36500)
+
+NO_GUESSES: Final = frozenset(
+    {
+        ErrorCode.EMAIL_NOT_VERIFIED,
+        ErrorCode.TWO_FACTOR_REQUIRED,
+        *PASSWORD_REFUSALS,
+        ErrorCode.PASSWORD_RESET_REQUIRED,
+        ErrorCode.TWO_FACTOR_UNAVAILABLE,
+        ErrorCode.CODES_LOCKED,
+        ErrorCode.THROTTLED,
+        ErrorCode.OVERLOADED,
+    }
+)
+"""Refusals after the right password, or before any was looked at: nothing was guessed."""
+
+
+@dataclass(slots=True)
+class Guess:
+    """One attempt at an account. `device_id` is that of the device that the account knows, if it is made on
+    one."""
+
+    auth: Auth
+    user: AbstractUser | None
+    session_id: UUID | None
+    device_id: UUID | None
+    network: str
+    key: Key
+    policy: Guesses
+    counted: Counted | None = None
+    codes: Counted | None = None
+    by_recovery_code: bool = False
+
+    async def count(self) -> None:
+        """Counts it, before anything is looked at. Raises `AuthError`: THROTTLED, PASSWORD_LOCKED."""
+        try:
+            self.counted = await count(self.auth, self.key, self.policy)
+        except StoppedError as stopped:
+            if await self._end():
+                raise AuthError(ErrorCode.THROTTLED, retry_after=1) from stopped
+            raise AuthError(ErrorCode.PASSWORD_LOCKED, retry_after=stopped.retry_after) from stopped
+
+    async def count_code(self, *, recovery: bool) -> None:
+        """Counts a code after the right password, before it is looked at. Raises `AuthError`: THROTTLED,
+        CODES_LOCKED. A recovery code passes where others do not."""
+        if self.session_id is not None or self.user is None or not self.user.two_factor_active:
+            return
+        self.by_recovery_code = recovery
+        key, policy = Key.of(_CODES, self.user.id), self._code_policy()
+        try:
+            self.codes = await count(self.auth, key, policy)
+        except StoppedError as stopped:
+            if not self.by_recovery_code:
+                raise AuthError(ErrorCode.CODES_LOCKED) from stopped
+
+    async def right(self, *, proves: bool) -> None:
+        """It was right. What `proves` who the user is starts the count anew; else it just was no guess."""
+        policy = self.policy
+        await change(self.auth, self.key, self.counted, policy.right if proves else policy.take_back)
+        if self.user is not None and (self.codes is not None or self.by_recovery_code):
+            await forget(self.auth, Key.of(_CODES, self.user.id))
+
+    async def take_back(self) -> None:
+        """It was no guess."""
+        await change(self.auth, self.key, self.counted, self.policy.take_back)
+        if self.codes is not None and self.user is not None:
+            key, policy = Key.of(_CODES, self.user.id), self._code_policy()
+            await change(self.auth, key, self.codes, policy.take_back)
+
+    async def wrong(self) -> None:
+        """It was wrong: what that ends, ends now."""
+        if self.counted is not None and self.counted.counter.count >= self.policy.limit:
+            await self._end()
+        if self.codes is not None and self.codes.counter.count == CODES_TOLD and self.user is not None:
+            await notify(self.auth, MailKind.WRONG_CODES, self.user, count=CODES_TOLD)
+
+    async def _end(self) -> bool:
+        """Ends the session, or forgets the device, in which too much was guessed; whether there was one."""
+        if self.session_id is not None and self.user is not None:
+            with suppress(AuthError):  # it has ended already
+                await end_session(self.auth, self.user.id, self.session_id)
+        elif self.device_id is not None:
+            await forget_device(self.auth, self.device_id)
+        else:
+            return False
+        await forget(self.auth, self.key)
+        return True
+
+    def _code_policy(self) -> Guesses:
+        network = self.network if self.device_id is None else None
+        return Guesses(OF_CODES, backoff=_backoff(self.auth), network=network, keep=_FOR_GOOD)
+
+
+@asynccontextmanager
+async def guessing(
+    auth: Auth,
+    user: AbstractUser | None,
+    name: str = "",
+    *,
+    session_id: UUID | None = None,
+    device: Device | None = None,
+    proves: bool = True,
+) -> AsyncIterator[Guess]:
+    """Wraps an attempt to prove who one is, on an account or, where there is none, on this `name`: in a
+    session, on a `device`, or anywhere.
+
+    The attempt is counted before it is made, so that of many at once no more are made than allowed. Success
+    starts the count anew, unless it proves nothing of the user. Raises `AuthError`: THROTTLED with the
+    seconds to wait, PASSWORD_LOCKED.
+    """
+    guess = await _place(auth, user, name, session_id, device)
+    await guess.count()
+    try:
+        yield guess
+    except AuthError as error:
+        if error.code in NO_GUESSES or isinstance(error, Refused):
+            await guess.take_back()
+        else:
+            await guess.wrong()
+        raise
+    await guess.right(proves=proves)
+
+
+async def forget_passwords(auth: Auth, user_id: UUID) -> None:
+    """Starts the count of wrong passwords anew, from wherever they came. Never that of codes."""
+    await forget(auth, Key.of(_PASSWORDS, user_id))
+
+
+async def forget_codes(auth: Auth, user_id: UUID) -> None:
+    """Starts the count of wrong codes anew."""
+    await forget(auth, Key.of(_CODES, user_id))
+
+
+async def forget_guesses(auth: Auth, user_id: UUID) -> None:
+    """Starts every count of an account anew, also those on its devices."""
+    devices = await auth.tables.device.filter(user_id=user_id).values_list("id", flat=True)
+    own = [Key.of(_PASSWORDS, user_id), Key.of(_CODES, user_id)]
+    await forget(auth, *own, *(Key.of(_DEVICE, device) for device in devices))  # type: ignore[arg-type]  # flat lists are typed as tuples
+
+
+async def _place(
+    auth: Auth, user: AbstractUser | None, name: str, session_id: UUID | None, device: Device | None
+) -> Guess:
+    network = _network()
+    if session_id is not None and user is not None:
+        policy = Guesses(IN_A_SESSION, keep=auth.settings.session_max_age)
+        return Guess(auth, user, session_id, None, network, Key.of(_SESSION, session_id), policy)
+    device_id = await known_device(auth, user, device)
+    if device_id is not None:
+        key = Key.of(_DEVICE, device_id)
+        policy = Guesses(ON_A_DEVICE, backoff=_backoff(auth), network=_DEVICE, keep=DEVICE_LIFETIME)
+    else:
+        key = Key.named(auth, _PASSWORDS, name) if user is None else Key.of(_PASSWORDS, user.id)
+        policy = Guesses(auth.settings.throttle_daily_limit, PERIOD, _backoff(auth), network)
+    return Guess(auth, user, None, device_id, network, key, policy)
+
+
+def _network() -> str:
+    """A short name of the network that the request comes from."""
+    network = guessing_network(origin.get()().address)
+    return hashlib.sha256(network.encode()).hexdigest()[:12]
+
+
+def _backoff(auth: Auth) -> Backoff:
+    settings = auth.settings
+    return Backoff(
+        free=settings.throttle_free_attempts,
+        first_pause=settings.throttle_first_pause,
+        longest_pause=settings.throttle_longest_pause,
+        forget_after=settings.throttle_forget_after,
+    )
