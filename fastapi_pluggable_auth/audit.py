@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 from uuid import UUID
 
+from .afterwards import Afterwards
 from .events import EventKind, Outcome, SecurityEvent
 from .models import Tables
 from .security.identifiers import time_ordered_id
-
-PATIENCE_SECONDS: Final = 1.0
-"""How long a request waits for the log where the database does not take its row."""
 
 UNKEPT_KINDS: Final = frozenset({EventKind.ACCESS, EventKind.TOKEN_REFRESH, EventKind.RATE_LIMIT})
 """Too many, and no act of the user: each open app refreshes all day, old tokens come by the thousand."""
@@ -23,17 +20,32 @@ UNKEPT_REASONS: Final = frozenset({"throttled", "password_locked"})
 class AuditLog:
     """Keeps what happens to accounts."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, afterwards: Afterwards) -> None:
         self._tables = tables
+        self._afterwards = afterwards
+        self._erased: set[UUID] = set()
+        """Whose rows may still wait to be written."""
 
     async def record(self, event: SecurityEvent) -> None:
-        """Keeps an event, in one INSERT. What is about no account is left to the log file, as anybody could
-        fill the table with it. Raises what the database does, `TimeoutError` where it takes too long."""
+        """Keeps an event, in one INSERT after the answer: only what is about an account is kept, and the time
+        of an answer must not tell that there is one. What is about none is left to the log file, as anybody
+        could fill the table with it."""
         if event.user_id is None or event.kind in UNKEPT_KINDS or event.reason in UNKEPT_REASONS:
             return
-        gone = _deletes(event) and event.actor_id is None
-        row = self._tables.audit_event.create(
-            id=time_ordered_id(event.time),
+        if self._afterwards.idle:
+            self._erased.clear()
+        row_id = time_ordered_id(event.time)
+        await self._afterwards.add(f"the audit row of {event.kind}", lambda: self._write(row_id, event))
+
+    async def written(self) -> None:
+        """Returns when the rows of this process are in the table, or that takes too long."""
+        await self._afterwards.flush()
+
+    async def _write(self, row_id: UUID, event: SecurityEvent) -> None:
+        theirs = event.user_id if event.actor_id is None else event.actor_id
+        nowhere = theirs in self._erased or (_deletes(event) and event.actor_id is None)
+        await self._tables.audit_event.create(
+            id=row_id,
             time=event.time,
             user_id=event.user_id,
             actor_id=event.actor_id,
@@ -42,20 +54,14 @@ class AuditLog:
             outcome=event.outcome.value,
             reason=event.reason,
             factors=" ".join(event.factors),
-            address="" if gone else event.origin.address,
-            user_agent="" if gone else event.origin.user_agent,
+            address="" if nowhere else event.origin.address,
+            user_agent="" if nowhere else event.origin.user_agent,
         )
-        # A task of its own: a client that hangs up leaves no gap, and giving up waits for nobody.
-        writing = asyncio.ensure_future(row)
-        await asyncio.wait({writing}, timeout=PATIENCE_SECONDS)
-        if not writing.done():
-            writing.cancel()
-            raise TimeoutError
-        writing.result()
 
     async def anonymise(self, user_id: UUID) -> None:
         """Forgets from where an account was used; what was done to it stays. Belongs inside the transaction
         that deletes the account."""
+        self._erased.add(user_id)
         nowhere = {"address": "", "user_agent": ""}
         events = self._tables.audit_event
         await events.filter(user_id=user_id, actor_id=None).update(**nowhere)

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, get_origin
 
 from tortoise.context import TortoiseContext
 
+from .afterwards import Afterwards
 from .audit import AuditLog
 from .autonomous import AutonomousTransactions
 from .config import AuthSettings
@@ -64,10 +65,11 @@ class Auth:
         self.clock = clock
         self.tables = tables_for(user_model)
         self.autonomous = AutonomousTransactions(self.tables.user)
+        self.afterwards = Afterwards(self.tables.user, self.autonomous)
         self.queries = Queries(self.tables)
         self.events = Events(self._now)
         self.hooks = Hooks(settings)
-        self.audit_log = AuditLog(self.tables)
+        self.audit_log = AuditLog(self.tables, self.afterwards)
         if settings.audit_log:
             self.events.listeners.append(self.audit_log.record)
         self.signer = TokenSigner(settings, self._now)
@@ -129,8 +131,9 @@ class Auth:
         return user.permissions.union(*(self.roles.get(role, frozenset()) for role in user.roles))
 
     async def close(self) -> None:
-        """Ends the hashing threads, and the connections for mail, limits and autonomous transactions; a later
-        use opens them again."""
+        """Does what waits for an answer to go out, and ends the hashing threads and the connections for mail,
+        limits and autonomous transactions; a later use opens them again."""
+        await self.afterwards.close()
         await self.autonomous.close()
         self.hasher.close()
         await self.limiter.close()

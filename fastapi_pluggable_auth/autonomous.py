@@ -81,6 +81,11 @@ class AutonomousTransactions:
         """Whether the host app has a transaction open just now."""
         return is_in_host_transaction(self._name)
 
+    @property
+    def answering(self) -> bool:
+        """Whether a request is being answered."""
+        return _awaited.get() is not None
+
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Runs work in one transaction. Raises what it does; that rolls back."""
         if not self.beside_host:

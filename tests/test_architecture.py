@@ -15,7 +15,7 @@ FLOORS = (
     {"events"},
     {"models", "database"},
     {"migrations", "compiled", "hooks", "autonomous"},
-    {"queries"},
+    {"queries", "afterwards"},
     {"email", "audit"},
     {"auth"},
     {"lookup"},

@@ -27,6 +27,7 @@ async def list_events(
 ) -> EventPage:
     """The events of a user, of an administrator, or all, from after this event on. What is written meanwhile
     is newer and comes on no later page; no event comes twice."""
+    await auth.audit_log.written()
     events = auth.tables.audit_event.all()
     if user_id is not None:
         events = events.filter(user_id=user_id)
