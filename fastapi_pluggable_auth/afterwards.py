@@ -69,8 +69,9 @@ class Afterwards:
                 await asyncio.sleep(ROOM_SECONDS)
         finally:
             self._jobs.append(job)
-        if self._autonomous.answering:
+        if self._autonomous.in_request:
             self._start_soon()
+            await self._autonomous.after_answer(self.flush)
         elif self._autonomous.beside_host:
             self._start()  # waiting for it would hang on SQLite, whose one connection is taken
         else:

@@ -82,9 +82,9 @@ class AutonomousTransactions:
         return is_in_host_transaction(self._name)
 
     @property
-    def answering(self) -> bool:
+    def in_request(self) -> bool:
         """Whether a request is being answered."""
-        return _awaited.get() is not None
+        return _request.get() is not None
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Runs work in one transaction. Raises what it does; that rolls back."""

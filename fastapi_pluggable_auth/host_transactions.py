@@ -25,7 +25,7 @@ _FRAMEWORKS: Final = frozenset({__name__.partition(".")[0], "fastapi", "starlett
 
 class HostTransactionMiddleware:
     """Stands in front of every middleware of the app: what `AutonomousTransactions` has to repeat is there
-    before the answer is, and what `Afterwards` has to do is done behind it.
+    before the answer is.
 
     An answer that is sent while the host's transaction is open, by a middleware or by a dependency that ends
     after it, is kept back until that has ended.
@@ -46,7 +46,6 @@ class HostTransactionMiddleware:
                 await self.app(scope, receive, answer.send)
             finally:
                 await answer.finish()
-                await self._auth.afterwards.flush()
 
 
 class _Answer:

@@ -305,11 +305,11 @@ async def test_a_script_finds_the_row_of_what_it_did_and_no_rollback_of_its_own_
 
 async def test_rows_that_wait_are_written_when_the_app_ends(account: Account, auth: Auth) -> None:
     user = await User.get()
-    with auth.autonomous.awaited():  # as while a request is answered
+    async with auth.autonomous.answering():  # as while a request is answered
         for _ in range(20):
             await auth.events.emit(EventKind.SESSION_END, Outcome.SUCCESS, Observation(user.id))
         assert await AuditEvent.filter(kind="session_end").count() == 0
-    await auth.close()
+        await auth.close()
     assert await AuditEvent.filter(kind="session_end").count() == 20
 
 
@@ -317,11 +317,10 @@ async def test_a_row_that_waits_for_a_deleted_account_does_not_say_from_where(
     account: Account, auth: Auth
 ) -> None:
     user = await User.get()
-    with auth.autonomous.awaited():
+    async with auth.autonomous.answering():
         origin.set(lambda: Origin("192.0.2.9", "theirs"))
         await auth.events.emit(EventKind.SESSION_END, Outcome.SUCCESS, Observation(user.id))
         await delete_user(auth, user.id)
-    await auth.close()
     row = await AuditEvent.get(kind="session_end")
     assert (row.address, row.user_agent) == ("", "")
 
