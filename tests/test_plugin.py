@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from tortoise import Tortoise
 from tortoise.context import TortoiseContext
 from tortoise.contrib.fastapi import RegisterTortoise
@@ -28,6 +29,9 @@ from fastapi_pluggable_auth import (
 from fastapi_pluggable_auth import config as config_module
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.models import RefreshToken, User
+from fastapi_pluggable_auth.routes import account as account_routes
+from fastapi_pluggable_auth.routes import core
+from fastapi_pluggable_auth.routes.base import AuthRoute
 from fastapi_pluggable_auth.security.hashing import hash_password
 from fastapi_pluggable_auth.security.jwt import create_access_token
 
@@ -375,8 +379,6 @@ async def test_the_documented_helpers_work_on_the_default_settings(
 async def test_routers_mounted_by_hand_use_the_default_settings(
     tortoise: TortoiseContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastapi_pluggable_auth.routes import core
-
     monkeypatch.setattr(config_module.settings, "jwt_secret", SECRET)
     app = FastAPI()
     app.include_router(core.router)
@@ -408,6 +410,39 @@ def test_the_documented_routes_are_all_there_and_no_others(app: FastAPI) -> None
     """A-21."""
     paths = app.openapi()["paths"]
     assert {(method, path) for path, methods in paths.items() for method in methods} == CONTRACT | BESIDE_IT
+
+
+async def test_every_path_answers_with_and_without_slashes_at_its_end_and_no_redirect_names_the_host(
+    settings: AuthSettings, tortoise: TortoiseContext, mailbox: Mailbox
+) -> None:
+    """R-48: Starlette would make its address of the request's Host. The same where routers are mounted in
+    others by hand, and in apps that are mounted."""
+    settings.cookies, settings.dev_mailbox, settings.email_provider = True, True, "memory"
+    settings.audit_log = True
+    accounts, parent = FastAPI(), FastAPI()
+    include_auth(accounts, settings=settings, admin=True, pages=True, scopes={"notes:read": "Read"})
+    by_hand, outer = APIRouter(prefix="/v1"), APIRouter(prefix="/by-hand")
+    by_hand.include_router(core.router)
+    by_hand.include_router(account_routes.router)
+    outer.include_router(by_hand)
+    accounts.include_router(outer)
+    parent.mount("/mounted", accounts)
+    ours = [route.path for route in accounts.routes if isinstance(route, AuthRoute)]
+    assert len(ours) > 40
+    ours += ["/by-hand/v1/auth/login", "/by-hand/v1/auth/me", "/by-hand/v1/account"]
+    foreign = {"Host": "evil.example"}
+    async with asgi_client(accounts) as client, asgi_client(parent) as above:
+        for path in {re.sub(r"{\w+}", "0", path) for path in ours}:
+            for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"):
+                answers = [
+                    await server.request(method, prefix + path + end, headers=foreign)
+                    for server, prefix in ((client, ""), (above, "/mounted"))
+                    for end in ("", "/", "//")
+                ]
+                assert len({(each.status_code, each.headers.get("allow")) for each in answers}) == 1, path
+                assert not any("evil" in each.text + str(each.headers) for each in answers), path
+                assert answers[0].status_code != 307
+                assert answers[0].status_code not in (404, 500) or "0" in path or "mailbox" in path, path
 
 
 def test_every_route_documents_its_errors_with_the_bodies_it_sends(app: FastAPI) -> None:

@@ -1,4 +1,4 @@
-"""The account of the user who asks. `/account` and `/account/` are the same."""
+"""The account of the user who asks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ def send_to_page(auth: CurrentAuth, request: Request) -> None:
 
 
 @router.get("", response_model=UserOut, dependencies=[Depends(send_to_page)])
-@router.get("/", response_model=UserOut, include_in_schema=False, dependencies=[Depends(send_to_page)])
 async def read_account(user: CurrentUser) -> object:
     """The account."""
     return user
@@ -49,9 +48,6 @@ async def read_account(user: CurrentUser) -> object:
         ErrorCode.RATE_LIMITED,
     ),
 )
-@router.patch(
-    "/", dependencies=[rate_limited("update_account")], response_model=UserOut, include_in_schema=False
-)
 async def update_account(
     auth: CurrentAuth, authentication: CurrentAuthentication, body: ProfileUpdate
 ) -> object:
@@ -62,7 +58,6 @@ async def update_account(
 
 
 @router.delete("", status_code=204, responses=documented(*RECENT_LOGIN))
-@router.delete("/", status_code=204, include_in_schema=False)
 async def delete_account(auth: CurrentAuth, request: Request, authentication: CurrentAuthentication) -> None:
     """Delete the account with everything that belongs to it. Needs a recent login."""
     await account_flow.delete_account(auth, authentication)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
+from starlette.types import Receive, Scope, Send
 
-from .base import AuthRoute, joined
+from .base import AuthRoute, joined, without_slashes
 from .bodies import Bodies, own_body, typed
 
 
@@ -40,6 +41,15 @@ class AuthRouter(APIRouter):
                 endpoint = typed(endpoint, bodies)
                 own["response_model"] = own_body(own["response_model"], bodies)
             router.add_api_route(prefix + self.prefix + path, endpoint, **own)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether a router that is mounted by hand has this path: FastAPI makes regular expressions of its
+        own for those, which know nothing of slashes at the end."""
+        return super().matches(without_slashes(scope))
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers for one."""
+        await super().handle(without_slashes(scope), receive, send)
 
     @property
     def routes(self) -> list[BaseRoute]:

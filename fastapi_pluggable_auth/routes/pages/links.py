@@ -43,7 +43,7 @@ async def link_page(
         if dead.code is not ErrorCode.INVALID_LINK:
             raise
         return render_page(auth, request, "dead_link", dead.code.status, purpose=purpose)
-    path = request.url.path.removesuffix("/form")
+    path = request.url.path.rstrip("/").removesuffix("/form")
     reset = None
     if purpose is Purpose.VERIFY:
         new = auth.links.generate(Purpose.RESET, user.id, link_state(Purpose.RESET, user))
