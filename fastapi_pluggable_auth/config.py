@@ -224,6 +224,10 @@ class AuthSettings(BaseSettings):
         default=False,
         description="Answer a signup for a taken address like any other and mail its owner instead.",
     )
+    verify_by_get: bool = Field(
+        default=True,
+        description="Let a program verify an address by GET; a scanner that asks like one does so, too.",
+    )
     verify_token_ttl: Duration = Field(
         default=timedelta(hours=24), description="Lifetime of verification and e-mail change links."
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass, field
 from typing import Final
 
-from fastapi import Request
+from fastapi import Request, Response
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,6 +35,10 @@ FORM_FIELD: Final = "csrf_token"
 """The hidden field of a form."""
 
 CLEAR_SITE_DATA: Final = '"cache", "storage"'
+
+_BINDING: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+_BINDING_SECONDS: Final = 30 * 24 * 60 * 60
+"""Longer than a link lives: a new one can be asked for."""
 
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.cookies"
 
@@ -111,9 +116,32 @@ def _exchange(request: Request) -> Exchange | None:
 
 
 def wants_cookies(request: Request) -> bool:
-    """Whether a browser asks, and the transport is on: no script can leave out both headers."""
-    headers = request.headers
-    return _exchange(request) is not None and ("sec-fetch-site" in headers or "origin" in headers)
+    """Whether a browser asks, and the transport is on."""
+    return _exchange(request) is not None and _by_browser(request)
+
+
+def _by_browser(request: Request) -> bool:
+    """No script can leave out both headers."""
+    return "sec-fetch-site" in request.headers or "origin" in request.headers
+
+
+def signup_binding(request: Request, auth: Auth) -> str | None:
+    """The random value of the browser that has signed up. It needs no transport: each app has signups."""
+    name = Cookies(secure=auth.settings.is_https).signup
+    value = received_cookie(request.scope["headers"], name) or ""
+    return value if _BINDING.fullmatch(value) else None
+
+
+def new_signup_binding(request: Request, auth: Auth) -> str | None:
+    """The value for a signup, in one browser always the same; None where no browser asks."""
+    return (signup_binding(request, auth) or secrets.token_urlsafe(32)) if _by_browser(request) else None
+
+
+def bind_signup(response: Response, auth: Auth, value: str | None) -> None:
+    """Sets the cookie of a signup, whether or not there is an account now."""
+    if value is not None:
+        names = Cookies(secure=auth.settings.is_https)
+        response.headers.append("set-cookie", names.set(names.signup, value, _BINDING_SECONDS))
 
 
 def sends_token(request: HTTPConnection) -> bool:

@@ -27,6 +27,10 @@ class ErrorCode(Enum):
     REFRESH_RACED = (401, "Another request has just used this refresh token.")
     CSRF_REFUSED = (403, "The request does not come from a page of this app.")
     INVALID_LINK = (400, "The link is not valid or no longer valid.")
+    SIGNUP_ELSEWHERE = (
+        403,
+        "This browser did not sign up: send the account's `password`, or a `new_password` to start afresh.",
+    )
     INVALID_CODE = (400, "The two-factor code is wrong.")
     WRONG_PASSWORD = (403, "The current password is wrong.")
     REAUTHENTICATION_FAILED = (403, "The password or code is wrong.")

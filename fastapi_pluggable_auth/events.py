@@ -35,6 +35,8 @@ class EventKind(StrEnum):
     SESSION_END = "session_end"
     OTHER_SESSIONS_END = "other_sessions_end"
     EMAIL_VERIFICATION = "email_verification"
+    MAILBOX_CLAIMED = "mailbox_claimed"
+    """The owner of the mailbox took over an account that somebody had made with its address."""
     EMAIL_CHANGE_REQUEST = "email_change_request"
     EMAIL_CHANGE = "email_change"
     PASSWORD_RESET_REQUEST = "password_reset_request"  # noqa: S105

@@ -159,6 +159,14 @@ class EmailVerified(AfterEvent, Generic[U]):
 
 
 @dataclass(frozen=True, slots=True)
+class MailboxClaimed(AfterEvent, Generic[U]):
+    """The owner of the mailbox took over an account that was never verified: whoever made it has no access
+    any more, and the columns of the host that may be empty are."""
+
+    user: U
+
+
+@dataclass(frozen=True, slots=True)
 class EmailChanged(AfterEvent, Generic[U]):
     """An account has another address."""
 

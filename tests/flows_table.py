@@ -25,6 +25,7 @@ PARTS = {
     *("admin.acting_on", "admin.refuse", "authentication.authenticate_session"),
     *(
         "sessions.start_impersonation",
+        "mailbox.claim_mailbox",
         "twofa.may_pass",
         "twofa.call_hooks_for",
     ),

@@ -13,6 +13,7 @@ class MailKind(StrEnum):
 
     VERIFY = "verify"
     RESET = "reset"
+    MAILBOX_CLAIMED = "mailbox_claimed"
     EMAIL_CHANGE = "email_change"
     EMAIL_CHANGED = "email_changed"
     ACCOUNT_EXISTS = "account_exists"

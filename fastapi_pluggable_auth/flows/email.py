@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from tortoise.exceptions import IntegrityError
 
 from ..auth import Auth, transactional
@@ -13,8 +16,9 @@ from ..hooks import ChangingEmail, EmailChanged, EmailVerified
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.plaintext import Plaintext
-from .ends import End, end_access
+from .ends import NO_PENDING_EMAIL, End, end_access
 from .guesses import guessing
+from .mailbox import VERIFIED, signed_up_with
 from .notices import mail_on_request, notify
 
 
@@ -29,27 +33,44 @@ async def owner_of(auth: Auth, purpose: Purpose, token: str | Plaintext) -> Abst
 
 
 async def verify_email(auth: Auth, token: str | Plaintext) -> None:
-    """Marks the account verified, once, and ends what was begun on it before: whoever signed up with this
-    address keeps no session, no token and no pending address. Raises `AuthError(INVALID_LINK)`."""
-    token = Plaintext.of(token)
+    """Marks the account verified, once, whoever signed up: for programs of which the link is proof enough.
+    The password stays; what was begun with it ends, which is every session, token and pending address. Raises
+    `AuthError(INVALID_LINK)`."""
+    async with _verifying(auth, Plaintext.of(token)) as user:
+        await _verify(auth, user, keep=False)
+
+
+async def verify_signup(
+    auth: Auth, token: str | Plaintext, binding: str | None, password: str | Plaintext | None = None
+) -> None:
+    """Marks the account verified for the one who signed up. In the browser with the `binding` of the signup
+    all stays as it is; elsewhere the password says so, and what was begun with it ends. So nobody activates
+    the password of a stranger who signed up first. Raises `AuthError`: INVALID_LINK, SIGNUP_ELSEWHERE without
+    either, WRONG_PASSWORD, THROTTLED, OVERLOADED."""
+    token, password = Plaintext.of(token), None if password is None else Plaintext.of(password)
+    async with _verifying(auth, token) as user:
+        here = signed_up_with(user, binding)
+        if not here:
+            await _require_password(auth, user, password)
+        await _verify(auth, user, keep=here)
+
+
+@asynccontextmanager
+async def _verifying(auth: Auth, token: Plaintext) -> AsyncIterator[AbstractUser]:
+    """Wraps what verifies the account of the link, with its event and its hook."""
     async with auth.events.observe(EventKind.EMAIL_VERIFICATION) as observation:
         user = await owner_of(auth, Purpose.VERIFY, token)
         observation.user_id = user.id
-        await _verify(auth, user)
-    user.update_from_dict({"is_verified": True, "pending_email": None})
+        yield user
     await auth.hooks.fire(EmailVerified, user)
 
 
-async def verify_email_with_password(auth: Auth, token: str | Plaintext, password: str | Plaintext) -> None:
-    """`verify_email` by a person who also knows the account's password, so that nobody activates the
-    password of a stranger who signed up first. Raises `AuthError`: INVALID_LINK, WRONG_PASSWORD, THROTTLED,
-    OVERLOADED."""
-    token, password = Plaintext.of(token), Plaintext.of(password)
-    user = await owner_of(auth, Purpose.VERIFY, token)
+async def _require_password(auth: Auth, user: AbstractUser, password: Plaintext | None) -> None:
+    if password is None:
+        raise AuthError(ErrorCode.SIGNUP_ELSEWHERE)
     async with guessing(auth, user):
         if not (await auth.hasher.verify(password, user.hashed_password)).ok:
             raise AuthError(ErrorCode.WRONG_PASSWORD)
-    await verify_email(auth, token)
 
 
 async def resend_verification(auth: Auth, email: str) -> None:
@@ -91,11 +112,14 @@ async def confirm_email_change(auth: Auth, token: str | Plaintext) -> None:
 
 
 @transactional
-async def _verify(auth: Auth, user: AbstractUser) -> None:
+async def _verify(auth: Auth, user: AbstractUser, *, keep: bool) -> None:
     unverified = auth.tables.user.filter(id=user.id, email=user.email, is_verified=False)
-    if not await unverified.update(is_verified=True):
+    if not await unverified.update(**VERIFIED):
         raise AuthError(ErrorCode.INVALID_LINK)
-    await end_access(auth, user.id, End.CLAIM)
+    user.update_from_dict(VERIFIED)
+    if not keep:
+        await end_access(auth, user.id, End.CLAIM)
+        user.update_from_dict(NO_PENDING_EMAIL)
 
 
 @transactional

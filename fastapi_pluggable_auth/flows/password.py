@@ -9,8 +9,8 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
-from ..events import EventKind
-from ..hooks import BeforePasswordChange, EmailVerified, PasswordChanged, TwoFactorDisabled
+from ..events import EventKind, Outcome
+from ..hooks import BeforePasswordChange, EmailVerified, MailboxClaimed, PasswordChanged, TwoFactorDisabled
 from ..models import AbstractUser
 from ..security.breaches import require_unbreached
 from ..security.clock import as_utc
@@ -21,8 +21,8 @@ from .devices import Device, remember_device
 from .email import owner_of
 from .ends import End, end_access
 from .guesses import forget_passwords, guessing
+from .mailbox import VERIFIED, claim_mailbox, is_claimable
 from .notices import mail_on_request, notify
-from .twofa import SWITCHED_OFF
 
 
 async def forgot_password(auth: Auth, email: str) -> None:
@@ -35,25 +35,43 @@ async def reset_password(
     auth: Auth, token: str | Plaintext, new_password: str | Plaintext, device: Device | None = None
 ) -> str | None:
     """Sets a new password, ends every session and personal access token and, as the link was mailed, verifies
-    the address. A `device` is known from now on: its value is returned.
+    the address. On one that was never verified it is a claim: nothing of whoever signed up is left. A `device`
+    is known from now on: its value is returned.
 
     Raises `AuthError`: INVALID_LINK, OVERLOADED, PASSWORD_REFUSALS and what a hook refuses (neither of which
     spends the link).
     """
-    token, new_password = Plaintext.of(token), Plaintext.of(new_password)
+    given = Plaintext.of(token), Plaintext.of(new_password)
+    return await _set_by_mail(auth, Purpose.RESET, *given, device)
+
+
+async def claim_account(auth: Auth, token: str | Plaintext, new_password: str | Plaintext) -> None:
+    """Sets a new password with the link of a verification: so the owner of the mailbox takes over what a
+    stranger signed up for, or starts afresh. Else as `reset_password`. Raises `AuthError`: INVALID_LINK,
+    OVERLOADED, PASSWORD_REFUSALS and what a hook refuses."""
+    await _set_by_mail(auth, Purpose.VERIFY, Plaintext.of(token), Plaintext.of(new_password))
+
+
+async def _set_by_mail(
+    auth: Auth, purpose: Purpose, token: Plaintext, new_password: Plaintext, device: Device | None = None
+) -> str | None:
     async with auth.events.observe(EventKind.PASSWORD_RESET) as observation:
-        user = await owner_of(auth, Purpose.RESET, token)
+        user = await owner_of(auth, purpose, token)
         observation.user_id = user.id
         await auth.hooks.fire(BeforePasswordChange, user, by_reset=True)
-        # What a stranger may have begun on an address that was never verified goes with his password.
         was_verified, had_two_factor = user.is_verified, user.two_factor_active
-        begun = {} if was_verified else {**SWITCHED_OFF, "display_name": None}
-        if not await _set_password(auth, user, new_password, End.RESET, is_verified=True, **begun):
+        claims = is_claimable(auth, user)
+        end = End.CLAIM if claims else End.RESET
+        if not await _set_password(auth, user, new_password, end, **VERIFIED):
             raise AuthError(ErrorCode.INVALID_LINK)
+    if claims:
+        await auth.events.emit(EventKind.MAILBOX_CLAIMED, Outcome.SUCCESS, observation)
     await forget_passwords(auth, user.id)
     await auth.hooks.fire(PasswordChanged, user, by_reset=True)
     if not was_verified:
         await auth.hooks.fire(EmailVerified, user)
+    if claims:
+        await auth.hooks.fire(MailboxClaimed, user)
         if had_two_factor:
             await auth.hooks.fire(TwoFactorDisabled, user)
     return None if device is None else await remember_device(auth, user.id, device)
@@ -115,26 +133,26 @@ async def _set_password(
     changes["hashed_password"] = await auth.hasher.hash(password)
     changes["password_reset_required"] = False
     changes["password_changed_at"] = _later(auth.clock(), user.password_changed_at)
-    if not await _replace(auth, user, changes, end, session_id):
-        return False
-    user.update_from_dict(changes)
-    return True
+    written = await _replace(auth, user, changes, end, session_id)
+    user.update_from_dict(written or {})
+    return written is not None
 
 
 @transactional
 async def _replace(
     auth: Auth, user: AbstractUser, changes: dict[str, object], end: End, session_id: UUID | None
-) -> bool:
+) -> dict[str, object] | None:
+    """What was written; None where the account is not what was looked at any more."""
+    if end is End.CLAIM:
+        return await claim_mailbox(auth, user, **changes)
     unchanged = auth.tables.user.filter(
         id=user.id, email=user.email, hashed_password=user.hashed_password, is_active=True
     )
     if not await unchanged.update(**changes):
-        return False
-    if "totp_secret" in changes:
-        await auth.tables.recovery_code.filter(user_id=user.id).delete()
+        return None
     await end_access(auth, user.id, end, session_id)
     await notify(auth, MailKind.PASSWORD_CHANGED, user)
-    return True
+    return changes
 
 
 def _later(now: datetime, previous: datetime | None) -> datetime:

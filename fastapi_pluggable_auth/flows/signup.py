@@ -18,6 +18,7 @@ from ..hooks import BeforeSignup, SignedUp, SigningUp
 from ..models import AbstractUser
 from ..security.plaintext import Plaintext
 from .columns import require_free, stored, storing
+from .mailbox import binding_digest
 from .password import require_good_password
 from .throttle import may_mail
 
@@ -28,11 +29,13 @@ async def signup(
     password: str | Plaintext,
     accept_language: str = "",
     columns: Mapping[str, Any] | None = None,
+    binding: str | None = None,
 ) -> AbstractUser:
     """Creates an account and queues its verification mail; both are stored, or neither.
 
     `email` is in its normal form; `accept_language`, a header, chooses the language of the mails. Of the
-    columns, those count that the user has. Raises `AuthError`: what a hook refuses, PASSWORD_REFUSALS,
+    columns, those count that the user has. `binding` is the random value that the browser keeps, in which the
+    link then verifies without a password. Raises `AuthError`: what a hook refuses, PASSWORD_REFUSALS,
     EMAIL_TAKEN, OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With
     `prevent_enumeration` a taken address gives an account that looks the same and is not stored.
     """
@@ -51,6 +54,8 @@ async def signup(
         language = auth.mailer.language_for(accept_language)
         hashed = await auth.hasher.hash(password)
         own = {"language": language, **values, "email": email, "hashed_password": hashed}
+        if binding is not None:
+            own["signup_binding"] = binding_digest(email, binding)
         user = auth.tables.user(**own)
         # Counted for a new address too, so that both take the same time.
         may_tell_owner = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import Body, Depends, Request
+from fastapi import Body, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from ..auth import Auth
-from ..cookies import renew_cookies, sign_in, sign_out, wants_cookies
+from ..cookies import bind_signup, new_signup_binding, renew_cookies, sign_in, sign_out, wants_cookies
 from ..dependencies import (
     CurrentAuth,
     CurrentUser,
@@ -64,12 +64,18 @@ async def me(user: CurrentUser) -> object:
         ErrorCode.RATE_LIMITED,
     ),
 )
-async def signup(auth: CurrentAuth, request: Request, body: UserCreate) -> object:
+async def signup(auth: CurrentAuth, request: Request, response: Response, body: UserCreate) -> object:
     """Create an account. A verification link is mailed to the address, in the language that the header
-    `Accept-Language` asks for, if there is one of the templates in it."""
+    `Accept-Language` asks for, if there is one of the templates in it. A browser gets a cookie, by which the
+    link knows it again."""
     accept_language = request.headers.get("accept-language", "")
     columns = body.model_dump(exclude={"email", "password"})
-    return await signup_flow.signup(auth, body.email, taken(body, "password"), accept_language, columns)
+    binding = new_signup_binding(request, auth)
+    user = await signup_flow.signup(
+        auth, body.email, taken(body, "password"), accept_language, columns, binding
+    )
+    bind_signup(response, auth, binding)
+    return user
 
 
 def session_answer(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair | CookieSession:

@@ -1,18 +1,25 @@
-"""Verifying an address and confirming a new one. Browsers get a page with a button, other clients JSON."""
+"""Verifying an address and confirming a new one. Browsers get a page with a button, other clients JSON.
+
+A GET of a mailed link changes nothing, but for one: `GET /auth/verify/{token}` by a program, of old.
+"""
 
 from __future__ import annotations
 
-from fastapi import Request, Response
+from typing import Annotated
+
+from fastapi import Body, Request, Response
 from pydantic import ValidationError
 
+from ..cookies import signup_binding
 from ..dependencies import CurrentAuth, rate_limited
 from ..email.tokens import Purpose
-from ..errors import AuthError, ErrorCode
+from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
 from ..flows import email as email_flow
-from ..schemas import EmailRequest, Message, Reauthentication, taken
-from .base import documented, is_browser
+from ..flows import password as password_flow
+from ..schemas import EmailRequest, Message, Reauthentication, VerifyRequest, taken
+from .base import asks_as_program, documented, is_browser
 from .pages.forms import TypedSecret
-from .pages.links import LinkToken, done_page, link_page
+from .pages.links import LinkToken, done_page, link_page, probe_link, show_link
 from .pages.route import PageRoute
 from .router import AuthRouter
 
@@ -20,6 +27,8 @@ router = AuthRouter(prefix="/auth", tags=["e-mail"], route_class=PageRoute)
 
 VERIFIED = "Your e-mail address is verified."
 CHANGED = "Your e-mail address was changed."
+CLAIMED = "Your e-mail address is verified. Sign in with the new password."
+VALID = "The link is valid. Send a POST request to use it."
 
 
 @router.post(
@@ -40,22 +49,53 @@ async def resend(auth: CurrentAuth, body: EmailRequest) -> Message:
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
 async def verify(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
-    """Verify an address with its mailed link. A browser gets a page that asks for the account's password: so
-    programs that look into mails spend no link, and nobody verifies a stranger's signup by a click."""
-    if is_browser(request):
-        return await link_page(auth, request, Purpose.VERIFY, token)
-    await email_flow.verify_email(auth, token)
-    return Message(detail=VERIFIED)
+    """Verify an address with its mailed link, for programs. Where the request looks like a browser's in any
+    way, or `VERIFY_BY_GET` is off, nothing is changed: so what looks into mails spends no link, and nobody
+    verifies a stranger's signup by a click. A browser gets the page that asks."""
+    if auth.settings.verify_by_get and asks_as_program(request):
+        await email_flow.verify_email(auth, token)
+        return Message(detail=VERIFIED)
+    return await show_link(auth, request, Purpose.VERIFY, token, VALID)
+
+
+@router.head("/verify/{token}", dependencies=[rate_limited("verify")], include_in_schema=False)
+async def probe_verify(auth: CurrentAuth, token: LinkToken) -> Response:
+    """Whether the link still works."""
+    return await probe_link(auth, Purpose.VERIFY, token)
 
 
 @router.post(
     "/verify/{token}",
     dependencies=[rate_limited("verify")],
-    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
+    responses=documented(
+        ErrorCode.INVALID_LINK,
+        ErrorCode.SIGNUP_ELSEWHERE,
+        ErrorCode.WRONG_PASSWORD,
+        *PASSWORD_REFUSALS,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.THROTTLED,
+        ErrorCode.OVERLOADED,
+        ErrorCode.RATE_LIMITED,
+    ),
 )
-async def confirm_verify(auth: CurrentAuth, token: LinkToken) -> Message:
-    """Verify an address with its mailed link."""
-    await email_flow.verify_email(auth, token)
+async def confirm_verify(
+    auth: CurrentAuth,
+    request: Request,
+    token: LinkToken,
+    body: Annotated[VerifyRequest | None, Body()] = None,
+) -> Message:
+    """Verify an address with its mailed link. The browser that signed up, which has a cookie, and programs
+    need no body. Any other browser sends the account's `password`; or a `new_password`, which claims the
+    account for the owner of the mailbox: what somebody else may have put there is dropped."""
+    if body is not None and body.new_password is not None:
+        await password_flow.claim_account(auth, token, taken(body, "new_password"))
+        return Message(detail=CLAIMED)
+    if body is not None and body.password is not None:
+        await email_flow.verify_signup(auth, token, None, taken(body, "password"))
+    elif asks_as_program(request) and "origin" not in request.headers:
+        await email_flow.verify_email(auth, token)
+    else:
+        await email_flow.verify_signup(auth, token, signup_binding(request, auth))
     return Message(detail=VERIFIED)
 
 
@@ -63,10 +103,11 @@ async def confirm_verify(auth: CurrentAuth, token: LinkToken) -> Message:
 async def verify_form(
     auth: CurrentAuth, request: Request, token: LinkToken, password: TypedSecret
 ) -> Response:
-    """The same from the page's own form, with the password, answered with a page."""
+    """The same from the page's own form, answered with a page."""
     try:
         body = Reauthentication(password=password.take())
-        await email_flow.verify_email_with_password(auth, token, taken(body, "password"))
+        typed = taken(body, "password") if body.password else None
+        await email_flow.verify_signup(auth, token, signup_binding(request, auth), typed)
     except (ValidationError, AuthError) as error:
         return await link_page(auth, request, Purpose.VERIFY, token, error)
     return done_page(auth, request, Purpose.VERIFY)
@@ -79,11 +120,15 @@ async def verify_form(
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
 async def change(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
-    """Confirm a new address with the link mailed to it. A browser gets a page whose button does it."""
-    if is_browser(request):
-        return await link_page(auth, request, Purpose.EMAIL_CHANGE, token)
-    await email_flow.confirm_email_change(auth, token)
-    return Message(detail=CHANGED)
+    """Whether the link to confirm a new address still works; nothing is changed. A browser gets a page whose
+    button confirms."""
+    return await show_link(auth, request, Purpose.EMAIL_CHANGE, token, VALID)
+
+
+@router.head("/email-change/{token}", dependencies=[rate_limited("verify")], include_in_schema=False)
+async def probe_change(auth: CurrentAuth, token: LinkToken) -> Response:
+    """Whether the link still works."""
+    return await probe_link(auth, Purpose.EMAIL_CHANGE, token)
 
 
 @router.post(

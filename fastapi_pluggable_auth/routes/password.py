@@ -8,12 +8,11 @@ from pydantic import ValidationError
 from ..dependencies import CurrentAuth, rate_limited
 from ..email.tokens import Purpose
 from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
-from ..flows import email as email_flow
 from ..flows import password as password_flow
 from ..schemas import EmailRequest, Message, ResetPassword, taken
-from .base import documented, is_browser
+from .base import documented
 from .pages.forms import TypedSecret
-from .pages.links import LinkToken, done_page, link_page
+from .pages.links import LinkToken, done_page, link_page, probe_link, show_link
 from .pages.route import PageRoute
 from .router import AuthRouter
 
@@ -39,10 +38,15 @@ async def forgot_password(auth: CurrentAuth, body: EmailRequest) -> Message:
 )
 async def check_reset(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
     """Whether a reset link still works; it is not spent. A browser gets the form for the new password."""
-    if is_browser(request):
-        return await link_page(auth, request, Purpose.RESET, token)
-    await email_flow.owner_of(auth, Purpose.RESET, token)
-    return Message(detail="The link is valid.")
+    return await show_link(auth, request, Purpose.RESET, token, "The link is valid.")
+
+
+@router.head(
+    "/reset-password/{token}", dependencies=[rate_limited("reset_password")], include_in_schema=False
+)
+async def probe_reset(auth: CurrentAuth, token: LinkToken) -> Response:
+    """Whether the link still works."""
+    return await probe_link(auth, Purpose.RESET, token)
 
 
 @router.post(

@@ -40,6 +40,7 @@ class Cookies:
         self.access = f"{prefix}access_token"
         self.refresh = f"{prefix}refresh_token"
         self.visitor = f"{prefix}visitor"
+        self.signup = f"{prefix}signup_binding"
 
     def set(self, name: str, value: str, max_age: int | None = None) -> str:
         """The `Set-Cookie` header for a value that lives so many seconds, or as long as the browser runs."""

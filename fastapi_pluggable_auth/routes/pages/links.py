@@ -4,22 +4,48 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import GetPydanticSchema
 from pydantic_core.core_schema import no_info_after_validator_function
 
 from ...auth import Auth
+from ...cookies import signup_binding
 from ...email.tokens import Purpose, link_state
 from ...errors import AuthError, ErrorCode
 from ...flows.email import owner_of
+from ...flows.mailbox import is_claimable, signed_up_with
+from ...schemas import Message
 from ...security.plaintext import Plaintext
+from ..base import wants_page
 from .forms import Rejected, problem_with
 
 LinkToken = Annotated[
     Plaintext, GetPydanticSchema(lambda _, handler: no_info_after_validator_function(Plaintext, handler(str)))
 ]
 """The token in the path of a mailed link."""
+
+
+async def show_link(
+    auth: Auth, request: Request, purpose: Purpose, token: Plaintext, answer: str
+) -> Message | Response:
+    """What a GET of a link answers, and changes nothing: the page, or for programs and scripts this sentence.
+    Raises `AuthError(INVALID_LINK)`."""
+    if wants_page(request):
+        return await link_page(auth, request, purpose, token)
+    await owner_of(auth, purpose, token)
+    return Message(detail=answer)
+
+
+async def probe_link(auth: Auth, purpose: Purpose, token: Plaintext) -> Response:
+    """What a HEAD of a link answers: 200 while it works, else 404."""
+    try:
+        await owner_of(auth, purpose, token)
+    except AuthError as error:
+        if error.code is not ErrorCode.INVALID_LINK:
+            raise
+        return Response(status_code=404)
+    return Response()
 
 
 async def link_page(
@@ -31,7 +57,8 @@ async def link_page(
 ) -> HTMLResponse:
     """The form of a link that still works, with what was wrong with the last try, or the page of a dead one.
 
-    Who does not know the password did not sign up: the form to verify leads on to a new one.
+    To verify, the browser that signed up needs a click; any other asks for the password. Who does not know it
+    did not sign up: the form leads on to a new one, which claims the account.
     """
     from .rendering import render_page  # here, as an app starts without a page
 
@@ -44,10 +71,11 @@ async def link_page(
             raise
         return render_page(auth, request, "dead_link", dead.code.status, purpose=purpose)
     path = request.url.path.rstrip("/").removesuffix("/form")
-    reset = None
+    reset, here = None, False
     if purpose is Purpose.VERIFY:
         new = auth.links.generate(Purpose.RESET, user.id, link_state(Purpose.RESET, user))
         reset = f"{path.rpartition('/verify/')[0]}/reset-password/{new}"
+        here = signed_up_with(user, signup_binding(request, auth))
     return render_page(
         auth,
         request,
@@ -56,6 +84,8 @@ async def link_page(
         email=user.pending_email if purpose is Purpose.EMAIL_CHANGE else user.email,
         action=path if purpose is Purpose.EMAIL_CHANGE else f"{path}/form",
         reset=reset,
+        here=here,
+        claims=is_claimable(auth, user),
     )
 
 

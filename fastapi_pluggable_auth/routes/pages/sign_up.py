@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Depends, Request, Response
 from pydantic import ValidationError
 
-from ...cookies import check_form
+from ...cookies import bind_signup, check_form, new_signup_binding
 from ...dependencies import CurrentAuth, rate_limited
 from ...errors import AuthError
 from ...flows import signup as signup_flow
@@ -33,13 +33,15 @@ async def sign_up_form(
     username: Typed = "",
 ) -> Response:
     """Creates the account; the link is in the mail."""
-    language = request.headers.get("accept-language", "")
+    language, binding = request.headers.get("accept-language", ""), new_signup_binding(request, auth)
     try:
         address = EmailRequest(email=email).email
         columns = UsernameRequest(username=username).model_dump() if auth.has_usernames else {}
         password = taken(ResetPassword(new_password=new_password.take()), "new_password")
-        await signup_flow.signup(auth, address, password, language, columns)
+        await signup_flow.signup(auth, address, password, language, columns, binding)
     except (ValidationError, AuthError) as error:
         problem = problem_with(error)
         return render_page(auth, request, "sign_up", problem=problem, email=email, username=username)
-    return see_other(auth, request, "sign-in", notice="signed_up")
+    response = see_other(auth, request, "sign-in", notice="signed_up")
+    bind_signup(response, auth, binding)
+    return response

@@ -1,0 +1,78 @@
+"""Whose mailbox it is: what somebody else may have put on an account before its address was verified."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Any, Final
+
+from ..auth import Auth
+from ..email.kinds import MailKind
+from ..models import AbstractUser
+from ..security.hashing import unusable_hash
+from .ends import NO_PENDING_EMAIL, End, end_access
+from .notices import notify
+from .twofa import SWITCHED_OFF
+
+VERIFIED: Final[dict[str, Any]] = {"is_verified": True, "signup_binding": None}
+"""The account once its address is verified: the browser of the signup has done its part."""
+
+
+def binding_digest(email: str, value: str) -> str:
+    """What the account keeps of the random value that the browser of the signup holds."""
+    return hashlib.sha256(f"{email}\0{value}".encode()).hexdigest()
+
+
+def signed_up_with(user: AbstractUser, value: str | None) -> bool:
+    """Whether this value, of a browser's cookie, is that of the signup."""
+    if value is None or user.signup_binding is None:
+        return False
+    return hmac.compare_digest(binding_digest(user.email, value), user.signup_binding)
+
+
+def is_claimable(auth: Auth, user: AbstractUser) -> bool:
+    """Whether the owner of the mailbox takes over an account that nobody is known to own: the address is not
+    verified, and there was no login for which it had to be."""
+    never_in = user.last_login_at is None or not auth.settings.require_verified_email
+    return not user.is_verified and never_in
+
+
+async def claim_mailbox(auth: Auth, user: AbstractUser, **changes: object) -> dict[str, object] | None:
+    """Gives an account that `is_claimable` to the owner of the mailbox: drops whatever may be a stranger's,
+    which is the password, all access, the second factor, what is pending, the name and those columns of the
+    host that may be empty; then writes the changes. Tells the owner by mail.
+
+    Belongs inside a transaction. Returns what was written, None where the account is not what `user` says.
+    """
+    unclaimed = auth.tables.user.filter(
+        id=user.id,
+        email=user.email,
+        hashed_password=user.hashed_password,
+        is_active=True,
+        is_verified=False,
+    )
+    written = _emptied(user) | VERIFIED | changes
+    if not await unclaimed.update(**written):
+        return None
+    await auth.tables.recovery_code.filter(user_id=user.id).delete()
+    await end_access(auth, user.id, End.CLAIM)
+    await notify(auth, MailKind.MAILBOX_CLAIMED, user)
+    return written
+
+
+def _emptied(user: AbstractUser) -> dict[str, Any]:
+    """The columns of an account on which nobody has left anything."""
+    fields = user._meta.fields_map
+    own = user._meta.fields_db_projection.keys() - AbstractUser._meta.fields_map.keys()
+    return {
+        **{name: None for name in own if fields[name].null and not _automatic(fields[name])},
+        **SWITCHED_OFF,
+        "hashed_password": unusable_hash(),
+        **NO_PENDING_EMAIL,
+        "display_name": None,
+    }
+
+
+def _automatic(field: Any) -> bool:
+    """Whether the database or Tortoise writes it."""
+    return getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False) or field.generated
