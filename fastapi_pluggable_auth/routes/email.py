@@ -82,15 +82,15 @@ async def confirm_verify(
     auth: CurrentAuth,
     request: Request,
     token: LinkToken,
-    body: Annotated[VerifyRequest | None, Body()] = None,
+    body: Annotated[VerifyRequest, Body()] = None,  # type: ignore[assignment]  # null is no body
 ) -> Message:
     """Verify an address with its mailed link. The browser that signed up, which has a cookie, and programs
     need no body. Any other browser sends the account's `password`; or a `new_password`, which claims the
     account for the owner of the mailbox: what somebody else may have put there is dropped."""
-    if body is not None and body.new_password is not None:
+    if body is not None and body.new_password:
         await password_flow.claim_account(auth, token, taken(body, "new_password"))
         return Message(detail=CLAIMED)
-    if body is not None and body.password is not None:
+    if body is not None and body.password:
         await email_flow.verify_signup(auth, token, None, taken(body, "password"))
     elif asks_as_program(request) and "origin" not in request.headers:
         await email_flow.verify_email(auth, token)

@@ -190,8 +190,8 @@ class VerifyRequest(Body):
     """Who opens a verification link elsewhere than in the browser that signed up: the one who knows the
     account's password, or the owner of the mailbox, who sets a new one."""
 
-    password: Password | None = None
-    new_password: NewPassword | None = None
+    password: Password = ""
+    new_password: NewPassword = ""
 
 
 class CodeRequest(Body):
