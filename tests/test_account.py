@@ -97,14 +97,14 @@ async def test_a_new_address_takes_effect_when_it_confirms_and_the_old_one_is_to
     assert [message["To"] for message in mailbox.messages] == [NEW]
     link = mailbox.link(NEW)
     assert await login_status(account.client, PASSWORD, NEW) == 401
-    confirmed = await account.client.get(link)
+    confirmed = await account.client.post(link)
     assert confirmed.json() == {"detail": "Your e-mail address was changed."}
     assert (await account.me()).json()["email"] == NEW
     assert mailbox.messages[-1]["To"] == EMAIL
     assert NEW in mailbox.messages[-1].get_body(("plain",)).get_content()  # type: ignore[union-attr]
     assert await login_status(account.client, PASSWORD, NEW) == 200
     assert await login_status(account.client, PASSWORD, EMAIL) == 401
-    assert (await account.client.get(link)).content == DEAD_LINK
+    assert (await account.client.post(link)).content == DEAD_LINK
     body = {"new_password": "another good one"}
     assert (await account.client.post(old_reset, json=body)).content == DEAD_LINK
 
@@ -121,7 +121,7 @@ async def test_a_pending_change_dies_with_a_password_change(account: Account, ma
     await patch(account, email=NEW)
     body = {"old_password": PASSWORD, "new_password": "another good one"}
     await account.client.post("/account/change-password", json=body, headers=account.headers)
-    assert (await account.client.get(mailbox.link(NEW))).content == DEAD_LINK
+    assert (await account.client.post(mailbox.link(NEW))).content == DEAD_LINK
 
 
 async def test_a_taken_address_is_refused(account: Account, register: Callable[..., Any]) -> None:
@@ -153,7 +153,7 @@ async def test_of_two_users_who_confirm_one_address_one_wins(
     for user in (account, other):
         assert (await patch(user, email=NEW)).status_code == 200
         links.append(mailbox.link(NEW))
-    answers = await asyncio.gather(*(account.client.get(link) for link in links))
+    answers = await asyncio.gather(*(account.client.post(link) for link in links))
     assert Counter(answer.status_code for answer in answers) == {200: 1, 400: 1}
     assert {answer.content for answer in answers if answer.status_code == 400} == {DEAD_LINK}
     assert await User.filter(email=NEW).count() == 1
@@ -203,6 +203,6 @@ async def test_deletion_leaves_nothing_and_kills_every_token(account: Account, m
         assert (await account.client.post("/auth/logout", headers=account.headers)).status_code == 401
         body = {"new_password": "another good one"}
         assert (await account.client.post(reset, json=body)).content == DEAD_LINK
-        assert (await account.client.get(change)).content == DEAD_LINK
+        assert (await account.client.post(change)).content == DEAD_LINK
         await account.client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
     assert (await User.get()).id != old_id

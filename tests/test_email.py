@@ -77,19 +77,6 @@ async def test_a_link_to_an_address_that_changed_is_dead(client: httpx.AsyncClie
     assert (await client.get(link)).content == DEAD_LINK
 
 
-async def test_programs_that_look_into_mails_spend_no_link(client: httpx.AsyncClient, link: str) -> None:
-    """A-28."""
-    browser = {"Accept": "text/html,application/xhtml+xml"}
-    for _ in range(5):
-        page = await client.get(link, headers=browser)
-        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
-        assert (await client.head(link, headers=browser)).status_code == 405
-    assert (await client.head(link)).status_code == 405
-    assert not await is_verified()
-    assert (await client.post(link, headers=browser)).status_code == 200
-    assert await is_verified()
-
-
 async def test_a_new_link_is_mailed_to_those_who_need_one_and_the_answer_is_one(
     client: httpx.AsyncClient, link: str, mailbox: Mailbox
 ) -> None:

@@ -44,6 +44,7 @@ from fastapi_pluggable_auth.hooks import (
     HookError,
     LoggedIn,
     LoggedOut,
+    MailboxClaimed,
     OtherSessionsEnded,
     PasswordChanged,
     ProfileChanged,
@@ -130,7 +131,7 @@ async def signs_up(scene: Scene) -> httpx.Response:
 async def verifies(scene: Scene) -> httpx.Response:
     await signs_up(scene)
     await scene.begins()
-    return await scene.client.get(scene.account.mailbox.link(EVE))
+    return await scene.client.post(scene.account.mailbox.link(EVE))
 
 
 async def logs_in(scene: Scene) -> httpx.Response:
@@ -153,14 +154,14 @@ async def asks_for_another_address(scene: Scene) -> httpx.Response:
 async def confirms_another_address(scene: Scene) -> httpx.Response:
     await asks_for_another_address(scene)
     await scene.begins()
-    return await scene.client.get(scene.account.mailbox.link(EVE))
+    return await scene.client.post(scene.account.mailbox.link(EVE))
 
 
 async def confirms_another_address_unverified(scene: Scene) -> httpx.Response:
     await asks_for_another_address(scene)
     await User.all().update(is_verified=False)
     await scene.begins()
-    return await scene.client.get(scene.account.mailbox.link(EVE))
+    return await scene.client.post(scene.account.mailbox.link(EVE))
 
 
 async def changes_the_profile(scene: Scene) -> httpx.Response:
@@ -187,6 +188,11 @@ async def resets_the_password_unverified(scene: Scene) -> httpx.Response:
     await enable_two_factor(scene.account)
     await User.all().update(is_verified=False)
     return await resets_the_password(scene)
+
+
+async def claims_the_mailbox(scene: Scene) -> httpx.Response:
+    scene.auth.settings.require_verified_email = False
+    return await resets_the_password_unverified(scene)
 
 
 async def enables_two_factor(scene: Scene) -> httpx.Response:
@@ -253,10 +259,12 @@ FLOWS: dict[Flow, list[type[Event]]] = {
     changes_the_profile: [ProfileChanged],
     changes_the_password: [BeforePasswordChange, PasswordChanged],
     resets_the_password: [BeforePasswordChange, PasswordChanged],
-    resets_the_password_unverified: [
+    resets_the_password_unverified: [BeforePasswordChange, PasswordChanged, EmailVerified],
+    claims_the_mailbox: [
         BeforePasswordChange,
         PasswordChanged,
         EmailVerified,
+        MailboxClaimed,
         TwoFactorDisabled,
     ],
     enables_two_factor: [TwoFactorEnabled],

@@ -292,7 +292,7 @@ async def test_verifying_the_old_address_and_confirming_the_new_one_agree(bench:
         await User.filter(email="new@example.com").delete()
         answers = await asyncio.gather(
             bench.http.get(f"/auth/verify/{bench.link(Purpose.VERIFY, user)}"),
-            bench.http.get(f"/auth/email-change/{bench.link(Purpose.EMAIL_CHANGE, user)}"),
+            bench.http.post(f"/auth/email-change/{bench.link(Purpose.EMAIL_CHANGE, user)}"),
         )
         assert statuses(answers) == {200: 1, 400: 1}
         after = await User.get(id=user.id)
@@ -307,7 +307,7 @@ async def test_of_two_users_who_confirm_one_address_one_gets_it(bench: Bench) ->
         await User.all().delete()
         users = [await bench.user(f"{name}@example.com", pending_email="wanted@example.com") for name in "ab"]
         answers = await asyncio.gather(
-            *(bench.http.get(f"/auth/email-change/{bench.link(Purpose.EMAIL_CHANGE, u)}") for u in users)
+            *(bench.http.post(f"/auth/email-change/{bench.link(Purpose.EMAIL_CHANGE, u)}") for u in users)
         )
         assert statuses(answers) == {200: 1, 400: 1}
         emails = sorted([user.email for user in await User.all()])
