@@ -35,7 +35,7 @@ async def reset_password(
     auth: Auth, token: str | Plaintext, new_password: str | Plaintext, device: Device | None = None
 ) -> str | None:
     """Sets a new password, ends every session and personal access token and, as the link was mailed, verifies
-    the address. On one that was never verified it is a claim: nothing of whoever signed up is left. A `device`
+    the address. On one that was never verified it is a claim: nothing of the signup is left. A `device` given
     is known from now on: its value is returned.
 
     Raises `AuthError`: INVALID_LINK, OVERLOADED, PASSWORD_REFUSALS and what a hook refuses (neither of which
