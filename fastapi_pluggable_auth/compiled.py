@@ -20,6 +20,8 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields import DatetimeField, Field
 from tortoise.queryset import AwaitableQuery, QuerySet, UpdateQuery, ValuesQuery
 
+from .models.outward import SecretColumn
+
 Q = TypeVar("Q", bound=AwaitableQuery[Any])
 R = TypeVar("R")
 
@@ -183,6 +185,11 @@ def _maker(model: type[Model], columns: Sequence[str]) -> Callable[[Iterable[Any
     names = [meta.fields_db_projection_reverse[column] for column in columns]
     native = {name for _, name, _ in meta.db_native_fields}
     decoders = [(name, meta.fields_map[name].to_python_value) for name in names if name not in native]
+    sealers = [
+        (name, secret.seal)
+        for name in names
+        if isinstance(secret := getattr(model, name, None), SecretColumn)
+    ]
     notes: dict[str, Any] = {}
 
     def make(cells: Iterable[Any]) -> Any:
@@ -196,6 +203,8 @@ def _maker(model: type[Model], columns: Sequence[str]) -> Callable[[Iterable[Any
         attributes.update((name, copy(value)) for name, value in notes.items())
         for name, decode in decoders:
             attributes[name] = decode(attributes[name])
+        for name, seal in sealers:
+            attributes[name] = seal(attributes[name])
         return made
 
     return make

@@ -9,6 +9,7 @@ from tortoise import Model, fields
 
 from ..security.clock import utc_now
 from ..security.identifiers import time_ordered_id
+from .outward import Outward
 
 
 def new_event_id() -> uuid.UUID:
@@ -16,7 +17,7 @@ def new_event_id() -> uuid.UUID:
     return time_ordered_id(utc_now())
 
 
-class AbstractAuditEvent(Model):
+class AbstractAuditEvent(Outward, Model):
     """A security event that is kept: who did what to whose account, from where, and how it ended.
 
     It refers to accounts and sessions by their bare ids, as it outlives them. `actor_id` is the administrator

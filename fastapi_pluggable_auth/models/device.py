@@ -8,12 +8,15 @@ from typing import Any
 from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 
+from .outward import Outward
 from .user import User
 
 
-class AbstractDevice(Model):
+class AbstractDevice(Outward, Model):
     """One device that has signed in with all factors, by the digest of a random value that it holds.
     `session_id` is the session in which it was seen last."""
+
+    _withheld = frozenset({"digest"})
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     user: Any

@@ -11,6 +11,7 @@ from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 
 from .columns import EmailField
+from .outward import Outward
 from .user import User
 
 
@@ -27,7 +28,7 @@ class MailState(StrEnum):
     """Given up: refused for good, or older than `email_max_age`."""
 
 
-class AbstractMail(Model):
+class AbstractMail(Outward, Model):
     """One mail to send. It names its kind and address, not its link: that is made when the mail is sent."""
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)

@@ -10,11 +10,14 @@ from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 
 from .columns import NamesField
+from .outward import Outward
 from .user import User
 
 
-class AbstractPersonalToken(Model):
+class AbstractPersonalToken(Outward, Model):
     """One personal access token, as its digest. `expires_at` is null where it never does."""
+
+    _withheld = frozenset({"digest"})
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     user: Any

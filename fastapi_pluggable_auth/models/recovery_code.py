@@ -8,11 +8,14 @@ from typing import Any
 from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 
+from .outward import Outward
 from .user import User
 
 
-class AbstractRecoveryCode(Model):
+class AbstractRecoveryCode(Outward, Model):
     """One unused recovery code, as its digest; using it deletes it."""
+
+    _withheld = frozenset({"digest"})
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     user: Any

@@ -12,10 +12,11 @@ from tortoise.fields.base import OnDelete
 from ..security.clock import utc_now
 from ..security.jwt import new_token_id
 from .columns import TokenDigestField
+from .outward import Outward
 from .user import User
 
 
-class AbstractSession(Model):
+class AbstractSession(Outward, Model):
     """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once. In one that
     is `impersonated_by` an administrator, he acts as the user; it was `begun_in` a session of his.
 
@@ -41,9 +42,11 @@ class AbstractSession(Model):
         abstract = True
 
 
-class AbstractRefreshToken(Model):
+class AbstractRefreshToken(Outward, Model):
     """One refresh token. `revoked`: spent, or its session has ended; `rotated_at`: spent; `superseded`:
     replaced, as the answer with it was lost. `gen` counts the pairs of its session."""
+
+    _withheld = frozenset({"token"})
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     user: Any

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from tortoise import Model, fields
 
+from .outward import Outward
 
-class AbstractThrottle(Model):
+
+class AbstractThrottle(Outward, Model):
     """How often something was tried. The key is a digest of what and on whom; `version` orders writers.
 
     `holder` is the digest of the name that has one of the rows which names without an account share.

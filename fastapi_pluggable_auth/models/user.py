@@ -7,12 +7,16 @@ import uuid
 from tortoise import Model, fields
 
 from .columns import EmailField, NamesField, TotpSecretField
+from .outward import Outward
 
 
-class AbstractUser(Model):
+class AbstractUser(Outward, Model):
     """The columns of an account. What is pending was begun in the session beside it; `signup_binding` is the
     digest of the value that the browser of the signup holds. `access_epoch` counts the ends of all access,
     `sessions_opened` the sessions since they were last counted."""
+
+    _withheld = frozenset({"hashed_password", "totp_secret", "signup_binding"})
+    _shown = ("id", "email", "is_verified", "display_name", "username")
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     email = EmailField(unique=True)
