@@ -39,6 +39,7 @@ class EventKind(StrEnum):
     """The owner of the mailbox took over an account that somebody had made with its address."""
     EMAIL_CHANGE_REQUEST = "email_change_request"
     EMAIL_CHANGE = "email_change"
+    EMAIL_CHANGE_STOPPED = "email_change_stopped"
     PASSWORD_RESET_REQUEST = "password_reset_request"  # noqa: S105
     PASSWORD_RESET = "password_reset"  # noqa: S105
     PASSWORD_RESET_REQUIRED = "password_reset_required"  # noqa: S105

@@ -19,7 +19,7 @@ START, END = "<!-- flows -->\n", "<!-- end of flows -->"
 PARTS = {
     *("notices", "throttle", "columns", "ends"),
     "sessions.issue_tokens",
-    *("sessions.start_session", "email.owner_of", "email.request_email_change"),
+    *("sessions.start_session", "email.owner_of", "email_change.request_email_change"),
     *("twofa.store_accepted", "twofa.tell_accepted", "twofa.switch_off", "account.erase"),
     *("login.account_named", "password.require_good_password", "purge.keep_purging"),
     *("admin.acting_on", "admin.refuse", "authentication.authenticate_session"),

@@ -94,7 +94,7 @@ async def test_a_new_address_takes_effect_when_it_confirms_and_the_old_one_is_to
     mailbox.clear()
     answer = await patch(account, email=NEW.upper())
     assert (answer.status_code, answer.json()["email"]) == (200, EMAIL)
-    assert [message["To"] for message in mailbox.messages] == [NEW]
+    assert {message["To"] for message in mailbox.messages} == {NEW, EMAIL}
     link = mailbox.link(NEW)
     assert await login_status(account.client, PASSWORD, NEW) == 401
     confirmed = await account.client.post(link)
@@ -139,9 +139,8 @@ async def test_a_taken_address_is_not_told_when_enumeration_is_prevented(
     mailbox.clear()
     answer = await patch(account, email=NEW)
     assert (answer.status_code, answer.json()["email"]) == (200, EMAIL)
-    (notice,) = mailbox.messages
-    assert notice["To"] == NEW
-    assert "auth/email-change" not in str(notice)
+    assert {message["To"] for message in mailbox.messages} == {NEW, EMAIL}
+    assert "auth/email-change" not in "".join(map(str, mailbox.messages))
 
 
 async def test_of_two_users_who_confirm_one_address_one_wins(

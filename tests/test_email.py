@@ -125,7 +125,7 @@ async def test_links_join_the_public_address_with_one_slash(
     access_token = (await client.post("/auth/login", json=CREDENTIALS)).json()["access_token"]
     signed_in = headers | {"Authorization": f"Bearer {access_token}"}
     await client.patch("/account", json={"email": "new@example.com"}, headers=signed_in)
-    assert len(mailbox.messages) == 4
+    assert len(mailbox.messages) == 5
     for message in mailbox.messages:
         assert link_in(message).startswith(f"{base.rstrip('/')}/auth/")
         assert "evil" not in str(message)

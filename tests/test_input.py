@@ -170,6 +170,8 @@ async def test_no_link_is_a_server_error(token: str, account: Account) -> None:
         ("POST", "/auth/verify/{}"),
         ("GET", "/auth/email-change/{}"),
         ("POST", "/auth/email-change/{}"),
+        ("GET", "/auth/stop-email-change/{}"),
+        ("POST", "/auth/stop-email-change/{}"),
         ("GET", "/auth/reset-password/{}"),
         ("DELETE", "/account/sessions/{}"),
     ):

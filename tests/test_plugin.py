@@ -400,6 +400,7 @@ CONTRACT = {
 BESIDE_IT = {
     ("post", "/auth/reauthenticate"), ("post", "/auth/verify/{token}"),
     ("get", "/auth/email-change/{token}"), ("post", "/auth/email-change/{token}"),
+    ("get", "/auth/stop-email-change/{token}"), ("post", "/auth/stop-email-change/{token}"),
     ("get", "/auth/reset-password/{token}"), ("get", "/account/sessions"),
     ("delete", "/account/sessions/{session_id}"), ("get", "/auth/2fa/recovery-codes"),
     ("post", "/auth/2fa/recovery-codes"), ("get", "/.well-known/jwks.json"),

@@ -80,6 +80,7 @@ ROUTES: list[tuple[str, str, str, dict[str, str] | None]] = [
     ("verify", "POST", "/auth/verify/x", None),
     ("verify", "POST", "/auth/verify/x/form", None),
     ("verify", "POST", "/auth/email-change/x", None),
+    ("verify", "POST", "/auth/stop-email-change/x", None),
     ("resend", "POST", "/auth/verify/resend", {"email": EMAIL}),
     ("forgot_password", "POST", "/auth/forgot-password", {"email": EMAIL}),
     ("reset_password", "POST", "/auth/reset-password/x", {"new_password": PASSWORD}),

@@ -42,5 +42,5 @@ class Composer:
             MailKind.VERIFY: self._settings.verify_url,
             MailKind.RESET: self._settings.reset_url,
             MailKind.EMAIL_CHANGE: self._settings.email_change_url,
-        }[kind]
+        }.get(kind)
         return (front_end or self._settings.public_url(LINK_PATHS[kind])).replace("{token}", token)

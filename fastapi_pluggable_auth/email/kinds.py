@@ -15,6 +15,7 @@ class MailKind(StrEnum):
     RESET = "reset"
     MAILBOX_CLAIMED = "mailbox_claimed"
     EMAIL_CHANGE = "email_change"
+    STOP_EMAIL_CHANGE = "stop_email_change"
     EMAIL_CHANGED = "email_changed"
     ACCOUNT_EXISTS = "account_exists"
     SESSION_REUSE = "session_reuse"
@@ -32,6 +33,7 @@ LINK_PATHS: Final = {
     MailKind.VERIFY: "auth/verify/{token}",
     MailKind.RESET: "auth/reset-password/{token}",
     MailKind.EMAIL_CHANGE: "auth/email-change/{token}",
+    MailKind.STOP_EMAIL_CHANGE: "auth/stop-email-change/{token}",
 }
 """The kinds with a link of the same purpose, and where it leads."""
 
@@ -45,4 +47,6 @@ def still_meant(mail: AbstractMail, user: AbstractUser) -> bool:
         return user.email == mail.recipient
     if kind is MailKind.EMAIL_CHANGE:
         return user.pending_email == mail.recipient
+    if kind is MailKind.STOP_EMAIL_CHANGE:
+        return user.email == mail.recipient and user.pending_email == mail.context["new_email"]
     return True

@@ -18,6 +18,12 @@ _NOTICE: Final = {"when": "2026-01-31 12:00 UTC"}
 SAMPLES: Final[dict[MailKind, dict[str, Any]]] = {
     **{kind: {"email": "ada@example.com", **(_LINK if kind in LINK_PATHS else _NOTICE)} for kind in MailKind},
     MailKind.ACCOUNT_EXISTS: {"email": "ada@example.com"},
+    MailKind.STOP_EMAIL_CHANGE: {
+        "email": "ada@example.com",
+        "new_email": "ada@example.org",
+        **_LINK,
+        **_NOTICE,
+    },
     MailKind.EMAIL_CHANGED: {"email": "ada@example.com", "new_email": "ada@example.org", **_NOTICE},
     MailKind.RECOVERY_CODE_USED: {"email": "ada@example.com", "remaining": 9, **_NOTICE},
     MailKind.WRONG_CODES: {"email": "ada@example.com", "count": 5, **_NOTICE},

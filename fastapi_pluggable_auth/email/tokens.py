@@ -22,6 +22,7 @@ class Purpose(StrEnum):
     VERIFY = "verify"
     RESET = "reset"
     EMAIL_CHANGE = "email_change"
+    STOP_EMAIL_CHANGE = "stop_email_change"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,12 @@ class Link:
 
 def link_state(purpose: Purpose, user: AbstractUser) -> str:
     """A digest of what must not have changed since the link was made: any use of the link changes it."""
+    pending = (user.email, user.hashed_password, user.pending_email or "", str(user.pending_email_session))
     parts = {
         Purpose.VERIFY: (user.email, str(user.is_verified)),
         Purpose.RESET: (user.email, user.hashed_password),
-        Purpose.EMAIL_CHANGE: (user.email, user.hashed_password, user.pending_email or ""),
+        Purpose.EMAIL_CHANGE: pending,
+        Purpose.STOP_EMAIL_CHANGE: pending,
     }[purpose]
     return hashlib.sha256("\0".join((purpose, *parts)).encode()).hexdigest()[:32]
 

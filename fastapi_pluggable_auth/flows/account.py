@@ -15,8 +15,8 @@ from ..hooks import AccountDeleted, BeforeAccountDeletion, BeforeEmailChange, De
 from ..models import AbstractUser
 from .authentication import Authentication, observed, require_recent_login
 from .columns import require_free, stored, storing
-from .email import request_email_change
-from .ends import End, end_access
+from .email_change import request_email_change
+from .ends import NO_PENDING_EMAIL, End, end_access
 from .guesses import forget_guesses
 from .throttle import may_mail
 
@@ -29,35 +29,41 @@ async def update_account(
     columns: Mapping[str, Any] | None = None,
 ) -> AbstractUser:
     """Changes what is given and returns the account as it is now. A new address (in its normal form) takes
-    effect when it confirms; an empty display name is removed. Of the columns, those count that the user has.
+    effect when it confirms, and the present one takes such a change back; an empty display name is removed.
+    Of the columns, those count that the user has.
 
     Raises `AuthError`: EMAIL_TAKEN, REAUTHENTICATION_REQUIRED and what a hook refuses (for the address),
     USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR (for columns of the host).
     """
     user = authentication.user
-    new_email = None if email == user.email else email
     changes = stored(auth, columns or {})
     if "display_name" in changes:
         changes["display_name"] = changes["display_name"] or None
-    if new_email is None:
-        await _update(auth, user, None, changes, mail=False)
+    if email is None or email == user.email:
+        await _update(auth, authentication, email, changes)
         return user
     async with observed(auth, EventKind.EMAIL_CHANGE_REQUEST, authentication):
         require_recent_login(auth, authentication)
-        await auth.hooks.fire(BeforeEmailChange, user, new_email)
+        await auth.hooks.fire(BeforeEmailChange, user, email)
         # Counted on the one who asks, too: no account mails to strangers again and again.
-        mail = all([await may_mail(auth, MailKind.EMAIL_CHANGE, whom) for whom in (new_email, user.id)])
-        await _update(auth, user, new_email, changes, mail=mail)
+        mail = all([await may_mail(auth, MailKind.EMAIL_CHANGE, whom) for whom in (email, user.id)])
+        await _update(auth, authentication, email, changes, mail=mail)
     return user
 
 
 async def _update(
-    auth: Auth, user: AbstractUser, new_email: str | None, changes: Mapping[str, Any], *, mail: bool
+    auth: Auth,
+    authentication: Authentication,
+    email: str | None,
+    changes: Mapping[str, Any],
+    *,
+    mail: bool = False,
 ) -> None:
+    user = authentication.user
     await require_free(auth, changes, owner=user.id)
     try:
         async with storing(auth, changes, owner=user.id):
-            await _store(auth, user, new_email, changes, mail=mail)
+            await _store(auth, authentication, email, changes, mail=mail)
     except IntegrityError as error:
         raise AuthError(ErrorCode.VALUE_REFUSED) from error
     changed = tuple(name for name, value in changes.items() if getattr(user, name) != value)
@@ -68,12 +74,22 @@ async def _update(
 
 @transactional
 async def _store(
-    auth: Auth, user: AbstractUser, new_email: str | None, changes: Mapping[str, Any], *, mail: bool
+    auth: Auth,
+    authentication: Authentication,
+    email: str | None,
+    changes: Mapping[str, Any],
+    *,
+    mail: bool,
 ) -> None:
+    user = authentication.user
+    account = auth.tables.user.filter(id=user.id)
     if changes:
-        await auth.tables.user.filter(id=user.id).update(**changes)
-    if new_email is not None:
-        await request_email_change(auth, user, new_email, mail=mail)
+        await account.update(**changes)
+    if email == user.email:
+        if authentication.impersonated_by is None:
+            await account.filter(pending_email__not_isnull=True).update(**NO_PENDING_EMAIL)
+    elif email is not None:
+        await request_email_change(auth, user, email, authentication.session_id, mail=mail)
 
 
 async def delete_account(auth: Auth, authentication: Authentication) -> None:

@@ -1,25 +1,23 @@
-"""Verifying an address, and moving an account to another one."""
+"""Verifying an address, and whose a mailed link is."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tortoise.exceptions import IntegrityError
-
 from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..email.tokens import Link, Purpose, link_state
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
-from ..hooks import ChangingEmail, EmailChanged, EmailVerified
+from ..hooks import EmailVerified
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.plaintext import Plaintext
-from .ends import NO_PENDING_EMAIL, End, end_access
+from .ends import End, end_access, without_begun
 from .guesses import guessing
 from .mailbox import VERIFIED, signed_up_with
-from .notices import mail_on_request, notify
+from .notices import mail_on_request
 
 
 async def owner_of(auth: Auth, purpose: Purpose, token: str | Plaintext) -> AbstractUser:
@@ -78,62 +76,18 @@ async def resend_verification(auth: Auth, email: str) -> None:
     await mail_on_request(auth, MailKind.VERIFY, email)
 
 
-async def request_email_change(auth: Auth, user: AbstractUser, email: str, *, mail: bool) -> None:
-    """Keeps the new address pending and mails a link to it, if so told. Belongs inside a transaction.
-
-    Raises `AuthError(EMAIL_TAKEN)`; with `prevent_enumeration` the owner of the address is told instead.
-    """
-    taken = await auth.tables.user.exists(email=email)
-    if taken and not auth.settings.prevent_enumeration:
-        raise AuthError(ErrorCode.EMAIL_TAKEN)
-    # A taken address is kept pending, too, as the account shows it; no link will confirm it.
-    await auth.tables.user.filter(id=user.id).update(pending_email=email)
-    kind, owner = (MailKind.ACCOUNT_EXISTS, None) if taken else (MailKind.EMAIL_CHANGE, user.id)
-    if mail:
-        await auth.outbox.add(kind, email, user_id=owner)
-
-
-async def confirm_email_change(auth: Auth, token: str | Plaintext) -> None:
-    """Moves the account to its pending address and tells the old one. Raises `AuthError`: INVALID_LINK,
-    also when the address was taken meanwhile, and what a hook refuses."""
-    token = Plaintext.of(token)
-    async with auth.events.observe(EventKind.EMAIL_CHANGE) as observation:
-        user = await owner_of(auth, Purpose.EMAIL_CHANGE, token)
-        observation.user_id = user.id
-        try:
-            await _move(auth, user)
-        except IntegrityError as error:
-            raise AuthError(ErrorCode.INVALID_LINK) from error
-    old_email, was_verified = user.email, user.is_verified
-    user.update_from_dict({"email": user.pending_email, "pending_email": None, "is_verified": True})
-    await auth.hooks.fire(EmailChanged, user, old_email)
-    if not was_verified:
-        await auth.hooks.fire(EmailVerified, user)
+async def _verify(auth: Auth, user: AbstractUser, *, keep: bool) -> None:
+    await _mark_verified(auth, user, keep=keep)
+    user.update_from_dict({**VERIFIED, **({} if keep else without_begun(user))})
 
 
 @transactional
-async def _verify(auth: Auth, user: AbstractUser, *, keep: bool) -> None:
+async def _mark_verified(auth: Auth, user: AbstractUser, *, keep: bool) -> None:
     unverified = auth.tables.user.filter(id=user.id, email=user.email, is_verified=False)
     if not await unverified.update(**VERIFIED):
         raise AuthError(ErrorCode.INVALID_LINK)
-    user.update_from_dict(VERIFIED)
     if not keep:
         await end_access(auth, user.id, End.CLAIM)
-        user.update_from_dict(NO_PENDING_EMAIL)
-
-
-@transactional
-async def _move(auth: Auth, user: AbstractUser) -> None:
-    unchanged = auth.tables.user.filter(
-        id=user.id,
-        email=user.email,
-        pending_email=user.pending_email,
-        hashed_password=user.hashed_password,
-    )
-    if not await unchanged.update(email=user.pending_email, pending_email=None, is_verified=True):
-        raise AuthError(ErrorCode.INVALID_LINK)
-    await notify(auth, MailKind.EMAIL_CHANGED, user, new_email=user.pending_email)
-    await auth.hooks.fire(ChangingEmail, user, user.pending_email)
 
 
 def _still_valid(purpose: Purpose, link: Link, user: AbstractUser) -> bool:

@@ -9,6 +9,7 @@ from uuid import UUID
 from tortoise.expressions import F, Q
 
 from ..auth import Auth
+from ..models import AbstractUser
 
 
 class End(Enum):
@@ -106,6 +107,12 @@ async def end_access(auth: Auth, user_id: UUID, end: End, *session_ids: UUID | N
     if takes.personal_tokens is Reach.ALL:
         await tables.personal_token.filter(user_id=user_id).delete()
     return ended
+
+
+def without_begun(user: AbstractUser) -> dict[str, Any]:
+    """What such an end, where it takes all that was begun, leaves of it in the columns of this user."""
+    secret = {} if user.totp_confirmed else NO_PENDING_SECRET
+    return {**NO_PENDING_EMAIL, **secret, "access_epoch": user.access_epoch + 1}
 
 
 async def _end_sessions(auth: Auth, user_id: UUID, reach: Reach, named: list[UUID]) -> int:

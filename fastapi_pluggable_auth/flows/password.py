@@ -19,7 +19,7 @@ from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation
 from .devices import Device, remember_device
 from .email import owner_of
-from .ends import End, end_access
+from .ends import End, end_access, without_begun
 from .guesses import forget_passwords, guessing
 from .mailbox import VERIFIED, claim_mailbox, is_claimable
 from .notices import mail_on_request, notify
@@ -134,8 +134,11 @@ async def _set_password(
     changes["password_reset_required"] = False
     changes["password_changed_at"] = _later(auth.clock(), user.password_changed_at)
     written = await _replace(auth, user, changes, end, session_id)
-    user.update_from_dict(written or {})
-    return written is not None
+    if written is None:
+        return False
+    user.update_from_dict(written)
+    user.update_from_dict(without_begun(user))
+    return True
 
 
 @transactional

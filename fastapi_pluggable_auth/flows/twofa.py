@@ -19,7 +19,7 @@ from ..security.plaintext import Plaintext
 from ..security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
 from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
 from .authentication import Authentication, is_recent, observed, refuse_impersonation, require_recent_login
-from .ends import NO_PENDING_SECRET, End, end_access
+from .ends import NO_PENDING_SECRET, End, end_access, without_begun
 from .guesses import forget_codes, guessing
 from .notices import notify
 
@@ -127,6 +127,7 @@ async def call_hooks_for(auth: Auth, user: AbstractUser, accepted: Accepted | No
     """Calls the hooks for a code that was stored, after its events."""
     if accepted is not None and accepted.activates:
         user.update_from_dict(accepted.changes)
+        user.update_from_dict(without_begun(user))
         await auth.hooks.fire(TwoFactorEnabled, user)
 
 
@@ -234,7 +235,7 @@ async def switch_off(auth: Auth, user: AbstractUser, *, keep: UUID | None = None
     if active:
         await end_access(auth, user.id, End.SECOND_FACTOR, keep)
         await notify(auth, MailKind.TWO_FACTOR_DISABLED, user)
-    user.update_from_dict(SWITCHED_OFF)
+    user.update_from_dict({**(without_begun(user) if active else {}), **SWITCHED_OFF})
     return bool(active)
 
 

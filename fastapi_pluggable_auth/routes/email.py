@@ -15,6 +15,7 @@ from ..dependencies import CurrentAuth, rate_limited
 from ..email.tokens import Purpose
 from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
 from ..flows import email as email_flow
+from ..flows import email_change as email_change_flow
 from ..flows import password as password_flow
 from ..schemas import EmailRequest, Message, Reauthentication, VerifyRequest, taken
 from .base import asks_as_program, documented, is_browser
@@ -28,6 +29,7 @@ router = AuthRouter(prefix="/auth", tags=["e-mail"], route_class=PageRoute)
 VERIFIED = "Your e-mail address is verified."
 CHANGED = "Your e-mail address was changed."
 CLAIMED = "Your e-mail address is verified. Sign in with the new password."
+STOPPED = "Your e-mail address stays as it is."
 VALID = "The link is valid. Send a POST request to use it."
 
 
@@ -140,7 +142,7 @@ async def probe_change(auth: CurrentAuth, token: LinkToken) -> Response:
 async def confirm_change(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
     """Confirm a new address with the link mailed to it."""
     try:
-        await email_flow.confirm_email_change(auth, token)
+        await email_change_flow.confirm_email_change(auth, token)
     except AuthError as error:
         if not is_browser(request):
             raise
@@ -148,3 +150,40 @@ async def confirm_change(auth: CurrentAuth, request: Request, token: LinkToken) 
     if is_browser(request):
         return done_page(auth, request, Purpose.EMAIL_CHANGE)
     return Message(detail=CHANGED)
+
+
+@router.get(
+    "/stop-email-change/{token}",
+    dependencies=[rate_limited("verify")],
+    response_model=Message,
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
+)
+async def check_stop(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
+    """Whether the link that was mailed to the present address still stops a change to another one; nothing is
+    changed. A browser gets a page whose button stops it."""
+    return await show_link(auth, request, Purpose.STOP_EMAIL_CHANGE, token, VALID)
+
+
+@router.head("/stop-email-change/{token}", dependencies=[rate_limited("verify")], include_in_schema=False)
+async def probe_stop(auth: CurrentAuth, token: LinkToken) -> Response:
+    """Whether the link still works."""
+    return await probe_link(auth, Purpose.STOP_EMAIL_CHANGE, token)
+
+
+@router.post(
+    "/stop-email-change/{token}",
+    dependencies=[rate_limited("verify")],
+    response_model=Message,
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
+)
+async def stop_change(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
+    """Stop a change to another address with the link mailed to the present one."""
+    try:
+        await email_change_flow.stop_email_change(auth, token)
+    except AuthError as error:
+        if not is_browser(request):
+            raise
+        return await link_page(auth, request, Purpose.STOP_EMAIL_CHANGE, token, error)
+    if is_browser(request):
+        return done_page(auth, request, Purpose.STOP_EMAIL_CHANGE)
+    return Message(detail=STOPPED)

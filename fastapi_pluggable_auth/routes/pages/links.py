@@ -76,13 +76,14 @@ async def link_page(
         new = auth.links.generate(Purpose.RESET, user.id, link_state(Purpose.RESET, user))
         reset = f"{path.rpartition('/verify/')[0]}/reset-password/{new}"
         here = signed_up_with(user, signup_binding(request, auth))
+    of_change = purpose in (Purpose.EMAIL_CHANGE, Purpose.STOP_EMAIL_CHANGE)
     return render_page(
         auth,
         request,
         purpose,
         problem=problem_with(error),
-        email=user.pending_email if purpose is Purpose.EMAIL_CHANGE else user.email,
-        action=path if purpose is Purpose.EMAIL_CHANGE else f"{path}/form",
+        email=user.pending_email if of_change else user.email,
+        action=path if of_change else f"{path}/form",
         reset=reset,
         here=here,
         claims=is_claimable(auth, user),

@@ -36,13 +36,14 @@ async def profile_form(
     auth: CurrentAuth,
     request: Request,
     authentication: CurrentAuthentication,
-    form: Annotated[Literal["name", "email", "password"], Form()],
+    form: Annotated[Literal["name", "email", "keep_email", "password"], Form()],
     password: TypedSecret,
     new_password: TypedSecret,
     display_name: Typed = "",
     email: Typed = "",
 ) -> Response:
-    """Sets the name, mails a link to a new address, or sets a new password, which ends every session."""
+    """Sets the name, mails a link to a new address or takes that back, or sets a new password, which ends
+    every session."""
     await count_by_client(request, auth, "change_password" if form == "password" else "update_account")
     try:
         match form:
@@ -55,6 +56,9 @@ async def profile_form(
                 new = address != authentication.user.email
                 await account_flow.update_account(auth, authentication, email=address)
                 return see_other(auth, request, "profile", notice="address_mailed" if new else "saved")
+            case "keep_email":
+                await account_flow.update_account(auth, authentication, email=authentication.user.email)
+                return see_other(auth, request, "profile", notice="saved")
             case "password":
                 old = taken(Reauthentication(password=password.take()), "password")
                 chosen = taken(ResetPassword(new_password=new_password.take()), "new_password")

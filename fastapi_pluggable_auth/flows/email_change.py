@@ -1,0 +1,101 @@
+"""Moving an account to another address: asked for, confirmed by a link, or stopped."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from tortoise.exceptions import IntegrityError
+from tortoise.queryset import QuerySet
+
+from ..auth import Auth, transactional
+from ..email.kinds import MailKind
+from ..email.tokens import Purpose
+from ..errors import AuthError, ErrorCode
+from ..events import EventKind
+from ..hooks import ChangingEmail, EmailChanged, EmailVerified
+from ..models import AbstractUser
+from ..security.plaintext import Plaintext
+from .email import owner_of
+from .ends import NO_PENDING_EMAIL, End, end_access, without_begun
+from .notices import notify
+
+
+async def request_email_change(
+    auth: Auth, user: AbstractUser, email: str, session_id: UUID | None, *, mail: bool
+) -> None:
+    """Keeps the new address pending for the session that asks, mails a link to it, and one to the old address
+    that stops the change. Without mail nothing is pending any more. Belongs inside a transaction.
+
+    Raises `AuthError(EMAIL_TAKEN)`; with `prevent_enumeration` the owner of the address is told instead.
+    """
+    taken = await auth.tables.user.exists(email=email)
+    if taken and not auth.settings.prevent_enumeration:
+        raise AuthError(ErrorCode.EMAIL_TAKEN)
+    account = auth.tables.user.filter(id=user.id)
+    if not mail:  # no address becomes the account's that its owner heard nothing of
+        await account.update(**NO_PENDING_EMAIL)
+        return
+    # A taken address is kept pending, too, as the account shows it; no link will confirm it.
+    await account.update(pending_email=email, pending_email_session=session_id)
+    kind, owner = (MailKind.ACCOUNT_EXISTS, None) if taken else (MailKind.EMAIL_CHANGE, user.id)
+    await auth.outbox.add(kind, email, user_id=owner)
+    await notify(auth, MailKind.STOP_EMAIL_CHANGE, user, new_email=email)
+
+
+async def confirm_email_change(auth: Auth, token: str | Plaintext) -> None:
+    """Moves the account to its pending address, tells the old one, and ends every session but the one that
+    asked for it, which still has to be there. Raises `AuthError`: INVALID_LINK, also when the address was
+    taken meanwhile, and what a hook refuses."""
+    token = Plaintext.of(token)
+    async with auth.events.observe(EventKind.EMAIL_CHANGE) as observation:
+        user = await owner_of(auth, Purpose.EMAIL_CHANGE, token)
+        observation.user_id = user.id
+        try:
+            await _move(auth, user)
+        except IntegrityError as error:
+            raise AuthError(ErrorCode.INVALID_LINK) from error
+    old_email, was_verified = user.email, user.is_verified
+    user.update_from_dict({"email": user.pending_email, **without_begun(user), "is_verified": True})
+    await auth.hooks.fire(EmailChanged, user, old_email)
+    if not was_verified:
+        await auth.hooks.fire(EmailVerified, user)
+
+
+async def stop_email_change(auth: Auth, token: str | Plaintext) -> None:
+    """Forgets the pending address, by the link that was mailed to the present one. Raises
+    `AuthError(INVALID_LINK)`."""
+    token = Plaintext.of(token)
+    async with auth.events.observe(EventKind.EMAIL_CHANGE_STOPPED) as observation:
+        user = await owner_of(auth, Purpose.STOP_EMAIL_CHANGE, token)
+        observation.user_id = user.id
+        if not await _as_read(auth, user).update(**NO_PENDING_EMAIL):
+            raise AuthError(ErrorCode.INVALID_LINK)
+
+
+@transactional
+async def _move(auth: Auth, user: AbstractUser) -> None:
+    unchanged = _as_read(auth, user).filter(hashed_password=user.hashed_password, is_active=True)
+    session_id = user.pending_email_session
+    if not await unchanged.update(email=user.pending_email, **NO_PENDING_EMAIL, is_verified=True):
+        raise AuthError(ErrorCode.INVALID_LINK)
+    if session_id is not None and not await _lives(auth, session_id):
+        raise AuthError(ErrorCode.INVALID_LINK)
+    await end_access(auth, user.id, End.EMAIL_CHANGED, session_id)
+    await notify(auth, MailKind.EMAIL_CHANGED, user, new_email=user.pending_email)
+    await auth.hooks.fire(ChangingEmail, user, user.pending_email)
+
+
+def _as_read(auth: Auth, user: AbstractUser) -> QuerySet[AbstractUser]:
+    """The account, where the change that is pending still is the one that was read."""
+    return auth.tables.user.filter(
+        id=user.id,
+        email=user.email,
+        pending_email=user.pending_email,
+        pending_email_session=user.pending_email_session,
+    )
+
+
+async def _lives(auth: Auth, session_id: UUID) -> bool:
+    """Also looked at here, as a session that expires ends nothing that was begun in it."""
+    alive = auth.tables.session.filter(id=session_id, revoked_at=None, expires_at__gt=auth.clock())
+    return await alive.exists()

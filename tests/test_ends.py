@@ -1,0 +1,236 @@
+"""What ends with access: each row of the table, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from fastapi_pluggable_auth import AuthSettings, include_auth
+from fastapi_pluggable_auth.models import User
+
+from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .smtp_server import link_in
+from .test_password import DEAD_LINK, forgot, reset
+from .visitor import BROWSER
+
+THIEFS = "thief@example.org"
+NEW_PASSWORD = "an entirely new one"
+
+
+@pytest.fixture
+def app(settings: AuthSettings, clock: Clock) -> FastAPI:
+    app = FastAPI()
+    include_auth(app, settings=settings, clock=clock, admin=True)
+    return app
+
+
+@dataclass
+class Scene:
+    """An owner and a thief, who is signed in to the account as well; and an administrator."""
+
+    owner: Account
+    thief: Account
+    administrator: Account
+    owners_id: str
+
+    async def by_administrator(self, what: str) -> httpx.Response:
+        path = f"/admin/users/{self.owners_id}/{what}"
+        answer = await self.owner.client.post(path, headers=self.administrator.headers)
+        assert answer.status_code == 204, answer.text
+        return answer
+
+
+async def sign_in(account: Account) -> Account:
+    other = Account(account.client, account.mailbox, account.email, account.password)
+    assert (await other.login()).status_code == 200
+    return other
+
+
+@pytest.fixture
+async def scene(account: Account, register: Callable[..., Any], mailbox: Mailbox) -> Scene:
+    administrator = await register("root@example.com")
+    await User.filter(email="root@example.com").update(is_superuser=True)
+    thief = await sign_in(account)
+    mailbox.clear()
+    return Scene(account, thief, administrator, str((await User.get(email=EMAIL)).id))
+
+
+async def change_address(account: Account, email: str = THIEFS) -> str:
+    """Asks for another address; gives the link that was mailed to it."""
+    answer = await account.client.patch("/account", json={"email": email}, headers=account.headers)
+    assert answer.status_code == 200, answer.text
+    return account.mailbox.link(email)
+
+
+async def logout(scene: Scene) -> None:
+    await scene.owner.client.post("/auth/logout", headers=scene.owner.headers)
+
+
+async def logout_others(scene: Scene) -> None:
+    await scene.owner.client.post("/account/logout-others", headers=scene.owner.headers)
+
+
+async def end_one_session(scene: Scene) -> None:
+    sessions = (await scene.owner.client.get("/account/sessions", headers=scene.owner.headers)).json()
+    for session in sessions:
+        if not session["current"]:
+            await scene.owner.client.delete(f"/account/sessions/{session['id']}", headers=scene.owner.headers)
+
+
+async def reuse(scene: Scene) -> None:
+    tokens = (await scene.thief.refresh()).json()
+    assert (await scene.thief.me(tokens["access_token"])).status_code == 200
+    await scene.thief.refresh(tokens["refresh_token"])
+    clock = scene.thief.client._transport.app.state.pluggable_auth.clock  # type: ignore[attr-defined]
+    clock.advance(seconds=30)
+    assert (await scene.thief.refresh()).status_code == 401
+
+
+async def administrator_ends_sessions(scene: Scene) -> None:
+    await scene.by_administrator("end-sessions")
+
+
+async def disable_and_enable(scene: Scene) -> None:
+    await scene.by_administrator("disable")
+    await scene.by_administrator("enable")
+
+
+async def reset_required(scene: Scene) -> None:
+    await scene.by_administrator("require-password-reset")
+
+
+async def change_password(scene: Scene) -> None:
+    body = {"old_password": PASSWORD, "new_password": NEW_PASSWORD}
+    await scene.owner.client.post("/account/change-password", json=body, headers=scene.owner.headers)
+
+
+async def reset_password(scene: Scene) -> None:
+    await reset(scene.owner.client, await forgot(scene.owner.client, scene.owner.mailbox))
+
+
+async def expiry(scene: Scene) -> None:
+    clock = scene.thief.client._transport.app.state.pluggable_auth.clock  # type: ignore[attr-defined]
+    clock.advance(days=30, minutes=1)
+
+
+ENDS: list[Callable[[Scene], Awaitable[None]]] = [
+    logout,
+    logout_others,
+    end_one_session,
+    reuse,
+    administrator_ends_sessions,
+    disable_and_enable,
+    reset_required,
+    change_password,
+    reset_password,
+]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
+async def test_a_pending_address_dies_with_the_session_that_asked_for_it(
+    end: Callable[[Scene], Awaitable[None]], scene: Scene
+) -> None:
+    """A-30."""
+    link = await change_address(scene.thief)
+    await end(scene)
+    assert (await scene.thief.me()).status_code == 401
+    for method in ("GET", "POST"):
+        answer = await scene.owner.client.request(method, link, headers={"User-Agent": "curl/8"})
+        assert (answer.status_code, answer.content) == (400, DEAD_LINK)
+    user = await User.get(id=scene.owners_id)
+    assert (user.email, user.pending_email, user.pending_email_session) == (EMAIL, None, None)
+
+
+async def test_a_pending_address_dies_with_a_session_that_expires(
+    scene: Scene, settings: AuthSettings
+) -> None:
+    settings.verify_token_ttl = settings.session_max_age * 2
+    link = await change_address(scene.thief)
+    await expiry(scene)
+    assert (await scene.owner.client.post(link)).content == DEAD_LINK
+    assert (await User.get(id=scene.owners_id)).email == EMAIL
+
+
+@pytest.mark.parametrize("end", [end_one_session, reuse, logout_others], ids=lambda end: end.__name__)
+async def test_a_pending_address_outlives_the_end_of_other_sessions(
+    end: Callable[[Scene], Awaitable[None]], scene: Scene
+) -> None:
+    link = await change_address(scene.owner, "new@example.org")
+    await end(scene)
+    assert (await scene.owner.client.post(link)).status_code == 200
+    assert (await scene.owner.me()).json()["email"] == "new@example.org"
+
+
+async def test_a_confirmed_change_ends_the_other_sessions_and_tells_the_old_address(
+    scene: Scene, mailbox: Mailbox
+) -> None:
+    """A-30."""
+    link = await change_address(scene.owner, "new@example.org")
+    mailbox.clear()
+    assert (await scene.owner.client.post(link)).status_code == 200
+    assert (await scene.owner.me()).status_code == (await scene.owner.refresh()).status_code == 200
+    assert (await scene.thief.me()).status_code == (await scene.thief.refresh()).status_code == 401
+    (notice,) = mailbox.messages
+    assert notice["To"] == EMAIL
+
+
+async def test_the_old_address_is_told_of_a_request_and_stops_it_by_a_link(
+    scene: Scene, mailbox: Mailbox
+) -> None:
+    """A-30."""
+    link = await change_address(scene.thief)
+    (notice,) = [message for message in mailbox.messages if message["To"] == EMAIL]
+    assert THIEFS in notice.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    stop = link_in(notice).removeprefix("http://localhost:8000")
+    client = scene.owner.client
+    for headers in ({}, BROWSER):  # which spends nothing
+        assert (await client.get(stop, headers=headers)).status_code == 200
+    assert THIEFS in (await client.get(stop, headers=BROWSER)).text
+    assert (await User.get(id=scene.owners_id)).pending_email == THIEFS
+    answer = await client.post(stop)
+    assert (answer.status_code, answer.json()) == (200, {"detail": "Your e-mail address stays as it is."})
+    assert (await client.post(link)).content == DEAD_LINK
+    assert (await client.post(stop)).content == (await client.get(stop)).content == DEAD_LINK
+    assert (await User.get(id=scene.owners_id)).email == EMAIL
+
+
+async def test_a_browser_stops_a_change_by_the_button_of_a_page(scene: Scene, mailbox: Mailbox) -> None:
+    link = await change_address(scene.thief)
+    answer = await scene.owner.client.post(mailbox.link(EMAIL), headers=BROWSER)
+    assert (answer.status_code, "stays as it is" in answer.text) == (200, True)
+    dead = await scene.owner.client.post(mailbox.link(EMAIL), headers=BROWSER)
+    assert (dead.status_code, "does not work any more" in dead.text) == (400, True)
+    assert (await scene.owner.client.post(link)).content == DEAD_LINK
+
+
+async def test_a_link_for_one_purpose_serves_no_other(scene: Scene, mailbox: Mailbox) -> None:
+    change = (await change_address(scene.thief)).rpartition("/")[2]
+    stop = mailbox.token(EMAIL)
+    for path in (f"/auth/stop-email-change/{change}", f"/auth/email-change/{stop}"):
+        assert (await scene.owner.client.post(path)).content == DEAD_LINK
+    assert (await User.get(id=scene.owners_id)).pending_email == THIEFS
+
+
+async def test_giving_the_present_address_takes_a_change_back(scene: Scene) -> None:
+    link = await change_address(scene.owner, "typo@example.org")
+    answer = await scene.owner.client.patch("/account", json={"email": EMAIL}, headers=scene.owner.headers)
+    assert (answer.status_code, answer.json()["email"]) == (200, EMAIL)
+    assert (await scene.owner.client.post(link)).content == DEAD_LINK
+    assert (await User.get(id=scene.owners_id)).pending_email is None
+
+
+async def test_a_request_beyond_the_mail_limit_leaves_nothing_pending_that_nobody_was_told_of(
+    scene: Scene, settings: AuthSettings, mailbox: Mailbox
+) -> None:
+    settings.mail_limit = 1
+    link = await change_address(scene.thief)
+    assert (await scene.owner.client.post(mailbox.link(EMAIL))).status_code == 200
+    mailbox.clear()
+    answer = await scene.thief.client.patch("/account", json={"email": THIEFS}, headers=scene.thief.headers)
+    assert (answer.status_code, mailbox.messages) == (200, [])
+    assert (await scene.owner.client.post(link)).content == DEAD_LINK
