@@ -53,6 +53,7 @@ class Request:
 
     repeats: list[asyncio.Task[None]] = field(default_factory=list)
     later: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
+    answered: bool = False
 
 
 _request: ContextVar[Request | None] = ContextVar("request", default=None)
@@ -84,7 +85,13 @@ class AutonomousTransactions:
     @property
     def in_request(self) -> bool:
         """Whether a request is being answered."""
-        return _request.get() is not None
+        request = _request.get()
+        return request is not None and not request.answered
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether the host's transaction has the only connection."""
+        return self.beside_host and self._own_client() is None
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Runs work in one transaction. Raises what it does; that rolls back."""
@@ -108,11 +115,15 @@ class AutonomousTransactions:
         """The same for a single statement, which needs no transaction where the host has none."""
         return await (self.run(work) if self.beside_host else work())
 
+    def run_after_host(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Runs work in a transaction as soon as that of the host has ended, before the answer goes out."""
+        self._repeat(_root(get_connections().get(self._name)), work)
+
     async def after_answer(self, work: Callable[[], Awaitable[object]]) -> None:
         """Runs work when the request is answered, or now where none is. It runs outside of a transaction of
         the host: that may have ended, or wait for the answer. Its errors go to the log."""
         request = _request.get()
-        if request is None:
+        if request is None or request.answered:
             await self._run_outside(work)
         else:
             request.later.append(work)
@@ -126,6 +137,7 @@ class AutonomousTransactions:
             yield request
         finally:
             _request.reset(reset)
+            request.answered = True  # a task of the request may live on
             for work in request.later:
                 await self._run_outside(work)
 
@@ -171,11 +183,14 @@ class AutonomousTransactions:
     async def _run_and_repeat(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[T]]) -> T:
         result = await self._run_inside(work)
         if result:
-            repeat = self._begin(self._repeat(client, work))
-            request = _request.get()
-            if request is not None:
-                request.repeats.append(repeat)
+            self._repeat(client, work)
         return result
+
+    def _repeat(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[object]]) -> None:
+        repeat = self._begin(self._run_again(client, work))
+        request = _request.get()
+        if request is not None:
+            request.repeats.append(repeat)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -197,7 +212,7 @@ class AutonomousTransactions:
         connections.set(self._name, _root(connections.get(self._name)))  # of this task alone
         await self._run_outside(work)
 
-    async def _repeat(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[Any]]) -> None:
+    async def _run_again(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[object]]) -> None:
         """Queues for what the host's transaction holds: the connection of SQLite, or rows."""
         try:
             await self._run_on(client, work, _again_until_free)
