@@ -66,6 +66,8 @@ class Auth:
         self.tables = tables_for(user_model)
         self.autonomous = AutonomousTransactions(self.tables.user)
         self.afterwards = Afterwards(self.tables.user, self.autonomous)
+        self.unwritten: dict[str, Any] = {}
+        """Counters that wait for the end of a transaction of the host."""
         self.queries = Queries(self.tables)
         self.events = Events(self._now)
         self.hooks = Hooks(settings)

@@ -27,10 +27,11 @@ from ..models import AbstractUser
 from ..security.devices import DEVICE_LIFETIME
 from ..security.proxies import guessing_network
 from ..security.throttling import Backoff, Guesses
+from .counters import Counted
 from .devices import Device, forget_device, known_device
 from .notices import notify
 from .sessions import end_session
-from .throttle import Counted, Key, StoppedError, change, count, forget
+from .throttle import Key, StoppedError, change, count, forget
 
 IN_A_SESSION: Final = 20
 ON_A_DEVICE: Final = 20

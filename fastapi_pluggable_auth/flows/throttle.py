@@ -6,23 +6,21 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Final, Protocol
 from uuid import UUID
 
-from tortoise.exceptions import IntegrityError
-from tortoise.queryset import QuerySet
-
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
-from ..models import AbstractThrottle, exact
-from ..security.clock import as_utc
+from ..models import exact
 from ..security.keys import key_set
 from ..security.rates import Rate, StoreDownError
 from ..security.throttling import Counter, Quota, Stop
+from . import counters
+from .counters import Counted
 
 logger = logging.getLogger(__name__)
 
@@ -68,15 +66,6 @@ class Key:
         return cls(tuple(f"shared {number} {way}" for way in range(WAYS)), holder)
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """An attempt that was counted: the counter with it, and the version of the row in which it was."""
-
-    row_id: str
-    version: int
-    counter: Counter
-
-
 async def count(auth: Auth, key: Key, policy: Policy) -> Counted:
     """Counts an attempt, before it is made. Raises `AuthError(THROTTLED)` with the seconds to wait, or
     `StoppedError`."""
@@ -88,7 +77,7 @@ async def count(auth: Auth, key: Key, policy: Policy) -> Counted:
             raise StoppedError(ErrorCode.THROTTLED, retry_after=wait)
         if isinstance(counter, timedelta):
             raise AuthError(ErrorCode.THROTTLED, retry_after=_seconds(counter))
-        if (counted := await _store(auth, key, before or free, counter)) is not None:
+        if (counted := await counters.store(auth, before or free, key.holder, counter)) is not None:
             return counted
     raise AuthError(ErrorCode.THROTTLED, retry_after=1)
 
@@ -104,9 +93,9 @@ async def change(
             return
         counter = changed(before.counter, auth.clock())
         if counter is None:
-            done = bool(await _unchanged(auth, before).delete())
+            done = await counters.delete(auth, before)
         else:
-            done = await _store(auth, key, before, counter) is not None
+            done = await counters.store(auth, before, key.holder, counter) is not None
         if done:
             return
         before, _free = await _read(auth, key)
@@ -114,7 +103,7 @@ async def change(
 
 async def forget(auth: Auth, *keys: Key) -> None:
     """Deletes counters that have a row of their own."""
-    await auth.tables.throttle.filter(id__in=[key.ids[0] for key in keys]).delete()
+    await counters.delete_all(auth, [key.ids[0] for key in keys])
 
 
 async def may_mail(auth: Auth, kind: str, whom: str | UUID) -> bool:
@@ -170,36 +159,12 @@ def _seconds(wait: timedelta) -> int:
 
 async def _read(auth: Auth, key: Key) -> tuple[Counted | None, Counted | str]:
     """The counter of the key, if it has one, and what to write it to: that of another name, or a new row."""
-    rows = await auth.tables.throttle.filter(id__in=key.ids)
+    rows = await counters.read(auth, key.ids)
     own = [row for row in rows if row.holder == key.holder]
     if own:
-        counted = _counted(max(own, key=lambda row: row.count))
+        counted = max(own, key=lambda row: row.counter.count)
         return counted, counted
-    missing = {*key.ids} - {row.id for row in rows}
+    missing = {*key.ids} - {row.row_id for row in rows}
     if missing:
         return None, min(missing)
-    return None, _counted(min(rows, key=lambda row: (row.count, as_utc(row.blocked_until))))
-
-
-def _counted(row: AbstractThrottle) -> Counted:
-    counter = Counter(row.count, as_utc(row.started_at), as_utc(row.blocked_until), row.details)
-    return Counted(row.id, row.version, counter)
-
-
-def _unchanged(auth: Auth, before: Counted) -> QuerySet[AbstractThrottle]:
-    return auth.tables.throttle.filter(id=before.row_id, version=before.version)
-
-
-async def _store(auth: Auth, key: Key, before: Counted | str, counter: Counter) -> Counted | None:
-    """Stores the counter in place of the one before, or in a row of this new id; None where another attempt
-    was counted since it was read."""
-    columns = {"holder": key.holder, **asdict(counter)}
-    if isinstance(before, Counted):
-        version = before.version + 1
-        stored = await _unchanged(auth, before).update(version=version, **columns)
-        return Counted(before.row_id, version, counter) if stored else None
-    try:
-        await auth.tables.throttle.create(id=before, **columns)
-    except IntegrityError:
-        return None
-    return Counted(before, 0, counter)
+    return None, min(rows, key=lambda row: (row.counter.count, row.counter.blocked_until))
