@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from tortoise.expressions import F, Q
 from tortoise.queryset import QuerySet
@@ -57,12 +57,20 @@ class Outbox:
         self._clock = clock
 
     async def add(
-        self, kind: MailKind, recipient: str, *, user_id: UUID | None = None, **context: Any
+        self,
+        kind: MailKind,
+        recipient: str,
+        *,
+        user_id: UUID | None = None,
+        mail_id: UUID | None = None,
+        **context: Any,
     ) -> None:
         """Queues a mail; inside a transaction it stands or falls with it. Without a user, the one who owns
-        the address when the mail is sent is meant, and nothing is sent where nobody does."""
+        the address when the mail is sent is meant, and nothing is sent where nobody does. A `mail_id` is for
+        work that may run twice."""
         now = self._clock()
         mail = await self._tables.mail.create(
+            id=mail_id or uuid4(),
             user_id=user_id,
             kind=kind.value,
             recipient=recipient,

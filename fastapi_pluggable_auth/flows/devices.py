@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from ..auth import Auth
+from ..auth import Auth, autonomous
 from ..events import origin
 from ..models import AbstractUser, exact
 from ..security.clock import as_utc
@@ -57,5 +57,10 @@ async def remember_device(
 
 
 async def forget_device(auth: Auth, device_id: UUID) -> None:
-    """The device is unknown from now on."""
-    await auth.tables.device.filter(id=device_id).delete()
+    """The device is unknown from now on, whatever becomes of the request."""
+    await _forget(auth, device_id)
+
+
+@autonomous
+async def _forget(auth: Auth, device_id: UUID) -> int:
+    return await auth.tables.device.filter(id=device_id).delete()

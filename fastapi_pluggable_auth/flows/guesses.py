@@ -29,7 +29,7 @@ from ..security.proxies import guessing_network
 from ..security.throttling import Backoff, Guesses
 from .counters import Counted
 from .devices import Device, forget_device, known_device
-from .notices import notify
+from .notices import notify_anyway
 from .sessions import end_session
 from .throttle import Key, StoppedError, change, count, forget
 
@@ -122,13 +122,13 @@ class Guess:
         if self.counted is not None and self.counted.counter.count >= self.policy.limit:
             await self._end()
         if self.codes is not None and self.codes.counter.count == CODES_TOLD and self.user is not None:
-            await notify(self.auth, MailKind.WRONG_CODES, self.user, count=CODES_TOLD)
+            await notify_anyway(self.auth, MailKind.WRONG_CODES, self.user, count=CODES_TOLD)
 
     async def _end(self) -> bool:
         """Ends the session, or forgets the device, in which too much was guessed; whether there was one."""
         if self.session_id is not None and self.user is not None:
             with suppress(AuthError):  # it has ended already
-                await end_session(self.auth, self.user.id, self.session_id)
+                await end_session(self.auth, self.user.id, self.session_id, refusing=True)
         elif self.device_id is not None:
             await forget_device(self.auth, self.device_id)
         else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from ..auth import Auth, transactional
+from ..auth import Auth, autonomous, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Origin, origin
@@ -91,10 +91,12 @@ async def live_sessions(auth: Auth, user_id: UUID, *, current: UUID | None = Non
     ]
 
 
-async def end_session(auth: Auth, user_id: UUID, session_id: UUID) -> None:
-    """Ends one session of the user; raises `AuthError(SESSION_NOT_FOUND)` for any other."""
+async def end_session(auth: Auth, user_id: UUID, session_id: UUID, *, refusing: bool = False) -> None:
+    """Ends one session of the user; raises `AuthError(SESSION_NOT_FOUND)` for any other. Where the request is
+    being refused, the end outlives a transaction of the host."""
+    end = _end_anyway if refusing else _end
     async with auth.events.observe(EventKind.SESSION_END, user_id=user_id, session_id=session_id):
-        if not await _end(auth, user_id, End.SESSION, session_id):
+        if not await end(auth, user_id, End.SESSION, session_id):
             raise AuthError(ErrorCode.SESSION_NOT_FOUND)
     await auth.hooks.fire(SessionEnded, user_id, session_id)
 
@@ -120,9 +122,11 @@ async def logout_others(auth: Auth, authentication: Authentication) -> None:
     await auth.hooks.fire(OtherSessionsEnded, authentication.user.id, authentication.session_id)
 
 
-@transactional
-async def _end(auth: Auth, user_id: UUID, end: End, session_id: UUID | None = None) -> int:
+async def _ended(auth: Auth, user_id: UUID, end: End, session_id: UUID | None = None) -> int:
     return await end_access(auth, user_id, end, session_id)
+
+
+_end, _end_anyway = transactional(_ended), autonomous(_ended)
 
 
 async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:

@@ -19,6 +19,7 @@ from ..models import AbstractUser
 from ..security.plaintext import Plaintext
 from .columns import require_free, stored, storing
 from .mailbox import binding_digest
+from .notices import mail_anyway
 from .password import require_good_password
 from .throttle import may_mail
 
@@ -69,7 +70,7 @@ async def signup(
             if not silent:
                 raise AuthError(ErrorCode.EMAIL_TAKEN) from error
             if may_tell_owner:
-                await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
+                await mail_anyway(auth, MailKind.ACCOUNT_EXISTS, email)
             _complete(user)
     if observation.user_id is not None:
         await auth.hooks.fire(SignedUp, user)

@@ -1,0 +1,201 @@
+"""Each flow that writes what must outlive a refusal, in an app that wraps each request in a transaction and
+rolls it back, whatever the answer is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request, Response
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.types import ASGIApp, Receive, Scope, Send
+from tortoise.transactions import in_transaction
+
+from fastapi_pluggable_auth import Auth, AuthSettings
+from fastapi_pluggable_auth.models import AuditEvent, Session, User
+from fastapi_pluggable_auth.testing import FakeClock as Clock
+
+from .conftest import EMAIL, PASSWORD, Account, Database, Mailbox
+
+CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
+WRONG = {"email": EMAIL, "password": "not the right one"}
+BASE = "https://testserver"
+OWN_PAGE = {"Origin": BASE, "Sec-Fetch-Site": "same-origin"}
+
+
+class Rollback(Exception):
+    """Leaves a transaction."""
+
+
+class Switch:
+    """Whether requests run in a transaction that is rolled back."""
+
+    on = False
+
+
+class RolledBackAround:
+    """Plain ASGI: the answer is sent before the rollback."""
+
+    def __init__(self, app: ASGIApp, switch: Switch, name: str) -> None:
+        self._app = app
+        self._switch = switch
+        self._name = name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the app."""
+        if scope["type"] != "http" or not self._switch.on:
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with in_transaction(self._name):
+                await self._app(scope, receive, send)
+                raise Rollback
+        except Rollback:
+            pass
+
+
+@pytest.fixture
+def settings(settings: AuthSettings) -> AuthSettings:
+    settings.cookies, settings.public_base_url = True, BASE
+    settings.throttle_free_attempts = 5
+    settings.audit_log = True
+    return settings
+
+
+@pytest.fixture
+def switch() -> Switch:
+    """Turns on the transactions of the host."""
+    return Switch()
+
+
+@pytest.fixture(params=["dispatch", "plain ASGI"])
+def app(request: pytest.FixtureRequest, app: FastAPI, switch: Switch, database: Database) -> FastAPI:
+    """A host app with such a middleware."""
+    if request.param == "plain ASGI":
+        app.add_middleware(RolledBackAround, switch=switch, name=database.dialect)
+        return app
+
+    @app.middleware("http")
+    async def rolled_back(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        if not switch.on:
+            return await call_next(request)
+        response = Response(status_code=500)
+        try:
+            async with in_transaction(database.dialect):
+                response = await call_next(request)
+                raise Rollback
+        except Rollback:
+            return response
+
+    return app
+
+
+@pytest.fixture(autouse=True)
+async def in_time() -> AsyncIterator[None]:
+    """No request hangs: each test has a minute."""
+    async with asyncio.timeout(60):
+        yield
+
+
+async def statuses(client: httpx.AsyncClient, times: int, body: dict[str, str]) -> list[int]:
+    return [(await client.post("/auth/login", json=body)).status_code for _ in range(times)]
+
+
+@pytest.mark.parametrize("email", [EMAIL, "nobody@example.com"])
+async def test_twelve_wrong_passwords_are_throttled_as_without_the_transaction(
+    client: httpx.AsyncClient, account: Account, switch: Switch, email: str
+) -> None:
+    switch.on = True
+    assert await statuses(client, 12, WRONG | {"email": email}) == [401] * 5 + [429] * 7
+
+
+async def test_twelve_wrong_passwords_at_once_are_throttled(
+    client: httpx.AsyncClient, account: Account, switch: Switch, database: Database
+) -> None:
+    switch.on = True
+    answers = await asyncio.gather(*(client.post("/auth/login", json=WRONG) for _ in range(12)))
+    assert Counter(answer.status_code for answer in answers) == {401: 5, 429: 7}
+
+
+async def test_a_right_password_starts_the_count_anew(
+    client: httpx.AsyncClient, account: Account, switch: Switch
+) -> None:
+    switch.on = True
+    assert await statuses(client, 4, WRONG) == [401] * 4
+    assert await statuses(client, 1, CREDENTIALS) == [200]
+    assert await statuses(client, 6, WRONG) == [401] * 5 + [429]
+
+
+@pytest.mark.parametrize("path", ["/auth/forgot-password", "/auth/verify/resend"])
+async def test_mails_that_anybody_may_ask_for_arrive_and_are_limited(
+    client: httpx.AsyncClient, settings: AuthSettings, switch: Switch, mailbox: Mailbox, path: str
+) -> None:
+    signup = await client.post("/auth/signup", json=CREDENTIALS)
+    assert signup.status_code == 201
+    mailbox.clear()
+    settings.mail_limit = 2
+    switch.on = True
+    for _ in range(4):
+        assert (await client.post(path, json={"email": EMAIL})).status_code == 200
+    assert [mail["To"] for mail in mailbox.messages] == [EMAIL] * 2
+
+
+async def test_too_many_guesses_end_the_session_in_which_they_were_made(
+    client: httpx.AsyncClient, account: Account, switch: Switch
+) -> None:
+    switch.on = True
+    body = {"password": "not the right one"}
+    answers = [
+        (await client.post("/auth/reauthenticate", json=body, headers=account.headers)).status_code
+        for _ in range(20)
+    ]
+    assert answers == [403] * 20
+    switch.on = False
+    assert (await account.me()).status_code == 401
+
+
+async def test_what_was_refused_is_in_the_audit_log(
+    client: httpx.AsyncClient, account: Account, switch: Switch
+) -> None:
+    before = await AuditEvent.filter(kind="login", outcome="failure").count()
+    switch.on = True
+    assert await statuses(client, 2, WRONG) == [401, 401]
+    assert await AuditEvent.filter(kind="login", outcome="failure").count() == before + 2
+
+
+async def test_a_change_falls_with_the_transaction(
+    client: httpx.AsyncClient, account: Account, switch: Switch, mailbox: Mailbox
+) -> None:
+    """As the host wants it: what a transaction is for."""
+    mailbox.clear()
+    switch.on = True
+    body = {"old_password": PASSWORD, "new_password": "another good password"}
+    answer = await client.post("/account/change-password", json=body, headers=account.headers)
+    assert answer.status_code == 204
+    switch.on = False
+    assert (await account.me()).status_code == 200
+    assert (await account.login()).status_code == 200
+    assert mailbox.messages == []
+
+
+async def test_who_signs_up_and_in_within_one_transaction_is_known_in_it(
+    app: FastAPI, client: httpx.AsyncClient, database: Database, clock: Clock
+) -> None:
+    """A user and a session of this transaction are invisible to every other connection."""
+    auth: Auth = app.state.pluggable_auth
+    async with in_transaction(database.dialect):
+        await User.create(email=EMAIL, hashed_password=await auth.hasher.hash(PASSWORD), is_verified=True)
+        login = await client.post("/auth/login", json=CREDENTIALS)
+        tokens = login.json()
+        rotated = (await client.post("/auth/refresh", json={"token": tokens["refresh_token"]})).json()
+        headers = {"Authorization": f"Bearer {rotated['access_token']}"}
+        assert (await client.get("/auth/me", headers=headers)).status_code == 200
+        clock.advance(minutes=1)
+        reused = await client.post("/auth/refresh", json={"token": tokens["refresh_token"]})
+        assert reused.status_code == 401
+        assert (await client.get("/auth/me", headers=headers)).status_code == 401
+    assert (await client.get("/auth/me", headers=headers)).status_code == 401
+    assert await Session.all().count() == 1
