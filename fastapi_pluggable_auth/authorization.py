@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
+from fastapi.security import SecurityScopes
 
 from .auth import Auth
 from .cookies import sends_token
-from .dependencies import SignedIn, current_user, has_credentials
+from .dependencies import NO_SCOPES, SignedIn, current_user, has_credentials
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, require_recent_login
@@ -54,6 +55,9 @@ class Requirement(SignedIn[User]):
             raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
         if self._recently:  # at last: nobody types a password for what is refused anyway
             require_recent_login(auth, authentication)
+
+    async def _check_scopes(self, auth: Auth, authentication: Authentication, asked: frozenset[str]) -> None:
+        await super()._check_scopes(auth, authentication, asked - self._scopes)  # which were checked already
 
     def _refusal(self, auth: Auth, authentication: Authentication) -> ErrorCode | None:
         user = authentication.user
@@ -123,13 +127,13 @@ def _asked(names: str | Iterable[str] | None) -> frozenset[str]:
 
 
 class _Optional(SignedIn[User | None]):
-    async def __call__(self, request: Request) -> User | None:
+    async def __call__(self, request: Request, asked: SecurityScopes = NO_SCOPES) -> User | None:
         auth_of(request)  # also for strangers: an app without one is told so at its first request
         if not has_credentials(request):
             return None
         by_cookie = not sends_token(request)
         try:
-            return await super().__call__(request)
+            return await super().__call__(request, asked)
         except AuthError as error:
             # The response deletes such cookies; a client that sends a token has to learn that it is spent.
             if by_cookie and error.code is ErrorCode.INVALID_TOKEN:

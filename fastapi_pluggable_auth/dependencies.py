@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer
+from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
@@ -24,7 +25,7 @@ from .cookies import (
 from .database import guarded
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Origin, Outcome, actor, origin
-from .flows.authentication import Authentication, authenticate, require_recent_login
+from .flows.authentication import Authentication, authenticate, require_recent_login, require_scopes
 from .flows.throttle import count_request
 from .flows.tokens import authenticate_token
 from .lookup import auth_of, included
@@ -38,6 +39,8 @@ from .security.redirects import safe_next
 T = TypeVar("T")
 
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.authentication"
+
+NO_SCOPES: Final = SecurityScopes()
 
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\xa0-\xff]")
 
@@ -97,13 +100,16 @@ class SignedIn(SecurityBase, Generic[T]):
         """The scheme in the OpenAPI document."""
         return _bearer_scheme()
 
-    async def __call__(self, request: Request) -> T:
-        """What is wanted of whoever asks, read from the database for this request."""
+    async def __call__(self, request: Request, asked: SecurityScopes = NO_SCOPES) -> T:
+        """What is wanted of whoever asks, read from the database for this request. `asked` are the scopes of
+        FastAPI's `Security(..., scopes=...)`, also of those around it: see `require_scopes`."""
         auth = auth_of(request)
         authentication = await _authenticate(
             request, auth, allow_ended=not self._live, allow_personal=self._allow_personal
         )
         await self._check(auth, authentication)
+        if asked.scopes:
+            await self._check_scopes(auth, authentication, frozenset(asked.scopes))
         return self._wanted(authentication)
 
     async def _check(self, auth: Auth, authentication: Authentication) -> None:
@@ -112,6 +118,14 @@ class SignedIn(SecurityBase, Generic[T]):
             raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
         if self._recent:
             require_recent_login(auth, authentication)
+
+    async def _check_scopes(self, auth: Auth, authentication: Authentication, asked: frozenset[str]) -> None:
+        try:
+            require_scopes(auth, authentication, asked)
+        except AuthError as error:
+            seen = Observation(authentication.user.id, authentication.session_id)
+            await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, seen, reason=error.code.code)
+            raise
 
 
 @cache
@@ -230,12 +244,12 @@ class SignInRequired(Exception):
         self.location = location
 
 
-async def current_user_or_redirect(request: Request) -> User:
+async def current_user_or_redirect(request: Request, asked: SecurityScopes = NO_SCOPES) -> User:
     """Like `get_current_user`, for pages: whoever is not signed in is sent to the sign-in page (303), which
     leads back with its parameter `next`; and whoever has to set up two-factor first to the page for it, where
     there is one."""
     try:
-        return await get_current_user(request)
+        return await get_current_user(request, asked)
     except AuthError as error:
         auth = auth_of(request)
         if error.code in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Final, cast
 
 from fastapi import Depends, WebSocket, WebSocketException
+from fastapi.security import SecurityScopes
 from starlette.status import WS_1008_POLICY_VIOLATION, WS_1013_TRY_AGAIN_LATER
 
 from .auth import Auth
 from .cookies import sends_token
 from .database import guarded
-from .dependencies import access_token, note_origin
+from .dependencies import NO_SCOPES, access_token, note_origin
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
-from .flows.authentication import Authentication, authenticate, authenticate_session
+from .flows.authentication import Authentication, authenticate, authenticate_session, require_scopes
 from .lookup import auth_of
 from .models import User
 from .security.cookies import Cookies, received_cookie
@@ -25,7 +26,7 @@ SUBPROTOCOL: Final = "bearer"
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.websocket"
 
 
-async def get_websocket_user(websocket: WebSocket) -> User:
+async def get_websocket_user(websocket: WebSocket, asked: SecurityScopes = NO_SCOPES) -> User:
     """The user who opens a WebSocket: by the header `Authorization`, by the pair of subprotocols `bearer` and
     an access token, or, where the app uses cookies, by the cookie and an `Origin` of the app. Never by the
     address, which is logged.
@@ -40,6 +41,8 @@ async def get_websocket_user(websocket: WebSocket) -> User:
         authentication = await guarded(authenticate(auth, token), auth.settings.database_timeout)
         if auth.lacks_two_factor(authentication.user):
             raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
+        if asked.scopes:
+            require_scopes(auth, authentication, frozenset(asked.scopes))
     except AuthError as error:
         down = error.code.status == 503
         if not down:

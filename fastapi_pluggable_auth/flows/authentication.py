@@ -87,6 +87,15 @@ def refuse_impersonation(authentication: Authentication) -> None:
         raise AuthError(ErrorCode.IMPERSONATION_FORBIDDEN)
 
 
+def require_scopes(auth: Auth, authentication: Authentication, asked: frozenset[str]) -> None:
+    """Raises `AuthError(INSUFFICIENT_SCOPE)` unless the user has the permission of the name of each scope,
+    and a personal access token the scope as well: a permission is what a person's scope is."""
+    user, scopes = authentication.user, authentication.scopes
+    permitted = user.is_superuser or asked <= auth.permissions_of(user)
+    if not permitted or (scopes is not None and not asked <= scopes):
+        raise AuthError(ErrorCode.INSUFFICIENT_SCOPE, scope=" ".join(sorted(asked)))
+
+
 def is_live(auth: Auth, revoked_at: datetime | None, expires_at: datetime) -> bool:
     """Whether a session of these columns has not ended."""
     return revoked_at is None and auth.clock() < as_utc(expires_at)
