@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from pypika_tortoise.terms import Parameter
 from tortoise import Model
 from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.fields import DatetimeField, Field
+from tortoise.fields import DatetimeField, Field, IntField
 from tortoise.queryset import AwaitableQuery, QuerySet, UpdateQuery, ValuesQuery
 
 from .models.outward import SecretColumn
@@ -175,6 +175,8 @@ class Insert(_Compiled):
 def _mark(place: int, field: Field[Any]) -> object:
     if isinstance(field, DatetimeField):
         return datetime(2000, 1, 1, microsecond=place, tzinfo=UTC)
+    if isinstance(field, IntField):
+        return -1_000_000 - place
     return f"mark {place}"
 
 

@@ -177,10 +177,11 @@ class AuthSettings(BaseSettings):
     )
     refresh_reuse_leeway: Duration = Field(
         default=timedelta(seconds=10),
-        description="How long a spent refresh token counts as a race between tabs rather than as theft.",
+        description="How long a spent refresh token that comes back counts as a race between tabs.",
     )
     refresh_idempotent: bool = Field(
-        default=False, description="Answer a retry within the leeway with the same successor instead of 401."
+        default=False,
+        description="Answer a retry with a pair instead of 401: the same one, or after the leeway another.",
     )
     max_sessions: int = Field(
         default=0,
@@ -458,6 +459,11 @@ class AuthSettings(BaseSettings):
     def audience(self) -> str:
         """For whom the tokens of this deployment are."""
         return self.jwt_audience or self.issuer
+
+    @property
+    def signs_with_secret(self) -> bool:
+        """Whether only this app can check a token, as no key is public."""
+        return self.jwt_algorithm.startswith("HS")
 
     def mailbox_problem(self) -> str | None:
         """What is wrong with the development mailbox, in one sentence."""

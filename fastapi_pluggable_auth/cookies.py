@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final
 
 from fastapi import Request, Response
@@ -13,10 +14,11 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .auth import Auth
+from .database import guarded
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, authenticate
-from .flows.rotation import rotate
+from .flows.rotation import is_newest, rotate
 from .flows.sessions import TokenSet
 from .lookup import auth_of
 from .security.bearer import bearer_tokens
@@ -28,7 +30,7 @@ from .security.csrf import (
     make_form_token,
     needs_preflight,
 )
-from .security.jwt import ACCESS, REFRESH, session_of
+from .security.jwt import ACCESS, REFRESH, TooEarlyError, Transport, session_of
 from .security.keys import key_set
 
 FORM_FIELD: Final = "csrf_token"
@@ -39,6 +41,10 @@ CLEAR_SITE_DATA: Final = '"cache", "storage"'
 _BINDING: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _BINDING_SECONDS: Final = 30 * 24 * 60 * 60
 """Longer than a link lives: a new one can be asked for."""
+
+NEW: Final = timedelta(seconds=1)
+"""How old tokens may be that are set without another look at them. Within the leeway no retry has replaced
+them, yet another tab may have spent them."""
 
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.cookies"
 
@@ -71,6 +77,22 @@ class Exchange:
         """Whether the request has a cookie of ours that says who asks, good or not."""
         return self.cookies.access in self.received or self.cookies.refresh in self.received
 
+    async def withhold_old_tokens(self) -> None:
+        """Sets no tokens that may have been replaced while the response was made: the browser has newer ones,
+        or asks for them with those that it has."""
+        if self.tokens is None:
+            return
+        age = self.auth.clock() - self.tokens.issued_at
+        if age <= min(NEW, self.auth.settings.refresh_reuse_leeway):
+            return
+        try:
+            newest = await guarded(is_newest(self.auth, self.tokens), self.auth.settings.database_timeout)
+        except AuthError:
+            newest = False
+        if not newest:
+            for name in (self.cookies.access, self.cookies.refresh):
+                self.queued.pop(name, None)
+
     def forget(self) -> None:
         """Queues the deletion of both tokens."""
         self.tokens, self.ended = None, True
@@ -96,6 +118,7 @@ class CookieMiddleware:
 
         async def send_with_cookies(message: Message) -> None:
             if exchange.queued and message["type"] == "http.response.start":
+                await exchange.withhold_old_tokens()
                 message.setdefault("headers", [])
                 headers = MutableHeaders(scope=message)
                 for cookie in exchange.queued.values():
@@ -149,6 +172,11 @@ def sends_token(request: HTTPConnection) -> bool:
     return bool(bearer_tokens(request.headers.getlist("authorization")))
 
 
+def transport_for(request: Request) -> Transport:
+    """How the answer to this request gives its client tokens."""
+    return Transport.COOKIE if wants_cookies(request) else Transport.BEARER
+
+
 def authenticates_by_cookie(request: Request) -> bool:
     """Whether cookies say who asks: there are some, and no header that says otherwise."""
     exchange = _exchange(request)
@@ -159,32 +187,43 @@ def authenticates_by_cookie(request: Request) -> bool:
 
 async def authenticate_cookies(request: Request, auth: Auth, *, allow_ended: bool) -> Authentication:
     """Who the cookies stand for. An access token that is missing or no longer good is renewed, once per
-    request; cookies of a session that has ended are deleted. Raises `AuthError`: INVALID_TOKEN,
-    REFRESH_RACED."""
+    request; cookies of a session that has ended are deleted, those that are not good yet are kept. Raises
+    `AuthError`: INVALID_TOKEN, REFRESH_RACED."""
     exchange: Exchange = request.scope[_SCOPE_KEY]
     access = exchange.tokens.access_token if exchange.tokens else exchange.sent(exchange.cookies.access)
     renewable = exchange.sent(exchange.cookies.refresh) is not None
     if access is not None:
         try:
-            return await authenticate(auth, access, allow_ended=allow_ended)
+            return await _authenticate(auth, access, allow_ended, confirm=exchange.tokens is None)
+        except TooEarlyError:
+            raise
         except AuthError:
             if not renewable:
                 exchange.forget()
                 raise
     tokens = await renew_cookies(request, auth)
-    return await authenticate(auth, tokens.access_token, allow_ended=allow_ended)
+    return await _authenticate(auth, tokens.access_token, allow_ended, confirm=False)
+
+
+async def _authenticate(auth: Auth, access: str, allow_ended: bool, *, confirm: bool) -> Authentication:
+    """By a token that the browser has, and so to `confirm`, or by one that it is yet to get."""
+    return await authenticate(
+        auth, access, transport=Transport.COOKIE, allow_ended=allow_ended, confirm=confirm
+    )
 
 
 async def renew_cookies(request: Request, auth: Auth) -> TokenSet:
     """Spends the refresh token of the cookie. Of several tabs at once all get the same pair, so that none is
     signed out. Raises `AuthError`: NOT_AUTHENTICATED without a cookie, INVALID_TOKEN, which also deletes the
-    cookies, and REFRESH_RACED."""
+    cookies unless they are not good yet, and REFRESH_RACED."""
     exchange: Exchange = request.scope[_SCOPE_KEY]
     refresh = exchange.sent(exchange.cookies.refresh)
     if refresh is None:
         raise AuthError(ErrorCode.NOT_AUTHENTICATED)
     try:
-        tokens = await rotate(auth, refresh, idempotent=True)
+        tokens = await rotate(auth, refresh, transport=Transport.COOKIE)
+    except TooEarlyError:
+        raise
     except AuthError as error:
         if error.code is ErrorCode.INVALID_TOKEN:
             exchange.forget()
@@ -197,8 +236,7 @@ def sign_in(request: Request, auth: Auth, tokens: TokenSet) -> None:
     """Queues both cookies for the response. Needs the transport to be on."""
     exchange: Exchange = request.scope[_SCOPE_KEY]
     names = exchange.cookies
-    expires_at = auth.signer.verify(tokens.refresh_token, REFRESH, allow_expired=True)["exp"]
-    left = max(0, int(expires_at - auth.clock().timestamp()))
+    left = max(0, int((tokens.expires_at - auth.clock()).total_seconds()))
     access_left = min(left, int(auth.settings.access_token_expires.total_seconds()))
     exchange.tokens, exchange.ended = tokens, False
     exchange.queued[names.access] = names.set(names.access, tokens.access_token, access_left)
@@ -279,7 +317,8 @@ def _binding(request: Request, exchange: Exchange) -> str | None:
     for name, scope in ((exchange.cookies.access, ACCESS), (exchange.cookies.refresh, REFRESH)):
         try:
             token = exchange.sent(name) or ""
-            session_id = session_of(exchange.auth.signer.verify(token, scope, allow_expired=True))
+            claims = exchange.auth.signer.verify(token, scope, transport=Transport.COOKIE, allow_expired=True)
+            session_id = session_of(claims)
         except AuthError:
             continue
         if session_id is not None:

@@ -29,8 +29,11 @@ class EventKind(StrEnum):
     ACCESS = "access"
     """A token or a permission was refused; allowed requests are the access log's business."""
     TOKEN_REFRESH = "token_refresh"  # noqa: S105
+    REFRESH_LOST = "refresh_lost"
+    """A spent refresh token came back, and nobody had what replaced it: that was replaced in turn, or revoked
+    where retries are not answered. No alarm: always a success."""
     REFRESH_REUSE = "refresh_reuse"
-    """A spent refresh token came back and its session was ended: always a failure."""
+    """Two had the same tokens and their session was ended: always a failure."""
     LOGOUT = "logout"
     SESSION_END = "session_end"
     OTHER_SESSIONS_END = "other_sessions_end"

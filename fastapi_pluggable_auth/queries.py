@@ -23,10 +23,12 @@ class Queries:
 
         def stored(digest: str) -> ValuesQuery[Any]:
             return tokens.filter(token=digest).values(
-                *("id", "user_id", "session_id", "created_at", "rotated_at", "replaced_by"),
+                *("id", "user_id", "session_id", "created_at", "expires_at", "rotated_at", "replaced_by"),
+                *("gen", "superseded"),
                 active="user__is_active",
                 session_ends="session__expires_at",
                 session_ended="session__revoked_at",
+                confirmed_gen="session__confirmed_gen",
                 impersonated_by="session__impersonated_by",
             )
 
@@ -37,10 +39,16 @@ class Queries:
             good = tokens.filter(token=digest, revoked=False, expires_at__gt=now)
             return good.update(revoked=True, rotated_at=now, replaced_by=successor)
 
+        def confirm(session_id: str, gen: int) -> UpdateQuery:
+            return sessions.filter(id=session_id, confirmed_gen__lt=gen).update(confirmed_gen=gen)
+
         self.session = SelectRelated(
             sessions,
             session_of,
-            ("authenticated_at", "expires_at", "revoked_at", "impersonated_by"),
+            (
+                *("authenticated_at", "expires_at", "revoked_at", "impersonated_by"),
+                *("confirmed_gen", "superseded"),
+            ),
             session_id="id",
             user_id="user_id",
         )
@@ -56,7 +64,10 @@ class Queries:
         """A refresh token, with what its user and session say of it."""
         self.spend = Update(tokens, spend, digest="token", now="rotated_at", successor="replaced_by")
         """Spends a refresh token, where it is good."""
+        self.confirm = Update(sessions, confirm, session_id="id", gen="confirmed_gen")
+        """Notes that tokens of this generation were shown, where it is not known yet."""
         self.store_token = Insert(
-            tokens, "id", "user_id", "session_id", "token", "jti", "expires_at", "revoked", "created_at"
+            tokens,
+            *("id", "user_id", "session_id", "token", "jti", "expires_at", "revoked", "gen", "created_at"),
         )
         """Stores a refresh token."""

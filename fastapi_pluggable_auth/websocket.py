@@ -19,6 +19,7 @@ from .lookup import auth_of
 from .models import User
 from .security.cookies import Cookies, received_cookie
 from .security.csrf import from_trusted_page
+from .security.jwt import Transport
 
 SUBPROTOCOL: Final = "bearer"
 """What a page offers in front of its access token, as it can send no header."""
@@ -37,8 +38,9 @@ async def get_websocket_user(websocket: WebSocket, asked: SecurityScopes = NO_SC
     auth = auth_of(websocket)
     note_origin(websocket, auth)
     try:
-        token = _token(websocket, auth)
-        authentication = await guarded(authenticate(auth, token), auth.settings.database_timeout)
+        token, transport = _token(websocket, auth)
+        work = authenticate(auth, token, transport=transport)
+        authentication = await guarded(work, auth.settings.database_timeout)
         if auth.lacks_two_factor(authentication.user):
             raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
         if asked.scopes:
@@ -68,7 +70,7 @@ async def still_signed_in(websocket: WebSocket) -> bool:
     if before.session_id is None:
         again = authenticate(auth, token)
     else:
-        again = authenticate_session(auth, before.user.id, before.session_id)
+        again = authenticate_session(auth, before.user.id, before.session_id, before.gen)
     try:
         found = await guarded(again, auth.settings.database_timeout)
     except AuthError as error:
@@ -78,12 +80,12 @@ async def still_signed_in(websocket: WebSocket) -> bool:
     return not auth.lacks_two_factor(found.user)
 
 
-def _token(websocket: WebSocket, auth: Auth) -> str:
+def _token(websocket: WebSocket, auth: Auth) -> tuple[str, Transport]:
     if sends_token(websocket):
-        return access_token(websocket)
+        return access_token(websocket), Transport.BEARER
     offered: list[str] = websocket.scope.get("subprotocols") or []
     if SUBPROTOCOL in offered[:-1]:
-        return offered[offered.index(SUBPROTOCOL) + 1]
+        return offered[offered.index(SUBPROTOCOL) + 1], Transport.BEARER
     name = Cookies(secure=auth.settings.is_https).access
     cookie = received_cookie(websocket.scope["headers"], name)
     if cookie is None or not auth.uses_cookies:
@@ -91,4 +93,4 @@ def _token(websocket: WebSocket, auth: Auth) -> str:
     fetch_site, origins = (websocket.headers.getlist(name) for name in ("sec-fetch-site", "origin"))
     if not from_trusted_page(fetch_site, origins, auth.settings.page_origins):
         raise AuthError(ErrorCode.CSRF_REFUSED)
-    return cookie
+    return cookie, Transport.COOKIE

@@ -17,7 +17,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "scripts.md"
 START, END = "<!-- flows -->\n", "<!-- end of flows -->"
 
 PARTS = {
-    *("notices", "throttle", "columns", "ends"),
+    *("notices", "throttle", "columns", "ends", "generations", "rotation.is_newest"),
     "sessions.issue_tokens",
     *("sessions.start_session", "email.owner_of", "email_change.request_email_change"),
     *("twofa.store_accepted", "twofa.tell_accepted", "twofa.switch_off", "account.erase"),
@@ -69,6 +69,7 @@ def row(module: str, function: Callable[..., Any]) -> str:
     raises = ", ".join(f"`{code.lower()}`" for code in codes_of(function))
     if "like `login`" in (inspect.getdoc(function) or ""):
         raises = f"{raises}, and as `login`" if raises else "as `login`"
+    shown = [re.sub(r"<(\w+\.\w+): .*>", r"\1", each) for each in shown]  # an enum
     call = f"{module}.{function.__name__}({', '.join(shown)})"
     return f"| `{call}` | {does}. | {raises or '-'} |"
 

@@ -142,14 +142,15 @@ async def test_what_anybody_could_fill_the_table_with_is_not_kept(
     assert await AuditEvent.filter(reason="throttled").count() == 0
 
 
-async def test_theft_is_kept(account: Account, clock: Clock) -> None:
+async def test_theft_and_lost_answers_are_kept(account: Account, clock: Clock) -> None:
     spent = account.refresh_token
-    await account.refresh()
+    tokens = (await account.refresh()).json()
     clock.advance(minutes=1)
     await account.refresh(spent)
+    await account.me(tokens["access_token"])
     await account.login()
     events = (await activity(account))["events"]
-    assert [event["event"] for event in events[:2]] == ["login", "refresh_reuse"]
+    assert [event["event"] for event in events[:3]] == ["login", "refresh_reuse", "refresh_lost"]
 
 
 async def test_a_deleted_account_leaves_what_was_done_and_not_from_where(

@@ -122,10 +122,15 @@ async def test_sessions_are_told(account: Account, watch: Watch, clock: Clock) -
     await account.refresh(spent)
     clock.advance(minutes=1)
     await account.refresh(spent)
+    await account.refresh(spent)
+    await account.refresh(tokens["refresh_token"])
     await account.me(tokens["access_token"])
     await account.client.get("/auth/me")
     assert watch.names() == [
         "token_refresh success",
+        "token_refresh failure refresh_raced",
+        "refresh_lost success",
+        "token_refresh failure refresh_raced",
         "token_refresh failure refresh_raced",
         "refresh_reuse failure",
         "token_refresh failure invalid_token",

@@ -355,7 +355,8 @@ async def test_every_event_in_it_names_the_administrator(
 
 async def test_theft_of_its_refresh_token_ends_it(root: Administrator, eve: Account, clock: Clock) -> None:
     acting = await act(root)
-    await acting.refresh()
+    tokens = (await acting.refresh()).json()
+    assert (await acting.me(tokens["access_token"])).status_code == 200
     clock.advance(minutes=1)
     await acting.refresh()
     stolen = await AuditEvent.get(kind=EventKind.REFRESH_REUSE.value)

@@ -74,6 +74,7 @@ async def test_a_spent_token_after_the_leeway_ends_its_family_and_tells_the_owne
     other = await other_login(account)
     spent = account.refresh_token
     keep(account, await account.refresh())
+    assert (await account.me()).status_code == 200
     mailbox.clear()
     clock.advance(seconds=11)
     for _ in range(2):

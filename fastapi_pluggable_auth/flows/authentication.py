@@ -12,19 +12,21 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
 from ..models import AbstractUser
 from ..security.clock import as_utc
-from ..security.jwt import ACCESS, Claims, issued_at_of, session_of, subject_of
+from ..security.jwt import ACCESS, Claims, Transport, generation_of, issued_at_of, session_of, subject_of
+from .generations import note_shown
 
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
     """Who is asking. `session_id` is None for a token that the host app minted on the user alone, and for a
-    personal access token, whose `scopes` are not None; `live` is whether the session has not ended;
-    `impersonated_by` is the administrator who acts as the user."""
+    personal access token, whose `scopes` are not None; `live` is whether the session has not ended; `gen`
+    counts the pairs of the session; `impersonated_by` is the administrator who acts as the user."""
 
     user: AbstractUser
     session_id: UUID | None
     authenticated_at: datetime
     live: bool = True
+    gen: int = 0
     scopes: frozenset[str] | None = None
     impersonated_by: UUID | None = None
 
@@ -36,10 +38,22 @@ def observed(
     return auth.events.observe(kind, user_id=authentication.user.id, session_id=authentication.session_id)
 
 
-async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> Authentication:
+async def authenticate(
+    auth: Auth,
+    token: str,
+    *,
+    transport: Transport = Transport.BEARER,
+    allow_ended: bool = False,
+    confirm: bool = True,
+) -> Authentication:
     """Who an access token stands for, in one query. Raises `AuthError(INVALID_TOKEN)` when the token, the
-    session or the account is not valid; `allow_ended` accepts a session that has ended."""
-    claims = auth.signer.verify(token, ACCESS)
+    session or the account is not valid, or where it was made for another `transport`. `allow_ended` accepts a
+    session that has ended.
+
+    The first time that a token of a rotation is shown takes a second statement, which notes it; not to
+    `confirm` is for one that the client does not have yet.
+    """
+    claims = auth.signer.verify(token, ACCESS, transport=transport)
     del token  # what waits for the database holds no secret: an error tracker would send it
     user_id, session_id = subject_of(claims), session_of(claims)
     if session_id is None:
@@ -47,13 +61,22 @@ async def authenticate(auth: Auth, token: str, *, allow_ended: bool = False) -> 
         if user is None or _outdated(claims, user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         return Authentication(user, None, issued_at_of(claims))
-    return await authenticate_session(auth, user_id, session_id, allow_ended=allow_ended)
+    gen = generation_of(claims)
+    return await authenticate_session(
+        auth, user_id, session_id, gen, allow_ended=allow_ended, confirm=confirm
+    )
 
 
 async def authenticate_session(
-    auth: Auth, user_id: UUID, session_id: UUID, *, allow_ended: bool = False
+    auth: Auth,
+    user_id: UUID,
+    session_id: UUID,
+    gen: int,
+    *,
+    allow_ended: bool = False,
+    confirm: bool = True,
 ) -> Authentication:
-    """The same for who is known to have had this session. Raises `AuthError(INVALID_TOKEN)`."""
+    """The same for who is known to have had a token of this generation. Raises `AuthError(INVALID_TOKEN)`."""
     found = await auth.queries.session.first(session_id=session_id, user_id=user_id)
     if found is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
@@ -61,9 +84,11 @@ async def authenticate_session(
     live = is_live(auth, session["revoked_at"], session["expires_at"])
     if not (user.is_active and (live or allow_ended)):
         raise AuthError(ErrorCode.INVALID_TOKEN)
+    if gen and live:
+        await note_shown(auth, user_id, session_id, session, gen, confirm=confirm)
     authenticated_at = as_utc(session["authenticated_at"])
     by = session["impersonated_by"]
-    return Authentication(user, session_id, authenticated_at, live, impersonated_by=by)
+    return Authentication(user, session_id, authenticated_at, live, gen=gen, impersonated_by=by)
 
 
 def is_recent(auth: Auth, authentication: Authentication) -> bool:

@@ -11,6 +11,7 @@ from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractUser
+from ..security.jwt import Transport
 from .admin import acting_on, covers
 from .sessions import TokenSet, start_impersonation
 
@@ -18,7 +19,13 @@ IMPERSONATE: Final = "accounts:impersonate"
 """The permission to act as another user."""
 
 
-async def impersonate(auth: Auth, administrator: AbstractUser, user_id: UUID) -> TokenSet:
+async def impersonate(
+    auth: Auth,
+    administrator: AbstractUser,
+    user_id: UUID,
+    *,
+    transport: Transport = Transport.BEARER,
+) -> TokenSet:
     """Starts a session of the user in which the administrator acts. It ends after `impersonation_max_age`,
     and where the user, or the administrator, is disabled or deleted.
 
@@ -29,13 +36,13 @@ async def impersonate(auth: Auth, administrator: AbstractUser, user_id: UUID) ->
         acting_on(auth, administrator, user_id, oneself=False),
         auth.events.observe(EventKind.IMPERSONATION, user_id=user_id) as observation,
     ):
-        tokens = await _start(auth, administrator.id, user_id)
+        tokens = await _start(auth, administrator.id, user_id, transport)
         observation.session_id = tokens.session_id
     return tokens
 
 
 @transactional
-async def _start(auth: Auth, administrator_id: UUID, user_id: UUID) -> TokenSet:
+async def _start(auth: Auth, administrator_id: UUID, user_id: UUID, transport: Transport) -> TokenSet:
     """Both accounts are locked before they are looked at: whatever ends such sessions comes before, and this
     fails, or after, and ends this one."""
     users = auth.tables.user
@@ -49,7 +56,7 @@ async def _start(auth: Auth, administrator_id: UUID, user_id: UUID) -> TokenSet:
         raise AuthError(ErrorCode.PERMISSION_DENIED)
     if not user.is_active:
         raise AuthError(ErrorCode.ACCOUNT_DISABLED)
-    return await start_impersonation(auth, user_id, administrator_id)
+    return await start_impersonation(auth, user_id, administrator_id, transport=transport)
 
 
 def _may_act_as(auth: Auth, administrator: AbstractUser, user: AbstractUser) -> bool:

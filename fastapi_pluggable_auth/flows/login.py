@@ -14,7 +14,7 @@ from ..events import EventKind, Observation
 from ..hooks import BeforeLogin, LoggedIn
 from ..models import AbstractUser, exact
 from ..security.clock import as_utc
-from ..security.jwt import subject_of
+from ..security.jwt import Transport, subject_of
 from ..security.plaintext import Plaintext
 from ..security.recovery import is_recovery_code
 from .authentication import Authentication, observed, refuse_impersonation
@@ -50,9 +50,12 @@ async def login(
     password: str | Plaintext,
     code: str | Plaintext | None = None,
     device: Device | None = None,
+    *,
+    transport: Transport = Transport.BEARER,
 ) -> TokenSet:
     """Starts a session. `name` is an address in its normal form or, where users have one, a folded username;
-    `code` is a time-based or a recovery code; a `device` is known from now on.
+    `code` is a time-based or a recovery code; a `device` is known from now on. `transport` is how the client
+    gets the tokens: they are good for no other.
 
     Raises `AuthError`: INVALID_CREDENTIALS for an unknown or disabled account, a wrong password or code, all
     in the same time; EMAIL_NOT_VERIFIED, PASSWORD_RESET_REQUIRED and TWO_FACTOR_REQUIRED only after the right
@@ -69,7 +72,7 @@ async def login(
                 raise AuthError(ErrorCode.INVALID_CREDENTIALS)
             if verification.replacement is not None:
                 await _renew_hash(auth, user, verification.replacement)
-            accepted, tokens = await _admit(auth, user, code, observation, guess, device)
+            accepted, tokens = await _admit(auth, user, code, observation, guess, device, transport)
         await _tell(auth, accepted, observation)
     await call_hooks_for(auth, user, accepted)
     await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
@@ -77,13 +80,18 @@ async def login(
 
 
 async def begin_login(
-    auth: Auth, email: str, password: str | Plaintext, device: Device | None = None
+    auth: Auth,
+    email: str,
+    password: str | Plaintext,
+    device: Device | None = None,
+    *,
+    transport: Transport = Transport.BEARER,
 ) -> TokenSet | Challenge:
     """The first of two steps, for pages: starts a session or, while two-factor is active, gives a challenge
     that lasts five minutes, for one success (ASVS 6.6.2). Raises like `login`."""
     password = Plaintext.of(password)
     try:
-        return await login(auth, email, password, device=device)
+        return await login(auth, email, password, device=device, transport=transport)
     except CodeNeededError as needed:
         now, user = auth.clock(), needed.user
         expires_at = now + CHALLENGE_LIFETIME
@@ -94,7 +102,12 @@ async def begin_login(
 
 
 async def answer_challenge(
-    auth: Auth, challenge: str | Plaintext, code: str | Plaintext, device: Device | None = None
+    auth: Auth,
+    challenge: str | Plaintext,
+    code: str | Plaintext,
+    device: Device | None = None,
+    *,
+    transport: Transport = Transport.BEARER,
 ) -> TokenSet:
     """The second step: starts a session. `code` is a time-based or a recovery code.
 
@@ -110,7 +123,9 @@ async def answer_challenge(
         observation.user_id = user.id
         async with guessing(auth, user, device=device) as guess:
             unchanged = {"last_login_at": user.last_login_at}
-            accepted, tokens = await _admit(auth, user, code, observation, guess, device, **unchanged)
+            accepted, tokens = await _admit(
+                auth, user, code, observation, guess, device, transport, **unchanged
+            )
         await _tell(auth, accepted, observation)
     await call_hooks_for(auth, user, accepted)
     await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
@@ -175,6 +190,7 @@ async def _admit(
     observation: Observation,
     guess: Guess,
     device: Device | None,
+    transport: Transport,
     **unchanged: object,
 ) -> tuple[Accepted | None, TokenSet]:
     """The session of an active user who gave the right password, where nothing else is in the way and what
@@ -189,7 +205,7 @@ async def _admit(
         if accepted is not None and not await may_pass(auth, user, accepted):
             raise AuthError(ErrorCode.INVALID_CREDENTIALS)
         await auth.hooks.fire(BeforeLogin, user)
-    tokens = await _start(auth, user, accepted, device, guess.device_id, **unchanged)
+    tokens = await _start(auth, user, accepted, device, guess.device_id, transport, **unchanged)
     observation.session_id = tokens.session_id
     return accepted, tokens
 
@@ -227,10 +243,11 @@ async def _start(
     accepted: Accepted | None,
     device: Device | None,
     known: UUID | None,
+    transport: Transport,
     **unchanged: object,
 ) -> TokenSet:
     await _still_right(auth, user, accepted, keep=None, **unchanged)
-    tokens = await start_session(auth, user)
+    tokens = await start_session(auth, user, transport=transport)
     if device is None:
         return tokens
     session_id = tokens.session_id

@@ -3,141 +3,278 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, TypeAlias
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple, TypeAlias
+from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
 
-from ..auth import Auth, transactional
-from ..email.kinds import MailKind
+from ..auth import Auth, autonomous
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
-from ..hooks import SessionEnded
-from ..models import AbstractSession
+from ..models import AbstractRefreshToken, AbstractSession, token_digest
+from ..models.session import SUPERSEDED_LENGTH
 from ..security.clock import as_utc
-from ..security.jwt import REFRESH, actor_of, new_token_id, session_of, subject_of
+from ..security.generations import as_ranges
+from ..security.identifiers import time_ordered_id
+from ..security.jwt import (
+    LEEWAY_SECONDS,
+    REFRESH,
+    Transport,
+    actor_of,
+    new_token_id,
+    session_of,
+    subject_of,
+    transport_of,
+)
 from .authentication import is_live
 from .ends import End, end_access
-from .notices import notify
-from .sessions import TokenSet, issue_tokens, sign_refresh_token
+from .generations import end_family
+from .sessions import Pair, TokenSet, issue_tokens, refresh_token_end, sign_pair
 
 _StoredToken: TypeAlias = Mapping[str, Any]
 """A refresh token, with what its user and session say of it: a row of `queries.refresh_token`."""
 
+_LOOKS: Final = 5
+"""How often a request that others overtake looks again at what has become of its token."""
 
-async def rotate(auth: Auth, raw_token: str, *, idempotent: bool = False) -> TokenSet:
-    """Spends a refresh token for a new pair: one mint per token, ever (RFC 9700 section 4.14.2). `idempotent`
-    answers a retry within the leeway with the same successor, as the setting `refresh_idempotent` does.
 
-    Raises `AuthError`: REFRESH_RACED when another request has just spent it, INVALID_TOKEN otherwise. A
-    token that was spent longer ago than the leeway was stolen from someone: its session ends.
+class _Fresh(NamedTuple):
+    """What is made once for a rotation, which may run twice."""
+
+    now: datetime
+    jti: str
+    session_id: UUID
+
+
+class _Spent(NamedTuple):
+    """A token that was spent before, and what it was spent for, where that is still there."""
+
+    token: _StoredToken
+    successor: AbstractRefreshToken | None
+
+
+class _OvertakenError(Exception):
+    """What was to be replaced was spent, shown, replaced or ended meanwhile."""
+
+
+async def rotate(
+    auth: Auth,
+    raw_token: str,
+    *,
+    transport: Transport = Transport.BEARER,
+    answer: Transport | None = None,
+) -> TokenSet:
+    """Spends a refresh token for a new pair: one live token a session, ever (RFC 9700 section 4.14.2).
+    `transport` is how the token came, `answer` how the pair goes out, the same way where that is None.
+
+    A spent token that comes back within the leeway is a race: by cookie, or with the setting
+    `refresh_idempotent`, it gets the same pair again. Later, where nobody has shown that pair, the answer was
+    lost: the pair is replaced, or else revoked. In any other case two have the tokens, and the session ends.
+
+    Raises `AuthError`: REFRESH_RACED where another request has spent the token and its answer is not
+    repeated, INVALID_TOKEN otherwise.
     """
     async with auth.events.observe(EventKind.TOKEN_REFRESH) as observation:
         # An expired token may still be one that was stolen and spent; the database knows its end as well.
-        claims = auth.signer.verify(raw_token, REFRESH, allow_expired=True)
+        claims = auth.signer.verify(raw_token, REFRESH, transport=transport, allow_expired=True)
         observation.user_id, observation.session_id = subject_of(claims), session_of(claims)
         observation.actor_id = actor_of(claims)
-        return await _rotate(auth, raw_token, idempotent or auth.settings.refresh_idempotent)
+        try:
+            return await _rotate(
+                auth,
+                raw_token,
+                answer or transport,
+                repeats=transport is Transport.COOKIE or auth.settings.refresh_idempotent,
+                bound=transport_of(claims) is not None,
+            )
+        except IntegrityError as error:  # the account was deleted meanwhile
+            raise AuthError(ErrorCode.INVALID_TOKEN) from error
 
 
-async def _rotate(auth: Auth, raw_token: str, idempotent: bool) -> TokenSet:
+async def is_newest(auth: Auth, tokens: TokenSet) -> bool:
+    """Whether a pair is still the one of its session: neither spent nor replaced, nor the session ended."""
+    stored = auth.tables.refresh_token.filter(token=tokens.refresh_token, revoked=False)
+    return await stored.filter(session__revoked_at=None).exists()
+
+
+async def _rotate(auth: Auth, raw_token: str, answer: Transport, *, repeats: bool, bound: bool) -> TokenSet:
+    """`repeats` is whether a retry gets a pair, `bound` whether the token names its transport."""
     now = auth.clock()
-    try:
-        spent, tokens = await _spend(auth, raw_token, now)
-    except IntegrityError as error:  # the account was deleted meanwhile
-        raise AuthError(ErrorCode.INVALID_TOKEN) from error
-    if tokens is not None:
-        return tokens
-    if spent is None or not _alive_but_spent(auth, spent):
-        raise AuthError(ErrorCode.INVALID_TOKEN)
-    return await _spent_again(auth, spent, now, idempotent)
+    found = await _spend(auth, raw_token, answer, _Fresh(now, new_token_id(), time_ordered_id(now)))
+    for _ in range(_LOOKS):
+        if isinstance(found, TokenSet):
+            return found
+        if found is None or not _lives_on(auth, found.token):
+            raise AuthError(ErrorCode.INVALID_TOKEN)
+        try:
+            return await _spent_before(auth, found, answer, repeats=repeats, bound=bound)
+        except _OvertakenError:
+            found = await _look(auth, raw_token)
+    raise AuthError(ErrorCode.REFRESH_RACED)
 
 
-@transactional
-async def _spend(auth: Auth, raw_token: str, now: datetime) -> tuple[_StoredToken | None, TokenSet | None]:
-    """The stored token, and its successors where this request is the one that spends it."""
-    successor = new_token_id()
+@autonomous
+async def _spend(auth: Auth, raw_token: str, answer: Transport, fresh: _Fresh) -> TokenSet | _Spent | None:
+    """The successors of a token where this request is the one that spends it, or what is known of it."""
     # One conditional UPDATE decides the race, and writes before anything is read.
-    won = await auth.queries.spend.run(digest=raw_token, now=now, successor=successor)
-    spent = await auth.queries.refresh_token.first(digest=raw_token)
-    if not won or spent is None:
-        return spent, None
-    return None, await _successor(auth, spent, successor, now)
+    won = await auth.queries.spend.run(digest=raw_token, now=fresh.now, successor=fresh.jti)
+    token = await auth.queries.refresh_token.first(digest=raw_token)
+    if token is None:
+        return None
+    tokens = await _successor(auth, token, answer, fresh) if won else None
+    return tokens or await _spent(auth, token)
 
 
-async def _successor(auth: Auth, spent: _StoredToken, jti: str, now: datetime) -> TokenSet | None:
+@autonomous
+async def _look(auth: Auth, raw_token: str) -> _Spent | None:
+    token = await auth.queries.refresh_token.first(digest=raw_token)
+    return None if token is None else await _spent(auth, token)
+
+
+async def _spent(auth: Auth, token: _StoredToken) -> _Spent:
+    return _Spent(token, await auth.tables.refresh_token.get_or_none(jti=token["replaced_by"]))
+
+
+async def _successor(auth: Auth, spent: _StoredToken, answer: Transport, fresh: _Fresh) -> TokenSet | None:
     """The pair that replaces a spent token, or None where its session or account has ended."""
     if not spent["active"]:
         return None
-    user_id, session_id, session_ends = spent["user_id"], spent["session_id"], spent["session_ends"]
-    if session_id is None:
-        session = await _adopt(auth, spent, now)
-        session_id, session_ends = session.id, session.expires_at
-    elif not is_live(auth, spent["session_ended"], session_ends):
+    if spent["session_id"] is None:
+        session = await _adopt(auth, spent, fresh)
+        spent = {**spent, "session_id": session.id, "session_ends": session.expires_at}
+    elif not is_live(auth, spent["session_ended"], spent["session_ends"]):
         return None
-    by = spent["impersonated_by"]
-    if auth.settings.single_session and by is None:
-        await end_access(auth, user_id, End.OTHERS, session_id)
-    return await issue_tokens(auth, user_id, session_id, session_ends, jti, now, by)
+    if auth.settings.single_session and spent["impersonated_by"] is None:
+        await end_access(auth, spent["user_id"], End.OTHERS, spent["session_id"])
+    return await issue_tokens(auth, _next_pair(auth, spent, spent["gen"], answer, fresh))
 
 
-async def _adopt(auth: Auth, token: _StoredToken, now: datetime) -> AbstractSession:
+def _next_pair(auth: Auth, spent: _StoredToken, gen: int, answer: Transport, fresh: _Fresh) -> Pair:
+    """What follows on a spent token and this generation."""
+    return Pair(
+        user_id=spent["user_id"],
+        session_id=spent["session_id"],
+        impersonated_by=spent["impersonated_by"],
+        transport=answer,
+        jti=fresh.jti,
+        gen=gen + 1,
+        issued_at=fresh.now,
+        expires_at=refresh_token_end(auth, fresh.now, spent["session_ends"]),
+    )
+
+
+async def _adopt(auth: Auth, token: _StoredToken, fresh: _Fresh) -> AbstractSession:
     """Gives a token that the host app stored a session of its own."""
     session = await auth.tables.session.create(
+        id=fresh.session_id,
         user_id=token["user_id"],
         authenticated_at=token["created_at"],
-        expires_at=now + auth.settings.session_max_age,
-        created_at=now,
+        expires_at=fresh.now + auth.settings.session_max_age,
+        created_at=fresh.now,
     )
     await auth.tables.refresh_token.filter(id=token["id"]).update(session_id=session.id)
     return session
 
 
-def _alive_but_spent(auth: Auth, token: _StoredToken) -> bool:
-    """Whether a token that did not win was spent before, in a session that still lives."""
+def _lives_on(auth: Auth, token: _StoredToken) -> bool:
+    """Whether a token that is good no more was spent, or replaced, in a session that still lives."""
     return (
-        token["rotated_at"] is not None
+        (token["rotated_at"] is not None or token["superseded"])
         and token["session_id"] is not None
         and token["active"]
         and is_live(auth, token["session_ended"], token["session_ends"])
     )
 
 
-async def _spent_again(auth: Auth, spent: _StoredToken, now: datetime, idempotent: bool) -> TokenSet:
-    if now - as_utc(spent["rotated_at"]) > auth.settings.refresh_reuse_leeway:
-        await _punish_reuse(auth, spent)
-        raise AuthError(ErrorCode.INVALID_TOKEN)
-    repeated = await _repeat(auth, spent) if idempotent else None
-    if repeated is None:
+async def _spent_before(
+    auth: Auth, found: _Spent, answer: Transport, *, repeats: bool, bound: bool
+) -> TokenSet:
+    """The answer to a token that was spent before. Raises `_OvertakenError` where to look again."""
+    spent, successor = found
+    if spent["superseded"]:
+        raise await _stolen(auth, spent)
+    if successor is not None and successor.superseded:  # revoked, as its answer was lost
         raise AuthError(ErrorCode.REFRESH_RACED)
-    return repeated
+    now = auth.clock()
+    minted = spent["rotated_at"] if successor is None else successor.created_at
+    raced = now - as_utc(minted) <= auth.settings.refresh_reuse_leeway
+    if successor is None or successor.revoked:
+        raise AuthError(ErrorCode.REFRESH_RACED) if raced else await _stolen(auth, spent)
+    again = sign_pair(auth, _repeated_pair(successor, spent, answer))
+    same = token_digest(again.refresh_token) == successor.token  # not where it went out another way
+    if raced:
+        if repeats and same:
+            return again
+        raise AuthError(ErrorCode.REFRESH_RACED)
+    if not auth.settings.signs_with_secret or successor.gen <= spent["confirmed_gen"]:
+        raise await _stolen(auth, spent)
+    if as_utc(spent["expires_at"]) <= now:
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    return await _lost(auth, spent, successor, answer if repeats and (bound or same) else None, now)
 
 
-async def _repeat(auth: Auth, spent: _StoredToken) -> TokenSet | None:
-    """The same successor once more, signed again from its stored claims, unless it has been spent."""
-    token = await auth.tables.refresh_token.get_or_none(jti=spent["replaced_by"], revoked=False)
-    if token is None or token.session_id is None:
-        return None
-    user_id, session_id, by = token.user_id, token.session_id, spent["impersonated_by"]
-    issued_at, expires_at = as_utc(token.created_at), as_utc(token.expires_at)
-    refresh_token = sign_refresh_token(auth, user_id, session_id, token.jti, issued_at, expires_at, by)
-    access_token = auth.signer.access_token(user_id, session_id, actor_id=by)
-    return TokenSet(access_token, refresh_token, session_id)
+async def _stolen(auth: Auth, spent: _StoredToken) -> AuthError:
+    """The refusal of a token that two have, after its session has ended."""
+    await end_family(auth, spent["user_id"], spent["session_id"], spent["impersonated_by"])
+    return AuthError(ErrorCode.INVALID_TOKEN)
 
 
-async def _punish_reuse(auth: Auth, spent: _StoredToken) -> None:
-    """Ends the session, committed before the refusal is raised: a rollback would keep the thief in."""
-    if await _end_stolen(auth, spent):
-        by = spent["impersonated_by"]
-        stolen = Observation(spent["user_id"], spent["session_id"], actor_id=by)
-        await auth.events.emit(EventKind.REFRESH_REUSE, Outcome.FAILURE, stolen)
-        await auth.hooks.fire(SessionEnded, spent["user_id"], spent["session_id"])
+def _repeated_pair(token: AbstractRefreshToken, spent: _StoredToken, answer: Transport) -> Pair:
+    return Pair(
+        user_id=token.user_id,
+        session_id=spent["session_id"],
+        impersonated_by=spent["impersonated_by"],
+        transport=answer,
+        jti=token.jti,
+        gen=token.gen,
+        issued_at=as_utc(token.created_at),
+        expires_at=as_utc(token.expires_at),
+    )
 
 
-@transactional
-async def _end_stolen(auth: Auth, spent: _StoredToken) -> bool:
-    user_id = spent["user_id"]
-    if not await end_access(auth, user_id, End.REUSE, spent["session_id"]):
+async def _lost(
+    auth: Auth, spent: _StoredToken, unseen: AbstractRefreshToken, answer: Transport | None, now: datetime
+) -> TokenSet:
+    """The pair that replaces one whose answer was lost; REFRESH_RACED where retries get no `answer`."""
+    fresh = _Fresh(now, new_token_id(), spent["session_id"])
+    pair = None if answer is None else _next_pair(auth, spent, unseen.gen, answer, fresh)
+    if not await _replace(auth, spent, unseen, pair, now):
+        raise _OvertakenError
+    seen = Observation(spent["user_id"], spent["session_id"], actor_id=spent["impersonated_by"])
+    await auth.events.emit(EventKind.REFRESH_LOST, Outcome.SUCCESS, seen)
+    if pair is None:
+        raise AuthError(ErrorCode.REFRESH_RACED)
+    return sign_pair(auth, pair)
+
+
+@autonomous
+async def _replace(
+    auth: Auth, spent: _StoredToken, unseen: AbstractRefreshToken, pair: Pair | None, now: datetime
+) -> bool:
+    """Supersedes a pair that nobody has shown, by another where there is one. False, or `_OvertakenError`,
+    where somebody has."""
+    tokens, sessions = auth.tables.refresh_token, auth.tables.session
+    if not await tokens.filter(id=unseen.id, revoked=False).update(revoked=True, superseded=True):
         return False
-    await notify(auth, MailKind.SESSION_REUSE, await auth.tables.user.get(id=user_id))
+    if pair is not None:
+        await tokens.filter(id=spent["id"]).update(replaced_by=pair.jti)
+    unconfirmed = sessions.filter(id=spent["session_id"], revoked_at=None, confirmed_gen__lt=unseen.gen)
+    # Confirmed as well: a request that is about to confirm it finds that it cannot, and looks again.
+    superseded = await _superseded(auth, spent, now)
+    if not await unconfirmed.update(confirmed_gen=unseen.gen, superseded=superseded):
+        raise _OvertakenError
+    if pair is not None:
+        await issue_tokens(auth, pair)
     return True
+
+
+async def _superseded(auth: Auth, spent: _StoredToken, now: datetime) -> str:
+    """The superseded generations whose access tokens have not expired. A pair is repeated, and its access
+    token so signed again, as long as a race may last."""
+    settings = auth.settings
+    lifetime = settings.access_token_expires + settings.refresh_reuse_leeway
+    newer = now - lifetime - timedelta(seconds=LEEWAY_SECONDS)
+    tokens = auth.tables.refresh_token.filter(session_id=spent["session_id"], superseded=True)
+    generations = await tokens.filter(created_at__gt=newer).values_list("gen", flat=True)
+    return as_ranges([int(gen) for gen in generations], SUPERSEDED_LENGTH)  # type: ignore[call-overload]  # flat lists are typed as tuples

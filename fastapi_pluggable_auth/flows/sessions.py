@@ -14,7 +14,7 @@ from ..hooks import LoggedOut, OtherSessionsEnded, SessionEnded
 from ..models import AbstractSession, AbstractUser
 from ..security.clock import as_utc
 from ..security.identifiers import time_ordered_id
-from ..security.jwt import REFRESH, actor_claim, new_token_id
+from ..security.jwt import REFRESH, Transport, actor_claim, new_token_id
 from .authentication import Authentication, observed
 from .ends import End, end_access
 from .notices import notify
@@ -22,12 +22,30 @@ from .notices import notify
 
 @dataclass(frozen=True, slots=True)
 class TokenSet:
-    """The two tokens of a session, and the value by which a device that asked for one is known again."""
+    """The two tokens of a session, for the `transport` that they name, and the value by which a device that
+    asked for one is known again. The refresh token is good from `issued_at` to `expires_at`."""
 
     access_token: str
     refresh_token: str
     session_id: UUID
+    transport: Transport
+    issued_at: datetime
+    expires_at: datetime
     device: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """What the two tokens of a session say. Signed again, the refresh token is the same one."""
+
+    user_id: UUID
+    session_id: UUID
+    impersonated_by: UUID | None
+    transport: Transport
+    jti: str
+    gen: int
+    issued_at: datetime
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +62,9 @@ class SessionInfo:
         return self.session.impersonated_by is not None
 
 
-async def start_session(auth: Auth, user: AbstractUser) -> TokenSet:
+async def start_session(
+    auth: Auth, user: AbstractUser, *, transport: Transport = Transport.BEARER
+) -> TokenSet:
     """Stores a new session with its first refresh token, ends the oldest beyond `max_sessions`, and tells of
     an unknown device. Belongs inside the transaction of a login, which has locked the account."""
     now, device = auth.clock(), origin.get()()
@@ -53,16 +73,17 @@ async def start_session(auth: Auth, user: AbstractUser) -> TokenSet:
     session = await _open(auth, user.id, device, now, auth.settings.session_max_age)
     if auth.settings.max_sessions:
         await _end_oldest(auth, user.id, now)
-    return await issue_tokens(auth, user.id, session.id, session.expires_at, new_token_id(), now)
+    return await _issue_first(auth, session, transport)
 
 
-async def start_impersonation(auth: Auth, user_id: UUID, administrator_id: UUID) -> TokenSet:
+async def start_impersonation(
+    auth: Auth, user_id: UUID, administrator_id: UUID, *, transport: Transport = Transport.BEARER
+) -> TokenSet:
     """Stores a session in which an administrator acts as the user. It ends after `impersonation_max_age` and
     is none of those that the user has by signing in. Belongs inside a transaction that has locked both."""
     now, lifetime = auth.clock(), auth.settings.impersonation_max_age
     session = await _open(auth, user_id, origin.get()(), now, lifetime, impersonated_by=administrator_id)
-    ends, jti = session.expires_at, new_token_id()
-    return await issue_tokens(auth, user_id, session.id, ends, jti, now, administrator_id)
+    return await _issue_first(auth, session, transport)
 
 
 async def list_sessions(auth: Auth, authentication: Authentication) -> list[SessionInfo]:
@@ -165,39 +186,54 @@ async def _open(
     )
 
 
-async def issue_tokens(
-    auth: Auth,
-    user_id: UUID,
-    session_id: UUID,
-    session_ends: datetime,
-    jti: str,
-    now: datetime,
-    impersonated_by: UUID | None = None,
-) -> TokenSet:
-    expires_at = min(now + auth.settings.refresh_token_expires, as_utc(session_ends))
-    refresh_token = sign_refresh_token(auth, user_id, session_id, jti, now, expires_at, impersonated_by)
-    await auth.queries.store_token.run(
-        id=time_ordered_id(now),
-        user_id=user_id,
-        session_id=session_id,
-        token=refresh_token,
-        jti=jti,
-        expires_at=expires_at,
-        revoked=False,
-        created_at=now,
+async def _issue_first(auth: Auth, session: AbstractSession, transport: Transport) -> TokenSet:
+    pair = Pair(
+        user_id=session.user_id,
+        session_id=session.id,
+        impersonated_by=session.impersonated_by,
+        transport=transport,
+        jti=new_token_id(),
+        gen=0,  # which needs no confirmation: nobody has a token that it replaces
+        issued_at=session.created_at,
+        expires_at=refresh_token_end(auth, session.created_at, session.expires_at),
     )
-    access_token = auth.signer.access_token(user_id, session_id, actor_id=impersonated_by)
-    return TokenSet(access_token, refresh_token, session_id)
+    return await issue_tokens(auth, pair)
 
 
-def sign_refresh_token(
-    auth: Auth,
-    user_id: UUID,
-    session_id: UUID,
-    jti: str,
-    issued_at: datetime,
-    expires_at: datetime,
-    impersonated_by: UUID | None,
-) -> str:
-    claims = {"sid": str(session_id), **actor_claim(impersonated_by)}
-    return auth.signer.sign(REFRESH, user_id, issued_at=issued_at, expires_at=expires_at, jti=jti, **claims)
+async def issue_tokens(auth: Auth, pair: Pair) -> TokenSet:
+    tokens = sign_pair(auth, pair)
+    await auth.queries.store_token.run(
+        id=time_ordered_id(pair.issued_at),
+        user_id=pair.user_id,
+        session_id=pair.session_id,
+        token=tokens.refresh_token,
+        jti=pair.jti,
+        expires_at=pair.expires_at,
+        revoked=False,
+        gen=pair.gen,
+        created_at=pair.issued_at,
+    )
+    return tokens
+
+
+def sign_pair(auth: Auth, pair: Pair) -> TokenSet:
+    user_id, session_id, by = pair.user_id, pair.session_id, pair.impersonated_by
+    issued_at, expires_at = pair.issued_at, pair.expires_at
+    claims = {"gen": pair.gen, "transport": pair.transport.value}
+    refresh_token = auth.signer.sign(
+        REFRESH,
+        user_id,
+        issued_at=issued_at,
+        expires_at=expires_at,
+        jti=pair.jti,
+        sid=str(session_id),
+        **actor_claim(by),
+        **claims,
+    )
+    access_token = auth.signer.access_token(user_id, session_id, actor_id=by, **claims)
+    return TokenSet(access_token, refresh_token, session_id, pair.transport, issued_at, expires_at)
+
+
+def refresh_token_end(auth: Auth, now: datetime, session_ends: datetime) -> datetime:
+    """When a refresh token that is signed now expires: never after its session."""
+    return min(now + auth.settings.refresh_token_expires, as_utc(session_ends))

@@ -55,7 +55,7 @@ class Migration(BaseMigration):
             AddColumn("User", "sessions_opened", fields.IntField(default=0, db_default=0)),
             AddColumn("Session", "begun_in", fields.UUIDField(null=True, db_index=True)),
             AddColumn("Session", "confirmed_gen", fields.IntField(default=0, db_default=0)),
-            AddColumn("Session", "superseded", fields.CharField(default="", db_default="", max_length=255)),
+            AddColumn("Session", "superseded", fields.CharField(default="", db_default="", max_length=1024)),
             AddColumn("RefreshToken", "gen", fields.IntField(default=0, db_default=0)),
             AddColumn("RefreshToken", "superseded", fields.BooleanField(default=False, db_default=False)),
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
@@ -15,13 +15,17 @@ from .columns import TokenDigestField
 from .outward import Outward
 from .user import User
 
+SUPERSEDED_LENGTH: Final = 1024
+"""Room for a client that loses every other answer as fast as that can be noticed, each 10 s, for the 15
+minutes that an access token lasts."""
+
 
 class AbstractSession(Outward, Model):
     """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once. In one that
     is `impersonated_by` an administrator, he acts as the user; it was `begun_in` a session of his.
 
-    `confirmed_gen` is the highest generation of tokens that a request has shown; `superseded` names those
-    that were replaced unseen.
+    `confirmed_gen` is the highest generation of tokens that a request has shown, or that nobody may show any
+    more: `superseded` has those that were replaced unseen and whose access tokens have not expired.
     """
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
@@ -35,7 +39,7 @@ class AbstractSession(Outward, Model):
     impersonated_by = fields.UUIDField(null=True, db_index=True)
     begun_in = fields.UUIDField(null=True, db_index=True)
     confirmed_gen = fields.IntField(default=0, db_default=0)
-    superseded = fields.CharField(max_length=255, default="", db_default="")
+    superseded = fields.CharField(max_length=SUPERSEDED_LENGTH, default="", db_default="")
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Depends, Query, Request
 
 from ..authorization import require
-from ..cookies import check_request, wants_cookies
+from ..cookies import check_request, transport_for, wants_cookies
 from ..dependencies import CurrentAuth, CurrentAuthentication
 from ..errors import ErrorCode
 from ..flows import admin as admin_flow
@@ -185,7 +185,8 @@ async def impersonate(
 ) -> TokenPair | CookieSession:
     """Act as the user for a while. What needs the user's password is refused, and every event names who
     acts. Where cookies are on, a browser is signed in as the user from here on."""
-    tokens = await impersonation_flow.impersonate(auth, administrator, user_id)
+    transport = transport_for(request)
+    tokens = await impersonation_flow.impersonate(auth, administrator, user_id, transport=transport)
     return session_answer(request, auth, tokens)
 
 

@@ -8,7 +8,15 @@ from fastapi import Body, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from ..auth import Auth
-from ..cookies import bind_signup, new_signup_binding, renew_cookies, sign_in, sign_out, wants_cookies
+from ..cookies import (
+    bind_signup,
+    new_signup_binding,
+    renew_cookies,
+    sign_in,
+    sign_out,
+    transport_for,
+    wants_cookies,
+)
 from ..dependencies import (
     CurrentAuth,
     CurrentUser,
@@ -34,6 +42,7 @@ from ..schemas import (
     UserOut,
     taken,
 )
+from ..security.jwt import Transport
 from .base import SIGNED_IN, documented
 from .router import AuthRouter
 
@@ -80,7 +89,7 @@ async def signup(auth: CurrentAuth, request: Request, response: Response, body: 
 
 def session_answer(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair | CookieSession:
     """The tokens, in the body or, for a browser, in cookies alone."""
-    if not wants_cookies(request):
+    if tokens.transport is Transport.BEARER:
         return TokenPair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
     sign_in(request, auth, tokens)
     return CookieSession(expires_in=int(auth.settings.access_token_expires.total_seconds()))
@@ -106,7 +115,8 @@ async def login(auth: CurrentAuth, request: Request, body: LoginData) -> TokenPa
     """Start a session. With two-factor active, `code` is the current code of the authenticator app, or
     a recovery code. Where cookies are on, a browser gets the tokens in them and not in the body."""
     password, code = taken(body, "password"), body.code and taken(body, "code")
-    tokens = await login_flow.login(auth, body.email, password, code)
+    transport = transport_for(request)
+    tokens = await login_flow.login(auth, body.email, password, code, transport=transport)
     return session_answer(request, auth, tokens)
 
 
@@ -131,7 +141,8 @@ async def refresh(
     """Spend a refresh token for a new pair. Each token works once; using it again ends the session. Where
     cookies are on, a browser sends no body: its token is in a cookie, and so are the new ones."""
     if body is not None:
-        return session_answer(request, auth, await rotation_flow.rotate(auth, body.token))
+        tokens = await rotation_flow.rotate(auth, body.token, answer=transport_for(request))
+        return session_answer(request, auth, tokens)
     if not wants_cookies(request):
         raise RequestValidationError([MISSING_BODY])
     return session_answer(request, auth, await renew_cookies(request, auth))

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -27,6 +28,23 @@ LEEWAY_SECONDS: Final = 30
 """How far the clocks of two servers may differ."""
 LATEST: Final = 253_402_300_800
 """The end of the year 9999: what comes later is no time."""
+
+
+class Transport(StrEnum):
+    """How a client keeps and sends the tokens of a session. It is a claim of both: neither is good in the
+    other's place."""
+
+    BEARER = "bearer"
+    """In the header `Authorization`, and in bodies (RFC 6750)."""
+    COOKIE = "cookie"
+
+
+class TooEarlyError(AuthError):
+    """INVALID_TOKEN, as the token is not good yet: the clock of this server is behind that of the one that
+    signed it."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.INVALID_TOKEN)
 
 
 def new_token_id() -> str:
@@ -72,7 +90,12 @@ class TokenSigner:
         )
 
     def access_token(
-        self, user_id: UUID | str, session_id: UUID | None = None, *, actor_id: UUID | None = None
+        self,
+        user_id: UUID | str,
+        session_id: UUID | None = None,
+        *,
+        actor_id: UUID | None = None,
+        **claims: Any,
     ) -> str:
         """An access token, bound to a session (`sid`) unless a host app mints one on the user alone. It names
         the administrator who acts as the user (`act`)."""
@@ -80,12 +103,16 @@ class TokenSigner:
         bound = {} if session_id is None else {"sid": str(session_id)}
         expires_at = now + self._settings.access_token_expires
         return self.sign(
-            ACCESS, user_id, issued_at=now, expires_at=expires_at, **bound, **actor_claim(actor_id)
+            ACCESS, user_id, issued_at=now, expires_at=expires_at, **bound, **actor_claim(actor_id), **claims
         )
 
-    def verify(self, token: str, scope: str, *, allow_expired: bool = False) -> Claims:
-        """The claims of a token of this scope; raises `AuthError(INVALID_TOKEN)` on any other input.
+    def verify(
+        self, token: str, scope: str, *, transport: Transport | None = None, allow_expired: bool = False
+    ) -> Claims:
+        """The claims of a token of this scope; raises `AuthError(INVALID_TOKEN)` on any other input, as
+        `TooEarlyError` where all that is wrong is the time from which it is good.
 
+        `transport` is how it came, where that matters: a token that was made for another is refused.
         `allow_expired` is for tokens whose end is also stored."""
         if not isinstance(token, str):
             raise AuthError(ErrorCode.INVALID_TOKEN)
@@ -96,9 +123,11 @@ class TokenSigner:
         except SignatureError as error:
             raise AuthError(ErrorCode.INVALID_TOKEN) from error
         now = self._clock().timestamp()
-        early = max(claims["iat"], claims.get("nbf", 0)) > now + LEEWAY_SECONDS
-        if early or (now >= claims["exp"] and not allow_expired):
+        expired = now >= claims["exp"] and not allow_expired
+        if expired or (transport is not None and claims.get("transport", transport) != transport):
             raise AuthError(ErrorCode.INVALID_TOKEN)
+        if max(claims["iat"], claims.get("nbf", 0)) > now + LEEWAY_SECONDS:
+            raise TooEarlyError
         return claims
 
 
@@ -119,6 +148,8 @@ def _claims_of(keys: KeySet, token: str, scope: str, issuer: str, audience: str)
         and _is_time(claims.get("iat"))
         and _is_time(claims.get("exp"))
         and _is_time(claims.get("nbf", 0))
+        and _is_count(claims.get("gen", 0))
+        and claims.get("transport", Transport.BEARER) in tuple(Transport)
     )
     if not fits:
         raise SignatureError
@@ -130,6 +161,10 @@ def _is_time(value: object) -> bool:
     return type(value) is int and 0 <= value < LATEST
 
 
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
 def subject_of(claims: Claims) -> UUID:
     """The user a token is about; raises `AuthError(INVALID_TOKEN)` when the claim is no UUID."""
     return _uuid(claims["sub"])
@@ -138,6 +173,17 @@ def subject_of(claims: Claims) -> UUID:
 def session_of(claims: Claims) -> UUID | None:
     """The session a token is bound to; raises `AuthError(INVALID_TOKEN)` when the claim is no UUID."""
     return None if "sid" not in claims else _uuid(claims["sid"])
+
+
+def generation_of(claims: Claims) -> int:
+    """Which pair of its session a token belongs to; 0 for the first one, and for those that do not say."""
+    generation: int = claims.get("gen", 0)
+    return generation
+
+
+def transport_of(claims: Claims) -> Transport | None:
+    """How the client has the token; None for those of earlier releases, which do not say."""
+    return Transport(claims["transport"]) if "transport" in claims else None
 
 
 def actor_claim(actor_id: UUID | None) -> dict[str, Any]:

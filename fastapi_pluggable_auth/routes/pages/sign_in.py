@@ -20,9 +20,10 @@ from ...dependencies import (
 from ...errors import AuthError, ErrorCode
 from ...flows import login as login_flow
 from ...flows import sessions as sessions_flow
-from ...flows.authentication import Authentication, authenticate
+from ...flows.authentication import Authentication
 from ...flows.login import Challenge
 from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication, taken
+from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
 from ...security.redirects import safe_next
 from ..router import AuthRouter
@@ -61,7 +62,8 @@ async def sign_in_form(
     try:
         schema = NamedLoginData if auth.has_usernames else LoginData
         body = schema(email=email, password=password.take())
-        answer = await login_flow.begin_login(auth, body.email, taken(body, "password"))
+        typed = body.email, taken(body, "password")
+        answer = await login_flow.begin_login(auth, *typed, transport=Transport.COOKIE)
     except (ValidationError, AuthError) as error:
         return _sign_in_page(auth, request, next, email, error)
     if isinstance(answer, Challenge):
@@ -116,7 +118,8 @@ async def _second_step(
 ) -> Response:
     try:
         body = LoginCodeRequest(code=code_from(code))
-        tokens = await login_flow.answer_challenge(auth, challenge, taken(body, "code"))
+        typed = challenge, taken(body, "code")
+        tokens = await login_flow.answer_challenge(auth, *typed, transport=Transport.COOKIE)
     except (ValidationError, AuthError) as error:
         if isinstance(error, AuthError) and error.code is ErrorCode.INVALID_TOKEN:
             return see_other(auth, request, "sign-in", notice="sign_in_again", next=safe_next(next))
@@ -128,7 +131,7 @@ async def _second_step(
 
 async def _signed_in(auth: Auth, request: Request, tokens: sessions_flow.TokenSet, next: str) -> Response:
     sign_in(request, auth, tokens)
-    return _go_on(auth, request, await authenticate(auth, tokens.access_token), next)
+    return _go_on(auth, request, await authenticate_cookies(request, auth, allow_ended=False), next)
 
 
 def _go_on(auth: Auth, request: Request, authentication: Authentication, next: str) -> Response:

@@ -1,0 +1,75 @@
+"""Generations: the pairs of a session are counted, so that a lost answer is told from a stolen one.
+
+A pair is confirmed once a token of it is shown. One that replaced a spent token, and that nobody has shown,
+may be replaced in turn: its answer was lost. It is superseded then, and good for nothing any more. Where
+a token of it is shown all the same, two had the answer, and the session ends.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from ..auth import Auth, autonomous
+from ..database import database_errors
+from ..email.kinds import MailKind
+from ..errors import AuthError, ErrorCode
+from ..events import EventKind, Observation, Outcome
+from ..hooks import SessionEnded
+from ..security.generations import includes
+from .ends import End, end_access
+from .notices import notify
+
+logger = logging.getLogger(__name__)
+
+
+async def note_shown(
+    auth: Auth, user_id: UUID, session_id: UUID, session: Mapping[str, Any], gen: int, *, confirm: bool
+) -> None:
+    """Confirms the generation of an access token of a live session, unless that is known or not to be noted.
+    Raises `AuthError(INVALID_TOKEN)` for a superseded one, after the session has ended."""
+    superseded = session["superseded"]
+    if gen > session["confirmed_gen"]:
+        if not (confirm and auth.settings.signs_with_secret):
+            return
+        superseded = await _confirm(auth, session_id, gen)
+    if superseded and includes(superseded, gen):
+        await end_family(auth, user_id, session_id, session["impersonated_by"])
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+
+
+async def _confirm(auth: Auth, session_id: UUID, gen: int) -> str:
+    """The generations that are superseded, where another request was quicker: it may have replaced this one.
+    A request goes on where it cannot be noted."""
+
+    async def confirm() -> tuple[str]:
+        if await auth.queries.confirm.run(session_id=session_id, gen=gen):
+            return ("",)
+        session = await auth.tables.session.get_or_none(id=session_id)
+        return ("" if session is None else session.superseded,)
+
+    try:
+        (superseded,) = await auth.autonomous.run_statement(confirm)
+    except database_errors():
+        logger.warning("That a token was shown could not be noted", exc_info=True)
+        return ""
+    return superseded
+
+
+async def end_family(auth: Auth, user_id: UUID, session_id: UUID, impersonated_by: UUID | None) -> None:
+    """Ends a session whose tokens two have, and tells the owner; committed before the refusal is raised, as
+    a rollback would keep the thief in."""
+    if await _end_family(auth, user_id, session_id):
+        stolen = Observation(user_id, session_id, actor_id=impersonated_by)
+        await auth.events.emit(EventKind.REFRESH_REUSE, Outcome.FAILURE, stolen)
+        await auth.hooks.fire(SessionEnded, user_id, session_id)
+
+
+@autonomous
+async def _end_family(auth: Auth, /, user_id: UUID, session_id: UUID) -> bool:
+    if not await end_access(auth, user_id, End.REUSE, session_id):
+        return False
+    await notify(auth, MailKind.SESSION_REUSE, await auth.tables.user.get(id=user_id))
+    return True
