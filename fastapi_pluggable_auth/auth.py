@@ -57,11 +57,13 @@ class Auth:
         pages: bool = False,
         roles: Mapping[str, str | Iterable[str]] | None = None,
         scopes: Mapping[str, str] | None = None,
+        profile_columns: Iterable[str] = (),
     ) -> None:
         self.settings = settings
         self.pages = pages
         self.roles = _checked_roles(roles or {})
         self.scopes = {scope: about for scope, about in (scopes or {}).items() if name_set([scope])}
+        self.profile_columns = frozenset(profile_columns)
         self.clock = clock
         self.tables = tables_for(user_model)
         self.autonomous = AutonomousTransactions(self.tables.user)

@@ -161,7 +161,7 @@ class EmailVerified(AfterEvent, Generic[U]):
 @dataclass(frozen=True, slots=True)
 class MailboxClaimed(AfterEvent, Generic[U]):
     """The owner of the mailbox took over an account that was never verified: whoever made it has no access
-    any more, and the columns of the host that may be empty are."""
+    any more, and what users fill in and may leave empty is empty."""
 
     user: U
 

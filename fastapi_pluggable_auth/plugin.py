@@ -28,7 +28,7 @@ from .lookup import STATE_ATTRIBUTE, AuthInScope, Handlers, answer_refusals
 from .models import AbstractUser, User
 from .routes import account, core, email, keys, password, sessions, twofa
 from .routes.base import error_response
-from .routes.bodies import bodies_of
+from .routes.bodies import bodies_of, profile_columns
 from .routes.router import AuthRouter
 from .schemas import ProfileUpdate, UserCreate, UserOut
 from .security.clock import Clock, utc_now
@@ -98,6 +98,7 @@ def include_auth(
         pages=pages,
         roles=roles,
         scopes=scopes,
+        profile_columns=profile_columns(bodies),
     )
     if chosen.dev_mailbox:
         from .email.local import MemoryProvider

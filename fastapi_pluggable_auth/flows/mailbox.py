@@ -39,8 +39,8 @@ def is_claimable(auth: Auth, user: AbstractUser) -> bool:
 
 async def claim_mailbox(auth: Auth, user: AbstractUser, **changes: object) -> dict[str, object] | None:
     """Gives an account that `is_claimable` to the owner of the mailbox: drops whatever may be a stranger's,
-    which is the password, all access, the second factor, what is pending, the name and those columns of the
-    host that may be empty; then writes the changes. Tells the owner by mail.
+    which is the password, all access, the second factor, what is pending, the name and what else users may
+    fill in or leave empty; then writes the changes. Tells the owner by mail.
 
     Belongs inside a transaction. Returns what was written, None where the account is not what `user` says.
     """
@@ -51,7 +51,7 @@ async def claim_mailbox(auth: Auth, user: AbstractUser, **changes: object) -> di
         is_active=True,
         is_verified=False,
     )
-    written = _emptied(user) | VERIFIED | changes
+    written = _emptied(auth) | VERIFIED | changes
     if not await unclaimed.update(**written):
         return None
     await auth.tables.recovery_code.filter(user_id=user.id).delete()
@@ -60,19 +60,14 @@ async def claim_mailbox(auth: Auth, user: AbstractUser, **changes: object) -> di
     return written
 
 
-def _emptied(user: AbstractUser) -> dict[str, Any]:
+def _emptied(auth: Auth) -> dict[str, Any]:
     """The columns of an account on which nobody has left anything."""
-    fields = user._meta.fields_map
-    own = user._meta.fields_db_projection.keys() - AbstractUser._meta.fields_map.keys()
+    users = auth.tables.user._meta
+    own = auth.profile_columns & users.fields_db_projection.keys() - AbstractUser._meta.fields_map.keys()
     return {
-        **{name: None for name in own if fields[name].null and not _automatic(fields[name])},
+        **{name: None for name in own if users.fields_map[name].null},
         **SWITCHED_OFF,
-        "hashed_password": unusable_hash(),
         **NO_PENDING_EMAIL,
+        "hashed_password": unusable_hash(),
         "display_name": None,
     }
-
-
-def _automatic(field: Any) -> bool:
-    """Whether the database or Tortoise writes it."""
-    return getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False) or field.generated

@@ -75,6 +75,12 @@ def bodies_of(
     return {body: own for body, own in chosen.items() if own is not body}
 
 
+def profile_columns(bodies: Bodies) -> frozenset[str]:
+    """What users of this app fill in themselves, when they sign up or later."""
+    filled_in = (own_body(body, bodies).model_fields for body in (UserCreate, ProfileUpdate))
+    return frozenset().union(*filled_in)
+
+
 def _always_given(body: type[BaseModel]) -> set[str]:
     def given(field: FieldInfo) -> bool:
         return field.is_required() or field.get_default(call_default_factory=False) is not None
