@@ -17,6 +17,7 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthSettings, SecurityEvent, include_auth
 from fastapi_pluggable_auth.hooks import MailboxClaimed
 from fastapi_pluggable_auth.models import Device, PersonalToken, RecoveryCode, Session, User
+from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate
 
 from . import databases, own_tables
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
