@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
 from tortoise import Model
@@ -46,14 +44,29 @@ until that transaction has ended."""
 CLOSING_SECONDS: Final = 5.0
 
 
-@dataclass(slots=True)
 class Request:
-    """What a request that is being answered leaves to do: the answer waits for `repeats`, once the host's
-    transaction has ended, and `later` comes after both."""
+    """A request that is being answered, in front of what may be a transaction of the host. The answer waits
+    for `repeats`, once that has ended; `later` comes after both, as the block ends."""
 
-    repeats: list[asyncio.Task[None]] = field(default_factory=list)
-    later: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
-    answered: bool = False
+    __slots__ = ("_reset", "_run", "answered", "later", "repeats")
+
+    def __init__(self, run: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]) -> None:
+        self._run = run
+        self.repeats: list[asyncio.Task[None]] = []
+        self.later: list[Callable[[], Awaitable[object]]] = []
+        self.answered = False
+
+    async def __aenter__(self) -> Request:
+        """Gathers from here on."""
+        self._reset = _request.set(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Does what comes later."""
+        _request.reset(self._reset)
+        self.answered = True  # a task of the request may live on
+        for work in self.later:
+            await self._run(work)
 
 
 _request: ContextVar[Request | None] = ContextVar("request", default=None)
@@ -128,18 +141,9 @@ class AutonomousTransactions:
         else:
             request.later.append(work)
 
-    @asynccontextmanager
-    async def answering(self) -> AsyncIterator[Request]:
-        """Around the answer to a request, in front of what may be a transaction of the host."""
-        request = Request()
-        reset = _request.set(request)
-        try:
-            yield request
-        finally:
-            _request.reset(reset)
-            request.answered = True  # a task of the request may live on
-            for work in request.later:
-                await self._run_outside(work)
+    def answering(self) -> Request:
+        """Around the answer to a request."""
+        return Request(self._run_outside)
 
     async def close(self) -> None:
         """Waits for what is under way and closes the connections; a later use opens them again."""

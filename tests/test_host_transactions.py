@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import pytest
@@ -359,3 +360,22 @@ async def test_mails_are_sent_when_the_transaction_around_their_request_has_ende
         answer = await client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
         assert answer.status_code == 201
         assert (await client.get(mailbox.link())).status_code == 200
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_a_transaction_on_another_connection_is_none_of_ours(
+    app: FastAPI, database: Database, tmp_path: Path
+) -> None:
+    auth: Auth = app.state.pluggable_auth
+    config = databases.config(database.url, database.dialect)
+    config["connections"]["other"] = f"sqlite://{tmp_path / 'other.sqlite3'}"
+    async with TortoiseContext() as context, asyncio.timeout(20):
+        await context.init(config)
+        await databases.empty(context, database.dialect)
+        with pytest.raises(InterruptedError):
+            async with in_transaction("other"):
+                await keep(auth, "a")
+                await change(auth, "change a")
+                raise InterruptedError
+        assert await kept() == ["a", "change a"]
+    await auth.close()
