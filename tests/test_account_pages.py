@@ -613,3 +613,18 @@ async def test_pages_work_under_a_prefix_of_a_mounted_app(
 )
 def test_devices_have_names_that_people_know(agent: str, device: str) -> None:
     assert device_of(agent) == device
+
+
+async def test_no_page_shows_a_pending_secret_that_another_session_began(
+    ada: Visitor, app: FastAPI, clock: Clock
+) -> None:
+    """A thief's would be activated by its owner, as his own."""
+    transport = httpx.ASGITransport(app, client=("192.0.2.8", 4321))
+    async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
+        thief = await signed_in(Visitor(client))
+        await thief.open("/account/security")
+        assert "<code>" in (await thief.submit("enable")).text
+        assert "<code>" not in (await ada.open("/account/security")).text
+        assert "<code>" in (await thief.open("/account/security")).text
+        clock.advance(minutes=11)
+        assert "<code>" not in (await thief.open("/account/security")).text

@@ -12,7 +12,7 @@ import pytest
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, SecurityEvent
 from fastapi_pluggable_auth.flows.login import Challenge, answer_challenge, begin_login
 from fastapi_pluggable_auth.flows.sessions import TokenSet
-from fastapi_pluggable_auth.flows.users import require_password_reset
+from fastapi_pluggable_auth.flows.users import end_sessions, require_password_reset
 from fastapi_pluggable_auth.models import Session, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock
@@ -206,3 +206,16 @@ async def test_each_step_is_an_event(totp: pyotp.TOTP, account: Account, auth: A
         ("login", "invalid_token", ()),
     ]
     assert heard[1].session_id == tokens.session_id
+
+
+@pytest.mark.parametrize("by_administrator", [False, True])
+async def test_an_end_of_all_access_ends_the_login_under_way(
+    by_administrator: bool, totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
+) -> None:
+    """A-65: the thief who knows the password waits with his challenge."""
+    challenge = await challenged(auth)
+    if by_administrator:
+        await end_sessions(auth, (await User.get()).id)
+    else:
+        await account.client.post("/auth/logout", headers=account.headers)
+    assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_token"

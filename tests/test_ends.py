@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import pyotp
 import pytest
 from fastapi import FastAPI
 
@@ -234,3 +235,32 @@ async def test_a_request_beyond_the_mail_limit_leaves_nothing_pending_that_nobod
     answer = await scene.thief.client.patch("/account", json={"email": THIEFS}, headers=scene.thief.headers)
     assert (answer.status_code, mailbox.messages) == (200, [])
     assert (await scene.owner.client.post(link)).content == DEAD_LINK
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
+async def test_a_pending_second_factor_dies_with_the_session_that_began_it(
+    end: Callable[[Scene], Awaitable[None]], scene: Scene
+) -> None:
+    """A-68."""
+    enrolment = await scene.thief.client.post("/auth/2fa/enable", headers=scene.thief.headers)
+    totp = pyotp.parse_uri(enrolment.json()["otpauth_uri"])  # type: ignore[attr-defined]
+    await end(scene)
+    user = await User.get(id=scene.owners_id)
+    assert (user.totp_secret, user.totp_enrolled_at, user.totp_pending_session) == (None, None, None)
+    if end is not reset_required:
+        scene.owner.password = NEW_PASSWORD if end is change_password else PASSWORD
+        scene.owner.password = "another good one" if end is reset_password else scene.owner.password
+        assert (await scene.owner.login()).status_code == 200
+        body = {"code": totp.now()}
+        answer = await scene.owner.client.post("/auth/2fa/verify", json=body, headers=scene.owner.headers)
+        assert answer.json()["code"] == "two_factor_not_started"
+
+
+async def test_a_revoked_access_token_ends_nothing(scene: Scene) -> None:
+    """A repeated logout is no error, and signs nobody out who has signed in since."""
+    old = scene.thief.headers
+    await logout(scene)
+    assert (await scene.owner.login()).status_code == 200
+    for _ in range(2):
+        assert (await scene.owner.client.post("/auth/logout", headers=old)).status_code == 200
+    assert (await scene.owner.me()).status_code == (await scene.owner.refresh()).status_code == 200

@@ -200,12 +200,6 @@ async def enables_two_factor(scene: Scene) -> httpx.Response:
     return await enable_two_factor(scene.account)
 
 
-async def enables_two_factor_by_a_login(scene: Scene) -> httpx.Response:
-    await scene.client.post("/auth/2fa/enable", headers=scene.headers)
-    await scene.begins()
-    return await scene.account.login(await scene.code())
-
-
 async def disables_two_factor(scene: Scene) -> httpx.Response:
     await enable_two_factor(scene.account)
     await scene.begins()
@@ -268,7 +262,6 @@ FLOWS: dict[Flow, list[type[Event]]] = {
         TwoFactorDisabled,
     ],
     enables_two_factor: [TwoFactorEnabled],
-    enables_two_factor_by_a_login: [BeforeLogin, TwoFactorEnabled, LoggedIn],
     disables_two_factor: [TwoFactorDisabled],
     cancels_two_factor: [],
     logs_out: [LoggedOut],

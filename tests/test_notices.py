@@ -31,11 +31,6 @@ async def enable_two_factor(account: Account) -> httpx.Response:
     return await account.client.post("/auth/2fa/verify", json={"code": code}, headers=account.headers)
 
 
-async def enable_two_factor_by_login(account: Account) -> httpx.Response:
-    await account.client.post("/auth/2fa/enable", headers=account.headers)
-    return await account.login(pyotp.TOTP((await User.get()).totp_secret or "").now())
-
-
 async def disable_two_factor(account: Account) -> httpx.Response:
     await enable_two_factor(account)
     account.mailbox.clear()
@@ -46,7 +41,6 @@ CHANGES = [
     (change_password, "password"),
     (reset_password, "password"),
     (enable_two_factor, "switched on"),
-    (enable_two_factor_by_login, "switched on"),
     (disable_two_factor, "switched off"),
 ]
 

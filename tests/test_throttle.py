@@ -118,7 +118,7 @@ async def test_every_way_to_guess_in_a_session_counts_on_it_and_the_twentieth_en
         ("/auth/reauthenticate", {"password": "wrong password"}, 403),
         ("/account/change-password", {"old_password": "wrong password", "new_password": NEW}, 403),
         ("/auth/2fa/verify", {"code": "000001"}, 400),
-        ("/auth/reauthenticate", {"password": PASSWORD, "code": "000000"}, 403),
+        ("/auth/2fa/verify", {"code": "000002"}, 400),
     ]
     for path, body, status in wrong * 4:
         assert (await account.me()).status_code == 200
@@ -131,10 +131,19 @@ async def test_every_way_to_guess_in_a_session_counts_on_it_and_the_twentieth_en
     assert (await account.login()).status_code == 200
 
 
-async def test_codes_are_guessed_as_slowly_as_passwords(account: Account, clock: Clock) -> None:
-    """A-71, P-25: neither a missing code nor a new try sets the count back."""
+async def two_factor(account: Account, clock: Clock) -> pyotp.TOTP:
+    """Switches it on."""
     await account.client.post("/auth/2fa/enable", headers=account.headers)
     totp = pyotp.TOTP((await User.get()).totp_secret or "")
+    body = {"code": totp.at(clock())}
+    answer = await account.client.post("/auth/2fa/verify", json=body, headers=account.headers)
+    assert answer.status_code == 200
+    return totp
+
+
+async def test_codes_are_guessed_as_slowly_as_passwords(account: Account, clock: Clock) -> None:
+    """A-71, P-25: neither a missing code nor a new try sets the count back."""
+    totp = await two_factor(account, clock)
     assert (await account.login(totp.at(clock()))).status_code == 200
     clock.advance(minutes=2)
     for number in range(5):
@@ -147,8 +156,7 @@ async def test_codes_are_guessed_as_slowly_as_passwords(account: Account, clock:
 
 
 async def test_asking_for_a_code_is_no_guess(account: Account, clock: Clock) -> None:
-    await account.client.post("/auth/2fa/enable", headers=account.headers)
-    totp = pyotp.TOTP((await User.get()).totp_secret or "")
+    totp = await two_factor(account, clock)
     await account.login(totp.at(clock()))
     for _ in range(20):
         assert (await account.login()).json()["code"] == "two_factor_required"
@@ -178,7 +186,7 @@ async def test_no_account_mails_to_strangers_again_and_again(account: Account, m
         body = {"email": f"stranger{number}@example.com"}
         answer = await account.client.patch("/account", json=body, headers=account.headers)
         assert answer.status_code == 200
-    assert len(mailbox.messages) == 3
+    assert len([message for message in mailbox.messages if message["To"] != EMAIL]) == 3
 
 
 async def test_a_taken_address_is_told_by_mail_three_times_at_most(

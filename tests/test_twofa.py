@@ -69,9 +69,10 @@ async def test_enrolling_shows_an_address_and_its_qr_code(account: Account) -> N
 
 async def test_nothing_is_enforced_before_the_first_right_code(account: Account) -> None:
     await enrol(account)
-    assert (await account.login()).status_code == 200
+    other = Account(account.client, account.mailbox, EMAIL, PASSWORD)
+    assert (await other.login()).status_code == 200
     assert await code_of(await post(account, "/auth/2fa/verify", code="000000")) == "invalid_code"
-    assert (await account.login()).status_code == 200
+    assert (await other.login()).status_code == 200
 
 
 async def test_the_first_right_code_activates_and_works_once_more_at_login(
@@ -86,14 +87,42 @@ async def test_the_first_right_code_activates_and_works_once_more_at_login(
     assert await code_of(await account.login(code)) == "invalid_credentials"
 
 
-async def test_a_login_with_the_first_right_code_activates(account: Account, clock: Clock) -> None:
+async def test_only_the_session_that_began_confirms_a_pending_secret(account: Account, clock: Clock) -> None:
+    """A-68: elsewhere nobody can tell whose it is: a login takes the code for none."""
     totp = await enrol(account)
-    assert await code_of(await account.login("000000")) == "invalid_credentials"
+    other = Account(account.client, account.mailbox, EMAIL, PASSWORD)
+    for code in ("000000", totp.at(clock())):
+        assert (await other.login(code)).status_code == 200
+        assert await code_of(await post(other, "/auth/2fa/verify", code=code)) == "two_factor_not_started"
+        answer = await post(other, "/auth/reauthenticate", password=PASSWORD, code=code)
+        assert answer.status_code == 200
     assert not (await User.get()).two_factor_active
-    code = totp.at(clock())
-    assert (await account.login(code)).status_code == 200
-    assert await code_of(await account.login()) == "two_factor_required"
-    assert (await post(account, "/auth/2fa/verify", code=code)).status_code == 200
+    assert (await post(account, "/auth/2fa/verify", code=totp.at(clock()))).status_code == 200
+    assert await code_of(await other.login()) == "two_factor_required"
+
+
+async def test_a_pending_secret_is_confirmed_within_ten_minutes_or_not_at_all(
+    account: Account, clock: Clock
+) -> None:
+    late = await enrol(account)
+    clock.advance(minutes=10, seconds=1)
+    answer = await post(account, "/auth/2fa/verify", code=late.at(clock()))
+    assert await code_of(answer) == "two_factor_not_started"
+    in_time = await enrol(account)
+    assert in_time.secret != late.secret
+    clock.advance(minutes=4)
+    assert (await post(account, "/auth/2fa/verify", code=in_time.at(clock()))).status_code == 200
+
+
+async def test_enabling_again_replaces_a_pending_secret_and_refuses_beside_an_active_one(
+    account: Account, clock: Clock
+) -> None:
+    first, second = await enrol(account), await enrol(account)
+    answer = await post(account, "/auth/2fa/verify", code=first.at(clock()))
+    assert await code_of(answer) == "invalid_code"
+    assert (await post(account, "/auth/2fa/verify", code=second.at(clock()))).status_code == 200
+    answer = await post(account, "/auth/2fa/enable")
+    assert (answer.status_code, await code_of(answer)) == (409, "two_factor_enabled")
 
 
 async def test_a_code_without_two_factor_is_ignored(account: Account) -> None:

@@ -21,7 +21,7 @@ from .authentication import Authentication, observed, refuse_impersonation
 from .devices import Device, remember_device
 from .guesses import Guess, guessing
 from .sessions import TokenSet, start_session
-from .twofa import Accepted, accept_code, call_hooks_for, may_pass, store_accepted, tell_accepted
+from .twofa import Accepted, accept_code, may_pass, store_accepted, tell_accepted
 
 CHALLENGE: Final = "two_factor_challenge"
 """The scope of the token between the two steps; nothing else takes it."""
@@ -74,7 +74,6 @@ async def login(
                 await _renew_hash(auth, user, verification.replacement)
             accepted, tokens = await _admit(auth, user, code, observation, guess, device, transport)
         await _tell(auth, accepted, observation)
-    await call_hooks_for(auth, user, accepted)
     await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
     return tokens
 
@@ -127,7 +126,6 @@ async def answer_challenge(
                 auth, user, code, observation, guess, device, transport, **unchanged
             )
         await _tell(auth, accepted, observation)
-    await call_hooks_for(auth, user, accepted)
     await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
     return tokens
 
@@ -167,7 +165,6 @@ async def reauthenticate(
                 raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
             raise
         await _tell(auth, accepted, observation)
-    await call_hooks_for(auth, user, accepted)
 
 
 async def account_named(auth: Auth, name: str) -> AbstractUser | None:
@@ -218,7 +215,7 @@ async def _second_factor(
     auth: Auth, user: AbstractUser, code: Plaintext | None, guess: Guess
 ) -> Accepted | None:
     """What follows from the code; None where no second factor is asked for."""
-    if user.totp_secret is None or (code is None and not user.two_factor_active):
+    if not user.two_factor_active:
         return None
     if code is None:
         raise CodeNeededError(user)
@@ -246,7 +243,7 @@ async def _start(
     transport: Transport,
     **unchanged: object,
 ) -> TokenSet:
-    await _still_right(auth, user, accepted, keep=None, **unchanged)
+    await _still_right(auth, user, accepted, **unchanged)
     tokens = await start_session(auth, user, transport=transport)
     if device is None:
         return tokens
@@ -257,14 +254,14 @@ async def _start(
 
 @transactional
 async def _renew(auth: Auth, authentication: Authentication, accepted: Accepted | None) -> None:
-    await _still_right(auth, authentication.user, accepted, keep=authentication.session_id)
+    await _still_right(auth, authentication.user, accepted)
     if authentication.session_id is not None:
         renewed = auth.tables.session.filter(id=authentication.session_id)
         await renewed.update(authenticated_at=auth.clock())
 
 
 async def _still_right(
-    auth: Auth, /, user: AbstractUser, accepted: Accepted | None, *, keep: UUID | None, **unchanged: object
+    auth: Auth, /, user: AbstractUser, accepted: Accepted | None, **unchanged: object
 ) -> None:
     """Writes the login only where password and second factor, and what else must be `unchanged`, still are
     what was checked.
@@ -276,7 +273,7 @@ async def _still_right(
         auth,
         user,
         accepted or Accepted(),
-        keep=keep,
+        keep=None,
         changes={"last_login_at": auth.clock()},
         hashed_password=user.hashed_password,
         is_active=True,

@@ -123,8 +123,10 @@ async def end_session(auth: Auth, user_id: UUID, session_id: UUID, *, refusing: 
 
 
 async def logout(auth: Auth, authentication: Authentication) -> None:
-    """Ends all sessions of the user; doing so again changes nothing. An administrator who acts as the user
-    leaves, and ends that session alone."""
+    """Ends all sessions of the user; with a session that has ended it does nothing. An administrator who acts
+    as the user leaves, and ends that session alone."""
+    if not authentication.live:
+        return
     user_id, session_id = authentication.user.id, authentication.session_id
     if authentication.impersonated_by is not None and session_id is not None:
         async with observed(auth, EventKind.SESSION_END, authentication):

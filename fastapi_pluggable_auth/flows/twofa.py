@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
 from ..hooks import TwoFactorDisabled, TwoFactorEnabled
 from ..models import AbstractUser
+from ..security.clock import as_utc
 from ..security.encryption import UnreadableSecretError
 from ..security.plaintext import Plaintext
 from ..security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
@@ -27,6 +29,10 @@ logger = logging.getLogger(__name__)
 
 SWITCHED_OFF: Final = {**NO_PENDING_SECRET, "totp_confirmed": False, "recovery_codes_at": None}
 """The account without a second factor; its recovery codes are deleted beside this."""
+
+
+PENDING_LIFETIME: Final = timedelta(minutes=10)
+"""How long a secret is shown and can be confirmed, in the session that began with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,8 @@ def accept_code(auth: Auth, user: AbstractUser, code: str) -> Accepted | None:
         raise AuthError(ErrorCode.TWO_FACTOR_UNAVAILABLE) from error
     if step is None:
         return None
-    return Accepted({"totp_last_step": step} if user.totp_confirmed else {"totp_confirmed": True})
+    activated = {"totp_confirmed": True, "totp_pending_session": None}
+    return Accepted({"totp_last_step": step} if user.totp_confirmed else activated)
 
 
 async def may_pass(auth: Auth, user: AbstractUser, accepted: Accepted) -> bool:
@@ -123,16 +130,9 @@ async def tell_accepted(auth: Auth, accepted: Accepted, observation: Observation
         await auth.events.emit(EventKind.RECOVERY_CODE_USED, Outcome.SUCCESS, observation)
 
 
-async def call_hooks_for(auth: Auth, user: AbstractUser, accepted: Accepted | None) -> None:
-    """Calls the hooks for a code that was stored, after its events."""
-    if accepted is not None and accepted.activates:
-        user.update_from_dict(accepted.changes)
-        user.update_from_dict(without_begun(user))
-        await auth.hooks.fire(TwoFactorEnabled, user)
-
-
 async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
-    """Stores a pending secret and shows it; an earlier pending one is replaced.
+    """Stores a pending secret and shows it; an earlier pending one is replaced. For ten minutes this session,
+    and no other, can confirm it.
 
     Raises `AuthError`: TWO_FACTOR_ENABLED while two-factor is active, REAUTHENTICATION_REQUIRED.
     """
@@ -142,21 +142,34 @@ async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
         secret = generate_totp_secret()
         pending = auth.tables.user.filter(id=user.id, totp_confirmed=False)
         if not await pending.update(
-            totp_secret=auth.totp_box.seal(secret), totp_enrolled_at=auth.clock(), totp_last_step=None
+            totp_secret=auth.totp_box.seal(secret),
+            totp_enrolled_at=auth.clock(),
+            totp_last_step=None,
+            totp_pending_session=authentication.session_id,
         ):
             raise AuthError(ErrorCode.TWO_FACTOR_ENABLED)
     return await _enrolment(auth, user, secret)
 
 
 async def pending_enrolment(auth: Auth, authentication: Authentication) -> Enrolment | None:
-    """The secret that `enable` has stored, until its first right code and while the login is recent."""
+    """The secret that `enable` has stored in this session, for ten minutes, until its first right code and
+    while the login is recent."""
     user = authentication.user
-    if user.totp_secret is None or user.two_factor_active or not is_recent(auth, authentication):
+    if not (_enrolling(auth, authentication) and is_recent(auth, authentication)):
         return None
     try:
         return await _enrolment(auth, user, auth.totp_box.open(user.totp_secret))
     except UnreadableSecretError:
         return None
+
+
+def _enrolling(auth: Auth, authentication: Authentication) -> bool:
+    """Whether the session that asks has a pending secret."""
+    user = authentication.user
+    if user.totp_enrolled_at is None or user.two_factor_active:
+        return False
+    young = auth.clock() - as_utc(user.totp_enrolled_at) <= PENDING_LIFETIME
+    return young and user.totp_pending_session == authentication.session_id
 
 
 async def _enrolment(auth: Auth, user: AbstractUser, secret: str) -> Enrolment:
@@ -165,7 +178,8 @@ async def _enrolment(auth: Auth, user: AbstractUser, secret: str) -> Enrolment:
 
 
 async def verify(auth: Auth, authentication: Authentication, code: str | Plaintext) -> None:
-    """Activates two-factor with its first right code, which ends all other sessions; later it spends a code.
+    """Activates two-factor with its first right code, in the session that began with it, which ends all other
+    sessions; later it spends a code.
 
     Raises `AuthError`: TWO_FACTOR_NOT_STARTED, INVALID_CODE, THROTTLED, TWO_FACTOR_UNAVAILABLE,
     IMPERSONATION_FORBIDDEN.
@@ -174,7 +188,7 @@ async def verify(auth: Auth, authentication: Authentication, code: str | Plainte
     user = authentication.user
     async with observed(auth, EventKind.TWO_FACTOR_VERIFICATION, authentication) as observation:
         refuse_impersonation(authentication)
-        if user.totp_secret is None:
+        if not (user.two_factor_active or _enrolling(auth, authentication)):
             raise AuthError(ErrorCode.TWO_FACTOR_NOT_STARTED)
         # A thief may have begun with a secret of his own: its codes prove nothing.
         async with guessing(auth, user, session_id=authentication.session_id, proves=False):
@@ -183,7 +197,10 @@ async def verify(auth: Auth, authentication: Authentication, code: str | Plainte
                 raise AuthError(ErrorCode.INVALID_CODE)
         observation.factors = (accepted.factor,)
         await tell_accepted(auth, accepted, observation)
-    await call_hooks_for(auth, user, accepted)
+    if accepted.activates:
+        user.update_from_dict(accepted.changes)
+        user.update_from_dict(without_begun(user))
+        await auth.hooks.fire(TwoFactorEnabled, user)
 
 
 async def disable(auth: Auth, authentication: Authentication) -> None:
