@@ -383,7 +383,8 @@ class AuthSettings(BaseSettings):
         description="Show the mails of `EMAIL_PROVIDER=memory` at `/dev/mailbox`. For development only.",
     )
     email_max_age: Duration = Field(
-        default=timedelta(days=3), description="How long a mail that cannot be delivered is tried again."
+        default=timedelta(days=3),
+        description="How long a mail may wait: one that could not be delivered for so long is given up.",
     )
     mail_concurrency: int = Field(
         default=4,

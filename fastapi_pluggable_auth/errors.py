@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+MAXIMUM_CODE_LENGTH: Final = 64
+
 
 class ErrorCode(Enum):
     """A stable code with its HTTP status and its sentence. The code on the wire is the name in lower case."""
@@ -136,13 +138,15 @@ class Refused(AuthError):
     """A refusal of the host app, raised by its hooks: told to the client as `detail`, a sentence, and `code`.
 
     The status is one of a client's error, but for 401, on which clients log in again, and 422, whose `detail`
-    is a list. Raises `ValueError` for another status, and for a code that is not in snake_case or is one of
-    the library's own.
+    is a list. Raises `ValueError` for another status, and for a code that is not in snake_case, has more than
+    64 characters or is one of the library's own.
     """
 
     def __init__(self, detail: str, *, code: str = "refused", status: int = 403) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", code) or code.upper() in ErrorCode.__members__:
             raise ValueError(f"{code!r} is not in snake_case, or is a code of the library.")
+        if len(code) > MAXIMUM_CODE_LENGTH:  # of its column in the audit log
+            raise ValueError(f"{code!r} has more than {MAXIMUM_CODE_LENGTH} characters.")
         if not 400 <= status <= 499 or status in (401, 422):
             raise ValueError(f"{status} is no status of a refusal: one from 400 to 499, but for 401 and 422.")
         super().__init__(HostCode(status, detail, code))

@@ -13,7 +13,7 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, PageUser, include_auth
 from fastapi_pluggable_auth.models import Session, User
-from fastapi_pluggable_auth.routes.pages.devices import device_of
+from fastapi_pluggable_auth.security.user_agents import device_of
 
 from .conftest import EMAIL, PASSWORD, Clock, Mailbox
 from .visitor import BROWSER, Visitor
@@ -608,6 +608,8 @@ async def test_pages_work_under_a_prefix_of_a_mounted_app(
         ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit Chrome/140.0 Safari/537.36 Edg/140.0", "Edge, Windows"),
         ("Mozilla/5.0 (Linux; Android 15) Chrome/140.0 Mobile Safari/537.36", "Chrome, Android"),
         ("curl/8.0 (x86)", "curl/8.0"),
+        ("evil.example/1 (x86)", ""),
+        ("Call+49-30-1234567", ""),
         ("", ""),
     ],
 )

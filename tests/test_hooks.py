@@ -746,6 +746,12 @@ def test_a_refusal_has_a_code_of_its_own_in_snake_case(code: str) -> None:
         Refused("No.", code=code)
 
 
+def test_the_code_of_a_refusal_fits_the_audit_log() -> None:
+    assert Refused("No.", code="x" * 64).code.code == "x" * 64
+    with pytest.raises(ValueError, match="more than 64 characters"):
+        Refused("No.", code="x" * 65)
+
+
 @pytest.mark.parametrize("status", [200, 302, 399, 401, 422, 500, 503])
 def test_a_refusal_has_the_status_of_a_refusal(status: int) -> None:
     with pytest.raises(ValueError, match="status"):

@@ -395,6 +395,33 @@ def test_what_is_refused_is_corrected_and_imported(url: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_nobody_else_reads_what_was_refused(url: str, tmp_path: Path) -> None:
+    """Hashes may be in it: neither the mode of an earlier file counts, nor where a link leads."""
+    (tmp_path / "users.csv").write_text("email\nnowhere\n")
+    rejects, elsewhere = tmp_path / "rejects.csv", tmp_path / "elsewhere"
+    rejects.write_text("earlier")
+    rejects.chmod(0o666)
+    with rejects.open() as already_open:
+        run("users.csv", "--rejects", "rejects.csv")
+        assert already_open.read() == "earlier"
+    assert rejects.stat().st_mode & 0o777 == 0o600
+    assert "nowhere" in rejects.read_text()
+    rejects.unlink()
+    for there in (False, True):
+        rejects.symlink_to(elsewhere)
+        if there:
+            elsewhere.write_text("earlier")
+        refused = run("users.csv", "--rejects", "rejects.csv")
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert elsewhere.exists() is there
+        rejects.unlink()
+    assert elsewhere.read_text() == "earlier"
+    assert "nowhere" in run("users.csv", "--rejects", "/dev/stdout").stdout
+    assert {path.name for path in tmp_path.iterdir()} >= {"users.csv", "elsewhere"}
+    assert not list(tmp_path.glob(".rejects*"))
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_file_that_is_none_is_said_in_one_sentence(url: str, tmp_path: Path) -> None:
     (tmp_path / "wrong.csv").write_text("name\nAda\n")
     for arguments, says in (

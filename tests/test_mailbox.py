@@ -96,6 +96,31 @@ async def test_the_mailbox_answers_to_local_names_only(browser: httpx.AsyncClien
         assert (await browser.get(MAILBOX, headers={"Host": host})).status_code == status, host
 
 
+async def test_the_mailbox_answers_to_this_machine_only(browser: httpx.AsyncClient) -> None:
+    """The name that a request calls us by is the client's word."""
+    app = browser._transport.app  # type: ignore[attr-defined]
+    for peer, header, status in (
+        ("127.0.0.1", "", 200),
+        ("127.8.0.1", "", 200),
+        ("::1", "", 200),
+        ("::ffff:127.0.0.1", "", 200),
+        ("192.0.2.7", "", 404),
+        ("10.0.0.1", "", 404),
+        ("::ffff:192.0.2.7", "", 404),
+        ("2001:db8::1", "", 404),
+        ("", "", 404),
+        ("127.0.0.1", "X-Forwarded-For", 404),
+        ("127.0.0.1", "Forwarded", 404),
+        ("127.0.0.1", "X-Forwarded-Host", 404),
+        ("127.0.0.1", "Via", 404),
+        ("127.0.0.1", "X-Real-IP", 404),
+    ):
+        transport = httpx.ASGITransport(app, client=(peer, 4321))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+            answer = await client.get(MAILBOX, headers={header: "127.0.0.1"} if header else {})
+            assert answer.status_code == status, (peer, header)
+
+
 async def test_old_mails_are_forgotten(browser: httpx.AsyncClient, provider: MemoryProvider) -> None:
     for _ in range(MAILS_KEPT + 1):
         await provider.send(EMAIL, "Hi", "text")

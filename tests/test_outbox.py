@@ -10,13 +10,14 @@ from datetime import timedelta
 import httpx
 import pytest
 from tortoise.context import TortoiseContext
+from tortoise.expressions import Q
 
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.auth import transactional
 from fastapi_pluggable_auth.email import dispatcher as dispatcher_module
 from fastapi_pluggable_auth.email.kinds import MailKind
-from fastapi_pluggable_auth.email.outbox import collect_mails
-from fastapi_pluggable_auth.models import Mail, User
+from fastapi_pluggable_auth.email.outbox import CANDIDATES, collect_mails
+from fastapi_pluggable_auth.models import Mail, MailState, User
 
 from .conftest import EMAIL, PASSWORD, Clock, Database, Mailbox
 
@@ -265,3 +266,42 @@ async def test_a_flood_of_requests_leaves_a_bounded_queue_of_working_links(
     for address in addresses:
         body = {"new_password": "a new horse battery"}
         assert (await client.post(mailbox.link(address), json=body)).status_code == 200
+
+
+async def test_after_an_outage_no_mail_is_sent_that_waited_too_long(
+    auth: Auth, user: User, mailbox: Mailbox, clock: Clock, settings: AuthSettings
+) -> None:
+    """While nothing was sent, nothing was tried either: what is too old is told so when it is claimed."""
+    for _ in range(3 * CANDIDATES):
+        await auth.outbox.add(MailKind.PASSWORD_CHANGED, EMAIL, when="long ago")
+    clock.advance(seconds=settings.email_max_age.total_seconds())
+    await auth.outbox.add(MailKind.PASSWORD_CHANGED, EMAIL, when="today")
+    await asyncio.gather(*(auth.dispatcher.deliver_due() for _ in range(3)))
+    (sent,) = mailbox.messages
+    assert "today" in str(sent.get_body(("plain",)))
+    dead = await Mail.filter(state=MailState.DEAD)
+    assert len(dead) == 3 * CANDIDATES
+    assert {mail.last_error for mail in dead} == {"waited for longer than EMAIL_MAX_AGE"}
+    await auth.dispatcher.deliver([mail.id for mail in dead])
+    assert len(mailbox.messages) == 1
+    assert await auth.outbox.retry(Q(id=dead[0].id)) == 1  # an operator may still want it
+    await auth.dispatcher.deliver_due()
+    assert len(mailbox.messages) == 2
+
+
+async def test_a_mail_that_a_task_queue_has_kept_too_long_is_not_sent(
+    auth: Auth, user: User, mailbox: Mailbox, clock: Clock, settings: AuthSettings
+) -> None:
+    await auth.outbox.add(MailKind.PASSWORD_CHANGED, EMAIL, when="long ago")
+    (mail,) = await auth.outbox.hand_over(1)
+    clock.advance(seconds=settings.email_max_age.total_seconds() + 1)
+    await auth.dispatcher.deliver([mail.id])
+    assert (await Mail.get()).state is MailState.DEAD
+    assert mailbox.messages == []
+
+
+async def test_whatever_a_mail_server_says_is_kept_in_its_column(auth: Auth, user: User) -> None:
+    await auth.outbox.add(MailKind.PASSWORD_CHANGED, EMAIL, when="now")
+    (mail,) = await auth.outbox.claim(1)
+    await auth.outbox.mark_failed(mail, "no\0\ud800" + "x" * 500, permanent=True)
+    assert (await Mail.get()).last_error == "no??" + "x" * 251

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tortoise.expressions import Q
 
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.cli import main
+from fastapi_pluggable_auth.database import database_errors
+from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.flows import purge as purge_flow
 from fastapi_pluggable_auth.flows.purge import keep_purging, purge
-from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, Throttle, User
+from fastapi_pluggable_auth.models import Mail, MailState, RefreshToken, Session, Throttle, User
 
 from . import databases
 from .conftest import Account, Clock
@@ -110,3 +114,46 @@ def test_the_command_purges_once(
     assert main(["purge", "--database-url", "postgres://nobody@127.0.0.1:1/app"]) == 1
     monkeypatch.delenv("DATABASE_URL", raising=False)
     assert main(["purge"]) == 1
+
+
+async def test_a_row_that_is_wanted_again_meanwhile_stays_and_is_not_counted(
+    auth: Auth, tortoise: object, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between reading what has expired and deleting it, an operator has a dead mail sent again."""
+    for recipient in ("a@example.com", "b@example.com"):
+        await auth.outbox.add(MailKind.VERIFY, recipient)
+    await Mail.all().update(state=MailState.DEAD, next_attempt_at=None)
+    clock.advance(days=31)
+    read = purge_flow._ids
+
+    async def read_and_retry(table: Any, expired: Any) -> list[Any]:
+        ids = await read(table, expired)
+        if table is Mail and ids:
+            await auth.outbox.retry(Q(recipient="a@example.com"))
+        return ids
+
+    monkeypatch.setattr(purge_flow, "_ids", read_and_retry)
+    assert (await purge(auth))["auth_mail"] == 1
+    assert [mail.recipient for mail in await Mail.all()] == ["a@example.com"]
+
+
+async def test_purges_at_once_count_each_row_once(account: Account, auth: Auth, clock: Clock) -> None:
+    for _ in range(5):
+        await account.login()
+    clock.advance(days=31)
+    done = await asyncio.gather(*(purge(auth) for _ in range(4)))
+    assert sum(each["auth_session"] for each in done) == 6
+
+
+async def test_a_table_that_fails_stops_no_other(account: Account, auth: Auth, clock: Clock) -> None:
+    clock.advance(days=31)
+    database = Session._meta.db
+    await database.execute_script("ALTER TABLE auth_session RENAME TO elsewhere")
+    try:
+        await Throttle.create(id="x", count=1, started_at=clock(), blocked_until=clock())
+        clock.advance(days=31)
+        with pytest.raises(database_errors()):
+            await purge(auth)
+        assert await Throttle.all().count() == 0
+    finally:
+        await database.execute_script("ALTER TABLE elsewhere RENAME TO auth_session")

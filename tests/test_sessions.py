@@ -415,6 +415,11 @@ async def test_an_unknown_browser_is_told_where_the_app_asks_for_it(
     (mail,) = await login_from("Loud/1.0")
     assert "Loud/1.0, from 192.0.2.7" in mail
     assert await login_from("Loud/1.0") == []
+    (mail,) = await login_from("Mozilla/5.0 (X11; Linux) Firefox/140.0 https://evil.example/1")
+    assert ": Firefox, Linux, from 192.0.2.7" in mail
+    for hostile in ("Your-account-is-locked:https://evil.example", "evil.example/login", "x" * 300, "()"):
+        (mail,) = await login_from(hostile)
+        assert ": unknown, from 192.0.2.7" in mail
 
 
 async def test_clocks_that_differ_or_step_open_nothing_and_break_nothing(

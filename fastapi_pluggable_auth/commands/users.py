@@ -8,7 +8,6 @@ import getpass
 import io
 import json
 import logging
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -43,6 +42,7 @@ from ..security.names import name_set
 from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from ..security.plaintext import Plaintext
 from .database import add_database_url, with_auth
+from .private_files import new_private_file
 from .progress import Progress
 
 Work = Callable[[argparse.Namespace, Auth], Awaitable[int]]
@@ -228,17 +228,13 @@ async def _import(options: argparse.Namespace, auth: Auth) -> int:
             raw = opened.enter_context(options.file.open("rb"))
             # What is no UTF-8 is the fault of a row, not of the file.
             lines = io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="")
-            rejects = None if options.rejects is None else opened.enter_context(_private(options.rejects))
+            rejects = (
+                None if options.rejects is None else opened.enter_context(new_private_file(options.rejects))
+            )
         except OSError as error:
             raise RefusedError(f"{error.filename}: {error.strerror}.") from error
         progress = opened.enter_context(Progress(options.file.stat().st_size))
         return await _import_lines(auth, lines, raw, rejects, progress)
-
-
-def _private(path: Path) -> TextIO:
-    """A new file that nobody else can read: password hashes may be in it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    return os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="")
 
 
 async def _import_lines(

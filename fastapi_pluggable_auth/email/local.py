@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from collections import deque
@@ -90,6 +91,6 @@ def _write(folder: Path, message: bytes) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid4().hex[:8]}.eml"
     unfinished = file.with_suffix(".part")
-    unfinished.touch(mode=0o600)
-    unfinished.write_bytes(message)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as new:
+        new.write(message)
     unfinished.rename(file)

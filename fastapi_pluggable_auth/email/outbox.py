@@ -29,6 +29,7 @@ HAND_OVER: Final = timedelta(minutes=15)
 """How long a mail may wait in the task queue of the host app before it is handed over again."""
 FIRST_RETRY: Final = timedelta(seconds=15)
 LONGEST_RETRY: Final = timedelta(hours=1)
+TOO_OLD: Final = "waited for longer than EMAIL_MAX_AGE"
 CANDIDATES: Final = 16
 """How many due mails are looked at for each one that is wanted, as other processes want some too."""
 
@@ -123,7 +124,10 @@ class Outbox:
             # Jitter keeps the mails of one outage from coming back all at once.
             state, retry_at = MailState.WAITING, now + delay * random.uniform(0.8, 1.2)  # noqa: S311
         await self._held(mail).update(
-            state=state, attempts=attempts, next_attempt_at=retry_at, last_error=reason[:255]
+            state=state,
+            attempts=attempts,
+            next_attempt_at=retry_at,
+            last_error="".join(c if c.isprintable() else "?" for c in reason)[:255],
         )
 
     async def retry(self, condition: Q) -> int:
@@ -145,10 +149,10 @@ class Outbox:
     async def _take(self, claimable: Q, limit: int, **changes: Any) -> list[AbstractMail]:
         """Changes up to `limit` of these mails, each for one caller alone, and returns them."""
         mails = self._tables.mail
-        due = mails.filter(claimable).order_by("next_attempt_at").limit(limit * CANDIDATES)
-        ids: list[UUID] = list(await due.values_list("id", flat=True))  # type: ignore[arg-type]  # flat lists are typed as tuples
+        ids = await self._due(claimable, limit * CANDIDATES)
         if not ids:
             return []
+        claimable = Q(claimable, give_up_at__gt=self._clock())
         taken: list[UUID] = []
         if mails._meta.db.capabilities.support_for_update:
             async with transaction(mails._meta.default_connection):
@@ -163,3 +167,19 @@ class Outbox:
                     taken.append(ids[-1])
                 ids.pop()
         return await mails.filter(id__in=taken)
+
+    async def _due(self, claimable: Q, limit: int) -> list[UUID]:
+        """Those to choose from, the most urgent first. What has become too old while nothing was sent is
+        given up: after an outage nobody gets the mails of last week."""
+        due = self._tables.mail.filter(claimable).order_by("next_attempt_at").limit(limit)
+        while rows := await due.values_list("id", "give_up_at"):
+            now = self._clock()
+            fresh = [mail_id for mail_id, give_up_at in rows if as_utc(give_up_at) > now]
+            if len(fresh) < len(rows):
+                old = Q(claimable, id__in=[mail_id for mail_id, _ in rows], give_up_at__lte=now)
+                changes = {"state": MailState.DEAD, "next_attempt_at": None, "last_error": TOO_OLD}
+                if count := await self._tables.mail.filter(old).update(**changes):
+                    logger.error("%s mails are given up: %s", count, TOO_OLD)
+            if fresh:
+                return fresh
+        return []

@@ -29,7 +29,7 @@ SAMPLES: Final[dict[MailKind, dict[str, Any]]] = {
     MailKind.WRONG_CODES: {"email": "ada@example.com", "count": 5, **_NOTICE},
     MailKind.NEW_DEVICE: {
         "email": "ada@example.com",
-        "agent": "Firefox/140.0",
+        "agent": "Firefox, Linux",
         "address": "192.0.2.7",
         **_NOTICE,
     },

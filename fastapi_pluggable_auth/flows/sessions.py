@@ -15,6 +15,7 @@ from ..models import AbstractSession, AbstractUser
 from ..security.clock import as_utc
 from ..security.identifiers import time_ordered_id
 from ..security.jwt import REFRESH, Transport, actor_claim, new_token_id
+from ..security.user_agents import device_of
 from .authentication import Authentication, observed
 from .ends import End, end_access
 from .notices import notify
@@ -164,7 +165,9 @@ async def _tell_of_new_device(auth: Auth, user: AbstractUser, device: Origin) ->
     """Mails about a browser that none of the account's sessions had; the very first sign-in is no news."""
     sessions = auth.tables.session.filter(user_id=user.id, impersonated_by=None)
     if await sessions.exists() and not await sessions.filter(user_agent=device.user_agent).exists():
-        await notify(auth, MailKind.NEW_DEVICE, user, agent=device.user_agent, address=device.address)
+        await notify(
+            auth, MailKind.NEW_DEVICE, user, agent=device_of(device.user_agent), address=device.address
+        )
 
 
 async def _open(

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from tortoise import Model, fields
 
+from ..errors import MAXIMUM_CODE_LENGTH
 from ..security.clock import utc_now
 from ..security.identifiers import time_ordered_id
 from .outward import Outward
@@ -31,7 +32,7 @@ class AbstractAuditEvent(Outward, Model):
     session_id = fields.UUIDField(null=True)
     kind = fields.CharField(max_length=32)
     outcome = fields.CharField(max_length=16)
-    reason = fields.CharField(max_length=64, null=True)
+    reason = fields.CharField(max_length=MAXIMUM_CODE_LENGTH, null=True)
     factors = fields.CharField(max_length=32, default="")
     address = fields.CharField(max_length=45, default="")
     user_agent = fields.CharField(max_length=255, default="")

@@ -10,11 +10,15 @@ from fastapi.responses import HTMLResponse
 
 from ..dependencies import CurrentAuth
 from ..email.local import KeptMail, MemoryProvider
+from ..security.proxies import is_loopback
 from .pages.rendering import HEADERS, MAILBOX, render_page
 from .pages.route import PageRoute
 from .router import AuthRouter
 
 _LOCAL: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+
+_FORWARDED: Final = {"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
+"""What proxies add, beside the headers that begin with `X-Forwarded`."""
 
 # The mail's own styles, nothing from elsewhere, and no script; its links open in the whole window.
 _MAIL_HEADERS: Final = {
@@ -28,9 +32,11 @@ _MAIL_HEADERS: Final = {
 
 
 def on_this_machine(request: Request) -> None:
-    """Answers 404 unless the browser speaks to this machine by its local name: a name that somebody points
-    here (DNS rebinding) is another one."""
-    if not _LOCAL.fullmatch(request.headers.get("host", "")):
+    """Answers 404 unless a browser of this machine speaks to it by its local name: a name that somebody
+    points here (DNS rebinding) is another one, and a proxy on this machine speaks for somebody else."""
+    by_local_name = _LOCAL.fullmatch(request.headers.get("host", "")) is not None
+    forwarded = any(name in _FORWARDED or name.startswith("x-forwarded") for name in request.headers)
+    if not by_local_name or forwarded or not (request.client and is_loopback(request.client.host)):
         raise HTTPException(404)
 
 

@@ -43,6 +43,12 @@ def guessing_network(address: str) -> str:
     return str(ip_network((parsed, 24 if parsed.version == 4 else 64), strict=False))
 
 
+def is_loopback(peer: str) -> bool:
+    """Whether the transport's peer is on this machine."""
+    address = _address(peer)
+    return address is not None and address.is_loopback
+
+
 def _address(text: str) -> Address | None:
     # Some proxies add the port of the client.
     host = text.rpartition(":")[0] if text.count(":") == 1 else text.partition("]")[0].removeprefix("[")

@@ -14,9 +14,9 @@ from ...flows import sessions as sessions_flow
 from ...flows import twofa as twofa_flow
 from ...flows.authentication import Authentication
 from ...schemas import CodeRequest, taken
+from ...security.user_agents import device_of
 from ..router import AuthRouter
 from ..sessions import session_id_from
-from .devices import device_of
 from .forms import Rejected, Typed, TypedSecret, code_from, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute

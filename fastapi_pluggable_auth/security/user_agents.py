@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 # In this order: each browser also names those it wants to be taken for.
@@ -25,10 +26,16 @@ _SYSTEMS: Final = {
 }
 
 
+_PRODUCT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}(/\d{1,4}(\.\d{1,4}){0,2})?(?= |$)")
+"""RFC 9110 section 10.1.5, without the dots and slashes that make mail programs see an address in it."""
+
+
 def device_of(user_agent: str) -> str:
-    """Such as `Firefox, Linux`; the product that comes first where it is no browser, or nothing."""
+    """Such as `Firefox, Linux`; the product that comes first where it is no browser, or nothing. Whatever a
+    client calls itself, it is a word in a mail and no sentence, and no link."""
+    product = _PRODUCT.match(user_agent)
     names = [
         next((name for sign, name in known.items() if sign in user_agent), None)
         for known in (_BROWSERS, _SYSTEMS)
     ]
-    return ", ".join(filter(None, names)) or user_agent.partition(" ")[0][:40]
+    return ", ".join(filter(None, names)) or (product[0] if product else "")
