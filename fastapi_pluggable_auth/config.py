@@ -466,6 +466,15 @@ class AuthSettings(BaseSettings):
         """Whether only this app can check a token, as no key is public."""
         return self.jwt_algorithm.startswith("HS")
 
+    def enumeration_problem(self) -> str | None:
+        """What keeps `prevent_enumeration` from holding, in one sentence."""
+        if self.prevent_enumeration and not self.require_verified_email:
+            return (
+                "PREVENT_ENUMERATION needs REQUIRE_VERIFIED_EMAIL: anyone who signs up with an address and "
+                "can sign in at once knows that it was new."
+            )
+        return None
+
     def mailbox_problem(self) -> str | None:
         """What is wrong with the development mailbox, in one sentence."""
         if self.dev_mailbox and not self.is_local:

@@ -46,6 +46,7 @@ CONTEXT = {
     "email_change": {"email": HOSTILE, "url": LINK, "lifetime": "24 hours"},
     "email_changed": {"email": "old@example.com", "new_email": HOSTILE, "when": "today"},
     "account_exists": {"email": HOSTILE},
+    "signup_clash": {"email": HOSTILE, "columns": HOSTILE},
     "recovery_codes_renewed": {"email": HOSTILE, "when": "today"},
     "recovery_code_used": {"email": HOSTILE, "when": "today", "remaining": 9},
     "new_device": {"email": HOSTILE, "when": "today", "agent": HOSTILE, "address": HOSTILE},

@@ -22,6 +22,9 @@ class Composer:
         """The mail as it is to be sent now; None where it makes no sense any more. Raises `TemplateError`."""
         kind = MailKind(mail.kind)
         user = await self._owner_of(mail)
+        if kind is MailKind.SIGNUP_CLASH:
+            context = dict(mail.context)
+            return self._mailer.render(mail.kind, email=mail.recipient, **context) if user is None else None
         if user is None or not still_meant(mail, user):
             return None
         context = dict(mail.context)

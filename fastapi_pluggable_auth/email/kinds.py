@@ -18,6 +18,8 @@ class MailKind(StrEnum):
     STOP_EMAIL_CHANGE = "stop_email_change"
     EMAIL_CHANGED = "email_changed"
     ACCOUNT_EXISTS = "account_exists"
+    SIGNUP_CLASH = "signup_clash"
+    """To an address without an account."""
     SESSION_REUSE = "session_reuse"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
     TWO_FACTOR_ENABLED = "two_factor_enabled"

@@ -24,6 +24,7 @@ SAMPLES: Final[dict[MailKind, dict[str, Any]]] = {
         **_LINK,
         **_NOTICE,
     },
+    MailKind.SIGNUP_CLASH: {"email": "ada@example.com", "columns": "username"},
     MailKind.EMAIL_CHANGED: {"email": "ada@example.com", "new_email": "ada@example.org", **_NOTICE},
     MailKind.RECOVERY_CODE_USED: {"email": "ada@example.com", "remaining": 9, **_NOTICE},
     MailKind.WRONG_CODES: {"email": "ada@example.com", "count": 5, **_NOTICE},

@@ -52,18 +52,29 @@ def _fitting(users: type[AbstractUser], field: Field[Any], value: Any) -> Any:
 async def require_free(auth: Auth, columns: Mapping[str, Any], *, owner: UUID | None = None) -> None:
     """Raises `AuthError` for a value that another account has and that has to be unique (USERNAME_TAKEN,
     VALUE_REFUSED), or that refers to nothing (VALUE_REFUSED)."""
-    users = auth.tables.user
+    for name in await taken_columns(auth, columns, owner=owner):
+        raise AuthError(ErrorCode.USERNAME_TAKEN if name == "username" else ErrorCode.VALUE_REFUSED)
+    await require_known_references(auth, columns)
+
+
+async def taken_columns(auth: Auth, columns: Mapping[str, Any], *, owner: UUID | None = None) -> list[str]:
+    """Those whose value has to be unique and belongs to another account. Each is looked up, whatever became
+    of those before it."""
+    users, found = auth.tables.user, []
     for name, value in columns.items():
-        field = users._meta.fields_map[name]
-        if value is None:
+        if value is None or not users._meta.fields_map[name].unique:
             continue
-        if field.unique:
-            taken = users.filter(**{name: value})
-            if await (taken if owner is None else taken.exclude(id=owner)).exists():
-                username = name == "username"
-                raise AuthError(ErrorCode.USERNAME_TAKEN if username else ErrorCode.VALUE_REFUSED)
-        related: Any = field.reference
-        if related is not None:
+        taken = users.filter(**{name: value})
+        if await (taken if owner is None else taken.exclude(id=owner)).exists():
+            found.append(name)
+    return found
+
+
+async def require_known_references(auth: Auth, columns: Mapping[str, Any]) -> None:
+    """Raises `AuthError(VALUE_REFUSED)` for a value that refers to nothing."""
+    for name, value in columns.items():
+        related: Any = auth.tables.user._meta.fields_map[name].reference
+        if value is not None and related is not None:
             key = related.to_field_instance.model_field_name
             if not await related.related_model.exists(**{key: value}):
                 raise AuthError(ErrorCode.VALUE_REFUSED)

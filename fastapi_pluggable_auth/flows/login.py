@@ -9,6 +9,8 @@ from typing import Final
 from uuid import UUID
 
 from ..auth import Auth, transactional
+from ..email.kinds import MailKind
+from ..email.outbox import collect_mails
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
 from ..hooks import BeforeLogin, LoggedIn
@@ -20,6 +22,7 @@ from ..security.recovery import is_recovery_code
 from .authentication import Authentication, observed, refuse_impersonation
 from .devices import Device, remember_device
 from .guesses import Guess, guessing
+from .notices import mail_on_request
 from .sessions import TokenSet, start_session
 from .twofa import Accepted, accept_code, may_pass, store_accepted, tell_accepted
 
@@ -58,8 +61,9 @@ async def login(
     gets the tokens: they are good for no other.
 
     Raises `AuthError`: INVALID_CREDENTIALS for an unknown or disabled account, a wrong password or code, all
-    in the same time; EMAIL_NOT_VERIFIED, PASSWORD_RESET_REQUIRED and TWO_FACTOR_REQUIRED only after the right
-    password; what a hook refuses, only after the right code too; THROTTLED, PASSWORD_LOCKED,
+    in the same time; EMAIL_NOT_VERIFIED (never with `prevent_enumeration`: a new link is mailed instead),
+    PASSWORD_RESET_REQUIRED and TWO_FACTOR_REQUIRED only after the right password; what a hook
+    refuses, only after the right code too; THROTTLED, PASSWORD_LOCKED,
     CODES_LOCKED, OVERLOADED and TWO_FACTOR_UNAVAILABLE.
     """
     password, code = Plaintext.of(password), _held(code)
@@ -196,7 +200,7 @@ async def _admit(
     if user.password_reset_required:
         raise AuthError(ErrorCode.PASSWORD_RESET_REQUIRED)
     if auth.settings.require_verified_email and not user.is_verified:
-        raise AuthError(ErrorCode.EMAIL_NOT_VERIFIED)
+        raise await _unverified(auth, user)
     accepted = await _second_factor(auth, user, code, guess)
     if auth.hooks.hear(BeforeLogin):
         if accepted is not None and not await may_pass(auth, user, accepted):
@@ -209,6 +213,21 @@ async def _admit(
 
 def _held(code: str | Plaintext | None) -> Plaintext | None:
     return None if code is None else Plaintext.of(code)
+
+
+async def _unverified(auth: Auth, user: AbstractUser) -> AuthError:
+    """The refusal. With `prevent_enumeration` it is that of a wrong password, as whoever has just signed up
+    with an address would learn that it was new; its owner gets another link, behind the answer."""
+    if not auth.settings.prevent_enumeration:
+        return AuthError(ErrorCode.EMAIL_NOT_VERIFIED)
+    await auth.autonomous.after_answer(lambda: _mail_link(auth, user.email))
+    return AuthError(ErrorCode.INVALID_CREDENTIALS)
+
+
+async def _mail_link(auth: Auth, email: str) -> None:
+    with collect_mails() as mails:
+        await mail_on_request(auth, MailKind.VERIFY, email)
+    await auth.dispatcher.after_response(mails)
 
 
 async def _second_factor(

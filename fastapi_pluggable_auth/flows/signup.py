@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from copy import copy
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +18,7 @@ from ..events import EventKind
 from ..hooks import BeforeSignup, SignedUp, SigningUp
 from ..models import AbstractUser
 from ..security.plaintext import Plaintext
-from .columns import require_free, stored, storing
+from .columns import require_free, require_known_references, stored, storing, taken_columns
 from .mailbox import binding_digest
 from .notices import mail_anyway
 from .password import require_good_password
@@ -38,7 +39,9 @@ async def signup(
     columns, those count that the user has. `binding` is the random value that the browser keeps, in which the
     link then verifies without a password. Raises `AuthError`: what a hook refuses, PASSWORD_REFUSALS,
     EMAIL_TAKEN, OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With
-    `prevent_enumeration` a taken address gives an account that looks the same and is not stored.
+    `prevent_enumeration` a taken address, username or other value that has to be unique gives an account that
+    looks the same and is not stored: only a mail to the address tells, as a username that was free before a
+    signup tells whether that signup made an account.
     """
     password = Plaintext.of(password)
     async with auth.events.observe(EventKind.SIGNUP) as observation:
@@ -47,7 +50,8 @@ async def signup(
         await require_good_password(auth, password, email, values.get("username"))
         silent = auth.settings.prevent_enumeration
         # Before the address, on which the answer must not depend, and before the costly hash.
-        await require_free(auth, values)
+        clashing = await taken_columns(auth, values) if silent else []
+        await (require_known_references if silent else require_free)(auth, values)
         # Looked up for either answer, and once, so that both take the same time.
         taken = await auth.tables.user.exists(email=email)
         if taken and not silent:
@@ -59,22 +63,43 @@ async def signup(
             own["signup_binding"] = binding_digest(email, binding)
         user = auth.tables.user(**own)
         # Counted for a new address too, so that both take the same time.
-        may_tell_owner = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)
+        may_tell = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)
         try:
-            async with storing(auth, values):
+            async with nullcontext() if silent else storing(auth, values):
                 user = await _store(auth, user)
             observation.user_id = user.id
         except IntegrityError as error:
-            if not taken and not await auth.tables.user.exists(email=email):
+            if not (taken or clashing):  # another request was faster, or it is something else
+                taken = await auth.tables.user.exists(email=email)
+                clashing = await taken_columns(auth, values)
+            if not (taken or clashing):
                 raise AuthError(ErrorCode.VALUE_REFUSED) from error
             if not silent:
                 raise AuthError(ErrorCode.EMAIL_TAKEN) from error
-            if may_tell_owner:
-                await mail_anyway(auth, MailKind.ACCOUNT_EXISTS, email)
+            if may_tell:
+                await _tell_by_mail(auth, email, language, taken=taken, clashing=clashing)
             _complete(user)
     if observation.user_id is not None:
-        await auth.hooks.fire(SignedUp, user)
+        await _tell_hooks(auth, user)
     return user
+
+
+async def _tell_by_mail(
+    auth: Auth, email: str, language: str | None, *, taken: bool, clashing: Sequence[str]
+) -> None:
+    if taken:
+        await mail_anyway(auth, MailKind.ACCOUNT_EXISTS, email)
+    else:
+        columns = ", ".join(name.replace("_", " ") for name in clashing)
+        await mail_anyway(auth, MailKind.SIGNUP_CLASH, email, columns=columns, language=language)
+
+
+async def _tell_hooks(auth: Auth, user: AbstractUser) -> None:
+    """With `prevent_enumeration` behind the answer: the time that they take would tell of a new account."""
+    if not auth.settings.prevent_enumeration:
+        await auth.hooks.fire(SignedUp, user)
+    elif auth.hooks.hear(SignedUp):
+        await auth.autonomous.after_answer(lambda: auth.hooks.fire(SignedUp, user))
 
 
 def _complete(user: AbstractUser) -> None:

@@ -33,5 +33,6 @@ def check_settings(settings: AuthSettings) -> None:
     insecure_url = settings.base_url_problem()
     if insecure_url is not None and not settings.allow_http:
         raise InsecureSettingsError(insecure_url)
-    for warning in filter(None, (*warnings, insecure_url)):
+    telling = settings.enumeration_problem()
+    for warning in filter(None, (*warnings, insecure_url, telling)):
         logger.warning(warning)
