@@ -18,6 +18,7 @@ from .database import guarded
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, authenticate
+from .flows.devices import Device
 from .flows.rotation import is_newest, rotate
 from .flows.sessions import TokenSet
 from .lookup import auth_of
@@ -30,6 +31,7 @@ from .security.csrf import (
     make_form_token,
     needs_preflight,
 )
+from .security.devices import DEVICE_LIFETIME
 from .security.jwt import ACCESS, REFRESH, TooEarlyError, Transport, session_of
 from .security.keys import key_set
 
@@ -241,6 +243,25 @@ def sign_in(request: Request, auth: Auth, tokens: TokenSet) -> None:
     exchange.tokens, exchange.ended = tokens, False
     exchange.queued[names.access] = names.set(names.access, tokens.access_token, access_left)
     exchange.queued[names.refresh] = names.set(names.refresh, tokens.refresh_token, left)
+    if tokens.device is not None:
+        keep_device(request, tokens.device)
+
+
+def device_of(request: Request) -> Device | None:
+    """What a browser shows to be known again, on a page of the app; None for what else gets no cookies, as
+    another site must not replace what it shows."""
+    exchange = _exchange(request)
+    if exchange is None or not (wants_cookies(request) and _from_trusted_page(request)):
+        return None
+    values = exchange.received.get(exchange.cookies.device, [])
+    return Device(values[0] if len(values) == 1 else None)
+
+
+def keep_device(request: Request, value: str) -> None:
+    """Queues the cookie by which this browser is known again. Needs the transport to be on."""
+    exchange: Exchange = request.scope[_SCOPE_KEY]
+    names = exchange.cookies
+    exchange.queued[names.device] = names.set(names.device, value, int(DEVICE_LIFETIME.total_seconds()))
 
 
 def sign_out(request: Request, auth: Auth) -> None:

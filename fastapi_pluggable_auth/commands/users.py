@@ -34,6 +34,7 @@ from ..flows.users import (
     find_user,
     list_users,
     reset_two_factor,
+    unlock_user,
 )
 from ..models import AbstractUser
 from ..security.clock import as_utc
@@ -50,6 +51,7 @@ Work = Callable[[argparse.Namespace, Auth], Awaitable[int]]
 CHANGES: Final[dict[str, tuple[str, str, Callable[[Auth, UUID], Awaitable[None]]]]] = {
     "disable": ("refuse logins and end all sessions", "disabled", disable_user),
     "enable": ("allow logins again", "enabled", enable_user),
+    "unlock": ("forget wrong passwords and codes, after too many of them", "unlocked", unlock_user),
     "reset-2fa": ("switch two-factor off, end all sessions and tell the owner", "reset", reset_two_factor),
     "logout": ("end all sessions", "logged out", end_sessions),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,7 +20,7 @@ MAXIMUM_DEVICES: Final = 10
 class Device:
     """What a client that wants to be known shows: the value that it was given, None where it has none yet."""
 
-    value: str | None = None
+    value: str | None = field(default=None, repr=False)
 
 
 async def known_device(auth: Auth, user: AbstractUser | None, device: Device | None) -> UUID | None:

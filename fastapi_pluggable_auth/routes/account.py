@@ -74,6 +74,7 @@ async def delete_account(auth: CurrentAuth, request: Request, authentication: Cu
         *PASSWORD_REFUSALS,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
+        ErrorCode.PASSWORD_LOCKED,
         ErrorCode.OVERLOADED,
         ErrorCode.RATE_LIMITED,
     ),

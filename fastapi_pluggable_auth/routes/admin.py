@@ -136,6 +136,13 @@ async def end_sessions(auth: CurrentAuth, administrator: Writer, user_id: UUID) 
         await users_flow.end_sessions(auth, user_id)
 
 
+@router.post("/users/{user_id}/unlock", status_code=204, responses=WRITING)
+async def unlock_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
+    """Forget wrong passwords and codes, so that the user can sign in again after too many of them."""
+    async with acting_on(auth, administrator, user_id):
+        await users_flow.unlock_user(auth, user_id)
+
+
 @router.post("/users/{user_id}/reset-two-factor", status_code=204, responses=WRITING)
 async def reset_two_factor(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Switch two-factor off for a user who has lost it. The user is signed out everywhere, and told by

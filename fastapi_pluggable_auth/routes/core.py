@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from ..auth import Auth
 from ..cookies import (
     bind_signup,
+    device_of,
     new_signup_binding,
     renew_cookies,
     sign_in,
@@ -30,13 +31,16 @@ from ..flows import rotation as rotation_flow
 from ..flows import sessions as sessions_flow
 from ..flows import signup as signup_flow
 from ..flows.authentication import Authentication
+from ..flows.devices import Device
 from ..flows.sessions import TokenSet
 from ..schemas import (
     CookieSession,
+    DeviceTokenPair,
     LoginData,
     Message,
     Reauthentication,
     RefreshRequest,
+    ResetPassword,
     TokenPair,
     UserCreate,
     UserOut,
@@ -90,9 +94,17 @@ async def signup(auth: CurrentAuth, request: Request, response: Response, body: 
 def session_answer(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair | CookieSession:
     """The tokens, in the body or, for a browser, in cookies alone."""
     if tokens.transport is Transport.BEARER:
-        return TokenPair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
+        pair = TokenPair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
+        return pair if tokens.device is None else DeviceTokenPair(**pair.model_dump(), device=tokens.device)
     sign_in(request, auth, tokens)
     return CookieSession(expires_in=int(auth.settings.access_token_expires.total_seconds()))
+
+
+def device_in(request: Request, body: LoginData | ResetPassword) -> Device | None:
+    """What a client shows to be known again: a browser by a cookie, others by a field of the body, which has
+    to be there."""
+    asked = Device(body.device) if "device" in body.model_fields_set else None
+    return device_of(request) or asked
 
 
 @router.post(
@@ -107,16 +119,21 @@ def session_answer(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair 
         ErrorCode.CSRF_REFUSED,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
+        ErrorCode.PASSWORD_LOCKED,
+        ErrorCode.CODES_LOCKED,
         ErrorCode.OVERLOADED,
         ErrorCode.RATE_LIMITED,
     ),
 )
-async def login(auth: CurrentAuth, request: Request, body: LoginData) -> TokenPair | CookieSession:
+async def login(
+    auth: CurrentAuth, request: Request, body: LoginData
+) -> DeviceTokenPair | TokenPair | CookieSession:
     """Start a session. With two-factor active, `code` is the current code of the authenticator app, or
-    a recovery code. Where cookies are on, a browser gets the tokens in them and not in the body."""
+    a recovery code. Where cookies are on, a browser gets the tokens in them and not in the body. With
+    `device` in the body, the answer has the value for the next login on this device."""
     password, code = taken(body, "password"), body.code and taken(body, "code")
-    transport = transport_for(request)
-    tokens = await login_flow.login(auth, body.email, password, code, transport=transport)
+    device, transport = device_in(request, body), transport_for(request)
+    tokens = await login_flow.login(auth, body.email, password, code, device, transport=transport)
     return session_answer(request, auth, tokens)
 
 
@@ -183,6 +200,8 @@ async def logout(
         ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
+        ErrorCode.PASSWORD_LOCKED,
+        ErrorCode.CODES_LOCKED,
         ErrorCode.OVERLOADED,
         ErrorCode.RATE_LIMITED,
     ),

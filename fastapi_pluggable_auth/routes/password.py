@@ -5,12 +5,14 @@ from __future__ import annotations
 from fastapi import Request, Response
 from pydantic import ValidationError
 
+from ..cookies import device_of, keep_device
 from ..dependencies import CurrentAuth, rate_limited
 from ..email.tokens import Purpose
 from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
 from ..flows import password as password_flow
-from ..schemas import EmailRequest, Message, ResetPassword, taken
+from ..schemas import DeviceMessage, EmailRequest, Message, ResetPassword, taken
 from .base import documented
+from .core import device_in
 from .pages.forms import TypedSecret
 from .pages.links import LinkToken, done_page, link_page, probe_link, show_link
 from .pages.route import PageRoute
@@ -60,10 +62,20 @@ async def probe_reset(auth: CurrentAuth, token: LinkToken) -> Response:
         ErrorCode.RATE_LIMITED,
     ),
 )
-async def reset_password(auth: CurrentAuth, token: LinkToken, body: ResetPassword) -> Message:
-    """Set a new password with the mailed link. Every session ends; log in with the new password."""
-    await password_flow.reset_password(auth, token, taken(body, "new_password"))
-    return Message(detail="Your password was changed. Sign in with the new one.")
+async def reset_password(
+    auth: CurrentAuth, request: Request, token: LinkToken, body: ResetPassword
+) -> DeviceMessage | Message:
+    """Set a new password with the mailed link. Every session ends; log in with the new password. With
+    `device` in the body, the answer has the value for the next login on this device."""
+    device = device_in(request, body)
+    value = await password_flow.reset_password(auth, token, taken(body, "new_password"), device)
+    message = Message(detail="Your password was changed. Sign in with the new one.")
+    if value is None:
+        return message
+    if device_of(request) is not None:
+        keep_device(request, value)
+        return message
+    return DeviceMessage(**message.model_dump(), device=value)
 
 
 @router.post(
@@ -75,7 +87,10 @@ async def reset_form(
     """The same from the page's own form, answered with a page."""
     try:
         body = ResetPassword(new_password=new_password.take())
-        await password_flow.reset_password(auth, token, taken(body, "new_password"))
+        password, device = taken(body, "new_password"), device_of(request)
+        value = await password_flow.reset_password(auth, token, password, device)
+        if value is not None:
+            keep_device(request, value)
     except (ValidationError, AuthError) as error:
         return await link_page(auth, request, Purpose.RESET, token, error)
     return done_page(auth, request, Purpose.RESET)

@@ -40,6 +40,7 @@ async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> 
         ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
+        ErrorCode.PASSWORD_LOCKED,
         ErrorCode.RATE_LIMITED,
     ),
 )

@@ -87,6 +87,7 @@ Password = Annotated[Text, Field(max_length=MAXIMUM_LENGTH, repr=False), documen
 Code = Annotated[str, Strict(), Field(pattern="^[0-9]{6}$", examples=["123456"], repr=False)]
 LoginCode = Annotated[str, Strict(), Field(pattern=f"^(?:[0-9]{{6}}|{RECOVERY_CODE})$", examples=["123456"])]
 OptionalCode = Annotated[LoginCode | None, BeforeValidator(_empty_as_none), Field(repr=False)]
+DeviceValue = Annotated[Text, Field(max_length=128)]
 DisplayName = Annotated[
     Text,
     Field(max_length=64),
@@ -143,11 +144,13 @@ class UserCreate(_Columns):
 
 
 class LoginData(Body):
-    """A login; `code` is needed while two-factor is active."""
+    """A login; `code` is needed while two-factor is active. A client that keeps its tokens itself sends the
+    `device` that it was given, null where it has none yet: others who guess do not delay it."""
 
     email: Email
     password: Password
     code: OptionalCode = None
+    device: DeviceValue | None = Field(default=None, repr=False)
 
 
 class NamedUserCreate(UserCreate):
@@ -181,9 +184,10 @@ class EmailRequest(Body):
 
 
 class ResetPassword(Body):
-    """The password to set with a reset link."""
+    """The password to set with a reset link; `device` is like that of a login."""
 
     new_password: NewPassword
+    device: DeviceValue | None = Field(default=None, repr=False)
 
 
 class VerifyRequest(Body):
@@ -252,6 +256,12 @@ class TokenPair(BaseModel):
     token_type: str = "bearer"  # noqa: S105
 
 
+class DeviceTokenPair(TokenPair):
+    """The tokens for a client that asked for a `device`: a secret to send with its next login."""
+
+    device: str
+
+
 class CookieSession(BaseModel):
     """What a browser gets instead: its tokens are in cookies, which no script reads. `expires_in` is the
     lifetime of the access token in seconds; any request after it renews both."""
@@ -302,6 +312,12 @@ class Message(BaseModel):
     """A sentence for people."""
 
     detail: str
+
+
+class DeviceMessage(Message):
+    """A sentence for people, and the `device` that the client asked for."""
+
+    device: str
 
 
 class Error(BaseModel):

@@ -41,6 +41,7 @@ class Cookies:
         self.refresh = f"{prefix}refresh_token"
         self.visitor = f"{prefix}visitor"
         self.signup = f"{prefix}signup_binding"
+        self.device = f"{prefix}device"
 
     def set(self, name: str, value: str, max_age: int | None = None) -> str:
         """The `Set-Cookie` header for a value that lives so many seconds, or as long as the browser runs."""

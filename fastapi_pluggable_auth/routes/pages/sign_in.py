@@ -9,7 +9,7 @@ from fastapi import Depends, Request, Response
 from pydantic import ValidationError
 
 from ...auth import Auth
-from ...cookies import authenticate_cookies, authenticates_by_cookie, check_form, sign_in, sign_out
+from ...cookies import authenticate_cookies, authenticates_by_cookie, check_form, device_of, sign_in, sign_out
 from ...dependencies import (
     CurrentAuth,
     EnrollingAuthentication,
@@ -63,7 +63,7 @@ async def sign_in_form(
         schema = NamedLoginData if auth.has_usernames else LoginData
         body = schema(email=email, password=password.take())
         typed = body.email, taken(body, "password")
-        answer = await login_flow.begin_login(auth, *typed, transport=Transport.COOKIE)
+        answer = await login_flow.begin_login(auth, *typed, device_of(request), transport=Transport.COOKIE)
     except (ValidationError, AuthError) as error:
         return _sign_in_page(auth, request, next, email, error)
     if isinstance(answer, Challenge):
@@ -119,7 +119,9 @@ async def _second_step(
     try:
         body = LoginCodeRequest(code=code_from(code))
         typed = challenge, taken(body, "code")
-        tokens = await login_flow.answer_challenge(auth, *typed, transport=Transport.COOKIE)
+        tokens = await login_flow.answer_challenge(
+            auth, *typed, device_of(request), transport=Transport.COOKIE
+        )
     except (ValidationError, AuthError) as error:
         if isinstance(error, AuthError) and error.code is ErrorCode.INVALID_TOKEN:
             return see_other(auth, request, "sign-in", notice="sign_in_again", next=safe_next(next))
