@@ -548,6 +548,24 @@ async def test_guessing_on_the_page_counts_on_the_account(ada: Visitor, settings
     assert "retry-after" in ada.page.answer.headers
 
 
+async def test_the_browser_of_the_sign_in_page_is_known_again(
+    ada: Visitor, client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """A-14: also where its user gives a code in a second step."""
+    totp, _ = await with_two_factor(ada)
+    settings.throttle_free_attempts = 5
+    device = ada.client.cookies["device"]
+    await ada.submit("sign-out")
+    for _ in range(6):
+        body = {"email": EMAIL, "password": "wrong password"}
+        answer = await client.post("/auth/login", json=body)
+    assert answer.json()["code"] == "throttled"
+    await signed_in(ada)
+    await ada.submit("code", code=totp.now())
+    assert (await ada.open("/account/profile")).path == "/account/profile"
+    assert ada.client.cookies["device"] == device
+
+
 async def test_pages_are_limited_like_the_routes(
     visitor: Visitor, settings: AuthSettings, client: httpx.AsyncClient
 ) -> None:

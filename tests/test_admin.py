@@ -27,6 +27,7 @@ CHANGES = (
     "require-password-reset",
     "end-sessions",
     "reset-two-factor",
+    "unlock",
     "grant",
     "revoke",
     "impersonate",
@@ -283,6 +284,21 @@ async def test_a_user_is_signed_out_everywhere(root: Administrator, eve: Account
     assert (await eve.me()).status_code == (await eve.refresh()).status_code == 401
     assert (await eve.login()).status_code == 200
     assert await trail() == ["logout success"]
+
+
+async def test_an_account_is_unlocked_after_too_many_wrong_passwords(
+    root: Administrator, eve: Account, settings: AuthSettings
+) -> None:
+    """A-71."""
+    settings.throttle_daily_limit = 3
+    right, eve.password = eve.password, "wrong password"
+    for status in (401, 401, 401, 429):
+        assert (await eve.login()).status_code == status
+    eve.password = right
+    assert (await eve.login()).json()["code"] == "password_locked"
+    assert (await root.post(await id_of(), "unlock")).status_code == 204
+    assert (await eve.login()).status_code == 200
+    assert "account_unlocked success" in await trail()
 
 
 async def test_two_factor_is_switched_off_and_the_owner_is_told(

@@ -31,7 +31,7 @@ from .test_sessions import statuses
 
 BASE = "https://app.example.com"
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin", "X-Requested-With": "fetch"}
-ACCESS, REFRESH = "__Host-access_token", "__Host-refresh_token"
+ACCESS, REFRESH, DEVICE = "__Host-access_token", "__Host-refresh_token", "__Host-device"
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 
 
@@ -111,7 +111,8 @@ def attributes(morsel: Morsel[str]) -> dict[str, Any]:
 
 
 def cookies_of(client: httpx.AsyncClient) -> dict[str, str]:
-    return {cookie.name: cookie.value or "" for cookie in client.cookies.jar}
+    """All but the one by which the browser is known again."""
+    return {cookie.name: cookie.value or "" for cookie in client.cookies.jar if cookie.name != DEVICE}
 
 
 def client_with(app: FastAPI, cookies: dict[str, str], **headers: str) -> httpx.AsyncClient:
@@ -132,7 +133,8 @@ async def test_a_browser_gets_its_tokens_in_cookies_alone(browser: httpx.AsyncCl
         assert answer.json() == {"token_type": "cookie", "expires_in": 900}
         assert answer.headers["cache-control"] == "no-store"
         cookies = set_cookies(answer)
-        assert set(cookies) == {ACCESS, REFRESH}
+        assert cookies.keys() - {DEVICE} == {ACCESS, REFRESH}
+        assert (DEVICE in cookies) == (answer is login)
         for cookie in cookies.values():
             expected = {"path": "/", "secure": True, "httponly": True, "samesite": "Lax"}
             assert attributes(cookie) == expected
@@ -224,7 +226,7 @@ async def test_a_header_of_another_scheme_leaves_the_cookies_on(
     assert (await signed_in.post("/auth/refresh")).status_code == 200
     assert (await signed_in.post("/auth/logout")).status_code == 200
     login = await signed_in.post("/auth/login", json=CREDENTIALS)
-    assert set(set_cookies(login)) == {ACCESS, REFRESH}
+    assert set(set_cookies(login)) == {ACCESS, REFRESH, DEVICE}
 
 
 HOST_ROUTES = {
@@ -485,7 +487,7 @@ async def test_plain_http_has_cookies_without_prefix_and_says_so(
         transport=transport, base_url="http://localhost:8000", headers=headers
     ) as client:
         cookies = set_cookies(await client.post("/auth/login", json=CREDENTIALS))
-        assert set(cookies) == {"access_token", "refresh_token"}
+        assert set(cookies) == {"access_token", "refresh_token", "device"}
         for cookie in cookies.values():
             assert attributes(cookie) == {"path": "/", "httponly": True, "samesite": "Lax"}
     async with client_with(plain, {name: each.value for name, each in cookies.items()}) as client:
@@ -576,3 +578,48 @@ async def test_two_cookies_of_one_name_are_refused_and_kept(
             assert (page.status_code, set_cookies(page)) == (303, {})
     assert (await signed_in.get("/auth/me")).status_code == 200
     assert await usable_tokens() == 1
+
+
+async def test_a_browser_is_known_by_a_cookie_that_outlives_its_session(
+    browser: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """A-14: others who guess do not delay it; no script reads it, and the body has nothing of it."""
+    settings.throttle_free_attempts = 5
+    answer = await browser.post("/auth/login", json=CREDENTIALS | {"device": None})
+    assert answer.json().keys() == {"token_type", "expires_in"}
+    device = set_cookies(answer)[DEVICE]
+    assert (device["httponly"], device["secure"], device["path"]) == (True, True, "/")
+    assert (device["samesite"], int(device["max-age"])) == ("Lax", 90 * 86400)
+    assert (await browser.post("/auth/logout")).status_code == 200
+    assert browser.cookies[DEVICE] == device.value
+    wrong = CREDENTIALS | {"password": "wrong password"}
+    transport = browser._transport
+    async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=OWN_PAGE) as other:
+        statuses = [(await other.post("/auth/login", json=wrong)).status_code for _ in range(6)]
+        assert statuses == [401] * 5 + [429]
+        assert (await other.post("/auth/login", json=CREDENTIALS)).status_code == 429
+        header = [(b"cookie", f"\xa0{DEVICE}={device.value}".encode("latin-1"))]
+        assert (await other.post("/auth/login", json=CREDENTIALS, headers=header)).status_code == 429
+    again = await browser.post("/auth/login", json=CREDENTIALS)
+    assert again.status_code == 200
+    assert set_cookies(again)[DEVICE].value == device.value
+
+
+async def test_no_page_of_another_site_replaces_what_a_browser_is_known_by(
+    browser: httpx.AsyncClient, mailbox: Mailbox
+) -> None:
+    await browser.post("/auth/forgot-password", json={"email": EMAIL})
+    path = mailbox.link().removeprefix(BASE)
+    headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example", "Accept": "text/html"}
+    answer = await browser.post(f"{path}/form", data={"new_password": "a new horse battery"}, headers=headers)
+    assert DEVICE not in set_cookies(answer)
+
+
+async def test_the_browser_that_reset_the_password_is_known(
+    browser: httpx.AsyncClient, mailbox: Mailbox
+) -> None:
+    await browser.post("/auth/forgot-password", json={"email": EMAIL})
+    path, body = mailbox.link().removeprefix(BASE), {"new_password": "a new horse battery"}
+    answer = await browser.post(path, json=body)
+    assert (answer.status_code, answer.json().keys()) == (200, {"detail"})
+    assert DEVICE in set_cookies(answer)

@@ -131,8 +131,11 @@ async def test_a_reset_without_a_device_opens_it_too(account: Account, mailbox: 
     assert (await login(account.client, elsewhere(), password=NEW)).status_code == 200
 
 
-async def test_a_name_without_an_account_gets_the_same_answers(account: Account, clock: Clock) -> None:
+async def test_a_name_without_an_account_gets_the_same_answers(
+    account: Account, settings: AuthSettings
+) -> None:
     """A-20."""
+    settings.throttle_first_pause = timedelta(minutes=1)
     sequences = set()
     for email in (EMAIL, NOBODY):
         sequence = []
@@ -140,8 +143,7 @@ async def test_a_name_without_an_account_gets_the_same_answers(account: Account,
             # Some networks more often than they may.
             here = {"X-Forwarded-For": f"10.99.{number % 12}.{number}"}
             answer = await login(account.client, here, email=email, password="wrong password", device="x")
-            sequence.append((answer.status_code, answer.content, answer.headers.get("retry-after")))
-            clock.advance(seconds=1)
+            sequence.append((answer.status_code, answer.content, "retry-after" in answer.headers))
         sequences.add(tuple(sequence))
         for _ in range(100):
             answer = await wrong(account.client, email=email)

@@ -265,6 +265,7 @@ def test_two_factor_is_reset(users: Command, url: str) -> None:
     read(url, enrol)
     assert users("list").split()[4] == "2fa"
     assert json.loads(users("show", EMAIL, "--json"))["recovery_codes"] == 1
+    assert users("unlock", EMAIL).endswith(f"  {EMAIL}  unlocked\n")
     assert users("reset-2fa", EMAIL).endswith(f"  {EMAIL}  reset\n")
     shown = json.loads(users("show", EMAIL, "--json"))
     assert (shown["two_factor"], shown["recovery_codes"]) == (False, 0)

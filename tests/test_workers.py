@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -168,12 +169,46 @@ async def test_guesses_on_two_workers_share_one_count_that_outlives_a_restart(
     counted = Counter(answer.status_code for answer in answers)
     assert set(counted) == {401, 429}
     assert counted[401] <= 5
-    await Throttle.all().update(blocked_until=datetime.now(UTC) + timedelta(minutes=4), count=14)
+    later = datetime.now(UTC) + timedelta(minutes=4)
+    details = json.loads((await Throttle.get()).details or "")
+    (network,) = details["networks"]
+    details["networks"][network] = [14, int(later.timestamp() * 1000)]
+    await Throttle.all().update(details=json.dumps(details))
     server.kill()
     server.start()
     refused = await http.post("/auth/login", json=CREDENTIALS)
     assert (refused.status_code, refused.json()["code"]) == (429, "throttled")
     assert 200 < int(refused.headers["retry-after"]) <= 240
+
+
+@pytest.mark.parametrize("database", databases.DIALECTS, indirect=True)
+async def test_a_hundred_wrong_passwords_from_changing_addresses_are_all_over_a_restart(
+    database: Database, mailbox: Mailbox, tortoise: TortoiseContext
+) -> None:
+    """A-13: the right one from a new network is refused then, and passes on a known device."""
+    server = Server(database, mailbox.server.port, TRUSTED_PROXIES="127.0.0.1")
+    try:
+        async with httpx.AsyncClient(base_url=server.base, timeout=30) as http:
+            await signed_in(http)
+            device = (await http.post("/auth/login", json=CREDENTIALS | {"device": None})).json()["device"]
+
+            async def attempt(number: int, **body: str) -> httpx.Response:
+                headers = {"X-Forwarded-For": f"10.0.{number}.1"}
+                return await http.post("/auth/login", json=CREDENTIALS | body, headers=headers)
+
+            for half in (range(50), range(50, 100)):
+                answers = await asyncio.gather(*(attempt(n, password="wrong password") for n in half))
+                assert Counter(answer.status_code for answer in answers) == {401: 50}
+                server.kill()
+                server.start()
+            refused = await attempt(101)
+            assert (refused.status_code, refused.json()["code"]) == (429, "password_locked")
+            assert "by mail" in refused.json()["detail"]
+            unknown = await http.post("/auth/login", json=CREDENTIALS | {"email": "nobody@example.com"})
+            assert unknown.status_code == 401
+            assert (await attempt(102, device=device)).status_code == 200
+    finally:
+        server.stop()
 
 
 async def test_mails_of_a_killed_server_are_sent_after_its_restart_once_each(

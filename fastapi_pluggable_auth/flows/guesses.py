@@ -125,7 +125,8 @@ class Guess:
             await notify_anyway(self.auth, MailKind.WRONG_CODES, self.user, count=CODES_TOLD)
 
     async def _end(self) -> bool:
-        """Ends the session, or forgets the device, in which too much was guessed; whether there was one."""
+        """Ends the session, or forgets the device, in which too much was guessed; whether there was one. The
+        counter stays, for guesses that are under way in it."""
         if self.session_id is not None and self.user is not None:
             with suppress(AuthError):  # it has ended already
                 await end_session(self.auth, self.user.id, self.session_id, refusing=True)
@@ -133,7 +134,6 @@ class Guess:
             await forget_device(self.auth, self.device_id)
         else:
             return False
-        await forget(self.auth, self.key)
         return True
 
     def _code_policy(self) -> Guesses:
