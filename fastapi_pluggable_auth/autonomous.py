@@ -48,13 +48,25 @@ class Request:
     """A request that is being answered, in front of what may be a transaction of the host. The answer waits
     for `repeats`, once that has ended; `later` comes after both, as the block ends."""
 
-    __slots__ = ("_reset", "_run", "answered", "later", "repeats")
+    __slots__ = ("_reset", "_run", "_transactions", "answered", "later", "repeats")
 
     def __init__(self, run: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]) -> None:
         self._run = run
+        self._transactions: list[BaseDBAsyncClient] = []
         self.repeats: list[asyncio.Task[None]] = []
         self.later: list[Callable[[], Awaitable[object]]] = []
         self.answered = False
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether the transaction is still open after which something is repeated. It may be one of another
+        task, where this one cannot see it; Tortoise has no public name for its end."""
+        return any(not getattr(transaction, "_finalized", True) for transaction in self._transactions)
+
+    def repeats_after(self, transaction: BaseDBAsyncClient, repeat: asyncio.Task[None]) -> None:
+        """Something is repeated when this transaction has ended."""
+        self._transactions.append(transaction)
+        self.repeats.append(repeat)
 
     async def __aenter__(self) -> Request:
         """Gathers from here on."""
@@ -194,7 +206,7 @@ class AutonomousTransactions:
         repeat = self._begin(self._run_again(client, work))
         request = _request.get()
         if request is not None:
-            request.repeats.append(repeat)
+            request.repeats_after(get_connections().get(self._name), repeat)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -11,6 +11,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .auth import Auth
+from .autonomous import Request
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class HostTransactionMiddleware:
             await self.app(scope, receive, send)
             return
         async with self._auth.autonomous.answering() as request:
-            answer = _Answer(self._auth, request.repeats, scope, send)
+            answer = _Answer(request, scope, send)
             try:
                 await self.app(scope, receive, answer.send)
             finally:
@@ -51,9 +52,8 @@ class HostTransactionMiddleware:
 class _Answer:
     """An answer that waits for the repeats of its request."""
 
-    def __init__(self, auth: Auth, repeats: list[asyncio.Task[None]], scope: Scope, send: Send) -> None:
-        self._auth = auth
-        self._repeats = repeats
+    def __init__(self, request: Request, scope: Scope, send: Send) -> None:
+        self._request = request
         self._scope = scope
         self._send = send
         self._held: list[Message] = []
@@ -62,8 +62,8 @@ class _Answer:
 
     async def send(self, message: Message) -> None:
         """Sends a message, or keeps it."""
-        if not self._under_way and self._repeats:
-            if self._auth.autonomous.beside_host:
+        if not self._under_way and self._request.repeats:
+            if self._request.must_wait:
                 self._held.append(message)
                 self._bytes += len(message.get("body", b""))
                 if self._bytes > HELD_BYTES:
@@ -75,7 +75,7 @@ class _Answer:
 
     async def finish(self) -> None:
         """Sends what was kept."""
-        if not self._under_way and self._repeats:
+        if not self._under_way and self._request.repeats:
             await self._wait()
         self._under_way = True
         held, self._held = self._held, []
@@ -84,8 +84,8 @@ class _Answer:
 
     async def _wait(self) -> None:
         """Until everything is repeated, or that has to come after the answer."""
-        if not self._auth.autonomous.beside_host:
-            _, late = await asyncio.wait(self._repeats, timeout=PATIENCE_SECONDS)
+        if not self._request.must_wait:
+            _, late = await asyncio.wait(self._request.repeats, timeout=PATIENCE_SECONDS)
             if not late:
                 return
         logger.error(

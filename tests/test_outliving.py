@@ -9,15 +9,18 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
+from tortoise.context import TortoiseContext
 from tortoise.transactions import in_transaction
 
-from fastapi_pluggable_auth import Auth, AuthSettings
-from fastapi_pluggable_auth.models import AuditEvent, Session, User
+from fastapi_pluggable_auth import Auth, AuthSettings, CurrentUser
+from fastapi_pluggable_auth.flows.sessions import start_session
+from fastapi_pluggable_auth.models import AuditEvent, RefreshToken, Session, Throttle, User
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
+from . import databases
 from .conftest import EMAIL, PASSWORD, Account, Database, Mailbox
 
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
@@ -129,6 +132,83 @@ async def test_a_right_password_starts_the_count_anew(
     assert await statuses(client, 6, WRONG) == [401] * 5 + [429]
 
 
+async def test_a_stolen_session_ends_although_the_refusal_is_rolled_back(
+    client: httpx.AsyncClient, account: Account, switch: Switch, clock: Clock, mailbox: Mailbox
+) -> None:
+    rotated = (await account.refresh()).json()
+    assert (await account.me(rotated["access_token"])).status_code == 200
+    mailbox.clear()
+    clock.advance(minutes=1)
+    switch.on = True
+    assert (await account.refresh()).status_code == 401
+    switch.on = False
+    assert (await account.me(rotated["access_token"])).status_code == 401
+    assert (await account.refresh(rotated["refresh_token"])).status_code == 401
+    assert [mail["To"] for mail in mailbox.messages] == [EMAIL]
+
+
+async def test_a_rotation_outlives_the_rollback(
+    client: httpx.AsyncClient, account: Account, switch: Switch, clock: Clock
+) -> None:
+    switch.on = True
+    tokens = {"refresh_token": account.refresh_token}
+    for _ in range(3):
+        tokens = (await account.refresh(tokens["refresh_token"])).json()
+        assert (await account.me(tokens["access_token"])).status_code == 200
+        clock.advance(minutes=20)
+    assert await RefreshToken.all().count() == 4
+
+
+@pytest.fixture
+async def browser(app: FastAPI, account: Account, switch: Switch) -> AsyncIterator[httpx.AsyncClient]:
+    """A page in a browser, signed in."""
+
+    @app.get("/missing")
+    async def missing(user: CurrentUser) -> None:
+        raise HTTPException(404)
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=OWN_PAGE) as browser:
+        assert (await browser.post("/auth/login", json=CREDENTIALS)).status_code == 200
+        yield browser
+
+
+async def test_a_page_that_renews_cookies_and_is_not_found_signs_nobody_out(
+    browser: httpx.AsyncClient, switch: Switch, clock: Clock
+) -> None:
+    switch.on = True
+    for _ in range(3):
+        clock.advance(minutes=20)
+        answer = await browser.get("/missing")
+        assert answer.status_code == 404
+        assert len(answer.headers.get_list("set-cookie")) == 2
+    switch.on = False
+    clock.advance(minutes=20)
+    assert (await browser.get("/auth/me")).status_code == 200
+    assert await Session.filter(revoked_at=None).count() == 2
+
+
+async def test_a_transaction_that_a_dependency_begins_before_the_user_is_known_signs_nobody_out(
+    app: FastAPI, browser: httpx.AsyncClient, clock: Clock, database: Database
+) -> None:
+    async def transaction() -> AsyncIterator[None]:
+        async with in_transaction(database.dialect):
+            yield
+
+    @app.get("/order/{number}", dependencies=[Depends(transaction)])
+    async def order(number: int, user: CurrentUser) -> int:
+        if number == 0:
+            raise HTTPException(404)
+        return number
+
+    for number, status in ((0, 404), (1, 200), (0, 404)):
+        clock.advance(minutes=20)
+        answer = await browser.get(f"/order/{number}")
+        assert answer.status_code == status
+        assert len(answer.headers.get_list("set-cookie")) == 2
+    assert (await browser.get("/auth/me")).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/auth/forgot-password", "/auth/verify/resend"])
 async def test_mails_that_anybody_may_ask_for_arrive_and_are_limited(
     client: httpx.AsyncClient, settings: AuthSettings, switch: Switch, mailbox: Mailbox, path: str
@@ -199,3 +279,54 @@ async def test_who_signs_up_and_in_within_one_transaction_is_known_in_it(
         assert (await client.get("/auth/me", headers=headers)).status_code == 401
     assert (await client.get("/auth/me", headers=headers)).status_code == 401
     assert await Session.all().count() == 1
+
+
+@pytest.mark.parametrize("database", ["postgres", "mysql"], indirect=True)
+async def test_a_row_that_the_transaction_locks_holds_no_refresh_up_for_long(
+    app: FastAPI, browser: httpx.AsyncClient, clock: Clock, database: Database
+) -> None:
+    """The new token refers to the account, which the host has locked."""
+
+    async def locked() -> AsyncIterator[None]:
+        async with in_transaction(database.dialect):
+            await User.select_for_update().get(email=EMAIL)
+            yield
+
+    @app.get("/locked", dependencies=[Depends(locked)])
+    async def refused(user: CurrentUser) -> None:
+        raise HTTPException(404)
+
+    for _ in range(2):
+        clock.advance(minutes=20)
+        async with asyncio.timeout(5):
+            answer = await browser.get("/locked")
+        assert answer.status_code == 404
+        assert len(answer.headers.get_list("set-cookie")) == 2
+    assert (await browser.get("/auth/me")).status_code == 200
+
+
+@pytest.mark.parametrize("database", ["postgres", "mysql"], indirect=True)
+async def test_fifty_requests_on_a_pool_of_five_are_answered_and_counted(
+    app: FastAPI, switch: Switch, mailbox: Mailbox, database: Database, clock: Clock
+) -> None:
+    auth: Auth = app.state.pluggable_auth
+    async with TortoiseContext() as context:
+        await context.init(databases.config(f"{database.url}?minsize=1&maxsize=5", database.dialect))
+        await databases.empty(context, database.dialect)
+        hashed = await auth.hasher.hash(PASSWORD)
+        users = [User(email=f"u{n}@example.com", hashed_password=hashed, is_verified=True) for n in range(25)]
+        await User.bulk_create(users)
+        refreshed = [(await start_session(auth, user)).refresh_token for user in users]
+        switch.on = True
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+            answers = await asyncio.gather(
+                *(client.post("/auth/login", json=WRONG | {"email": user.email}) for user in users),
+                *(client.post("/auth/refresh", json={"token": token}) for token in refreshed),
+            )
+        assert Counter(answer.status_code for answer in answers) == {401: 25, 200: 25}
+        assert await Throttle.all().count() == 25
+        assert await RefreshToken.filter(revoked=False).count() == 25
+        assert await AuditEvent.filter(kind="login", outcome="failure").count() == 25
+        assert databases.lent(database.dialect) == 0
+        await auth.close()
