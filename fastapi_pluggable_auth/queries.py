@@ -46,8 +46,8 @@ class Queries:
             sessions,
             session_of,
             (
-                *("authenticated_at", "expires_at", "revoked_at", "impersonated_by"),
-                *("confirmed_gen", "superseded"),
+                *("authenticated_at", "expires_at", "revoked_at"),
+                *("impersonated_by", "begun_in", "confirmed_gen", "superseded"),
             ),
             session_id="id",
             user_id="user_id",

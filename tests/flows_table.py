@@ -17,7 +17,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "scripts.md"
 START, END = "<!-- flows -->\n", "<!-- end of flows -->"
 
 PARTS = {
-    *("notices", "throttle", "columns", "ends", "generations", "rotation.is_newest"),
+    *("notices", "throttle", "columns", "ends", "acting", "generations", "rotation.is_newest"),
     "sessions.issue_tokens",
     *("sessions.start_session", "email.owner_of", "email_change.request_email_change"),
     *("twofa.store_accepted", "twofa.tell_accepted", "twofa.switch_off", "account.erase"),

@@ -19,6 +19,7 @@ from tortoise.transactions import in_transaction
 from fastapi_pluggable_auth import Auth, AuthSettings, RecentUser, include_auth
 from fastapi_pluggable_auth.dependencies import CurrentAuthentication
 from fastapi_pluggable_auth.events import EventKind
+from fastapi_pluggable_auth.flows import authorization as authorization_flow
 from fastapi_pluggable_auth.flows import users as users_flow
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.hooks import AfterEvent, SessionEnded
@@ -246,6 +247,7 @@ async def test_it_ends_with_the_right_to_it(
         case "logged out":
             await eve.client.post("/auth/logout", headers=root.account.headers)
         case "others logged out":
+            await root.account.login()  # by another session than the one that it was begun in
             await eve.client.post("/account/logout-others", headers=root.account.headers)
         case "sessions ended":
             await other.change(root.id, "end-sessions")
@@ -445,3 +447,152 @@ async def test_a_script_ends_it_too(root: Administrator, eve: Account, auth: Aut
     acting = await act(root)
     await users_flow.disable_user(auth, root.id)
     assert (await acting.me()).status_code == 401
+
+
+async def ended(acting: Account) -> bool:
+    """Whether neither token is good any more."""
+    answers = [await acting.me(), await acting.refresh(), await acting.me()]
+    assert len({answer.status_code for answer in answers}) == 1
+    return answers[0].status_code == 401
+
+
+GAINS: dict[str, Callable[..., Any]] = {
+    "a role, by a script": lambda auth, user: authorization_flow.grant(auth, user.id, roles="editor"),
+    "a permission, by a script": lambda auth, user: authorization_flow.grant(
+        auth, user.id, permissions="posts:delete"
+    ),
+    "everything, by a script": lambda auth, user: authorization_flow.grant(auth, user.id, superuser=True),
+    "a permission, by the host": lambda auth, user: User.filter(id=user.id).update(permissions=["x"]),
+    "everything, by the host": lambda auth, user: User.filter(id=user.id).update(is_superuser=True),
+}
+
+
+@pytest.mark.parametrize("gain", GAINS)
+async def test_it_ends_where_the_user_gains_rights_that_the_administrator_lacks(
+    gain: str, administrator: Callable[..., Any], eve: Account, auth: Auth
+) -> None:
+    clerk: Administrator = await administrator("clerk@example.com", permissions=RIGHTS)
+    user = await User.get(email=EVE)
+    acting = await act(clerk)
+    await GAINS[gain](auth, user)
+    assert await ended(acting)
+    await User.filter(id=user.id).update(permissions=[], roles=[], is_superuser=False)
+    assert await ended(acting)  # for good
+    assert (await eve.me()).status_code == 200
+
+
+async def test_it_goes_on_where_the_user_gains_what_the_administrator_has(
+    administrator: Callable[..., Any], root: Administrator, eve: Account, auth: Auth
+) -> None:
+    clerk: Administrator = await administrator("clerk@example.com", permissions=RIGHTS)
+    by_clerk, by_root = await act(clerk), await act(root)
+    await authorization_flow.grant(auth, await id_of(), permissions="posts:read")
+    assert (await by_clerk.me()).status_code == (await by_root.me()).status_code == 200
+    await authorization_flow.grant(auth, await id_of(), roles="editor")
+    assert (await by_root.me()).status_code == 200
+    assert await ended(by_clerk)
+    await authorization_flow.grant(auth, await id_of(), superuser=True)
+    assert await ended(by_root)
+
+
+async def test_it_ends_where_a_role_comes_to_mean_more(
+    administrator: Callable[..., Any], eve: Account, auth: Auth
+) -> None:
+    """As it does where the app is deployed with other roles."""
+    clerk: Administrator = await administrator("clerk@example.com", permissions=RIGHTS)
+    auth.roles = {"reader": frozenset({"posts:read"})}
+    await User.filter(id=clerk.id).update(roles=["reader"])
+    await User.filter(email=EVE).update(roles=["reader"])
+    acting = await act(clerk)
+    assert (await acting.me()).status_code == 200
+    auth.roles = {"reader": frozenset({"posts:read", "posts:write"})}
+    assert (await acting.me()).status_code == 200  # both have it
+    await User.filter(id=clerk.id).update(roles=[])
+    assert await ended(acting)
+
+
+@pytest.mark.parametrize("loss", [{"permissions": []}, {"permissions": ["posts:read"]}, {"is_active": False}])
+async def test_it_ends_where_the_administrator_loses_the_right_without_a_word_to_the_library(
+    loss: dict[str, Any], administrator: Callable[..., Any], eve: Account
+) -> None:
+    clerk: Administrator = await administrator("clerk@example.com", permissions=RIGHTS)
+    acting = await act(clerk)
+    await User.filter(id=clerk.id).update(**loss)
+    assert await ended(acting)
+
+
+OWN_ENDS = ["reuse", "one session", "logout of others", "too many sessions", "expiry"]
+
+
+@pytest.mark.parametrize("end", OWN_ENDS)
+async def test_it_ends_with_the_session_that_it_was_begun_in(
+    end: str, root: Administrator, eve: Account, clock: Clock, settings: AuthSettings
+) -> None:
+    first = root.account
+    client, old_refresh = first.client, first.refresh_token
+    begun_in = (await session_of(first)).id
+    if end == "expiry":
+        settings.session_max_age = timedelta(minutes=10)
+        await first.login()
+    acting = await act(root)
+    other = Account(client, first.mailbox, EMAIL, PASSWORD)
+    match end:
+        case "reuse":
+            tokens = (await first.refresh()).json()
+            await other.me(tokens["access_token"])
+            clock.advance(minutes=1)
+            await first.refresh(old_refresh)
+        case "one session":
+            await other.login()
+            await client.delete(f"/account/sessions/{begun_in}", headers=other.headers)
+        case "logout of others":
+            await other.login()
+            await client.post("/account/logout-others", headers=other.headers)
+        case "too many sessions":
+            settings.max_sessions = 1
+            await other.login()
+        case "expiry":
+            clock.advance(minutes=11)
+    assert await ended(acting)
+    assert (await eve.me()).status_code == 200
+
+
+async def test_it_outlives_the_end_of_the_administrators_other_sessions(
+    root: Administrator, eve: Account
+) -> None:
+    other = Account(root.account.client, root.account.mailbox, EMAIL, PASSWORD)
+    await other.login()
+    acting = await act(root)
+    ended_one = (await session_of(other)).id
+    await other.client.delete(f"/account/sessions/{ended_one}", headers=root.account.headers)
+    assert (await acting.me()).status_code == 200
+    await other.client.post("/account/logout-others", headers=root.account.headers)
+    assert (await acting.me()).status_code == 200
+
+
+@pytest.mark.parametrize("may_write", [False, True])
+async def test_who_may_not_change_accounts_ends_no_session_of_the_user(
+    may_write: bool, administrator: Callable[..., Any], eve: Account
+) -> None:
+    rights = [*RIGHTS, "accounts:write"] if may_write else RIGHTS
+    clerk: Administrator = await administrator("clerk@example.com", permissions=rights)
+    acting = await act(clerk)
+    eves, own = (await session_of(eve)).id, (await session_of(acting)).id
+    for method, path in (("POST", "/account/logout-others"), ("DELETE", f"/account/sessions/{eves}")):
+        answer = await eve.client.request(method, path, headers=acting.headers)
+        if may_write:
+            assert answer.status_code in (204, 404)
+        else:
+            assert (answer.status_code, answer.json()["code"]) == (403, "impersonation_forbidden")
+    assert (await eve.me()).status_code == (401 if may_write else 200)
+    leaving = await eve.client.delete(f"/account/sessions/{own}", headers=acting.headers)
+    assert leaving.status_code == 204
+    assert await ended(acting)
+
+
+async def test_who_impersonates_takes_no_change_of_address_back(root: Administrator, eve: Account) -> None:
+    await eve.client.patch("/account", json={"email": "new@example.org"}, headers=eve.headers)
+    acting = await act(root)
+    answer = await eve.client.patch("/account", json={"email": EVE}, headers=acting.headers)
+    assert answer.status_code == 200
+    assert (await User.get(email=EVE)).pending_email == "new@example.org"

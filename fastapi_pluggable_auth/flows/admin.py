@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
 from uuid import UUID
 
 from ..auth import Auth
@@ -13,13 +12,9 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome, actor
 from ..models import AbstractUser
 from . import authorization, users
+from .acting import covers, may_act_on
 from .sessions import SessionInfo, live_sessions
 from .twofa import remaining_recovery_codes
-
-READ: Final = "accounts:read"
-"""The permission to see accounts and their activity."""
-WRITE: Final = "accounts:write"
-"""The permission to change accounts. A superuser has this and every other one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +41,12 @@ async def acting_on(
     """What is done inside is done by this administrator, as its events tell; gives the account.
 
     Raises `AuthError`: OWN_ACCOUNT for what nobody does to `oneself`, USER_NOT_FOUND, and PERMISSION_DENIED
-    where only a superuser may act on a superuser.
+    where the account has a right that the administrator lacks.
     """
     if user_id == administrator.id and not oneself:
         raise AuthError(ErrorCode.OWN_ACCOUNT)
     user = await users.find_user(auth, user_id)
-    if user.is_superuser and not administrator.is_superuser:
+    if not may_act_on(auth, administrator, user):
         await refuse(auth, administrator)
     reset = actor.set(administrator.id)
     try:
@@ -106,14 +101,6 @@ async def _require_own(
     allowed = administrator.is_superuser or not superuser
     if not (allowed and covers(auth, administrator, roles, permissions)):
         await refuse(auth, administrator)
-
-
-def covers(auth: Auth, administrator: AbstractUser, roles: Iterable[str], permissions: Iterable[str]) -> bool:
-    """Whether the administrator has all of these."""
-    if administrator.is_superuser:
-        return True
-    own = auth.permissions_of(administrator)
-    return administrator.roles.issuperset(roles) and own.issuperset(permissions)
 
 
 async def refuse(auth: Auth, administrator: AbstractUser) -> None:

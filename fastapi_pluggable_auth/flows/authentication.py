@@ -13,6 +13,7 @@ from ..events import EventKind, Observation
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.jwt import ACCESS, Claims, Transport, generation_of, issued_at_of, session_of, subject_of
+from .acting import WRITE, acting_administrator, covers, end_impersonation
 from .generations import note_shown
 
 
@@ -20,7 +21,7 @@ from .generations import note_shown
 class Authentication:
     """Who is asking. `session_id` is None for a token that the host app minted on the user alone, and for a
     personal access token, whose `scopes` are not None; `live` is whether the session has not ended; `gen`
-    counts the pairs of the session; `impersonated_by` is the administrator who acts as the user."""
+    counts the pairs of the session; `administrator` acts as the user."""
 
     user: AbstractUser
     session_id: UUID | None
@@ -28,7 +29,12 @@ class Authentication:
     live: bool = True
     gen: int = 0
     scopes: frozenset[str] | None = None
-    impersonated_by: UUID | None = None
+    administrator: AbstractUser | None = None
+
+    @property
+    def impersonated_by(self) -> UUID | None:
+        """The administrator's id."""
+        return None if self.administrator is None else self.administrator.id
 
 
 def observed(
@@ -82,13 +88,18 @@ async def authenticate_session(
         raise AuthError(ErrorCode.INVALID_TOKEN)
     session, user = found
     live = is_live(auth, session["revoked_at"], session["expires_at"])
+    administrator = None
+    if (by := session["impersonated_by"]) is not None:
+        administrator = await acting_administrator(auth, user, by, session["begun_in"])
+        if administrator is None and live:
+            await end_impersonation(auth, user_id, session_id)
+            live = False
     if not (user.is_active and (live or allow_ended)):
         raise AuthError(ErrorCode.INVALID_TOKEN)
     if gen and live:
         await note_shown(auth, user_id, session_id, session, gen, confirm=confirm)
     authenticated_at = as_utc(session["authenticated_at"])
-    by = session["impersonated_by"]
-    return Authentication(user, session_id, authenticated_at, live, gen=gen, impersonated_by=by)
+    return Authentication(user, session_id, authenticated_at, live, gen=gen, administrator=administrator)
 
 
 def is_recent(auth: Auth, authentication: Authentication) -> bool:
@@ -109,6 +120,14 @@ def require_recent_login(auth: Auth, authentication: Authentication) -> None:
 def refuse_impersonation(authentication: Authentication) -> None:
     """Raises `AuthError(IMPERSONATION_FORBIDDEN)` where an administrator acts as the user."""
     if authentication.impersonated_by is not None:
+        raise AuthError(ErrorCode.IMPERSONATION_FORBIDDEN)
+
+
+def require_write(auth: Auth, authentication: Authentication) -> None:
+    """Raises `AuthError(IMPERSONATION_FORBIDDEN)` where an administrator acts as the user who may not change
+    accounts in his own name."""
+    administrator = authentication.administrator
+    if administrator is not None and not covers(auth, administrator, (), (WRITE,)):
         raise AuthError(ErrorCode.IMPERSONATION_FORBIDDEN)
 
 

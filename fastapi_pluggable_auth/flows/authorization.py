@@ -13,6 +13,7 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractUser
 from ..security.names import name_set
+from .acting import end_fallen
 from .ends import End, end_access
 
 TRIES: Final = 20
@@ -27,7 +28,8 @@ async def grant(
     permissions: str | Iterable[str] = (),
     superuser: bool = False,
 ) -> AbstractUser:
-    """Gives a user roles and permissions beside those there are, and returns the user as it is now.
+    """Gives a user roles and permissions beside those there are, and returns the user as it is now. An
+    administrator who lacks one of them stops acting as the user.
 
     Raises `AuthError`: USER_NOT_FOUND; UNKNOWN_ROLE where the app names its roles and this is none;
     VALIDATION_ERROR for what is no name, and for more than the column has room for.
@@ -44,7 +46,9 @@ async def grant(
     async with auth.events.observe(EventKind.AUTHORIZATION_CHANGE, user_id=user_id):
         if auth.roles and not more_roles <= auth.roles.keys():
             raise AuthError(ErrorCode.UNKNOWN_ROLE)
-        return await _change(auth, user_id, given)
+        user = await _change(auth, user_id, given)
+        await end_fallen(auth, user)
+        return user
 
 
 async def revoke(

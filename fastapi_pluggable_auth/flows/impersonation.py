@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
 from uuid import UUID
 
 from tortoise.expressions import F
@@ -12,11 +11,9 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractUser
 from ..security.jwt import Transport
-from .admin import acting_on, covers
+from .acting import may_act_as
+from .admin import acting_on
 from .sessions import TokenSet, start_impersonation
-
-IMPERSONATE: Final = "accounts:impersonate"
-"""The permission to act as another user."""
 
 
 async def impersonate(
@@ -24,10 +21,12 @@ async def impersonate(
     administrator: AbstractUser,
     user_id: UUID,
     *,
+    session_id: UUID | None = None,
     transport: Transport = Transport.BEARER,
 ) -> TokenSet:
     """Starts a session of the user in which the administrator acts. It ends after `impersonation_max_age`,
-    and where the user, or the administrator, is disabled or deleted.
+    with the administrator's own `session_id`, and where the user gains rights that the administrator lacks,
+    or either of them is disabled or deleted.
 
     Raises `AuthError`: OWN_ACCOUNT, USER_NOT_FOUND, ACCOUNT_DISABLED, and PERMISSION_DENIED where the user is
     a superuser or may do what the administrator may not.
@@ -36,13 +35,15 @@ async def impersonate(
         acting_on(auth, administrator, user_id, oneself=False),
         auth.events.observe(EventKind.IMPERSONATION, user_id=user_id) as observation,
     ):
-        tokens = await _start(auth, administrator.id, user_id, transport)
+        tokens = await _start(auth, administrator.id, user_id, session_id, transport)
         observation.session_id = tokens.session_id
     return tokens
 
 
 @transactional
-async def _start(auth: Auth, administrator_id: UUID, user_id: UUID, transport: Transport) -> TokenSet:
+async def _start(
+    auth: Auth, administrator_id: UUID, user_id: UUID, session_id: UUID | None, transport: Transport
+) -> TokenSet:
     """Both accounts are locked before they are looked at: whatever ends such sessions comes before, and this
     fails, or after, and ends this one."""
     users = auth.tables.user
@@ -52,17 +53,10 @@ async def _start(auth: Auth, administrator_id: UUID, user_id: UUID, transport: T
     administrator, user = found.get(administrator_id), found.get(user_id)
     if user is None:
         raise AuthError(ErrorCode.USER_NOT_FOUND)
-    if administrator is None or not administrator.is_active or not _may_act_as(auth, administrator, user):
+    if administrator is None or not administrator.is_active or not may_act_as(auth, administrator, user):
         raise AuthError(ErrorCode.PERMISSION_DENIED)
     if not user.is_active:
         raise AuthError(ErrorCode.ACCOUNT_DISABLED)
-    return await start_impersonation(auth, user_id, administrator_id, transport=transport)
-
-
-def _may_act_as(auth: Auth, administrator: AbstractUser, user: AbstractUser) -> bool:
-    """Nobody gets rights by it that he does not have."""
-    return (
-        not user.is_superuser
-        and covers(auth, administrator, (), (IMPERSONATE,))
-        and covers(auth, administrator, user.roles, auth.permissions_of(user))
+    return await start_impersonation(
+        auth, user_id, administrator_id, begun_in=session_id, transport=transport
     )

@@ -27,6 +27,7 @@ from ..security.jwt import (
     subject_of,
     transport_of,
 )
+from .acting import acting_administrator
 from .authentication import is_live
 from .ends import End, end_access
 from .generations import end_family
@@ -143,11 +144,22 @@ async def _successor(auth: Auth, spent: _StoredToken, answer: Transport, fresh: 
     if spent["session_id"] is None:
         session = await _adopt(auth, spent, fresh)
         spent = {**spent, "session_id": session.id, "session_ends": session.expires_at}
-    elif not is_live(auth, spent["session_ended"], spent["session_ends"]):
+    elif not is_live(auth, spent["session_ended"], spent["session_ends"]) or await _fallen(auth, spent):
         return None
     if auth.settings.single_session and spent["impersonated_by"] is None:
         await end_access(auth, spent["user_id"], End.OTHERS, spent["session_id"])
     return await issue_tokens(auth, _next_pair(auth, spent, spent["gen"], answer, fresh))
+
+
+async def _fallen(auth: Auth, spent: _StoredToken) -> bool:
+    """Whether it belongs to an impersonation that does not stand any more."""
+    if spent["impersonated_by"] is None:
+        return False
+    session = await auth.tables.session.get_or_none(id=spent["session_id"]).select_related("user")
+    if session is None:
+        return True
+    by, begun_in = spent["impersonated_by"], session.begun_in
+    return await acting_administrator(auth, session.user, by, begun_in) is None
 
 
 def _next_pair(auth: Auth, spent: _StoredToken, gen: int, answer: Transport, fresh: _Fresh) -> Pair:

@@ -16,7 +16,7 @@ from ..security.clock import as_utc
 from ..security.identifiers import time_ordered_id
 from ..security.jwt import REFRESH, Transport, actor_claim, new_token_id
 from ..security.user_agents import device_of
-from .authentication import Authentication, observed
+from .authentication import Authentication, observed, require_write
 from .ends import End, end_access
 from .notices import notify
 
@@ -78,12 +78,17 @@ async def start_session(
 
 
 async def start_impersonation(
-    auth: Auth, user_id: UUID, administrator_id: UUID, *, transport: Transport = Transport.BEARER
+    auth: Auth,
+    user_id: UUID,
+    administrator_id: UUID,
+    *,
+    begun_in: UUID | None = None,
+    transport: Transport = Transport.BEARER,
 ) -> TokenSet:
     """Stores a session in which an administrator acts as the user. It ends after `impersonation_max_age` and
     is none of those that the user has by signing in. Belongs inside a transaction that has locked both."""
     now, lifetime = auth.clock(), auth.settings.impersonation_max_age
-    session = await _open(auth, user_id, origin.get()(), now, lifetime, impersonated_by=administrator_id)
+    session = await _open(auth, user_id, origin.get()(), now, lifetime, administrator_id, begun_in)
     return await _issue_first(auth, session, transport)
 
 
@@ -123,6 +128,14 @@ async def end_session(auth: Auth, user_id: UUID, session_id: UUID, *, refusing: 
     await auth.hooks.fire(SessionEnded, user_id, session_id)
 
 
+async def end_own_session(auth: Auth, authentication: Authentication, session_id: UUID) -> None:
+    """`end_session` for the user who asks. Raises `AuthError`: SESSION_NOT_FOUND, and IMPERSONATION_FORBIDDEN
+    where an administrator acts as the user, for other sessions than this one, as `logout_others`."""
+    if session_id != authentication.session_id:
+        require_write(auth, authentication)
+    await end_session(auth, authentication.user.id, session_id)
+
+
 async def logout(auth: Auth, authentication: Authentication) -> None:
     """Ends all sessions of the user; with a session that has ended it does nothing. An administrator who acts
     as the user leaves, and ends that session alone."""
@@ -140,7 +153,9 @@ async def logout(auth: Auth, authentication: Authentication) -> None:
 
 
 async def logout_others(auth: Auth, authentication: Authentication) -> None:
-    """Ends all sessions of the user but the one that asks."""
+    """Ends all sessions of the user but the one that asks. Raises `AuthError(IMPERSONATION_FORBIDDEN)` where
+    an administrator acts as the user who may not do that to an account."""
+    require_write(auth, authentication)
     async with observed(auth, EventKind.OTHER_SESSIONS_END, authentication):
         await _end(auth, authentication.user.id, End.OTHERS, authentication.session_id)
     await auth.hooks.fire(OtherSessionsEnded, authentication.user.id, authentication.session_id)
@@ -176,8 +191,8 @@ async def _open(
     device: Origin,
     now: datetime,
     lifetime: timedelta,
-    *,
     impersonated_by: UUID | None = None,
+    begun_in: UUID | None = None,
 ) -> AbstractSession:
     return await auth.tables.session.create(
         id=time_ordered_id(now),
@@ -187,6 +202,7 @@ async def _open(
         user_agent=device.user_agent,
         address=device.address,
         impersonated_by=impersonated_by,
+        begun_in=begun_in,
         created_at=now,
     )
 

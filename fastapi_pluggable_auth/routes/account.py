@@ -94,7 +94,7 @@ async def disable_two_factor(auth: CurrentAuth, authentication: CurrentAuthentic
     await twofa_flow.disable(auth, authentication)
 
 
-@router.post("/logout-others", status_code=204)
+@router.post("/logout-others", status_code=204, responses=documented(ErrorCode.IMPERSONATION_FORBIDDEN))
 async def logout_others(auth: CurrentAuth, authentication: CurrentAuthentication) -> None:
     """End every session of the user but this one."""
     await sessions_flow.logout_others(auth, authentication)

@@ -15,10 +15,10 @@ from ..flows import admin as admin_flow
 from ..flows import audit as audit_flow
 from ..flows import impersonation as impersonation_flow
 from ..flows import users as users_flow
-from ..flows.admin import READ, WRITE, acting_on
+from ..flows.acting import IMPERSONATE, READ, WRITE
+from ..flows.admin import acting_on
 from ..flows.audit import EventPage
 from ..flows.authentication import refuse_impersonation
-from ..flows.impersonation import IMPERSONATE
 from ..models import AbstractUser, User
 from ..schemas import CookieSession, TokenPair
 from ..schemas.admin import AccountOut, AccountPage, AccountSession, AccountSummary, AfterAccount, Rights
@@ -188,12 +188,21 @@ async def delete_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -
     ),
 )
 async def impersonate(
-    auth: CurrentAuth, request: Request, administrator: Impersonator, user_id: UUID
+    auth: CurrentAuth,
+    request: Request,
+    administrator: Impersonator,
+    authentication: CurrentAuthentication,
+    user_id: UUID,
 ) -> TokenPair | CookieSession:
     """Act as the user for a while. What needs the user's password is refused, and every event names who
     acts. Where cookies are on, a browser is signed in as the user from here on."""
-    transport = transport_for(request)
-    tokens = await impersonation_flow.impersonate(auth, administrator, user_id, transport=transport)
+    tokens = await impersonation_flow.impersonate(
+        auth,
+        administrator,
+        user_id,
+        session_id=authentication.session_id,
+        transport=transport_for(request),
+    )
     return session_answer(request, auth, tokens)
 
 

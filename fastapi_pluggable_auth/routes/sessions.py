@@ -43,14 +43,16 @@ async def list_sessions(auth: CurrentAuth, authentication: CurrentAuthentication
 @router.delete(
     "/{session_id}",
     status_code=204,
-    responses=documented(ErrorCode.SESSION_NOT_FOUND, ErrorCode.VALIDATION_ERROR),
+    responses=documented(
+        ErrorCode.SESSION_NOT_FOUND, ErrorCode.IMPERSONATION_FORBIDDEN, ErrorCode.VALIDATION_ERROR
+    ),
 )
 async def end_session(
     auth: CurrentAuth, request: Request, authentication: CurrentAuthentication, session_id: str
 ) -> None:
     """Sign one device out, at once."""
     session = session_id_from(session_id)
-    await sessions_flow.end_session(auth, authentication.user.id, session)
+    await sessions_flow.end_own_session(auth, authentication, session)
     if session == authentication.session_id:
         sign_out(request, auth)
 

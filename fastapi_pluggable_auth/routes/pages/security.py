@@ -58,7 +58,7 @@ async def security_form(
             case "disable":
                 await twofa_flow.disable(auth, authentication)
             case "session":
-                await sessions_flow.end_session(auth, authentication.user.id, session_id_from(session))
+                await sessions_flow.end_own_session(auth, authentication, session_id_from(session))
             case "others":
                 await sessions_flow.logout_others(auth, authentication)
     except (ValidationError, AuthError) as error:
