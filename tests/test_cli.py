@@ -49,6 +49,17 @@ def test_check_passes_a_safe_set_up(
     assert capsys.readouterr().out.count("ok  ") == 4
 
 
+def test_check_recommends_that_no_get_verifies_and_fails_for_nothing_else(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check"]) == 0
+    assert "note  VERIFY_BY_GET: set it to false" in capsys.readouterr().out
+    environment.setenv("VERIFY_BY_GET", "false")
+    environment.setenv("AUTH_VERIFY_BY_GET", "false")
+    assert main(["check"]) == 0
+    assert "VERIFY_BY_GET" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [

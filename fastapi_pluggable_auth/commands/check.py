@@ -18,6 +18,11 @@ from .database import add_database_url, connected, connection_errors
 DATABASE_TIMEOUT: Final = 10.0
 """Seconds."""
 
+RECOMMENDED: Final = (
+    "set it to false, unless a program of yours opens verification links by GET: a scanner that does not look"
+    " like a browser does so, too, and verifies a stranger's signup."
+)
+
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Fills in the parser of the command."""
@@ -35,6 +40,8 @@ def _check(database_url: str | None) -> int:
     problems = asyncio.run(_problems(settings, database_url))
     for name, problem in problems.items():
         print(f"ok    {name}" if problem is None else f"FAIL  {name}: {problem}")
+    if settings.verify_by_get:
+        print(f"note  VERIFY_BY_GET: {RECOMMENDED}")
     return 1 if any(problems.values()) else 0
 
 
