@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,9 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tortoise.context import TortoiseContext
 from tortoise.transactions import in_transaction
 
+import fastapi_pluggable_auth
 from fastapi_pluggable_auth import Auth, AuthSettings, CurrentUser
 from fastapi_pluggable_auth.flows.sessions import start_session
-from fastapi_pluggable_auth.models import AuditEvent, RefreshToken, Session, Throttle, User
+from fastapi_pluggable_auth.models import AuditEvent, Device, RefreshToken, Session, Throttle, User
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
 from . import databases
@@ -188,6 +190,37 @@ async def test_a_page_that_renews_cookies_and_is_not_found_signs_nobody_out(
     assert await Session.filter(revoked_at=None).count() == 2
 
 
+async def test_that_tokens_were_shown_outlives_the_rollback(
+    client: httpx.AsyncClient, account: Account, switch: Switch
+) -> None:
+    rotated = (await account.refresh()).json()
+    switch.on = True
+    assert (await account.me(rotated["access_token"])).status_code == 200
+    newest = await RefreshToken.get(revoked=False)
+    assert (await Session.get()).confirmed_gen == newest.gen > 0
+
+
+async def test_a_lost_answer_is_replaced_and_its_thief_ends_the_session(
+    browser: httpx.AsyncClient, switch: Switch, clock: Clock
+) -> None:
+    switch.on = True
+    clock.advance(minutes=20)
+    before = httpx.Cookies(browser.cookies)
+    assert (await browser.get("/missing")).status_code == 404
+    lost = httpx.Cookies(browser.cookies)
+    assert {*lost.values()} != {*before.values()}
+    clock.advance(minutes=1)
+    browser.cookies = httpx.Cookies(before)
+    assert (await browser.get("/missing")).status_code == 404
+    replaced = httpx.Cookies(browser.cookies)
+    assert {*replaced.values()} != {*lost.values()}
+    browser.cookies = httpx.Cookies(lost)
+    assert (await browser.get("/missing")).status_code == 401
+    switch.on = False
+    browser.cookies = httpx.Cookies(replaced)
+    assert (await browser.get("/auth/me")).status_code == 401
+
+
 async def test_a_transaction_that_a_dependency_begins_before_the_user_is_known_signs_nobody_out(
     app: FastAPI, browser: httpx.AsyncClient, clock: Clock, database: Database
 ) -> None:
@@ -235,6 +268,18 @@ async def test_too_many_guesses_end_the_session_in_which_they_were_made(
     assert answers == [403] * 20
     switch.on = False
     assert (await account.me()).status_code == 401
+
+
+async def test_too_many_guesses_make_a_device_unknown(
+    client: httpx.AsyncClient, account: Account, switch: Switch, clock: Clock
+) -> None:
+    login = await client.post("/auth/login", json=CREDENTIALS | {"device": None})
+    known = {"device": login.json()["device"]}
+    switch.on = True
+    for _ in range(20):
+        assert await statuses(client, 1, WRONG | known) == [401]
+        clock.advance(hours=1)
+    assert await Device.all().count() == 0
 
 
 async def test_what_was_refused_is_in_the_audit_log(
@@ -330,3 +375,10 @@ async def test_fifty_requests_on_a_pool_of_five_are_answered_and_counted(
         assert await AuditEvent.filter(kind="login", outcome="failure").count() == 25
         assert databases.lent(database.dialect) == 0
         await auth.close()
+
+
+def test_counters_are_written_in_one_place_which_knows_of_the_transaction() -> None:
+    """A statement elsewhere would be taken back."""
+    flows = Path(fastapi_pluggable_auth.__file__).parent / "flows"
+    writers = {path.name for path in flows.glob("*.py") if "tables.throttle" in path.read_text("utf-8")}
+    assert writers == {"counters.py", "purge.py"}
