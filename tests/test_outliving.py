@@ -113,6 +113,7 @@ async def statuses(client: httpx.AsyncClient, times: int, body: dict[str, str]) 
 async def test_twelve_wrong_passwords_are_throttled_as_without_the_transaction(
     client: httpx.AsyncClient, account: Account, switch: Switch, email: str
 ) -> None:
+    """A-13."""
     switch.on = True
     assert await statuses(client, 12, WRONG | {"email": email}) == [401] * 5 + [429] * 7
 
@@ -137,6 +138,7 @@ async def test_a_right_password_starts_the_count_anew(
 async def test_a_stolen_session_ends_although_the_refusal_is_rolled_back(
     client: httpx.AsyncClient, account: Account, switch: Switch, clock: Clock, mailbox: Mailbox
 ) -> None:
+    """A-42."""
     rotated = (await account.refresh()).json()
     assert (await account.me(rotated["access_token"])).status_code == 200
     mailbox.clear()
