@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from passlib.hash import bcrypt, bcrypt_sha256, django_pbkdf2_sha256, pbkdf2_sha256
 
 from fastapi_pluggable_auth import AuthError, AuthSettings
 from fastapi_pluggable_auth.models import token_digest
@@ -56,6 +57,77 @@ async def test_no_hash_takes_as_long_as_a_wrong_password(settings: AuthSettings)
     known, unknown = await fastest(hashed), await fastest(None)
     assert 0.5 < known / unknown < 2
     hasher.close()
+
+
+ROUNDS = 10
+CHEAPER = {
+    "bcrypt of cost 4": bcrypt.using(rounds=4),
+    "bcrypt of cost 8": bcrypt.using(rounds=8),
+    "bcrypt of cost 9": bcrypt.using(rounds=9),
+    "bcrypt of this cost": bcrypt.using(rounds=ROUNDS),
+    "bcrypt_sha256": bcrypt_sha256.using(rounds=6),
+    "PBKDF2": pbkdf2_sha256.using(rounds=5000),
+    "PBKDF2 of Django": django_pbkdf2_sha256.using(rounds=20_000),
+}
+
+
+@pytest.mark.parametrize("kind", [*CHEAPER, "no hash", "a damaged hash"])
+@pytest.mark.parametrize("password", ["wrong", "x" * 80])
+def test_a_wrong_password_costs_the_same_whatever_hash_is_stored(
+    kind: str, password: str, settings: AuthSettings
+) -> None:
+    """A-18, ASVS V6.3.8: what an older or an imported hash saves is spent as well. In time of the processor,
+    which other processes do not change."""
+    settings.bcrypt_rounds = ROUNDS
+    hasher = PasswordHasher(settings)
+    stored = {"no hash": None, "a damaged hash": "$2b$10$nonsense"}.get(kind, "")
+    if kind in CHEAPER:
+        stored = CHEAPER[kind].hash(PASSWORD)
+
+    def cost(hashed: str | None) -> float:
+        started = time.thread_time()
+        assert not hasher._verify(password, hashed).ok
+        return time.thread_time() - started
+
+    for each in (None, stored):
+        cost(each)
+    pairs = [(cost(stored), cost(None)) for _ in range(7)]
+    known, unknown = (min(costs) for costs in zip(*pairs, strict=True))
+    assert 0.9 < known / unknown < 1.15
+    hasher.close()
+
+
+@pytest.mark.parametrize("kind", CHEAPER)
+def test_a_right_password_costs_no_less(kind: str, settings: AuthSettings) -> None:
+    settings.bcrypt_rounds = ROUNDS
+    hashed = CHEAPER[kind].hash(PASSWORD)
+    for check in (
+        lambda: verify_password(PASSWORD, hashed, settings),
+        lambda: PasswordHasher(settings)._verify(PASSWORD, hashed).ok,
+    ):
+        check()
+        started = time.thread_time()
+        verify_password(PASSWORD, "!", settings)
+        middle = time.thread_time()
+        assert check()
+        assert time.thread_time() - middle > 0.85 * (middle - started)
+
+
+def test_another_scheme_is_topped_up_as_well(settings: AuthSettings) -> None:
+    """Where argon2 is the configured one, in time as it passes: its threads have no clock of their own."""
+    settings.password_scheme = "argon2"
+    hashed = bcrypt.using(rounds=4).hash(PASSWORD)
+
+    def cost(stored: str) -> float:
+        started = time.perf_counter()
+        verify_password("wrong", stored, settings)
+        return time.perf_counter() - started
+
+    for each in (hashed, "!"):
+        cost(each)
+    pairs = [(cost(hashed), cost("!")) for _ in range(9)]
+    known, unknown = (min(costs) for costs in zip(*pairs, strict=True))
+    assert 0.6 < known / unknown < 1.6
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="niceness is the process's elsewhere")

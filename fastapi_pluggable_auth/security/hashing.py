@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -47,6 +48,8 @@ MINIMUM_CHECKSUM: Final = 16
 """Bytes or characters: argon2 tags may be shorter, and are guessed then."""
 MAXIMUM_BCRYPT_ROUNDS: Final = 16
 """About 4 s."""
+MEASURED_ROUNDS: Final = 8
+"""By which bcrypt's speed is found out where another scheme is the configured one."""
 MAXIMUM_PBKDF2_ROUNDS: Final = 10_000_000
 """About 4 s; Django's own are a million."""
 MAXIMUM_ARGON2: Final = {"memory_cost": 2**20, "rounds": 32, "parallelism": 64}
@@ -155,17 +158,77 @@ def _maximum_rounds(scheme: str) -> int:
 
 
 def verify_password(password: str, hashed: str, settings: AuthSettings = default_settings) -> bool:
-    """Whether the password belongs to the hash. Blocks, as long for what is no hash, which is never right."""
+    """Whether the password belongs to the hash. Blocks as long as a hash of the configured cost does, also
+    for one that cost less, and for what is no hash, which is never right."""
+    matches, saved = _compare(password, hashed, settings)
+    _spend(saved, settings)
+    return matches
+
+
+def _compare(password: str, hashed: str, settings: AuthSettings) -> tuple[bool, float]:
+    """Whether the password belongs to the hash, and which share of the configured cost that has saved."""
     context = _context_for(settings)
     try:
         scheme = context.identify(hashed)
         if scheme is not None and not (scheme == "bcrypt" and _beyond_bcrypt(password)):
+            clock = _clock_of(scheme)
+            started = clock()
             matches: bool = context.verify(password, hashed)
-            return matches
+            return matches, _saved(scheme, hashed, clock() - started, settings)
     except (ValueError, TypeError):  # a hash that is damaged
         pass
-    context.verify("", _dummy_hash(settings.password_scheme, settings.bcrypt_rounds))
-    return False
+    return False, 1.0
+
+
+def _saved(scheme: str, hashed: str, seconds: float, settings: AuthSettings) -> float:
+    """Which share of the configured cost a check of this hash, which took so long, has not spent. One that
+    costs more saves nothing."""
+    context, present = _context_for(settings), settings.password_scheme
+    if scheme in OWN_SCHEMES[present] and not context.needs_update(hashed):
+        return 0.0
+    if present == "bcrypt" and "bcrypt" in scheme:
+        rounds: int = context.handler(scheme).from_string(hashed).rounds
+        return max(0.0, 1 - 2.0 ** (rounds - settings.bcrypt_rounds))
+    return max(0.0, 1 - seconds / _seconds_of(present, settings.bcrypt_rounds))
+
+
+def _spend(share: float, settings: AuthSettings) -> None:
+    """Works for this share of the configured cost."""
+    scheme, rounds = settings.password_scheme, settings.bcrypt_rounds
+    if share == 1.0:
+        _context_for(settings).verify("", _dummy_hash(scheme, rounds))
+        return
+    # Twos to powers, of which bcrypt does as many: the work that four of cost 10 do is one of cost 12.
+    steps = share * 2**rounds
+    if scheme != "bcrypt":
+        steps = (
+            share * _seconds_of(scheme, rounds) / _seconds_of("bcrypt", MEASURED_ROUNDS) * 2**MEASURED_ROUNDS
+        )
+    for cost in range(MAXIMUM_BCRYPT_ROUNDS, 3, -1):
+        while steps >= 2**cost:
+            _context("bcrypt", cost).hash("")
+            steps -= 2**cost
+
+
+@cache
+def _seconds_of(scheme: str, rounds: int) -> float:
+    """How long a check takes here, without what else the machine does."""
+    clock, context, hashed, times = (
+        _clock_of(scheme),
+        _context(scheme, rounds),
+        _dummy_hash(scheme, rounds),
+        [],
+    )
+    for _ in range(2):
+        started = clock()
+        context.verify("", hashed)
+        times.append(clock() - started)
+    return min(times)
+
+
+def _clock_of(scheme: str) -> Callable[[], float]:
+    """The time of this thread, unless others work for it."""
+    return time.perf_counter if scheme == "argon2" else time.thread_time
 
 
 def _give_way() -> None:
@@ -211,13 +274,11 @@ class PasswordHasher:
 
     def _verify(self, password: str, hashed: str | None) -> Verification:
         settings = self._settings
-        if hashed is None:
-            verify_password(password, _dummy_hash(settings.password_scheme, settings.bcrypt_rounds), settings)
-            return Verification(False)
-        if not verify_password(password, hashed, settings):
-            return Verification(False)
-        outdated = _context_for(settings).needs_update(hashed)
-        return Verification(True, hash_password(password, settings) if outdated else None)
+        matches, saved = (False, 1.0) if hashed is None else _compare(password, hashed, settings)
+        if matches and hashed is not None and _context_for(settings).needs_update(hashed):
+            return Verification(True, hash_password(password, settings))  # which costs more than was saved
+        _spend(saved, settings)
+        return Verification(matches)
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:
