@@ -114,3 +114,17 @@ async def test_every_lookup_has_an_index(tortoise: TortoiseContext, database: Da
         INDEXED_COLUMNS[database.dialect]
     )
     assert {(row["t"], row["c"]) for row in rows} >= LOOKUPS
+
+
+async def test_a_device_takes_a_login_two_queries_more(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To store it and to count those of the account; later to look it up and to extend it."""
+    body: dict[str, object] = {"email": account.email, "password": account.password, "device": None}
+    for _ in range(2):
+        with caplog.at_level(logging.DEBUG, "tortoise.db_client"):
+            caplog.clear()
+            answer = await account.client.post("/auth/login", json=body)
+        statements = [line for line in caplog.messages if STATEMENT.match(line)]
+        assert 0 < len(statements) <= 4 + 3 + 2, statements
+        body["device"] = answer.json()["device"]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from fastapi_pluggable_auth.security.throttling import Backoff, Counter, Quota
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastapi_pluggable_auth.security.throttling import Backoff, Counter, Guesses, Quota, Stop
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -73,3 +76,54 @@ def test_a_quota_opens_again_when_its_period_ends() -> None:
     reopened = quota.attempt(counter, START + timedelta(hours=1))
     assert isinstance(reopened, Counter)
     assert reopened.count == 1
+
+
+DAY = timedelta(hours=24)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 36 * 3600)), max_size=120))
+def test_no_24_hours_have_more_guesses_than_the_limit(steps: list[tuple[int, int]]) -> None:
+    """Whatever network they come from, and however many are right in between."""
+    limit, now, counter, made = 7, START, None, []
+    backoff = Backoff(2, SECOND, timedelta(minutes=1), DAY)
+    for network, seconds in steps:
+        now += seconds * SECOND
+        rule = Guesses(limit, DAY, backoff, str(network))
+        answer = rule.attempt(counter, now)
+        if isinstance(answer, Counter):
+            counter = answer
+            if seconds % 5:
+                made.append(now)
+            else:
+                counter = rule.right(answer, now)
+    assert all(sum(start <= moment < start + DAY for moment in made) <= limit for start in made)
+
+
+def test_a_limit_without_a_period_ends_by_no_time() -> None:
+    counter, rule = None, Guesses(3)
+    for _ in range(3):
+        counter = rule.attempt(counter, START)
+        assert isinstance(counter, Counter)
+    assert rule.attempt(counter, START + 1000 * DAY) == Stop(None)
+    assert rule.right(counter, START) is None  # type: ignore[arg-type]  # it is one
+
+
+def test_many_moments_are_kept_in_few_entries_and_forgotten_late_rather_than_early() -> None:
+    counter, rule = None, Guesses(1000, DAY)
+    for number in range(1000):
+        counter = rule.attempt(counter, START + number * SECOND)
+        assert isinstance(counter, Counter)
+    assert len(counter.details or "") < 4000  # type: ignore[union-attr]  # it is one
+    assert isinstance(rule.attempt(counter, START + 1000 * SECOND), Stop)
+    assert isinstance(rule.attempt(counter, START + DAY), Stop)
+    assert isinstance(rule.attempt(counter, START + DAY + 1000 * SECOND), Counter)
+
+
+def test_networks_beyond_a_hundred_are_forgotten_the_oldest_first() -> None:
+    backoff, counter = Backoff(1, timedelta(hours=1), timedelta(hours=1), DAY), None
+    for number in range(150):
+        counter = Guesses(1000, DAY, backoff, str(number)).attempt(counter, START + number * SECOND)
+        assert isinstance(counter, Counter)
+    later = START + 200 * SECOND
+    assert isinstance(Guesses(1000, DAY, backoff, "149").attempt(counter, later), timedelta)
+    assert isinstance(Guesses(1000, DAY, backoff, "0").attempt(counter, later), Counter)

@@ -80,6 +80,7 @@ class Guess:
     counted: Counted | None = None
     codes: Counted | None = None
     by_recovery_code: bool = False
+    password_was_right: bool = False
 
     async def count(self) -> None:
         """Counts it, before anything is looked at. Raises `AuthError`: THROTTLED, PASSWORD_LOCKED."""
@@ -95,7 +96,7 @@ class Guess:
         CODES_LOCKED. A recovery code passes where others do not."""
         if self.session_id is not None or self.user is None or not self.user.two_factor_active:
             return
-        self.by_recovery_code = recovery
+        self.password_was_right, self.by_recovery_code = True, recovery
         key, policy = Key.of(_CODES, self.user.id), self._code_policy()
         try:
             self.codes = await count(self.auth, key, policy)
@@ -121,6 +122,8 @@ class Guess:
         """It was wrong: what that ends, ends now."""
         if self.counted is not None and self.counted.counter.count >= self.policy.limit:
             await self._end()
+        elif self.password_was_right:
+            await change(self.auth, self.key, self.counted, self.policy.right_but)
         if self.codes is not None and self.codes.counter.count == CODES_TOLD and self.user is not None:
             await notify_anyway(self.auth, MailKind.WRONG_CODES, self.user, count=CODES_TOLD)
 

@@ -130,14 +130,18 @@ class Guesses:
         seen.networks.pop(self.network or "", None)
         return self._without_last(counter, seen)
 
+    def right_but(self, counter: Counter, now: datetime) -> Counter | None:
+        """The counter where the secret was right and what was asked for beside it wrong: the network has to
+        wait all the same."""
+        return counter if self.period is None else self._without_last(counter, _Seen.of(counter))
+
     def _without_last(self, counter: Counter, seen: _Seen) -> Counter | None:
         if seen.moments:
             seen.moments[-1][1] -= 1
             if seen.moments[-1][1] <= 0:
                 seen.moments.pop()
-        if counter.count <= 1:
-            return None
-        return replace(counter, count=counter.count - 1, details=seen.text())
+        count = max(counter.count - 1, 0)
+        return replace(counter, count=count, details=seen.text()) if count or seen.networks else None
 
     def _recent(self, counter: Counter | None, seen: _Seen, now: datetime) -> int:
         """How many count now; of the others nothing is kept."""
