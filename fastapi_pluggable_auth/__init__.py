@@ -3,6 +3,7 @@
 from .auth import Auth
 from .authorization import OptionalUser, Superuser, get_optional_user, require
 from .config import AuthSettings
+from .cookies import csrf_token
 from .dependencies import (
     CurrentUser,
     PageUser,
@@ -30,6 +31,7 @@ __all__ = [
     "Refused",
     "SecurityEvent",
     "Superuser",
+    "csrf_token",
     "current_user_or_redirect",
     "get_current_user",
     "get_optional_user",

@@ -59,9 +59,17 @@ def origin_of(url: str) -> str:
 
 
 def _origin(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.username is not None:
+    if urlsplit(text).scheme not in DEFAULT_PORTS:
         raise ValueError(f"{text}: not an origin such as https://app.example.com")
+    return _any_origin(text)
+
+
+def _any_origin(text: str) -> str:
+    """Also of another scheme, by which an app serves pages to itself. `null` is none: any page sends that, in
+    a frame that it sandboxes."""
+    parts = urlsplit(text)
+    if not parts.scheme or not parts.hostname or parts.username is not None or "*" in text:
+        raise ValueError(f"{text}: not an origin such as https://app.example.com or capacitor://localhost")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"{text}: an origin has no path")
     return origin_of(text)
@@ -211,6 +219,14 @@ class AuthSettings(BaseSettings):
     trusted_origins: CommaSeparated[Annotated[str, AfterValidator(_origin)]] = Field(
         default=[],
         description="Other origins of the same site, by commas, whose pages may use the cookies.",
+    )
+    token_origins: CommaSeparated[Annotated[str, AfterValidator(_any_origin)]] = Field(
+        default=[],
+        description="Origins of apps in a web view, by commas, to which `COOKIES` still gives tokens.",
+    )
+    clear_site_data: bool = Field(
+        default=False,
+        description="Have browsers delete all that the site has stored in them when a user signs out.",
     )
     sign_in_url: str | None = Field(
         default=None,

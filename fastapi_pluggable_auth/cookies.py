@@ -28,6 +28,7 @@ from .security.csrf import (
     from_trusted_page,
     is_form,
     is_form_token,
+    is_same_origin,
     make_form_token,
     needs_preflight,
 )
@@ -38,7 +39,8 @@ from .security.keys import key_set
 FORM_FIELD: Final = "csrf_token"
 """The hidden field of a form."""
 
-CLEAR_SITE_DATA: Final = '"cache", "storage"'
+CLEAR_SITE_DATA: Final = '"storage"'
+"""Not `"cache"`, which keeps Chromium busy for seconds, nor `"cookies"`, those of the whole domain."""
 
 _BINDING: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _BINDING_SECONDS: Final = 30 * 24 * 60 * 60
@@ -47,6 +49,13 @@ _BINDING_SECONDS: Final = 30 * 24 * 60 * 60
 NEW: Final = timedelta(seconds=1)
 """How old tokens may be that are set without another look at them. Within the leeway no retry has replaced
 them, yet another tab may have spent them."""
+
+FOREIGN_PAGE: Final = (
+    "The request does not come from a page of this app: neither Sec-Fetch-Site nor Origin says so."
+)
+NO_PROOF: Final = "Send JSON, a header X-Requested-With, or a form: another site could send this too."
+NO_CSRF_FIELD: Final = "The form lacks the csrf_token that was made for this browser. Load the page again."
+"""What a refused request lacks."""
 
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.cookies"
 
@@ -141,8 +150,14 @@ def _exchange(request: Request) -> Exchange | None:
 
 
 def wants_cookies(request: Request) -> bool:
-    """Whether a browser asks, and the transport is on."""
-    return _exchange(request) is not None and _by_browser(request)
+    """Whether a browser asks, and the transport is on. An app in a web view wants tokens, where the settings
+    name its origin: no cookies go from there to this app."""
+    exchange = _exchange(request)
+    if exchange is None or not _by_browser(request):
+        return False
+    settings, origins = exchange.auth.settings, request.headers.getlist("origin")
+    wants_tokens = len(origins) == 1 and origins[0] in settings.token_origins
+    return not wants_tokens or origins[0] in settings.page_origins
 
 
 def _by_browser(request: Request) -> bool:
@@ -265,43 +280,55 @@ def keep_device(request: Request, value: str) -> None:
 
 
 def sign_out(request: Request, auth: Auth) -> None:
-    """Queues the deletion of the cookies, where the request has any, and tells the browser to forget what the
-    app has stored (ASVS 14.3.1)."""
+    """Queues the deletion of the cookies, where the request has any, and, if the settings say so, tells the
+    browser to forget what the app has stored (ASVS 14.3.1)."""
     exchange = _exchange(request)
     if exchange is None or not (exchange.tokens or exchange.has_token):
         return
     exchange.forget()
-    exchange.clear_site_data = True
+    exchange.clear_site_data = auth.settings.clear_site_data
 
 
-def form_token(request: Request, auth: Auth) -> str:
-    """The value of a form's hidden field `csrf_token`, bound to the session, or else to a visitor's cookie,
-    which is set when there is none. Needs the transport to be on."""
-    exchange: Exchange = request.scope[_SCOPE_KEY]
+def csrf_token(request: Request) -> str:
+    """The value of the hidden field `csrf_token` of a form, for browsers that do not send `Sec-Fetch-Site`.
+    It is bound to the session, or else to a visitor's cookie, which is set when there is none. Raises
+    `RuntimeError` where the app gives browsers no cookies."""
+    exchange = _exchange(request)
+    if exchange is None:
+        raise RuntimeError("csrf_token() is for cookies: set COOKIES, or call include_auth(app, pages=True).")
     binding = _binding(request, exchange)
     if binding is None:
         names = exchange.cookies
         exchange.visitor = secrets.token_urlsafe(16)
         exchange.queued[names.visitor] = names.set(names.visitor, exchange.visitor)
         binding = _visitor(exchange.visitor)
-    return make_form_token(_form_key(auth), binding)
+    return make_form_token(_form_key(exchange.auth), binding)
 
 
 async def check_request(request: Request) -> None:
     """For requests that change something and are authenticated by cookies, or set them. Raises
     `AuthError(CSRF_REFUSED)` unless a page of the app or of a trusted origin made it: by the headers that
-    browsers add, and by what only such a page can send (JSON, `X-Requested-With`, or the form's token)."""
+    browsers add, and by what only such a page can send: JSON, `X-Requested-With`, or a form of which the
+    browser says that it is the app's own, or which has the token."""
     headers = request.headers
-    asks_first = needs_preflight(headers.get("content-type", ""), headers.get("x-requested-with"))
-    if not (_from_trusted_page(request) and (asks_first or await _has_form_token(request))):
-        await _refuse(request)
+    content_type = headers.get("content-type", "")
+    if not _from_trusted_page(request):
+        await _refuse(request, FOREIGN_PAGE)
+    if needs_preflight(content_type, headers.get("x-requested-with")):
+        return
+    if not is_form(content_type):
+        await _refuse(request, NO_PROOF)
+    if not (is_same_origin(headers.getlist("sec-fetch-site")) or await _has_form_token(request)):
+        await _refuse(request, NO_CSRF_FIELD)
 
 
 async def check_form(request: Request) -> None:
     """Raises `AuthError(CSRF_REFUSED)` unless a form was posted by a page of the app, with the token that was
     made for this browser."""
-    if not (_from_trusted_page(request) and await _has_form_token(request)):
-        await _refuse(request)
+    if not _from_trusted_page(request):
+        await _refuse(request, FOREIGN_PAGE)
+    if not await _has_form_token(request):
+        await _refuse(request, NO_CSRF_FIELD)
 
 
 async def _has_form_token(request: Request) -> bool:
@@ -321,8 +348,8 @@ def _from_trusted_page(request: Request) -> bool:
     return from_trusted_page(fetch_site, origins, trusted)
 
 
-async def _refuse(request: Request) -> None:
-    refusal = AuthError(ErrorCode.CSRF_REFUSED)
+async def _refuse(request: Request, why: str) -> None:
+    refusal = AuthError(ErrorCode.CSRF_REFUSED, detail=why)
     exchange = _exchange(request)
     if exchange is not None:
         events = exchange.auth.events

@@ -107,13 +107,19 @@ class AuthError(Exception):
     """A refusal that the client is told about; raised by flows and dependencies, answered as JSON.
 
     `retry_after` is in seconds and becomes the header of that name; `scope` is what the token would need,
-    divided by spaces.
+    divided by spaces; `detail` says more than the sentence of the code.
     """
 
     def __init__(
-        self, code: ErrorCode | HostCode, *, retry_after: int | None = None, scope: str = ""
+        self,
+        code: ErrorCode | HostCode,
+        *,
+        retry_after: int | None = None,
+        scope: str = "",
+        detail: str | None = None,
     ) -> None:
-        super().__init__(code.detail)
+        self.detail = detail or code.detail
+        super().__init__(self.detail)
         self.code = code
         self.retry_after = retry_after
         self.scope = scope

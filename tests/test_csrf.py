@@ -15,8 +15,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fastapi_pluggable_auth import Auth, AuthSettings, CurrentUser, SecurityEvent
-from fastapi_pluggable_auth.cookies import check_form, form_token
+from fastapi_pluggable_auth import (
+    Auth,
+    AuthSettings,
+    CurrentUser,
+    PageUser,
+    SecurityEvent,
+    csrf_token,
+    include_auth,
+)
+from fastapi_pluggable_auth.cookies import check_form
 from fastapi_pluggable_auth.dependencies import CurrentAuth
 from fastapi_pluggable_auth.models import RefreshToken, Session, User
 from fastapi_pluggable_auth.security.csrf import is_form_token, make_form_token
@@ -76,14 +84,20 @@ SIMPLE: tuple[dict[str, str], ...] = (
 )
 """What a plain form of any site can send."""
 
+FORMS = [each for each in SIMPLE if "form" in each.get("Content-Type", "")]
+"""Those that are forms by their content type."""
+
+NO_FETCH_METADATA = {"Origin": BASE}
+"""What an own page sends in browsers that do not know `Sec-Fetch-Site`, and over http."""
+
 
 @pytest.fixture
 def app(app: FastAPI) -> FastAPI:
     """A host app with a form of its own."""
 
     @app.get("/form")
-    async def form(request: Request, auth: CurrentAuth) -> str:
-        return form_token(request, auth)
+    async def form(request: Request) -> str:
+        return csrf_token(request)
 
     @app.post("/form")
     async def post(request: Request, name: str = Form()) -> str:
@@ -93,6 +107,10 @@ def app(app: FastAPI) -> FastAPI:
     @app.post("/notes")
     async def add_note(user: CurrentUser, text: str = Form()) -> str:
         return text
+
+    @app.post("/page")
+    async def page(user: PageUser) -> str:
+        return user.email
 
     @app.get("/notes")
     async def notes(user: CurrentUser) -> str:
@@ -145,10 +163,12 @@ async def test_another_site_cannot_use_the_cookies(
 async def test_what_a_plain_form_can_send_is_refused_even_from_an_own_page(
     app: FastAPI, signed_in: httpx.AsyncClient
 ) -> None:
-    """A-77, P-29."""
+    """A-77, P-29: but for a form of which the browser says that its page is the app's own."""
     cookies = cookies_of(signed_in)
     body = json.dumps({"display_name": "Eve"})
-    for headers, source in itertools.product(SIMPLE, (OWN, {"Origin": BASE})):
+    for headers, source in itertools.product(SIMPLE, (OWN, NO_FETCH_METADATA)):
+        if headers in FORMS and source is OWN:
+            continue
         async with client_with(app, cookies, **source, **headers) as client:
             for method, path in (("POST", "/auth/logout"), ("POST", "/auth/refresh"), ("PATCH", "/account")):
                 content = body if "multipart" not in headers.get("Content-Type", "") else ""
@@ -181,7 +201,9 @@ async def test_nobody_is_signed_in_by_another_site(app: FastAPI, browser: httpx.
     for headers in SIMPLE:
         async with client_with(app, {}, **OWN, **headers) as client:
             content = "" if "multipart" in headers.get("Content-Type", "") else json.dumps(CREDENTIALS)
-            assert is_refused(await client.post("/auth/login", content=content))
+            answer = await client.post("/auth/login", content=content)
+            assert answer.status_code == 422 if headers in FORMS else is_refused(answer)
+            assert not set_cookies(answer)
     assert await Session.all().count() == 1
 
 
@@ -320,8 +342,9 @@ async def test_a_right_token_does_not_help_another_site(app: FastAPI, browser: h
 async def test_a_form_of_the_host_is_guarded_by_the_dependency_alone(
     app: FastAPI, signed_in: httpx.AsyncClient, clock: Clock
 ) -> None:
-    """A-77: bound to the session, also while it is renewed."""
-    del signed_in.headers["X-Requested-With"]
+    """A-77: by a token that is bound to the session, also while it is renewed."""
+    del signed_in.headers["X-Requested-With"], signed_in.headers["Sec-Fetch-Site"]
+    signed_in.headers["Origin"] = BASE
     token = await shown(signed_in)
     assert "__Host-visitor" not in cookies_of(signed_in)
     assert is_refused(await signed_in.post("/notes", data={"text": "milk"}))
@@ -335,13 +358,63 @@ async def test_a_form_of_the_host_is_guarded_by_the_dependency_alone(
     assert await shown(signed_in) != token
 
 
+async def test_a_form_of_an_own_page_needs_no_token(app: FastAPI, signed_in: httpx.AsyncClient) -> None:
+    """A-77: the browser says that it is the app's own, and no page can make it say so."""
+    cookies = cookies_of(signed_in)
+    for more in ({}, {"Origin": BASE}, {"Origin": "null"}, {"Sec-Fetch-Mode": "navigate"}):
+        async with client_with(app, cookies, **OWN, **more) as client:
+            assert (await client.post("/notes", data={"text": "milk"})).json() == "milk"
+            files = {"text": (None, "milk"), "csrf_token": (None, "wrong")}
+            assert (await client.post("/notes", files=files)).json() == "milk"
+            assert (await client.post("/page", headers=FORM)).status_code == 200
+    for headers in (*FOREIGN, NO_FETCH_METADATA):
+        async with client_with(app, cookies, **headers) as client:
+            assert is_refused(await client.post("/notes", data={"text": "milk"})), headers
+            assert is_refused(await client.post("/page", headers=FORM)), headers
+    for headers in ([("sec-fetch-site", "same-origin")] * 2, [("sec-fetch-site", "Same-Origin")]):
+        async with client_with(app, cookies) as client:
+            assert is_refused(await client.post("/notes", data={"text": "milk"}, headers=headers)), headers
+
+
+async def test_a_refusal_names_what_is_missing(app: FastAPI, signed_in: httpx.AsyncClient) -> None:
+    cookies = cookies_of(signed_in)
+    missing = {
+        "Sec-Fetch-Site": (FOREIGN[0], FORM),
+        "Origin": ({"Origin": EVIL}, JSON),
+        "X-Requested-With": (OWN, {"Content-Type": "text/plain"}),
+        "csrf_token": (NO_FETCH_METADATA, FORM),
+    }
+    for name, (source, kind) in missing.items():
+        async with client_with(app, cookies, **source, **kind) as client:
+            answer = await client.delete("/notes")
+            assert is_refused(answer)
+            assert name in answer.json()["detail"]
+    async with client_with(app, cookies, **OWN) as client:
+        assert "csrf_token" in (await client.post("/form", data={"name": "Ada"})).json()["detail"]
+
+
+async def test_a_template_that_asks_for_a_token_without_cookies_is_told(settings: AuthSettings) -> None:
+    settings.cookies = False
+    app = FastAPI()
+    include_auth(app, settings=settings)
+
+    @app.get("/form")
+    async def form(request: Request) -> str:
+        return csrf_token(request)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE) as client:
+        with pytest.raises(RuntimeError, match="COOKIES"):
+            await client.get("/form")
+
+
 async def test_a_form_of_one_session_is_refused_in_another(
     signed_in: httpx.AsyncClient, browser: httpx.AsyncClient
 ) -> None:
     """A-77, P-29."""
     before = await shown(signed_in)
     await signed_in.post("/auth/login", json=CREDENTIALS)
-    del signed_in.headers["X-Requested-With"]
+    del signed_in.headers["X-Requested-With"], signed_in.headers["Sec-Fetch-Site"]
+    signed_in.headers["Origin"] = BASE
     assert is_refused(await signed_in.post("/notes", data={"text": "milk", "csrf_token": before}))
     after = await shown(signed_in)
     answer = await signed_in.post("/notes", data={"text": "milk", "csrf_token": after})
@@ -358,7 +431,7 @@ async def test_the_form_that_deletes_dead_cookies_works(signed_in: httpx.AsyncCl
         from fastapi_pluggable_auth.cookies import sign_out
 
         sign_out(request, auth)
-        return form_token(request, auth)
+        return csrf_token(request)
 
     token = (await signed_in.get("/sign-in")).json()
     assert set(cookies_of(signed_in)) == {"__Host-visitor"}

@@ -195,7 +195,7 @@ async def test_the_requests_of_the_front_end_succeed_from_a_page_and_nowhere_els
     settings.cookies, settings.trusted_origins = True, ["https://app.example.com"]
     host: dict[str, Any] = {"app": FastAPI()}
     auth = include_auth(host["app"], settings=settings)
-    exec(python_block("PageUser", page("cookies.md")), host)
+    exec(python_block("def dashboard", page("cookies.md")), host)
     transport = httpx.ASGITransport(host["app"])
     for origin, status in (("https://evil.example", 403), ("https://app.example.com", 200)):
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as browser:
@@ -204,6 +204,31 @@ async def test_the_requests_of_the_front_end_succeed_from_a_page_and_nowhere_els
             answers = [await browser.request(method, path, content=body) for method, path, body in calls]
         assert answers[0].status_code == status
         assert {answer.status_code for answer in answers if status == 200} <= {200}
+    await auth.close()
+
+
+async def test_the_form_of_the_cookies_page_is_posted_by_old_browsers_too_and_by_no_other_site(
+    settings: AuthSettings, account: Account
+) -> None:
+    settings.cookies = True
+    host: dict[str, Any] = {"app": FastAPI()}
+    auth = include_auth(host["app"], settings=settings)
+    exec(python_block("def new_note", page("cookies.md")), host)
+    transport = httpx.ASGITransport(host["app"])
+    own = {"Origin": "http://localhost:8000"}
+    body = {"email": account.email, "password": account.password}
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as browser:
+        assert (await browser.post("/auth/login", json=body, headers=own)).status_code == 200
+        form = (await browser.get("/notes/new")).text
+        token = re.findall('name="csrf_token" value="([^"]+)"', form)[0]
+        for headers, fields, status in (
+            (own, {"csrf_token": token}, 200),
+            ({"Sec-Fetch-Site": "same-origin"}, {}, 200),
+            (own, {}, 403),
+            ({"Origin": "https://evil.example"}, {"csrf_token": token}, 403),
+        ):
+            answer = await browser.post("/notes", data={"text": "milk", **fields}, headers=headers)
+            assert answer.status_code == status, headers
     await auth.close()
 
 

@@ -86,9 +86,7 @@ def error_response(error: AuthError) -> JSONResponse:
     """The JSON answer to a refusal."""
     if error.code is ErrorCode.VALIDATION_ERROR:
         return validation_response([UNFIT_VALUE])
-    return JSONResponse(
-        {"detail": error.code.detail, "code": error.code.code}, error.code.status, error.headers
-    )
+    return JSONResponse({"detail": error.detail, "code": error.code.code}, error.code.status, error.headers)
 
 
 def validation_response(errors: Sequence[Any]) -> JSONResponse:

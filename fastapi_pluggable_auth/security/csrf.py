@@ -15,10 +15,15 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 
 
+def is_same_origin(fetch_site: Sequence[str]) -> bool:
+    """Whether the values of `Sec-Fetch-Site` say that a page of the very origin made the request."""
+    return list(fetch_site) == ["same-origin"]
+
+
 def from_trusted_page(fetch_site: Sequence[str], origins: Sequence[str], trusted: Collection[str]) -> bool:
     """Whether the values of `Sec-Fetch-Site` or `Origin` name the app's own or a trusted origin. A browser
     sends at least one of them, and no script changes them; a request with neither is no page's."""
-    if list(fetch_site) == ["same-origin"]:
+    if is_same_origin(fetch_site):
         return True
     return len(origins) == 1 and origins[0] in trusted
 

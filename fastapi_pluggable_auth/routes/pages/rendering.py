@@ -13,7 +13,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ...auth import Auth
-from ...cookies import form_token
+from ...cookies import csrf_token
 from ...dependencies import account_path
 from ...models import AbstractUser
 from ...security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
@@ -74,7 +74,7 @@ def render_page(
         "script": assets.script,
         "language": words.language,
         "text": words,
-        "csrf_token": lambda: form_token(request, auth),
+        "csrf_token": lambda: csrf_token(request),
         "pages": auth.pages,
         "usernames": auth.has_usernames,
         "mailbox": f"{request.scope.get('root_path', '')}{MAILBOX}" if auth.settings.dev_mailbox else None,
