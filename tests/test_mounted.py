@@ -433,7 +433,7 @@ async def token_of_default(tortoise: TortoiseContext, mailbox: Mailbox) -> dict[
 async def test_a_route_for_users_without_include_auth_is_an_error_that_says_so(
     host: Callable[[], FastAPI], path: str, token_of_default: dict[str, str]
 ) -> None:
-    """Never the settings of the process, which nobody has checked; strangers get no other answer."""
+    """A-58: never the settings of the process, which nobody has checked; strangers get no other answer."""
     for headers in ({}, token_of_default):
         async with asgi_client(host()) as client:
             with pytest.raises(RuntimeError, match=r"include_auth\(app\)"):
