@@ -13,6 +13,7 @@ from passlib.hash import bcrypt, bcrypt_sha256, django_pbkdf2_sha256, pbkdf2_sha
 
 from fastapi_pluggable_auth import AuthError, AuthSettings
 from fastapi_pluggable_auth.models import token_digest
+from fastapi_pluggable_auth.security import hashing
 from fastapi_pluggable_auth.security.hashing import PasswordHasher, hash_password, verify_password
 
 from .conftest import PASSWORD, SECRET
@@ -29,6 +30,34 @@ def hasher(settings: AuthSettings) -> PasswordHasher:
 async def test_what_is_no_hash_is_never_right(hashed: str, hasher: PasswordHasher) -> None:
     assert not (await hasher.verify(PASSWORD, hashed)).ok
     assert not (await hasher.verify(hashed, hashed)).ok
+
+
+@pytest.mark.parametrize(
+    "hashed",
+    [
+        "$argon2id$v=19$m=1048576,t=32,p=4$c29tZXNhbHQ$" + "A" * 43,
+        "argon2$argon2id$v=19$m=1048576,t=32,p=4$c29tZXNhbHQ$" + "A" * 43,
+        "$2b$24$" + "." * 53,
+        "bcrypt_sha256$$2b$24$" + "." * 53,
+        "$bcrypt-sha256$v=2,t=2b,r=24$n79VH.0Q2TMWmt3Oqt9uku$Kq4Noyk3094Y2QlB8NdRT8SvGiI4ft2",
+        "pbkdf2_sha256$1000000000$salt$" + "A" * 43 + "=",
+        "$pbkdf2-sha512$1000000000$c2FsdHNhbHQ$" + "A" * 86,
+    ],
+)
+def test_a_stored_hash_that_takes_for_ever_is_never_right_and_takes_no_time(
+    hashed: str, settings: AuthSettings
+) -> None:
+    """However it came into the table."""
+    start = time.perf_counter()
+    assert not verify_password(PASSWORD, hashed, settings)
+    assert time.perf_counter() - start < 3
+
+
+def test_the_rounds_that_an_app_has_chosen_are_its_own_business(settings: AuthSettings) -> None:
+    hashed = hash_password(PASSWORD, settings)
+    parsed = bcrypt.from_string(hashed.replace("$2b$04$", "$2b$18$"))
+    assert not hashing._is_affordable("bcrypt", parsed, 17)
+    assert hashing._is_affordable("bcrypt", parsed, 18)
 
 
 @pytest.mark.parametrize("password", ["a\0b" * 4, "x" * 73, "\u00e9" * 37, "plain enough"])

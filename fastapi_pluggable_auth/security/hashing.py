@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..config import AuthSettings
 from ..config import settings as default_settings
@@ -22,6 +22,8 @@ from .plaintext import Plaintext
 
 if TYPE_CHECKING:
     from passlib.context import CryptContext
+
+logger = logging.getLogger(__name__)
 
 # passlib 1.7.4 looks for a version attribute that bcrypt 4 no longer has, and logs a harmless traceback.
 logging.getLogger("passlib.handlers.bcrypt").setLevel(logging.ERROR)
@@ -50,10 +52,13 @@ MAXIMUM_BCRYPT_ROUNDS: Final = 16
 """About 4 s."""
 MEASURED_ROUNDS: Final = 8
 """By which bcrypt's speed is found out where another scheme is the configured one."""
-MAXIMUM_PBKDF2_ROUNDS: Final = 10_000_000
+MAXIMUM_PBKDF2_ROUNDS: Final = {"pbkdf2_sha512": 4_000_000}
+OTHER_PBKDF2_ROUNDS: Final = 10_000_000
 """About 4 s; Django's own are a million."""
-MAXIMUM_ARGON2: Final = {"memory_cost": 2**20, "rounds": 32, "parallelism": 64}
-"""KiB, passes and lanes."""
+MAXIMUM_ARGON2: Final = {"memory_cost": 2**18, "parallelism": 16}
+"""KiB and lanes, which are threads."""
+MAXIMUM_ARGON2_WORK: Final = 2**22
+"""KiB times passes: about 4 s."""
 
 _WRAPPED: Final = {"bcrypt$$2": "bcrypt$", "argon2$argon2": "argon2"}
 """What Django writes in front of hashes that are everybody's."""
@@ -147,14 +152,19 @@ def imported_hash(hashed: str) -> str:
     checksum = parsed.checksum or ""
     if len(hashed) > MAXIMUM_HASH_LENGTH or len(checksum) < MINIMUM_CHECKSUM:
         raise ValueError("a damaged hash")
-    bounds = MAXIMUM_ARGON2 if scheme == "argon2" else {"rounds": _maximum_rounds(scheme)}
-    if any(getattr(parsed, cost) > bound for cost, bound in bounds.items()):
+    if not _is_affordable(scheme, parsed):
         raise ValueError("a hash that takes too long to check")
     return hashed
 
 
-def _maximum_rounds(scheme: str) -> int:
-    return MAXIMUM_BCRYPT_ROUNDS if "bcrypt" in scheme else MAXIMUM_PBKDF2_ROUNDS
+def _is_affordable(scheme: str, parsed: Any, bcrypt_rounds: int = 0) -> bool:
+    """Whether a check takes no more than some 4 s and 256 MiB, or than the app's own rounds of bcrypt."""
+    if "bcrypt" in scheme:
+        return bool(parsed.rounds <= max(MAXIMUM_BCRYPT_ROUNDS, bcrypt_rounds))
+    if scheme != "argon2":
+        return bool(parsed.rounds <= MAXIMUM_PBKDF2_ROUNDS.get(scheme, OTHER_PBKDF2_ROUNDS))
+    within = all(getattr(parsed, cost) <= bound for cost, bound in MAXIMUM_ARGON2.items())
+    return within and bool(parsed.memory_cost * parsed.rounds <= MAXIMUM_ARGON2_WORK)
 
 
 def verify_password(password: str, hashed: str, settings: AuthSettings = default_settings) -> bool:
@@ -171,10 +181,12 @@ def _compare(password: str, hashed: str, settings: AuthSettings) -> tuple[bool, 
     try:
         scheme = context.identify(hashed)
         if scheme is not None and not (scheme == "bcrypt" and _beyond_bcrypt(password)):
-            clock = _clock_of(scheme)
-            started = clock()
-            matches: bool = context.verify(password, hashed)
-            return matches, _saved(scheme, hashed, clock() - started, settings)
+            if _is_affordable(scheme, context.handler(scheme).from_string(hashed), settings.bcrypt_rounds):
+                clock = _clock_of(scheme)
+                started = clock()
+                matches: bool = context.verify(password, hashed)
+                return matches, _saved(scheme, hashed, clock() - started, settings)
+            logger.warning("A stored password hash would take too long to check: its owner needs a reset")
     except (ValueError, TypeError):  # a hash that is damaged
         pass
     return False, 1.0
