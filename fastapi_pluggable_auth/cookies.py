@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from fastapi import Request, Response
 from starlette.datastructures import MutableHeaders
@@ -35,6 +36,7 @@ from .security.csrf import (
 from .security.devices import DEVICE_LIFETIME
 from .security.jwt import ACCESS, REFRESH, TooEarlyError, Transport, session_of
 from .security.keys import key_set
+from .security.plaintext import Plaintext
 
 FORM_FIELD: Final = "csrf_token"
 """The hidden field of a form."""
@@ -67,8 +69,8 @@ class Exchange:
 
     auth: Auth
     cookies: Cookies
-    received: dict[str, list[str]]
-    queued: dict[str, str] = field(default_factory=dict)
+    received: dict[str, list[str]] = field(repr=False)
+    queued: dict[str, str] = field(default_factory=dict, repr=False)
     tokens: TokenSet | None = None
     ended: bool = False
     visitor: str | None = None
@@ -124,8 +126,9 @@ class CookieMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        received = received_cookies(scope["headers"])
-        exchange = scope[_SCOPE_KEY] = Exchange(self._auth, self._cookies, received)
+        # No variable of its own: an error tracker would send it with this frame.
+        exchange = Exchange(self._auth, self._cookies, received_cookies(scope["headers"]))
+        scope[_SCOPE_KEY] = exchange
 
         async def send_with_cookies(message: Message) -> None:
             if exchange.queued and message["type"] == "http.response.start":
@@ -210,8 +213,10 @@ async def authenticate_cookies(request: Request, auth: Auth, *, allow_ended: boo
     access = exchange.tokens.access_token if exchange.tokens else exchange.sent(exchange.cookies.access)
     renewable = exchange.sent(exchange.cookies.refresh) is not None
     if access is not None:
+        authenticating = _authenticate(auth, access, allow_ended, confirm=exchange.tokens is None)
+        del access  # an error tracker would send it with this frame
         try:
-            return await _authenticate(auth, access, allow_ended, confirm=exchange.tokens is None)
+            return await authenticating
         except TooEarlyError:
             raise
         except AuthError:
@@ -222,11 +227,11 @@ async def authenticate_cookies(request: Request, auth: Auth, *, allow_ended: boo
     return await _authenticate(auth, tokens.access_token, allow_ended, confirm=False)
 
 
-async def _authenticate(auth: Auth, access: str, allow_ended: bool, *, confirm: bool) -> Authentication:
+def _authenticate(
+    auth: Auth, access: str, allow_ended: bool, *, confirm: bool
+) -> Coroutine[Any, Any, Authentication]:
     """By a token that the browser has, and so to `confirm`, or by one that it is yet to get."""
-    return await authenticate(
-        auth, access, transport=Transport.COOKIE, allow_ended=allow_ended, confirm=confirm
-    )
+    return authenticate(auth, access, transport=Transport.COOKIE, allow_ended=allow_ended, confirm=confirm)
 
 
 async def renew_cookies(request: Request, auth: Auth) -> TokenSet:
@@ -234,9 +239,10 @@ async def renew_cookies(request: Request, auth: Auth) -> TokenSet:
     signed out. Raises `AuthError`: NOT_AUTHENTICATED without a cookie, INVALID_TOKEN, which also deletes the
     cookies unless they are not good yet, and REFRESH_RACED."""
     exchange: Exchange = request.scope[_SCOPE_KEY]
-    refresh = exchange.sent(exchange.cookies.refresh)
-    if refresh is None:
+    sent = exchange.sent(exchange.cookies.refresh)
+    if sent is None:
         raise AuthError(ErrorCode.NOT_AUTHENTICATED)
+    refresh, sent = Plaintext(sent), None
     try:
         tokens = await rotate(auth, refresh, transport=Transport.COOKIE)
     except TooEarlyError:

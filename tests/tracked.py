@@ -35,7 +35,7 @@ from .snippets import blocks
 
 NEW_PASSWORD = "another horse staple"
 PAGE = Path(__file__).parent.parent / "docs" / "production.md"
-MOST_STATEMENTS = 40
+MOST_STATEMENTS = 60
 FRAMEWORK = ("request", "scope", "websocket")
 """Variables that are objects of the framework, which shows all headers of them."""
 STATEMENTS = ("execute_query", "execute_query_dict", "execute_insert", "execute_many")
@@ -117,7 +117,20 @@ async def users_create(scene: Scene) -> None:
         sentry_sdk.capture_exception(error)
 
 
+async def cookies(scene: Scene) -> None:
+    """Signs in as a browser, and opens a page once its access token is no longer good."""
+    headers = {"Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-origin", "X-Requested-With": "x"}
+    body = {"email": EMAIL, "password": PASSWORD, "code": scene.code()}
+    await scene.client.post("/auth/login", json=body, headers=headers)
+    for name, value in scene.client.cookies.items():
+        scene.secrets[name] = value
+    await scene.client.get("/account/profile", headers=headers)
+    scene.clock.advance(seconds=1000)
+    await scene.client.get("/account/profile", headers=headers)
+
+
 STEPS: dict[str, Step] = {
+    "cookies": cookies,
     "signup": lambda s: s.post("/auth/signup", email="new@example.com", password=PASSWORD),
     "login": lambda s: s.post("/auth/login", email=EMAIL, password=PASSWORD, code=s.code()),
     "refresh": lambda s: s.post("/auth/refresh", token=s.secrets["refresh token"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -36,7 +36,7 @@ CHALLENGE_LIFETIME: Final = timedelta(minutes=5)
 class Challenge:
     """The password was right, and a code is needed: `answer_challenge` takes this token with one."""
 
-    token: str
+    token: str = field(repr=False)
 
 
 class CodeNeededError(AuthError):

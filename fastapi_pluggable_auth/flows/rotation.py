@@ -27,6 +27,7 @@ from ..security.jwt import (
     subject_of,
     transport_of,
 )
+from ..security.plaintext import Plaintext
 from .acting import acting_administrator
 from .authentication import is_live
 from .ends import End, end_access
@@ -61,7 +62,7 @@ class _OvertakenError(Exception):
 
 async def rotate(
     auth: Auth,
-    raw_token: str,
+    raw_token: str | Plaintext,
     *,
     transport: Transport = Transport.BEARER,
     answer: Transport | None = None,
@@ -76,15 +77,16 @@ async def rotate(
     Raises `AuthError`: REFRESH_RACED where another request has spent the token and its answer is not
     repeated, INVALID_TOKEN otherwise.
     """
+    raw_token = Plaintext.of(raw_token)
     async with auth.events.observe(EventKind.TOKEN_REFRESH) as observation:
         # An expired token may still be one that was stolen and spent; the database knows its end as well.
-        claims = auth.signer.verify(raw_token, REFRESH, transport=transport, allow_expired=True)
+        claims = auth.signer.verify(raw_token.look(), REFRESH, transport=transport, allow_expired=True)
         observation.user_id, observation.session_id = subject_of(claims), session_of(claims)
         observation.actor_id = actor_of(claims)
         try:
             return await _rotate(
                 auth,
-                raw_token,
+                token_digest(raw_token.take()),
                 answer or transport,
                 repeats=transport is Transport.COOKIE or auth.settings.refresh_idempotent,
                 bound=transport_of(claims) is not None,
@@ -95,14 +97,14 @@ async def rotate(
 
 async def is_newest(auth: Auth, tokens: TokenSet) -> bool:
     """Whether a pair is still the one of its session: neither spent nor replaced, nor the session ended."""
-    stored = auth.tables.refresh_token.filter(token=tokens.refresh_token, revoked=False)
+    stored = auth.tables.refresh_token.filter(token=token_digest(tokens.refresh_token), revoked=False)
     return await stored.filter(session__revoked_at=None).exists()
 
 
-async def _rotate(auth: Auth, raw_token: str, answer: Transport, *, repeats: bool, bound: bool) -> TokenSet:
+async def _rotate(auth: Auth, digest: str, answer: Transport, *, repeats: bool, bound: bool) -> TokenSet:
     """`repeats` is whether a retry gets a pair, `bound` whether the token names its transport."""
     now = auth.clock()
-    found = await _spend(auth, raw_token, answer, _Fresh(now, new_token_id(), time_ordered_id(now)))
+    found = await _spend(auth, digest, answer, _Fresh(now, new_token_id(), time_ordered_id(now)))
     for _ in range(_LOOKS):
         if isinstance(found, TokenSet):
             return found
@@ -111,16 +113,16 @@ async def _rotate(auth: Auth, raw_token: str, answer: Transport, *, repeats: boo
         try:
             return await _spent_before(auth, found, answer, repeats=repeats, bound=bound)
         except _OvertakenError:
-            found = await _look(auth, raw_token)
+            found = await _look(auth, digest)
     raise AuthError(ErrorCode.REFRESH_RACED)
 
 
 @autonomous
-async def _spend(auth: Auth, raw_token: str, answer: Transport, fresh: _Fresh) -> TokenSet | _Spent | None:
+async def _spend(auth: Auth, digest: str, answer: Transport, fresh: _Fresh) -> TokenSet | _Spent | None:
     """The successors of a token where this request is the one that spends it, or what is known of it."""
     # One conditional UPDATE decides the race, and writes before anything is read.
-    won = await auth.queries.spend.run(digest=raw_token, now=fresh.now, successor=fresh.jti)
-    token = await auth.queries.refresh_token.first(digest=raw_token)
+    won = await auth.queries.spend.run(digest=digest, now=fresh.now, successor=fresh.jti)
+    token = await auth.queries.refresh_token.first(digest=digest)
     if token is None:
         return None
     tokens = await _successor(auth, token, answer, fresh) if won else None
@@ -128,8 +130,8 @@ async def _spend(auth: Auth, raw_token: str, answer: Transport, fresh: _Fresh) -
 
 
 @autonomous
-async def _look(auth: Auth, raw_token: str) -> _Spent | None:
-    token = await auth.queries.refresh_token.first(digest=raw_token)
+async def _look(auth: Auth, digest: str) -> _Spent | None:
+    token = await auth.queries.refresh_token.first(digest=digest)
     return None if token is None else await _spent(auth, token)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -26,8 +26,8 @@ class TokenSet:
     """The two tokens of a session, for the `transport` that they name, and the value by which a device that
     asked for one is known again. The refresh token is good from `issued_at` to `expires_at`."""
 
-    access_token: str
-    refresh_token: str
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
     session_id: UUID
     transport: Transport
     issued_at: datetime

@@ -39,9 +39,9 @@ PENDING_LIFETIME: Final = timedelta(minutes=10)
 class Enrolment:
     """What an authenticator app needs: the secret, and its `otpauth` address as text and as a PNG."""
 
-    secret: str
-    otpauth_uri: str
-    qr_base64: str
+    secret: str = field(repr=False)
+    otpauth_uri: str = field(repr=False)
+    qr_base64: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ async def refresh(
     """Spend a refresh token for a new pair. Each token works once; using it again ends the session. Where
     cookies are on, a browser sends no body: its token is in a cookie, and so are the new ones."""
     if body is not None:
-        tokens = await rotation_flow.rotate(auth, body.token, answer=transport_for(request))
+        tokens = await rotation_flow.rotate(auth, taken(body, "token"), answer=transport_for(request))
         return session_answer(request, auth, tokens)
     if not wants_cookies(request):
         raise RequestValidationError([MISSING_BODY])
