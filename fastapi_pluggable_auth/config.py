@@ -192,7 +192,7 @@ class AuthSettings(BaseSettings):
         description="Answer a retry with a pair instead of 401: the same one, or after the leeway another.",
     )
     max_sessions: int = Field(
-        default=0,
+        default=100,
         ge=0,
         description="Sessions that a user may have; a login beyond ends the oldest. 0: no limit.",
     )

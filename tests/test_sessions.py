@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -449,3 +451,80 @@ async def test_clocks_that_differ_or_step_open_nothing_and_break_nothing(
     clock.advance(days=-1)
     assert (await account.me()).status_code == 200
     assert (await account.refresh()).status_code == 200
+
+
+async def listed(account: Account, query: str = "") -> httpx.Response:
+    answer = await account.client.get(f"/account/sessions{query}", headers=account.headers)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+async def test_a_long_list_of_sessions_comes_in_pages_that_miss_and_repeat_none(
+    account: Account, settings: AuthSettings
+) -> None:
+    """RFC 8288: the header `Link` has the next one."""
+    settings.max_sessions = 0
+    for _ in range(6):
+        await account.login()
+    whole = (await listed(account)).json()
+    assert "link" not in (await listed(account)).headers
+    assert [session["current"] for session in whole] == [True] + [False] * 6
+    shown, path, pages = [], "?limit=3", 0
+    while path:
+        answer = await listed(account, path)
+        shown += answer.json()
+        link = answer.headers.get("link", "")
+        match = re.fullmatch(r'</account/sessions(\?[^>]+)>; rel="next"', link)
+        path, pages = match[1] if match else "", pages + 1
+        if pages == 1:  # one more login comes first, and moves none of the others
+            await account.login()
+    assert (pages, shown[1:]) == (3, whole[1:])
+
+
+@pytest.mark.parametrize("query", ["?limit=0", "?limit=101", "?limit=x", "?after=x", "?after=1"])
+async def test_a_page_that_is_none_is_refused(query: str, account: Account) -> None:
+    answer = await account.client.get(f"/account/sessions{query}", headers=account.headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
+
+
+async def many_sessions(user: User, count: int, clock: Clock) -> None:
+    """As an account of before has them."""
+    now = clock()
+    ids = [uuid4() for _ in range(count)]
+    options: dict[str, Any] = {"user_id": user.id, "expires_at": now + timedelta(days=3)}
+    await Session.bulk_create([Session(id=each, authenticated_at=now, **options) for each in ids])
+    await RefreshToken.bulk_create(
+        [RefreshToken(session_id=each, token=str(each), **options) for each in ids]
+    )
+
+
+async def test_no_list_of_sessions_is_longer_than_a_hundred(account: Account, clock: Clock) -> None:
+    await many_sessions(await User.get(), 1500, clock)
+    answer = await listed(account)
+    assert (len(answer.json()), "link" in answer.headers) == (100, True)
+
+
+async def test_without_a_setting_a_user_has_a_hundred_sessions_at_most(
+    account: Account, clock: Clock
+) -> None:
+    """A-50: also an account that had more before there was a limit."""
+    user = await User.get()
+    await many_sessions(user, 1200, clock)
+    await User.all().update(sessions_opened=None)
+    clock.advance(seconds=1)
+    for _ in range(3):
+        await account.login()
+        assert await Session.filter(revoked_at=None).count() == 100
+        assert await RefreshToken.filter(revoked=False).count() == 100
+    assert (await account.me()).status_code == 200
+
+
+async def test_the_limit_holds_whatever_it_was_before(account: Account, settings: AuthSettings) -> None:
+    settings.max_sessions = 0
+    for _ in range(5):
+        await account.login()
+    for most in (3, 4, 1):
+        settings.max_sessions = most
+        for _ in range(2):
+            await account.login()
+        assert await Session.filter(revoked_at=None).count() == most

@@ -22,7 +22,7 @@ from ..auth import Auth
 from ..errors import AuthError, ErrorCode
 from ..flows.authorization import grant
 from ..flows.importing import PRIVATE, ImportFileError, import_users
-from ..flows.sessions import live_sessions
+from ..flows.sessions import count_sessions
 from ..flows.twofa import remaining_recovery_codes
 from ..flows.users import (
     Cursor,
@@ -267,7 +267,7 @@ async def _show(options: argparse.Namespace, auth: Auth) -> int:
         "has_password": is_usable(user.hashed_password),
         "two_factor": user.two_factor_active,
         "recovery_codes": await remaining_recovery_codes(auth, user),
-        "sessions": len(await live_sessions(auth, user.id)),
+        "sessions": await count_sessions(auth, user.id),
     }
     if options.json:
         print(json.dumps(shown))

@@ -19,7 +19,8 @@ from .twofa import remaining_recovery_codes
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What an administrator sees of an account: no secret, and nothing that is made from one."""
+    """What an administrator sees of an account: no secret, and nothing that is made from one. The sessions
+    are the hundred that were used last."""
 
     user: AbstractUser
     sessions: list[SessionInfo]
@@ -30,7 +31,7 @@ async def read_account(auth: Auth, user_id: UUID) -> Account:
     """An account, where it is signed in, and how many recovery codes are left. Raises
     `AuthError(USER_NOT_FOUND)`."""
     user = await users.find_user(auth, user_id)
-    sessions = await live_sessions(auth, user_id)
+    sessions = (await live_sessions(auth, user_id)).sessions
     return Account(user, sessions, await remaining_recovery_codes(auth, user))
 
 

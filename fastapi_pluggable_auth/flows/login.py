@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
+
+from tortoise.expressions import F
 
 from ..auth import Auth, transactional
 from ..email.kinds import MailKind
@@ -262,7 +264,7 @@ async def _start(
     transport: Transport,
     **unchanged: object,
 ) -> TokenSet:
-    await _still_right(auth, user, accepted, **unchanged)
+    await _still_right(auth, user, accepted, opens=True, **unchanged)
     tokens = await start_session(auth, user, transport=transport)
     if device is None:
         return tokens
@@ -280,20 +282,29 @@ async def _renew(auth: Auth, authentication: Authentication, accepted: Accepted 
 
 
 async def _still_right(
-    auth: Auth, /, user: AbstractUser, accepted: Accepted | None, **unchanged: object
+    auth: Auth,
+    /,
+    user: AbstractUser,
+    accepted: Accepted | None,
+    *,
+    opens: bool = False,
+    **unchanged: object,
 ) -> None:
-    """Writes the login only where password and second factor, and what else must be `unchanged`, still are
-    what was checked.
+    """Writes the login, which `opens` a session or not, only where password and second factor, and what else
+    must be `unchanged`, still are what was checked.
 
     The row is locked from here on, so that a password change, a reset or the same code in another request
     comes before (and this login fails) or after (and ends this session).
     """
+    written: dict[str, Any] = {"last_login_at": auth.clock()}
+    if opens:
+        written["sessions_opened"] = F("sessions_opened") + 1
     if not await store_accepted(
         auth,
         user,
         accepted or Accepted(),
         keep=None,
-        changes={"last_login_at": auth.clock()},
+        changes=written,
         hashed_password=user.hashed_password,
         is_active=True,
         password_reset_required=False,

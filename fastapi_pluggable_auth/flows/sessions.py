@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final, cast
 from uuid import UUID
+
+from tortoise.queryset import QuerySet
 
 from ..auth import Auth, autonomous, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Origin, origin
 from ..hooks import LoggedOut, OtherSessionsEnded, SessionEnded
-from ..models import AbstractSession, AbstractUser
+from ..models import AbstractRefreshToken, AbstractSession, AbstractUser
 from ..security.clock import as_utc
 from ..security.identifiers import time_ordered_id
 from ..security.jwt import REFRESH, Transport, actor_claim, new_token_id
@@ -19,6 +22,12 @@ from ..security.user_agents import device_of
 from .authentication import Authentication, observed, require_write
 from .ends import End, end_access
 from .notices import notify
+
+PAGE: Final = 100
+"""How many sessions a list has at most."""
+END_BATCH: Final = 1000
+"""How many sessions one statement ends at most: databases limit its parameters."""
+LOGINS_AT_ONCE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,14 @@ class SessionInfo:
         return self.session.impersonated_by is not None
 
 
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """Some sessions, and what the next page comes `after`: None on the last one."""
+
+    sessions: list[SessionInfo]
+    next: UUID | None
+
+
 async def start_session(
     auth: Auth, user: AbstractUser, *, transport: Transport = Transport.BEARER
 ) -> TokenSet:
@@ -72,7 +89,7 @@ async def start_session(
     if auth.settings.notify_new_device:
         await _tell_of_new_device(auth, user, device)
     session = await _open(auth, user.id, device, now, auth.settings.session_max_age)
-    if auth.settings.max_sessions:
+    if _may_be_too_many(auth, user):
         await _end_oldest(auth, user.id, now)
     return await _issue_first(auth, session, transport)
 
@@ -92,30 +109,46 @@ async def start_impersonation(
     return await _issue_first(auth, session, transport)
 
 
-async def list_sessions(auth: Auth, authentication: Authentication) -> list[SessionInfo]:
-    """The live sessions of the user, the latest used first."""
-    return await live_sessions(auth, authentication.user.id, current=authentication.session_id)
+async def list_sessions(
+    auth: Auth, authentication: Authentication, *, after: UUID | None = None, limit: int = PAGE
+) -> SessionPage:
+    """A page of the live sessions of the user who asks; see `live_sessions`."""
+    user_id, current = authentication.user.id, authentication.session_id
+    return await live_sessions(auth, user_id, current=current, after=after, limit=limit)
 
 
-async def live_sessions(auth: Auth, user_id: UUID, *, current: UUID | None = None) -> list[SessionInfo]:
-    """The live sessions of a user, the latest used first; the `current` one is marked."""
-    now = auth.clock()
-    tokens = (
-        await auth.tables.refresh_token.filter(
-            user_id=user_id,
-            revoked=False,
-            expires_at__gt=now,
-            session__revoked_at=None,
-            session__expires_at__gt=now,
-        )
-        .select_related("session")
-        .order_by("-created_at")
-    )
-    return [
+async def live_sessions(
+    auth: Auth, user_id: UUID, *, current: UUID | None = None, after: UUID | None = None, limit: int = PAGE
+) -> SessionPage:
+    """A page of the live sessions of a user, the latest used first; the `current` one is marked. `after` is
+    the `next` of the page before: one that is used meanwhile moves to the front, and no other is moved."""
+    tokens = _live_tokens(auth, user_id).select_related("session")
+    if after is not None:
+        tokens = tokens.filter(id__lt=after)
+    found = await tokens.order_by("-id").limit(limit + 1)
+    shown = [
         SessionInfo(token.session, as_utc(token.created_at), token.session.id == current)
-        for token in tokens
-        if token.session is not None
+        for token in found[:limit]
     ]
+    return SessionPage(shown, found[limit - 1].id if len(found) > limit else None)
+
+
+async def count_sessions(auth: Auth, user_id: UUID) -> int:
+    """How many live sessions a user has."""
+    return await _live_tokens(auth, user_id).count()
+
+
+def _live_tokens(auth: Auth, user_id: UUID) -> QuerySet[AbstractRefreshToken]:
+    """The one live token of each live session, whose id is ordered by the time of its last use."""
+    now = auth.clock()
+    return auth.tables.refresh_token.filter(
+        user_id=user_id,
+        revoked=False,
+        expires_at__gt=now,
+        session_id__not_isnull=True,
+        session__revoked_at=None,
+        session__expires_at__gt=now,
+    )
 
 
 async def end_session(auth: Auth, user_id: UUID, session_id: UUID, *, refusing: bool = False) -> None:
@@ -168,12 +201,22 @@ async def _ended(auth: Auth, user_id: UUID, end: End, session_id: UUID | None = 
 _end, _end_anyway = transactional(_ended), autonomous(_ended)
 
 
+def _may_be_too_many(auth: Auth, user: AbstractUser) -> bool:
+    """Whether to count: not where the account, as it was read, is so far from the limit that logins at the
+    same time cannot reach it either. That saves most logins a query."""
+    most, opened = auth.settings.max_sessions, user.sessions_opened
+    return most > 0 and (opened is None or opened + LOGINS_AT_ONCE >= most)
+
+
 async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:
     own = auth.tables.session.filter(user_id=user_id, impersonated_by=None)
     live = own.filter(revoked_at=None, expires_at__gt=now)
-    newest_first = live.order_by("-created_at").values_list("id", flat=True)
-    for session_id in (await newest_first)[auth.settings.max_sessions :]:
-        await end_access(auth, user_id, End.SESSION, session_id)  # type: ignore[arg-type]  # flat lists are typed as tuples
+    count, most = await live.count(), auth.settings.max_sessions
+    for beyond in range(count - most, 0, -END_BATCH):
+        oldest = live.order_by("created_at").limit(min(beyond, END_BATCH))
+        ids = cast(list[UUID], await oldest.values_list("id", flat=True))
+        await end_access(auth, user_id, End.SESSION, *ids)
+    await auth.tables.user.filter(id=user_id).update(sessions_opened=min(count, most))
 
 
 async def _tell_of_new_device(auth: Auth, user: AbstractUser, device: Origin) -> None:

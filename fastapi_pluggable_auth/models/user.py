@@ -13,7 +13,8 @@ from .outward import Outward
 class AbstractUser(Outward, Model):
     """The columns of an account. What is pending was begun in the session beside it; `signup_binding` is the
     digest of the value that the browser of the signup holds. `access_epoch` counts the ends of all access,
-    `sessions_opened` the sessions since they were last counted."""
+    `sessions_opened` is
+    how many sessions there may be, at most: None until they are counted."""
 
     _withheld = frozenset({"hashed_password", "totp_secret", "signup_binding"})
     _shown = ("id", "email", "is_verified", "display_name", "username")
@@ -37,7 +38,7 @@ class AbstractUser(Outward, Model):
     totp_pending_session = fields.UUIDField(null=True)
     recovery_codes_at = fields.DatetimeField(null=True)
     access_epoch = fields.IntField(default=0, db_default=0)
-    sessions_opened = fields.IntField(default=0, db_default=0)
+    sessions_opened = fields.IntField(null=True)
     password_reset_required = fields.BooleanField(default=False, db_default=False)
     language = fields.CharField(max_length=35, null=True)
     password_changed_at = fields.DatetimeField(null=True)

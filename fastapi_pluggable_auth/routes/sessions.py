@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import Request
+from fastapi import Request, Response
 
 from ..cookies import sign_out
-from ..dependencies import CurrentAuth, CurrentAuthentication
+from ..dependencies import CurrentAuth, CurrentAuthentication, path_of
 from ..errors import AuthError, ErrorCode
 from ..flows import sessions as sessions_flow
-from ..schemas import SessionOut
+from ..flows.sessions import PAGE
+from ..schemas import AfterSession, SessionOut
+from ..schemas.audit import PageSize
 from ..security.clock import as_utc
 from .base import SIGNED_IN, documented
 from .router import AuthRouter
@@ -22,9 +25,21 @@ router = AuthRouter(
 )
 
 
-@router.get("")
-async def list_sessions(auth: CurrentAuth, authentication: CurrentAuthentication) -> list[SessionOut]:
-    """The devices that are signed in, the latest used first."""
+@router.get("", responses=documented(ErrorCode.VALIDATION_ERROR))
+async def list_sessions(
+    auth: CurrentAuth,
+    request: Request,
+    response: Response,
+    authentication: CurrentAuthentication,
+    after: AfterSession = None,
+    limit: PageSize = PAGE,
+) -> list[SessionOut]:
+    """The devices that are signed in, the latest used first. Where there are more, the header `Link` leads to
+    the next page (RFC 8288)."""
+    page = await sessions_flow.list_sessions(auth, authentication, after=after, limit=limit)
+    if page.next is not None:
+        query = urlencode({"after": page.next, "limit": limit})
+        response.headers["Link"] = f'<{path_of(request)}?{query}>; rel="next"'
     return [
         SessionOut(
             id=info.session.id,
@@ -36,7 +51,7 @@ async def list_sessions(auth: CurrentAuth, authentication: CurrentAuthentication
             current=info.current,
             impersonated=info.impersonated,
         )
-        for info in await sessions_flow.list_sessions(auth, authentication)
+        for info in page.sessions
     ]
 
 

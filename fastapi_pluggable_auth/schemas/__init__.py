@@ -295,6 +295,11 @@ class PublicKeys(BaseModel):
     keys: list[dict[str, str]]
 
 
+AfterSession = Annotated[
+    UUID | None, Field(description="Where the page before ends, as its `Link` header has it.")
+]
+
+
 class SessionOut(BaseModel):
     """A sign-in on one device; `impersonated` where an administrator acts as the user. Times are UTC."""
 

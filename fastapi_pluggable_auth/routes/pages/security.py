@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Final, Literal
+from uuid import UUID
 
 from fastapi import Form, Request, Response
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from ...errors import AuthError
 from ...flows import sessions as sessions_flow
 from ...flows import twofa as twofa_flow
 from ...flows.authentication import Authentication
-from ...schemas import CodeRequest, taken
+from ...schemas import AfterSession, CodeRequest, taken
 from ...security.user_agents import device_of
 from ..router import AuthRouter
 from ..sessions import session_id_from
@@ -23,15 +24,21 @@ from .route import PageRoute
 
 NOTICES: Final = {"disable": "two_factor_off", "session": "device_signed_out", "others": "others_signed_out"}
 
+SESSIONS: Final = 20
+"""How many sessions a page shows."""
+
 router = AuthRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
 
 
 @router.get("/security")
 async def security_page(
-    auth: CurrentAuth, request: Request, authentication: EnrollingAuthentication
+    auth: CurrentAuth,
+    request: Request,
+    authentication: EnrollingAuthentication,
+    after: AfterSession = None,
 ) -> Response:
-    """What there is, with the QR code while two-factor is being set up."""
-    return await _security_page(auth, request, authentication)
+    """What there is, with the QR code while two-factor is being set up, and a page of the sessions."""
+    return await _security_page(auth, request, authentication, after=after)
 
 
 @router.post("/security")
@@ -77,7 +84,9 @@ async def _security_page(
     authentication: Authentication,
     error: Rejected | None = None,
     form: str = "",
+    after: UUID | None = None,
 ) -> Response:
+    sessions = await sessions_flow.list_sessions(auth, authentication, after=after, limit=SESSIONS)
     user = authentication.user
     problem = problem_with(error, form)
     enrolment = await twofa_flow.pending_enrolment(auth, authentication)
@@ -90,6 +99,8 @@ async def _security_page(
         image=enrolment.qr_base64 if enrolment else None,
         enrolment=enrolment,
         remaining=await twofa_flow.remaining_recovery_codes(auth, user),
-        sessions=await sessions_flow.list_sessions(auth, authentication),
+        sessions=sessions.sessions,
+        earlier=after,
+        next=sessions.next,
         device_of=device_of,
     )
