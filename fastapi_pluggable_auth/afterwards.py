@@ -72,15 +72,15 @@ class Afterwards:
         if self._autonomous.in_request:
             self._start_soon()
             await self._autonomous.after_answer(self.flush)
-        elif self._autonomous.beside_host:
-            self._start()  # waiting for it would hang on SQLite, whose one connection is taken
         else:
             await self.flush(None)
 
     async def flush(self, patience: float | None = PATIENCE_SECONDS) -> None:
         """Does what waits, now; returns when it is done, or patience is over."""
         if self._jobs:
-            await asyncio.wait({self._start()}, timeout=patience)
+            worker = self._start()
+            if not self._autonomous.beside_host:  # which may have the only connection that is left
+                await asyncio.wait({worker}, timeout=patience)
 
     async def close(self) -> None:
         """Does what waits, for some seconds, and gives up the rest."""

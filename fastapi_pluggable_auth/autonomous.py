@@ -154,8 +154,9 @@ class AutonomousTransactions:
             request.later.append(work)
 
     def answering(self) -> Request:
-        """Around the answer to a request."""
-        return Request(self._run_outside)
+        """Around the answer to a request. In a transaction that was open before, as that of a test, what
+        follows on the answer is a part of it."""
+        return Request(self._run_logged if self.beside_host else self._run_outside)
 
     async def close(self) -> None:
         """Waits for what is under way and closes the connections; a later use opens them again."""
@@ -217,7 +218,10 @@ class AutonomousTransactions:
     async def _run_outside(self, work: Callable[[], Awaitable[object]]) -> None:
         if self.beside_host:  # whose end must not wait for it
             self._begin(self._run_detached(work))
-            return
+        else:
+            await self._run_logged(work)
+
+    async def _run_logged(self, work: Callable[[], Awaitable[object]]) -> None:
         try:
             await work()
         except Exception:
@@ -226,7 +230,7 @@ class AutonomousTransactions:
     async def _run_detached(self, work: Callable[[], Awaitable[object]]) -> None:
         connections = get_connections()
         connections.set(self._name, _root(connections.get(self._name)))  # of this task alone
-        await self._run_outside(work)
+        await self._run_logged(work)
 
     async def _run_again(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[object]]) -> None:
         """Queues for what the host's transaction holds: the connection of SQLite, or rows."""

@@ -309,7 +309,7 @@ async def test_a_change_falls_with_the_transaction(
 
 
 async def test_who_signs_up_and_in_within_one_transaction_is_known_in_it(
-    app: FastAPI, client: httpx.AsyncClient, database: Database, clock: Clock
+    app: FastAPI, client: httpx.AsyncClient, database: Database, clock: Clock, mailbox: Mailbox
 ) -> None:
     """A user and a session of this transaction are invisible to every other connection."""
     auth: Auth = app.state.pluggable_auth
@@ -324,6 +324,10 @@ async def test_who_signs_up_and_in_within_one_transaction_is_known_in_it(
         reused = await client.post("/auth/refresh", json={"token": tokens["refresh_token"]})
         assert reused.status_code == 401
         assert (await client.get("/auth/me", headers=headers)).status_code == 401
+        mailbox.clear()
+        forgotten = await client.post("/auth/forgot-password", json={"email": EMAIL})
+        assert forgotten.status_code == 200
+        assert [mail["To"] for mail in mailbox.messages] == ([EMAIL] if database.dialect != "mysql" else [])
     assert (await client.get("/auth/me", headers=headers)).status_code == 401
     assert await Session.all().count() == 1
 
