@@ -17,11 +17,13 @@ from tortoise.context import TortoiseContext
 from tortoise.transactions import in_transaction
 
 from fastapi_pluggable_auth import Auth, AuthSettings, afterwards, include_auth
+from fastapi_pluggable_auth.email.kinds import MailKind
+from fastapi_pluggable_auth.errors import ErrorCode
 from fastapi_pluggable_auth.events import EventKind, Observation, Origin, Outcome, origin
 from fastapi_pluggable_auth.flows.audit import list_events
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.flows.users import delete_user
-from fastapi_pluggable_auth.models import AuditEvent, User
+from fastapi_pluggable_auth.models import AuditEvent, Mail, User
 from fastapi_pluggable_auth.security.identifiers import first_id_at, time_ordered_id
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database
@@ -396,3 +398,17 @@ def test_ids_are_uuids_of_version_7_in_the_order_of_time() -> None:
     for moment, each in zip(moments, ids, strict=True):
         assert first_id_at(moment) <= each < first_id_at(moment + timedelta(microseconds=1))
     assert len({time_ordered_id(example) for _ in range(1000)}) == 1000
+
+
+def test_whatever_an_event_says_fits_its_column() -> None:
+    columns = AuditEvent._meta.fields_map
+    said = {
+        "kind": [kind.value for kind in EventKind],
+        "outcome": [outcome.value for outcome in Outcome],
+        "reason": [code.code for code in ErrorCode],
+        "factors": ["pwd recovery", "pwd otp"],
+    }
+    for column, values in said.items():
+        assert max(map(len, values)) <= columns[column].constraints["max_length"], column
+    kinds = [kind.value for kind in MailKind]
+    assert max(map(len, kinds)) <= Mail._meta.fields_map["kind"].constraints["max_length"]

@@ -300,8 +300,11 @@ async def test_a_mail_that_a_task_queue_has_kept_too_long_is_not_sent(
     assert mailbox.messages == []
 
 
-async def test_whatever_a_mail_server_says_is_kept_in_its_column(auth: Auth, user: User) -> None:
+async def test_whatever_a_mail_server_says_fits_its_column_and_starts_no_line_in_the_log(
+    auth: Auth, user: User, caplog: pytest.LogCaptureFixture
+) -> None:
     await auth.outbox.add(MailKind.PASSWORD_CHANGED, EMAIL, when="now")
     (mail,) = await auth.outbox.claim(1)
-    await auth.outbox.mark_failed(mail, "no\0\ud800" + "x" * 500, permanent=True)
-    assert (await Mail.get()).last_error == "no??" + "x" * 251
+    await auth.outbox.mark_failed(mail, "no\0\ud800\nline" + "x" * 500, permanent=True)
+    assert (await Mail.get()).last_error == "no???line" + "x" * 246
+    assert not [line for line in caplog.text.splitlines() if line.startswith("line")]

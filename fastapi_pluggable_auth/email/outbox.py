@@ -114,6 +114,7 @@ class Outbox:
         """Plans the next attempt, with growing pauses, or gives the mail up."""
         now = self._clock()
         attempts = mail.attempts + (mail.state is MailState.HANDED_OVER)  # which was not counted before
+        reason = "".join(each if each.isprintable() else "?" for each in reason)[:255]
         told = _ADDRESS.sub("<address>", reason)  # servers repeat it, and logs go far
         if permanent or now >= as_utc(mail.give_up_at):
             logger.error("Mail %s (%s) is given up: %s", mail.id, mail.kind, told)
@@ -127,7 +128,7 @@ class Outbox:
             state=state,
             attempts=attempts,
             next_attempt_at=retry_at,
-            last_error="".join(c if c.isprintable() else "?" for c in reason)[:255],
+            last_error=reason,
         )
 
     async def retry(self, condition: Q) -> int:
