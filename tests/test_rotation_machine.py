@@ -38,7 +38,6 @@ from fastapi_pluggable_auth import AuthSettings, CurrentUser, SecurityEvent, inc
 from fastapi_pluggable_auth.cookies import NEW
 from fastapi_pluggable_auth.events import EventKind
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, User
-from fastapi_pluggable_auth.security.generations import includes
 from fastapi_pluggable_auth.security.hashing import hash_password
 from fastapi_pluggable_auth.testing import FakeClock
 
@@ -289,7 +288,9 @@ class Rotation(RuleBasedStateMachine):
         superseded, which ends the session."""
         before, alarms = self.state(), self.alarms()
         claims = claims_of(tokens.access)
-        superseded = includes(before.superseded, claims["gen"])
+        superseded = self.world.run(
+            lambda: RefreshToken.exists(session_id=self.session_id, gen=claims["gen"], superseded=True)
+        )
         good = claims["exp"] > self.now.timestamp() and before.revoked_at is None
         answer = self.show(tokens)
         assert answer.status == (200 if good and not superseded else 401), answer
@@ -304,14 +305,23 @@ class Rotation(RuleBasedStateMachine):
         """Spends a refresh token and checks what needs no knowledge of the rest."""
         stored = self.world.run(lambda: RefreshToken.get(token=tokens.refresh))
         live, alarms = self.state().revoked_at is None, self.alarms()
+        reused = self.world.run(lambda: self.is_reused(stored))
         answer = self.note(party, self.refresh(tokens), tokens)
         assert answer.status in (200, 401), answer
-        if stored.superseded and live:
+        if live and (stored.superseded or reused):
             assert (answer.status, self.alarms()) == (401, alarms + 1)
             assert self.state().revoked_at is not None
         if answer.status == 200 and not stored.revoked:
             party.shown.add(stored.gen)  # spending shows
         return answer
+
+    async def is_reused(self, spent: RefreshToken) -> bool:
+        """Whether what a token was spent for has been shown, longer ago than a race may last."""
+        successor = await RefreshToken.get_or_none(jti=spent.replaced_by)
+        if successor is None or successor.superseded:
+            return False
+        shown = successor.gen in self.owner.shown | self.thief.shown
+        return shown and self.now - successor.created_at > LEEWAY
 
     # The owner
 
@@ -374,6 +384,8 @@ class Rotation(RuleBasedStateMachine):
             return await task if task.done() else SlowPage(task, pages[-1])
 
         begun = self.world.run(lambda: begin())
+        if jar.access and not self.expired(jar.access) and not isinstance(begun, Answer):
+            self.owner.shown.add(jar.gen)
         if isinstance(begun, Answer):
             self.check_owner(begun)
             self.deliver(begun, "now")

@@ -97,8 +97,14 @@ async def rotate(
 
 async def is_newest(auth: Auth, tokens: TokenSet) -> bool:
     """Whether a pair is still the one of its session: neither spent nor replaced, nor the session ended."""
-    stored = auth.tables.refresh_token.filter(token=token_digest(tokens.refresh_token), revoked=False)
-    return await stored.filter(session__revoked_at=None).exists()
+    digest = token_digest(tokens.refresh_token)
+
+    async def look() -> tuple[bool]:  # not inside a transaction of the host's, which may see the past
+        stored = auth.tables.refresh_token.filter(token=digest, revoked=False)
+        return (await stored.filter(session__revoked_at=None).exists(),)
+
+    (newest,) = await auth.autonomous.run_statement(look)
+    return newest
 
 
 async def _rotate(auth: Auth, digest: str, answer: Transport, *, repeats: bool, bound: bool) -> TokenSet:
