@@ -214,8 +214,9 @@ async def _spent_before(
     spent, successor = found
     if spent["superseded"]:
         raise await _stolen(auth, spent)
-    if successor is not None and successor.superseded:  # revoked, as its answer was lost
-        raise AuthError(ErrorCode.REFRESH_RACED)
+    if successor is not None and successor.superseded:
+        # Revoked, as its answer was lost, or replaced between the two reads.
+        raise _OvertakenError if repeats else AuthError(ErrorCode.REFRESH_RACED)
     now = auth.clock()
     minted = spent["rotated_at"] if successor is None else successor.created_at
     raced = now - as_utc(minted) <= auth.settings.refresh_reuse_leeway
