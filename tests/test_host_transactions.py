@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,15 +15,18 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from tortoise import Tortoise
 from tortoise.context import TortoiseContext
 from tortoise.transactions import atomic, in_transaction
 
-from fastapi_pluggable_auth import Auth
+from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.auth import autonomous, transactional
 from fastapi_pluggable_auth.models import Throttle, User
+from fastapi_pluggable_auth.testing import FakeClock as Clock
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, Database, Mailbox
+from .live import serving
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -380,3 +384,43 @@ async def test_a_transaction_on_another_connection_is_none_of_ours(
                 raise InterruptedError
         assert await kept() == ["a", "change a"]
     await auth.close()
+
+
+@on_all_wrappers
+async def test_a_server_throttles_guesses_and_keeps_refreshes_inside_transactions(
+    settings: AuthSettings,
+    mailbox: Mailbox,
+    tortoise: TortoiseContext,
+    database: Database,
+    wrap: Callable[[FastAPI, str], None],
+) -> None:
+    """Fifty connections at once, more than the pool has."""
+    settings.throttle_free_attempts, settings.require_verified_email = 5, False
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await Tortoise.init(databases.config(database.url, database.dialect))
+        yield
+        await Tortoise.close_connections()
+
+    app = FastAPI(lifespan=lifespan)
+    include_auth(app, settings=settings, clock=Clock())
+    wrap(app, database.dialect)
+    with serving(app) as base:
+        async with httpx.AsyncClient(base_url=base, timeout=60) as client, asyncio.timeout(60):
+
+            async def login(password: str, email: str = EMAIL) -> httpx.Response:
+                return await client.post("/auth/login", json={"email": email, "password": password})
+
+            signup = await client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
+            assert signup.status_code == 201
+            tokens = [(await login(PASSWORD)).json()["refresh_token"] for _ in range(10)]
+            guesses = [login("not the right one") for _ in range(12)]
+            names = [login(PASSWORD, f"x{n}@example.com") for n in range(18)]
+            refreshes = [client.post("/auth/refresh", json={"token": token}) for token in tokens]
+            again = [client.post("/auth/refresh", json={"token": token}) for token in tokens]
+            answers = await asyncio.gather(*guesses, *names, *refreshes, *again)
+    statuses = [answer.status_code for answer in answers]
+    assert Counter(statuses[:12]) == {401: 5, 429: 7}
+    assert Counter(statuses[12:30]) == {401: 18}
+    assert Counter(statuses[30:]) == {200: 10, 401: 10}
