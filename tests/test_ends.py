@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pyotp
 import pytest
 from fastapi import FastAPI
+from tortoise.expressions import Q
 
-from fastapi_pluggable_auth import AuthSettings, include_auth
-from fastapi_pluggable_auth.models import User
+from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth.flows.users import delete_user
+from fastapi_pluggable_auth.models import Mail, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
 from .smtp_server import link_in
@@ -264,3 +267,44 @@ async def test_a_revoked_access_token_ends_nothing(scene: Scene) -> None:
     for _ in range(2):
         assert (await scene.owner.client.post("/auth/logout", headers=old)).status_code == 200
     assert (await scene.owner.me()).status_code == (await scene.owner.refresh()).status_code == 200
+
+
+async def delete_by_owner(scene: Scene, auth: Auth) -> None:
+    answer = await scene.owner.client.delete("/account", headers=scene.owner.headers)
+    assert answer.status_code == 204
+
+
+async def delete_by_administrator(scene: Scene, auth: Auth) -> None:
+    path = f"/admin/users/{scene.owners_id}"
+    answer = await scene.owner.client.delete(path, headers=scene.administrator.headers)
+    assert answer.status_code == 204
+
+
+async def delete_by_a_script(scene: Scene, auth: Auth) -> None:
+    await delete_user(auth, UUID(scene.owners_id))
+    await auth.dispatcher.deliver_due()
+
+
+@pytest.mark.parametrize("taken_again", [False, True])
+@pytest.mark.parametrize(
+    "delete", [delete_by_owner, delete_by_administrator, delete_by_a_script], ids=lambda f: f.__name__
+)
+async def test_the_owner_of_a_deleted_account_is_told_by_mail_in_his_language(
+    delete: Callable[[Scene, Auth], Awaitable[None]],
+    taken_again: bool,
+    scene: Scene,
+    mailbox: Mailbox,
+    auth: Auth,
+) -> None:
+    """A-23."""
+    await User.filter(id=scene.owners_id).update(language="de")
+    mailbox.server.behaviour = "temporary" if taken_again else "accept"
+    await delete(scene, auth)
+    if taken_again:
+        await scene.owner.client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
+        mailbox.server.behaviour = "accept"
+        await auth.outbox.retry(Q())
+        await auth.dispatcher.deliver_due()
+    (notice,) = [mail for mail in mailbox.messages if "gelöscht" in str(mail["Subject"])]
+    assert notice["To"] == EMAIL
+    assert await Mail.exclude(user_id=None).filter(kind="account_deleted").count() == 0

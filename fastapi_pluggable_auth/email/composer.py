@@ -21,6 +21,8 @@ class Composer:
     async def compose(self, mail: AbstractMail) -> RenderedMail | None:
         """The mail as it is to be sent now; None where it makes no sense any more. Raises `TemplateError`."""
         kind = MailKind(mail.kind)
+        if kind is MailKind.ACCOUNT_DELETED:  # also where there is another one of the same address by now
+            return self._mailer.render(mail.kind, email=mail.recipient, **mail.context)
         user = await self._owner_of(mail)
         if kind is MailKind.SIGNUP_CLASH:
             context = dict(mail.context)

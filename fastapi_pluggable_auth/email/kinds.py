@@ -20,6 +20,8 @@ class MailKind(StrEnum):
     ACCOUNT_EXISTS = "account_exists"
     SIGNUP_CLASH = "signup_clash"
     """To an address without an account."""
+    ACCOUNT_DELETED = "account_deleted"
+    """To an address whose account is gone."""
     SESSION_REUSE = "session_reuse"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
     TWO_FACTOR_ENABLED = "two_factor_enabled"

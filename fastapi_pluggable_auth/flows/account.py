@@ -18,6 +18,7 @@ from .columns import require_free, stored, storing
 from .email_change import request_email_change
 from .ends import NO_PENDING_EMAIL, End, end_access
 from .guesses import forget_guesses
+from .notices import notify_of_deletion
 from .throttle import may_mail
 
 
@@ -93,8 +94,8 @@ async def _store(
 
 
 async def delete_account(auth: Auth, authentication: Authentication) -> None:
-    """Deletes the account and all that hangs on it; the audit log keeps what was done to it, and no more.
-    Raises `AuthError`: REAUTHENTICATION_REQUIRED, what a hook refuses."""
+    """Deletes the account and all that hangs on it, and tells the owner by mail; the audit log keeps what was
+    done to it, and no more. Raises `AuthError`: REAUTHENTICATION_REQUIRED, what a hook refuses."""
     user = authentication.user
     async with observed(auth, EventKind.ACCOUNT_DELETION, authentication):
         require_recent_login(auth, authentication)
@@ -105,12 +106,14 @@ async def delete_account(auth: Auth, authentication: Authentication) -> None:
 
 @transactional
 async def erase(auth: Auth, user: AbstractUser) -> bool:
-    """Deletes an account and all that hangs on it; whether there was one."""
+    """Deletes an account and all that hangs on it, and tells its owner by mail; whether there was one."""
     # Its tokens before the account: a rotation holds its token while it stores the next one, and must not be
     # waited for with the account locked.
     await end_access(auth, user.id, End.DELETED)
     await auth.hooks.fire(DeletingAccount, user)
     erased = await auth.tables.user.filter(id=user.id).delete()
+    if erased:
+        await notify_of_deletion(auth, user)
     await forget_guesses(auth, user.id)
     await auth.audit_log.anonymise(user.id)
     return bool(erased)

@@ -35,6 +35,12 @@ async def notify(auth: Auth, kind: MailKind, user: AbstractUser, **context: Any)
     await auth.outbox.add(kind, user.email, user_id=user.id, when=_now(auth), **context)
 
 
+async def notify_of_deletion(auth: Auth, user: AbstractUser) -> None:
+    """The same for an account that is gone: the mail is none of its rows, and says its language itself."""
+    context: dict[str, Any] = {"language": user.language, "when": _now(auth)}
+    await auth.outbox.add(MailKind.ACCOUNT_DELETED, user.email, **context)
+
+
 async def notify_anyway(auth: Auth, kind: MailKind, user: AbstractUser, **context: Any) -> None:
     """The same of what a refusal has brought, by `mail_anyway`."""
     await mail_anyway(auth, kind, user.email, user_id=user.id, when=_now(auth), **context)
