@@ -219,9 +219,17 @@ async def test_a_mounted_app_has_the_users_of_the_app_above(
     assert page.status_code == 303
     back = f"{path}/page".replace("/", "%2F") + "%3Ftab%3D2"
     assert page.headers["location"] == f"/account/sign-in?next={back}"
-    for route, code in (("/refused", "not_today"), ("/raised", "permission_denied")):
-        answer = await client.get(path + route)
-        assert (answer.status_code, answer.json()["code"]) == (403, code)
+
+
+@pytest.mark.parametrize("mount", WAYS)
+@pytest.mark.parametrize(("route", "code"), [("/refused", "not_today"), ("/raised", "permission_denied")])
+async def test_a_refusal_that_a_mounted_app_raises_itself_is_answered(
+    mount: Callable[[FastAPI], str], app: FastAPI, route: str, code: str
+) -> None:
+    """Where no dependency has passed before, and at the first request already."""
+    async with asgi_client(app) as client:
+        answer = await client.get(mount(app) + route)
+    assert (answer.status_code, answer.json()["code"]) == (403, code)
 
 
 @pytest.mark.parametrize("late", [True, False], ids=["mounted later", "wrapped"])
