@@ -309,7 +309,8 @@ async def test_a_rotation_whose_commit_got_no_answer_counts_as_a_race(
 ) -> None:
     """R-29: the connection dies after COMMIT was sent, at once or after the server has given up on it."""
     for number, patient in enumerate((False, True)):
-        tokens, other = await sessions_of(auth, await user_of(auth, f"u{number}@example.com"), 2)
+        user = await user_of(auth, f"u{number}@example.com")
+        tokens, other = await sessions_of(auth, user, 2)
         await recovered(http, other)
         async with in_a_hurry(http, server):
             proxy.trap(b"COMMIT", "drop_replies")
@@ -325,7 +326,12 @@ async def test_a_rotation_whose_commit_got_no_answer_counts_as_a_race(
         assert (retry.status_code, retry.json()["code"]) == (401, "refresh_raced")
         assert await outcome(tokens) == "done"
         assert (await me(http, tokens)).status_code == 200
+        await RefreshToken.filter(user_id=user.id).update(created_at=datetime.now(UTC) - timedelta(minutes=1))
+        for _ in range(2):  # after the leeway too: the answer was lost
+            retry = await refresh(http, tokens)
+            assert (retry.status_code, retry.json()["code"]) == (401, "refresh_raced")
     assert await Session.filter(revoked_at=None).count() == 4
+    assert await Mail.filter(kind=MailKind.SESSION_REUSE).count() == 0
     await settled()
 
 

@@ -34,6 +34,19 @@ async def test_a_hot_path_stays_within_its_queries(
     assert 0 < len(statements) <= most, statements
 
 
+async def test_a_rotation_costs_one_update_more_when_its_tokens_are_first_shown(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    account.access_token = (await account.refresh()).json()["access_token"]
+    seen = []
+    for _ in range(3):
+        with caplog.at_level(logging.DEBUG, "tortoise.db_client"):
+            caplog.clear()
+            assert (await account.me()).status_code == 200
+        seen.append([line.split()[0] for line in caplog.messages if STATEMENT.match(line)])
+    assert seen == [["SELECT", "UPDATE"], ["SELECT"], ["SELECT"]]
+
+
 async def test_several_dependencies_of_a_route_ask_once(
     app: FastAPI, account: Account, caplog: pytest.LogCaptureFixture
 ) -> None:

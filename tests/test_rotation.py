@@ -339,6 +339,7 @@ async def test_clients_that_come_late_at_once_are_all_refused_where_retries_are(
 async def test_a_pair_that_is_shown_while_it_is_replaced_leaves_one_of_both(
     account: Account, settings: AuthSettings, clock: Clock, what: str
 ) -> None:
+    """A-43."""
     settings.refresh_idempotent = True
     for _ in range(15):
         await account.login()

@@ -44,7 +44,7 @@ from fastapi_pluggable_auth.testing import FakeClock
 from . import databases
 from .conftest import PASSWORD, SECRET
 
-EXAMPLES = int(os.environ.get("TEST_ROTATION_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("TEST_ROTATION_EXAMPLES", "20"))
 STEPS = 50
 BASE = "https://app.example.com"
 BROWSER = {"Sec-Fetch-Site": "same-origin", "X-Requested-With": "fetch"}
@@ -204,7 +204,7 @@ THIEVES = ("none", "silent", "waits", "yesterday", "access only", "any")
 """One that rotates first and never shows what it got, one that waits until the owner has rotated, one with a
 token that was spent yesterday, one that shows access tokens alone, and one that does anything."""
 
-ARRIVES = st.sampled_from(["now", "now", "now", "late", "never", "never", "elsewhere"])
+ARRIVES = st.sampled_from(["now", "now", "late", "never", "elsewhere"])
 """When an answer comes to its owner; `elsewhere` is to a thief that listens, and else nowhere."""
 
 
@@ -345,7 +345,7 @@ class Rotation(RuleBasedStateMachine):
 
     # The owner
 
-    @rule(arrives=ARRIVES, shows=st.booleans(), waits=st.sampled_from([0, 0, 1, 11]))
+    @rule(arrives=ARRIVES, shows=st.booleans(), waits=st.sampled_from([0, 0, 11]))
     def owner_refreshes(self, arrives: str, shows: bool, waits: int) -> None:
         """And uses what came, or goes away."""
         self.world.clock.advance(seconds=waits)
@@ -485,7 +485,7 @@ class Rotation(RuleBasedStateMachine):
         self.steal(self.jar)
 
     @precondition(lambda self: self.thiefs)
-    @rule(which=st.integers(0, 7), refreshes=st.booleans(), waits=st.sampled_from([0, 0, 1, 11]))
+    @rule(which=st.integers(0, 3), refreshes=st.booleans(), waits=st.sampled_from([0, 11, 11, 60]))
     def thief_acts(self, which: int, refreshes: bool, waits: int) -> None:
         """With the newest tokens that it has, or older ones."""
         self.world.clock.advance(seconds=waits)

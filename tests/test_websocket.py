@@ -101,6 +101,28 @@ def host(
         host.client.close()
 
 
+async def test_opening_a_socket_shows_a_pair_of_tokens(host: Host, clock: Clock) -> None:
+    """R-05: the spent token that comes back later is one that two have, and the socket ends."""
+    spent = {"token": host.tokens["refresh_token"]}
+    host.tokens = host.client.post("/auth/refresh", json=spent).json()
+    async with host.open_with_token() as socket:
+        assert await socket.recv() == EMAIL
+        clock.advance(seconds=11)
+        assert host.client.post("/auth/refresh", json=spent).json()["code"] == "invalid_token"
+        with pytest.raises(ConnectionClosed):
+            await asyncio.wait_for(socket.recv(), 10)
+    assert [event.kind for event in host.heard if event.kind == "refresh_reuse"] == ["refresh_reuse"]
+
+
+async def test_a_lost_pair_opens_no_socket_and_ends_the_session(host: Host, clock: Clock) -> None:
+    spent = {"token": host.tokens["refresh_token"]}
+    lost = host.client.post("/auth/refresh", json=spent).json()
+    clock.advance(seconds=11)
+    assert host.client.post("/auth/refresh", json=spent).json()["code"] == "refresh_raced"
+    assert await host.greeting(host.open_with_token(lost["access_token"])) == "403"
+    assert host.client.get("/auth/me").status_code == 401
+
+
 async def test_a_program_opens_a_socket_by_its_header_and_a_page_by_a_subprotocol(host: Host) -> None:
     headers = {"Authorization": f"Bearer {host.access_token}"}
     assert await host.greeting(host.open(additional_headers=headers)) == EMAIL
