@@ -176,8 +176,11 @@ def signup_binding(request: Request, auth: Auth) -> str | None:
 
 
 def new_signup_binding(request: Request, auth: Auth) -> str | None:
-    """The value for a signup, in one browser always the same; None where no browser asks."""
-    return (signup_binding(request, auth) or secrets.token_urlsafe(32)) if _by_browser(request) else None
+    """The value for a signup, in one browser always the same; None where no browser asks, or where a page of
+    another site does, which must not choose whose signups this browser verifies."""
+    if not _by_browser(request) or request.headers.get("sec-fetch-site") == "cross-site":
+        return None
+    return signup_binding(request, auth) or secrets.token_urlsafe(32)
 
 
 def bind_signup(response: Response, auth: Auth, value: str | None) -> None:

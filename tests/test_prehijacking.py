@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,6 +69,7 @@ class Stranger:
     refresh: list[str] = field(default_factory=list)
     personal: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
+    devices: list[Any] = field(default_factory=list)
     mailed: str = ""
     """The link that the owner of the mailbox gets."""
 
@@ -84,6 +86,10 @@ class Stranger:
         change = {"email": "eve@example.com"}
         assert (await client.patch("/account", json=change, headers=account.headers)).status_code == 200
         self.links.append(account.mailbox.link("eve@example.com"))
+        known = await client.post("/auth/login", json=CREDENTIALS | {"device": None})
+        assert known.status_code == 200
+        self.devices.extend(await Device.all().values_list("id", flat=True))
+        assert self.devices
         self.access.append(account.access_token)
         self.refresh.append(account.refresh_token)
 
@@ -104,7 +110,8 @@ class Stranger:
         assert (user.email, user.is_verified, user.display_name) == (EMAIL, True, None)
         assert (user.totp_secret, user.totp_confirmed, user.pending_email) == (None, False, None)
         assert await Session.filter(revoked_at=None).count() == 0
-        for table in (PersonalToken, RecoveryCode, Device):
+        assert not await Device.filter(id__in=self.devices).exists()
+        for table in (PersonalToken, RecoveryCode):
             assert await table.all().count() == 0
 
 
@@ -281,6 +288,20 @@ async def test_each_browser_that_signs_up_gets_a_value_of_its_own_and_no_program
     stored = (await User.get()).signup_binding
     assert (stored is None) is (not headers)
     assert stored not in values
+
+
+async def test_another_site_signs_nobody_up_so_that_this_browser_verifies_it(
+    browser: Callable[..., httpx.AsyncClient], mailbox: Mailbox
+) -> None:
+    """By a form whose text is JSON, or by a script."""
+    headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "User-Agent": CHROME}
+    async with browser(**headers) as owner:
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "application/json"):
+            content = json.dumps({"email": EMAIL, "password": PASSWORD})
+            answer = await owner.post("/auth/signup", content=content, headers={"Content-Type": kind})
+            assert answer.status_code == (201 if kind == "application/json" else 422)
+            assert "set-cookie" not in answer.headers
+        assert (await owner.post(mailbox.link())).status_code == 403
 
 
 async def test_the_value_is_bound_to_the_host_where_there_is_tls_and_needs_no_cookie_transport(
