@@ -260,7 +260,7 @@ async def test_a_pending_second_factor_dies_with_the_session_that_began_it(
 
 
 async def test_a_revoked_access_token_ends_nothing(scene: Scene) -> None:
-    """A repeated logout is no error, and signs nobody out who has signed in since."""
+    """A-46: a repeated logout is no error, and signs nobody out who has signed in since."""
     old = scene.thief.headers
     await logout(scene)
     assert (await scene.owner.login()).status_code == 200
