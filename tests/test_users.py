@@ -349,8 +349,10 @@ async def test_a_deleted_user_leaves_nothing(
 ) -> None:
     user = await User.get()
     await delete_user(auth, user.id)
-    for table in (User, Session, RefreshToken, Mail, RecoveryCode):
+    for table in (User, Session, RefreshToken, RecoveryCode):
         assert await table.all().count() == 0
+    (mail,) = await Mail.all()  # which says so
+    assert (mail.kind, mail.user_id) == ("account_deleted", None)
     assert await refusal(delete_user(auth, user.id)) is ErrorCode.USER_NOT_FOUND
     assert told(heard) == ["account_deletion success", "account_deletion failure user_not_found"]
 
