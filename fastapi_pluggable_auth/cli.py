@@ -13,7 +13,7 @@ COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]]
     "check": ("say what is unsafe or missing in the settings", check.add_to),
     "mail": ("show, retry, send and preview mails", mail.add_to),
     "users": ("create, list, change and delete accounts", users.add_to),
-    "keys": ("change the keys that sign tokens", keys.add_to),
+    "keys": ("change the keys that sign tokens, seal two-factor secrets", keys.add_to),
     "purge": ("delete expired rows, as a running app does every hour", purge.add_to),
 }
 

@@ -33,7 +33,7 @@ from .email import sender
 from .email.local import KeptMail, MemoryProvider
 from .flows.sessions import TokenSet, start_session
 from .lookup import STATE_ATTRIBUTE
-from .models import AbstractUser
+from .models import AbstractUser, stored_totp_secret
 from .security.clock import Clock
 from .security.rates import VolumeLimiter
 from .security.totp import code_at, generate_totp_secret
@@ -141,8 +141,8 @@ class AuthClient(httpx.AsyncClient):
 
     def code(self, user: AbstractUser) -> str:
         """What the user's authenticator shows now. Each code works once, and the next comes after 30 s."""
-        secret = self._services.totp_box.open(user.totp_secret or "")
-        return code_at(secret, self._services.clock())
+        opened = self._services.totp_box.open(stored_totp_secret(user) or "", user.id)
+        return code_at(opened.secret, self._services.clock())
 
 
 @transactional
@@ -178,7 +178,7 @@ class UserFactory:
             **columns,
         )
         if two_factor:  # as enrolling does: `create` would open what is sealed with the app's own key
-            secret = auth.totp_box.seal(generate_totp_secret())
+            secret = auth.totp_box.seal(generate_totp_secret(), user.id)
             active = {"totp_secret": secret, "totp_confirmed": True, "totp_enrolled_at": auth.clock()}
             await users.filter(id=user.id).update(**active)
         return await users.get(id=user.id)  # as requests see it

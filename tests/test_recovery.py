@@ -236,14 +236,14 @@ async def test_a_secret_that_is_none_refuses_codes_and_fails_nothing_else(
 def test_a_secret_that_was_changed_at_rest_does_not_open(settings: AuthSettings) -> None:
     settings.totp_encryption_key = KEY
     box = SecretBox(settings)
-    sealed = box.seal("JBSWY3DPEHPK3PXP")
-    assert sealed != box.seal("JBSWY3DPEHPK3PXP")
-    assert box.open(sealed) == readable(sealed) == "JBSWY3DPEHPK3PXP"
-    assert box.seal(sealed) == sealed
+    sealed = box.seal("JBSWY3DPEHPK3PXP", 1)
+    assert sealed != box.seal("JBSWY3DPEHPK3PXP", 1)
+    assert box.open(sealed, 1).secret == readable(sealed, 1) == "JBSWY3DPEHPK3PXP"
+    assert box.seal(sealed, 1) == sealed
     changed = sealed[:-6] + ("A" if sealed[-6] != "A" else "B") + sealed[-5:]
     with pytest.raises(UnreadableSecretError):
-        box.open(changed)
-    assert readable(changed) == changed
+        box.open(changed, 1)
+    assert readable(changed, 1) == changed
 
 
 def test_the_key_is_not_in_the_settings_text(settings: AuthSettings) -> None:

@@ -26,14 +26,14 @@ auth = include_auth(
     app,
     settings=AuthSettings(
         _env_file=None,
-        jwt_secret="x" * 32,
+        jwt_secret="h2Qm7RkZ9tLb3XvN8wYp5Dc6GsJf4TeU",
         public_base_url="https://shop.example.com/api",
         check_breaches=True,
         breach_url="http://127.0.0.1:9",
         deliver_mail=False,
         rate_limits="login=2/hour",
         rate_limit_storage="redis://127.0.0.1:9",
-        totp_encryption_key="y" * 32,
+        totp_encryption_key="b8Wn4KsV1xRq6TzM3jFy9Pd2HcLg7EoA",
         trusted_origins=["https://www.example.com"],
     ),
     send_email=handed_over.append,
@@ -51,7 +51,8 @@ from fastapi_pluggable_auth import AuthSettings, include_auth
 from members import Member
 
 club = FastAPI()
-include_auth(club, settings=AuthSettings(_env_file=None, jwt_secret="z" * 32), user_model=Member)
+own = AuthSettings(_env_file=None, jwt_secret="q5Zs8NfB2yXk7VtJ1mRw4Hd9GcPe3LuT")
+include_auth(club, settings=own, user_model=Member)
 """
 
 MEMBERS = """

@@ -1,4 +1,4 @@
-"""`keys`: changes the keys that sign tokens."""
+"""`keys`: changes the keys that sign tokens, and seals two-factor secrets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ..auth import Auth
 from ..config import AuthSettings
+from ..flows.sealing import Sealing, seal_secrets
 from ..security.clock import utc_now
 from ..security.key_rotation import rotated_keys
+from .database import add_database_url, with_auth
 from .env_file import rewrite
 
 
@@ -25,6 +28,25 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     rotate.add_argument("--keep", type=_count, default=1, help="how many earlier keys stay good (default: 1)")
     rotate.set_defaults(run=lambda options: _rotate(options.env_file, options.keep))
+    purpose = "seal every two-factor secret with TOTP_ENCRYPTION_KEY, for its user"
+    seal = commands.add_parser("seal", help=purpose, description=f"{purpose.capitalize()}.")
+    add_database_url(seal)
+    seal.set_defaults(run=lambda options: with_auth(options.database_url, _seal))
+
+
+async def _seal(auth: Auth) -> int:
+    if auth.settings.totp_encryption_key is None:
+        print("Set TOTP_ENCRYPTION_KEY: openssl rand -base64 48", file=sys.stderr)
+        return 1
+    total = Sealing()
+    async for done in seal_secrets(auth):
+        total.sealed += done.sealed
+        total.up_to_date += done.up_to_date
+        for user_id in done.unreadable:
+            print(f"No configured key opens the secret of user {user_id} for that user.", file=sys.stderr)
+        total.unreadable += done.unreadable
+    print(f"{total.sealed} sealed, {total.up_to_date} were up to date, {len(total.unreadable)} unreadable")
+    return 1 if total.unreadable else 0
 
 
 def _count(text: str) -> int:

@@ -14,7 +14,7 @@ from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
 from ..hooks import TwoFactorDisabled, TwoFactorEnabled
-from ..models import AbstractUser
+from ..models import AbstractUser, stored_totp_secret
 from ..security.clock import as_utc
 from ..security.encryption import UnreadableSecretError
 from ..security.plaintext import Plaintext
@@ -72,15 +72,21 @@ def accept_code(auth: Auth, user: AbstractUser, code: str) -> Accepted | None:
     if is_recovery_code(code):
         return Accepted(recovery_code=recovery_digest(code)) if user.two_factor_active else None
     try:
-        secret = auth.totp_box.open(user.totp_secret or "")
-        step = matching_step(secret, code, auth.clock(), user.totp_last_step)
+        opened = auth.totp_box.open(stored_totp_secret(user) or "", user.id)
+        step = matching_step(opened.secret, code, auth.clock(), user.totp_last_step)
     except (UnreadableSecretError, ValueError) as error:
         logger.critical("Two-factor of user %s: %s", user.id, error)
         raise AuthError(ErrorCode.TWO_FACTOR_UNAVAILABLE) from error
     if step is None:
         return None
-    activated = {"totp_confirmed": True, "totp_pending_session": None}
-    return Accepted({"totp_last_step": step} if user.totp_confirmed else activated)
+    changes: dict[str, Any] = (
+        {"totp_last_step": step}
+        if user.totp_confirmed
+        else {"totp_confirmed": True, "totp_pending_session": None}
+    )
+    if opened.outdated:
+        changes["totp_secret"] = auth.totp_box.seal(opened.secret, user.id)
+    return Accepted(changes)
 
 
 async def may_pass(auth: Auth, user: AbstractUser, accepted: Accepted) -> bool:
@@ -142,7 +148,7 @@ async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
         secret = generate_totp_secret()
         pending = auth.tables.user.filter(id=user.id, totp_confirmed=False)
         if not await pending.update(
-            totp_secret=auth.totp_box.seal(secret),
+            totp_secret=auth.totp_box.seal(secret, user.id),
             totp_enrolled_at=auth.clock(),
             totp_last_step=None,
             totp_pending_session=authentication.session_id,
@@ -158,7 +164,8 @@ async def pending_enrolment(auth: Auth, authentication: Authentication) -> Enrol
     if not (_enrolling(auth, authentication) and is_recent(auth, authentication)):
         return None
     try:
-        return await _enrolment(auth, user, auth.totp_box.open(user.totp_secret))
+        opened = auth.totp_box.open(stored_totp_secret(user) or "", user.id)
+        return await _enrolment(auth, user, opened.secret)
     except UnreadableSecretError:
         return None
 

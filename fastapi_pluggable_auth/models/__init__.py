@@ -11,6 +11,7 @@ from .columns import (
     TokenDigestField,
     TotpSecretField,
     UsernameField,
+    stored_totp_secret,
     token_digest,
 )
 from .device import AbstractDevice, Device
@@ -52,6 +53,7 @@ __all__ = [
     "UsernameField",
     "exact",
     "new_event_id",
+    "stored_totp_secret",
     "tables_for",
     "token_digest",
 ]

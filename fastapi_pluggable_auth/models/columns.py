@@ -6,13 +6,14 @@ import hashlib
 import re
 from typing import Any, Final
 
-from tortoise import fields
+from tortoise import Model, fields
 from tortoise.exceptions import ValidationError
 
-from ..security.encryption import default_box, readable
+from ..security.encryption import StoredSecret, default_box, readable
 from ..security.names import name_set
 from ..security.usernames import MAXIMUM_LENGTH as USERNAME_LENGTH
 from ..security.usernames import fold_username
+from .outward import SecretColumn
 
 EMAIL_LENGTH: Final = 254
 """RFC 5321 section 4.5.3.1.3: the longest address that fits a path."""
@@ -80,19 +81,40 @@ class TokenDigestField(fields.CharField[str]):
 
 
 class TotpSecretField(fields.CharField[str]):
-    """A base32 secret: sealed in the database where `totp_encryption_key` is set, readable in Python."""
+    """A base32 secret: sealed in the database where `totp_encryption_key` is set, for the row that it is in.
+    The attribute of the model reads in Python (`TotpSecretColumn`); `values()` gives what is stored."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("max_length", 255)
         super().__init__(**kwargs)
 
     def to_db_value(self, value: Any, instance: Any) -> Any:
-        """Sealed with the key of the default settings; the flows seal with their own app's beforehand."""
-        return super().to_db_value(default_box.seal(value) if isinstance(value, str) else value, instance)
+        """What is stored already stays as it is, that of a saved row too. A plain secret of a row is sealed
+        with the key of the default settings; the flows seal with their own app's beforehand. One without a
+        row, as in `filter(...).update(...)`, is stored as it is, and sealed when it is used."""
+        if isinstance(value, str) and not isinstance(value, StoredSecret) and isinstance(instance, Model):
+            kept = stored_totp_secret(instance)
+            same = kept is not None and readable(kept, instance.pk) == value
+            value = kept if same else default_box.seal(value, instance.pk)
+        return super().to_db_value(value, instance)
 
     def to_python_value(self, value: Any) -> Any:
-        """The base32 text; ciphertext where this process has no key for it."""
-        return super().to_python_value(readable(value) if isinstance(value, str) else value)
+        """As it is stored: only its row can open it."""
+        return StoredSecret(value) if isinstance(value, str) else super().to_python_value(value)
+
+
+class TotpSecretColumn(SecretColumn):
+    """The attribute of such a field: base32, and ciphertext where this process has no key for it."""
+
+    def __get__(self, row: Any, owner: type) -> Any:
+        value = super().__get__(row, owner)
+        return readable(value, row.pk) if isinstance(value, StoredSecret) else value
+
+
+def stored_totp_secret(user: Model) -> StoredSecret | None:
+    """What the row of this user has as its secret, sealed or not."""
+    value = SecretColumn("totp_secret").__get__(user, type(user))
+    return None if value is None else StoredSecret(value)
 
 
 class NamesField(fields.Field[frozenset[str]]):

@@ -6,7 +6,7 @@ import uuid
 
 from tortoise import Model, fields
 
-from .columns import EmailField, NamesField, TotpSecretField
+from .columns import EmailField, NamesField, TotpSecretColumn, TotpSecretField
 from .outward import Outward
 
 
@@ -52,6 +52,9 @@ class AbstractUser(Outward, Model):
     def two_factor_active(self) -> bool:
         """Whether a login needs a code: a secret is stored and a right code has confirmed it."""
         return self.totp_confirmed and self.totp_secret is not None
+
+
+setattr(AbstractUser, "totp_secret", TotpSecretColumn("totp_secret"))  # noqa: B010 - the field is of the class
 
 
 class User(AbstractUser):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ..config import AuthSettings
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _PREFIX: Final = "aes256gcm"
+_BOUND: Final = "user."
 _NONCE_BYTES: Final = 12
 
 _keys_of_process: dict[str, AESGCM] = {}
@@ -24,10 +26,27 @@ class UnreadableSecretError(Exception):
     """A secret was sealed with a key that is not configured, or was changed at rest."""
 
 
-class SecretBox:
-    """Seals secrets with `totp_encryption_key` and opens them also with the previous keys.
+class StoredSecret(str):
+    """The text of a column, as it is or is to be in the database."""
 
-    Without a key, secrets stay as they are. Sealed, they read `aes256gcm.<key id>.<nonce and ciphertext>`.
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A secret, and whether it is to be sealed anew: it was plain, bound to no user, or sealed with an
+    earlier key."""
+
+    secret: str = field(repr=False)
+    outdated: bool
+
+
+class SecretBox:
+    """Seals the secrets of users with `totp_encryption_key` and opens them also with the previous keys.
+
+    Without a key, secrets stay as they are. Sealed, they read `aes256gcm.<key id>.user.<nonce and
+    ciphertext>`, and are good in the row of their user only (associated data). Those without `user`, of
+    earlier versions, are bound to none.
     """
 
     def __init__(self, settings: AuthSettings) -> None:
@@ -36,21 +55,24 @@ class SecretBox:
         self._current()
         self._configured()
 
-    def seal(self, secret: str) -> str:
-        """The text to store."""
+    def seal(self, secret: str, owner: object) -> StoredSecret:
+        """The text to store for this user, whose id is the owner."""
         key_id = self._current()
         if key_id is None or is_sealed(secret):
-            return secret
+            return StoredSecret(secret)
         nonce = os.urandom(_NONCE_BYTES)
-        ciphertext = _keys_of_process[key_id].encrypt(nonce, secret.encode(), key_id.encode())
-        return f"{_PREFIX}.{key_id}.{base64.urlsafe_b64encode(nonce + ciphertext).decode()}"
+        ciphertext = _keys_of_process[key_id].encrypt(nonce, secret.encode(), _bound(key_id, owner))
+        text = base64.urlsafe_b64encode(nonce + ciphertext).decode()
+        return StoredSecret(f"{_PREFIX}.{key_id}.{_BOUND}{text}")
 
-    def open(self, stored: str) -> str:
-        """The secret; one that was stored before there was a key reads as it is. Raises
-        `UnreadableSecretError`."""
+    def open(self, stored: str, owner: object) -> Opened:
+        """The secret of this user. Raises `UnreadableSecretError` where it was sealed with another key, for
+        another user, or was changed at rest."""
+        current = self._current()
         if not is_sealed(stored):
-            return stored
-        return _open(stored, self._configured())
+            return Opened(stored, current is not None)
+        up_to_date = current is not None and stored.startswith(f"{_PREFIX}.{current}.{_BOUND}")
+        return Opened(_open(stored, self._configured(), owner), current is not None and not up_to_date)
 
     def _current(self) -> str | None:
         key = self._settings.totp_encryption_key
@@ -77,27 +99,34 @@ def is_sealed(stored: str) -> bool:
     return stored.startswith(f"{_PREFIX}.")
 
 
-def readable(stored: str) -> str:
+def readable(stored: str, owner: object) -> str:
     """The secret, for the model's attribute: opened with any key of this process, and left sealed where none
     fits, so that a wrong key never reads as two-factor switched off."""
     try:
-        return _open(stored, set(_keys_of_process)) if is_sealed(stored) else stored
+        return _open(stored, set(_keys_of_process), owner) if is_sealed(stored) else str(stored)
     except UnreadableSecretError:
-        return stored
+        return str(stored)
 
 
-def _open(stored: str, key_ids: set[str]) -> str:
+def _bound(key_id: str, owner: object) -> bytes:
+    return f"{key_id}\0{owner}".encode()
+
+
+def _open(stored: str, key_ids: set[str], owner: object) -> str:
     from cryptography.exceptions import InvalidTag
 
     key_id, _, text = stored.removeprefix(f"{_PREFIX}.").partition(".")
     if key_id not in key_ids:
         raise UnreadableSecretError(f"TOTP_ENCRYPTION_KEY: no configured key has the id {key_id[:8]!r}.")
+    associated = _bound(key_id, owner) if text.startswith(_BOUND) else key_id.encode()
     try:
-        data = base64.urlsafe_b64decode(text)
+        data = base64.urlsafe_b64decode(text.removeprefix(_BOUND))
         nonce, ciphertext = data[:_NONCE_BYTES], data[_NONCE_BYTES:]
-        return _keys_of_process[key_id].decrypt(nonce, ciphertext, key_id.encode()).decode()
+        return _keys_of_process[key_id].decrypt(nonce, ciphertext, associated).decode()
     except (InvalidTag, ValueError) as error:
-        raise UnreadableSecretError("A two-factor secret was changed at rest.") from error
+        raise UnreadableSecretError(
+            "A two-factor secret was changed at rest, or is that of another user."
+        ) from error
 
 
 default_box = SecretBox(default_settings)
