@@ -16,6 +16,7 @@ from tortoise.expressions import Q
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.flows.users import delete_user
 from fastapi_pluggable_auth.models import Mail, User
+from fastapi_pluggable_auth.models.device import Device
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
 from .smtp_server import link_in
@@ -308,3 +309,33 @@ async def test_the_owner_of_a_deleted_account_is_told_by_mail_in_his_language(
     (notice,) = [mail for mail in mailbox.messages if "gelöscht" in str(mail["Subject"])]
     assert notice["To"] == EMAIL
     assert await Mail.exclude(user_id=None).filter(kind="account_deleted").count() == 0
+
+
+async def on_device(account: Account) -> Account:
+    """Signed in on a device that is known from then on."""
+    body = {"email": EMAIL, "password": PASSWORD, "device": None}
+    answer = (await account.client.post("/auth/login", json=body)).json()
+    tokens = answer["access_token"], answer["refresh_token"]
+    return Account(account.client, account.mailbox, EMAIL, PASSWORD, *tokens)
+
+
+KNOWN_AFTER = {
+    logout: 2,
+    logout_others: 2,
+    change_password: 1,
+    reuse: 1,
+    administrator_ends_sessions: 0,
+    disable_and_enable: 0,
+    reset_required: 0,
+    reset_password: 0,
+}
+
+
+@pytest.mark.parametrize("end", KNOWN_AFTER, ids=lambda end: end.__name__)
+async def test_known_devices_end_as_the_table_says(
+    end: Callable[[Scene], Awaitable[None]], scene: Scene
+) -> None:
+    scene.owner, scene.thief = await on_device(scene.owner), await on_device(scene.thief)
+    assert await Device.filter(user_id=scene.owners_id).count() == 2
+    await end(scene)
+    assert await Device.filter(user_id=scene.owners_id).count() == KNOWN_AFTER[end]
