@@ -20,6 +20,7 @@ from .models import User
 from .security.cookies import Cookies, received_cookie
 from .security.csrf import from_trusted_page
 from .security.jwt import Transport
+from .security.plaintext import Plaintext
 
 SUBPROTOCOL: Final = "bearer"
 """What a page offers in front of its access token, as it can send no header."""
@@ -39,7 +40,7 @@ async def get_websocket_user(websocket: WebSocket, asked: SecurityScopes = NO_SC
     note_origin(websocket, auth)
     try:
         token, transport = _token(websocket, auth)
-        work = authenticate(auth, token, transport=transport)
+        work = authenticate(auth, token.look(), transport=transport)
         authentication = await guarded(work, auth.settings.database_timeout)
         if auth.lacks_two_factor(authentication.user):
             raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
@@ -66,9 +67,9 @@ async def still_signed_in(websocket: WebSocket) -> bool:
     Raises `AuthError`, such as DATABASE_UNAVAILABLE.
     """
     auth = auth_of(websocket)
-    token, before = cast(tuple[str, Authentication], websocket.scope[_SCOPE_KEY])
+    token, before = cast(tuple[Plaintext, Authentication], websocket.scope[_SCOPE_KEY])
     if before.session_id is None:
-        again = authenticate(auth, token)
+        again = authenticate(auth, token.look())
     else:
         again = authenticate_session(auth, before.user.id, before.session_id, before.gen)
     try:
@@ -80,12 +81,12 @@ async def still_signed_in(websocket: WebSocket) -> bool:
     return not auth.lacks_two_factor(found.user)
 
 
-def _token(websocket: WebSocket, auth: Auth) -> tuple[str, Transport]:
+def _token(websocket: WebSocket, auth: Auth) -> tuple[Plaintext, Transport]:
     if sends_token(websocket):
-        return access_token(websocket), Transport.BEARER
+        return Plaintext(access_token(websocket)), Transport.BEARER
     offered: list[str] = websocket.scope.get("subprotocols") or []
     if SUBPROTOCOL in offered[:-1]:
-        return offered[offered.index(SUBPROTOCOL) + 1], Transport.BEARER
+        return Plaintext(offered[offered.index(SUBPROTOCOL) + 1]), Transport.BEARER
     name = Cookies(secure=auth.settings.is_https).access
     cookie = received_cookie(websocket.scope["headers"], name)
     if cookie is None or not auth.uses_cookies:
@@ -93,4 +94,4 @@ def _token(websocket: WebSocket, auth: Auth) -> tuple[str, Transport]:
     fetch_site, origins = (websocket.headers.getlist(name) for name in ("sec-fetch-site", "origin"))
     if not from_trusted_page(fetch_site, origins, auth.settings.page_origins):
         raise AuthError(ErrorCode.CSRF_REFUSED)
-    return cookie, Transport.COOKIE
+    return Plaintext(cookie), Transport.COOKIE
