@@ -177,6 +177,8 @@ async def prepare(kind: str, email: str) -> None:
 @hypothesis.example(steps=[STEPS[0], STEPS[2]])
 @hypothesis.example(steps=[STEPS[0], *[STEPS[2]] * 6, STEPS[4]])
 @hypothesis.example(steps=[STEPS[12], STEPS[11], STEPS[11], STEPS[2]])
+@hypothesis.example(steps=[*[STEPS[4]] * 4, STEPS[0], STEPS[2], STEPS[4]])
+@hypothesis.example(steps=[*[STEPS[11]] * 4, STEPS[12], STEPS[2], STEPS[11]])
 @hypothesis.given(steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=8))
 async def test_no_sequence_of_requests_tells_whether_there_is_an_account(
     steps: list[Step], app: FastAPI, tortoise: TortoiseContext, mailbox: Mailbox

@@ -203,9 +203,17 @@ async def _place(
         key = Key.of(_DEVICE, device_id)
         policy = Guesses(ON_A_DEVICE, backoff=_backoff(auth), network=_DEVICE, keep=DEVICE_LIFETIME)
     else:
-        key = Key.named(auth, _PASSWORDS, name) if user is None else Key.of(_PASSWORDS, user.id)
+        owner = None if user is None or (name and _is_kept_quiet(auth, user)) else user.id
+        key = Key.named(auth, _PASSWORDS, name) if owner is None else Key.of(_PASSWORDS, owner)
         policy = Guesses(auth.settings.throttle_daily_limit, PERIOD, _backoff(auth), network)
     return Guess(auth, user, None, device_id, network, key, policy)
+
+
+def _is_kept_quiet(auth: Auth, user: AbstractUser) -> bool:
+    """Whether a login must look as if there were no account. One that an outsider has just made would else
+    start with a count of its own, where that of the name had stopped."""
+    settings = auth.settings
+    return settings.prevent_enumeration and settings.require_verified_email and not user.is_verified
 
 
 def _network() -> str:
