@@ -229,7 +229,8 @@ async def ends_a_session(scene: Scene) -> httpx.Response:
 
 
 async def loses_a_token(scene: Scene) -> httpx.Response:
-    await scene.account.refresh()
+    stolen = (await scene.account.refresh()).json()["access_token"]
+    assert (await scene.account.me(stolen)).status_code == 200
     scene.clock.advance(minutes=1)
     await scene.begins()
     return await scene.account.refresh()
