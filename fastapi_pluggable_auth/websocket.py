@@ -53,7 +53,7 @@ async def get_websocket_user(websocket: WebSocket, asked: SecurityScopes = NO_SC
             await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=reason)
         code = WS_1013_TRY_AGAIN_LATER if down else WS_1008_POLICY_VIOLATION
         raise WebSocketException(code, error.code.code) from error
-    websocket.scope[_SCOPE_KEY] = token, authentication
+    websocket.scope[_SCOPE_KEY] = token, transport, authentication
     return cast(User, authentication.user)
 
 
@@ -67,9 +67,10 @@ async def still_signed_in(websocket: WebSocket) -> bool:
     Raises `AuthError`, such as DATABASE_UNAVAILABLE.
     """
     auth = auth_of(websocket)
-    token, before = cast(tuple[Plaintext, Authentication], websocket.scope[_SCOPE_KEY])
+    shown: tuple[Plaintext, Transport, Authentication] = websocket.scope[_SCOPE_KEY]
+    token, transport, before = shown
     if before.session_id is None:
-        again = authenticate(auth, token.look())
+        again = authenticate(auth, token.look(), transport=transport)
     else:
         again = authenticate_session(auth, before.user.id, before.session_id, before.gen)
     try:

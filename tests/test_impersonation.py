@@ -16,7 +16,7 @@ from fastapi import Depends, FastAPI
 from jose import jwt
 from tortoise.transactions import in_transaction
 
-from fastapi_pluggable_auth import Auth, AuthSettings, RecentUser, include_auth
+from fastapi_pluggable_auth import Auth, AuthSettings, RecentUser, SecurityEvent, include_auth
 from fastapi_pluggable_auth.dependencies import CurrentAuthentication
 from fastapi_pluggable_auth.events import EventKind
 from fastapi_pluggable_auth.flows import authorization as authorization_flow
@@ -519,6 +519,26 @@ async def test_it_ends_where_the_administrator_loses_the_right_without_a_word_to
     acting = await act(clerk)
     await User.filter(id=clerk.id).update(**loss)
     assert await ended(acting)
+
+
+async def test_a_refresh_of_one_that_does_not_stand_any_more_ends_it_and_alarms_nobody(
+    administrator: Callable[..., Any], eve: Account, clock: Clock, auth: Auth, mailbox: Mailbox
+) -> None:
+    clerk: Administrator = await administrator("clerk@example.com", permissions=RIGHTS)
+    spent, unspent = await act(clerk), await act(clerk)
+    await spent.refresh()
+    mailbox.clear()
+    heard: list[str] = []
+    auth.on(SecurityEvent)(lambda event: heard.append(event.kind))
+    await User.filter(id=clerk.id).update(permissions=[])
+    for acting in (spent, unspent):
+        for seconds in (0, 11, 60):
+            clock.advance(seconds=seconds)
+            answer = await acting.refresh()
+            assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token")
+            assert (await session_of(acting)).revoked_at is not None
+    assert (set(heard), mailbox.messages) == ({"token_refresh"}, [])
+    assert (await eve.me()).status_code == 200
 
 
 OWN_ENDS = ["reuse", "one session", "logout of others", "too many sessions", "expiry"]

@@ -27,6 +27,7 @@ from fastapi_pluggable_auth import (
 from fastapi_pluggable_auth.events import EventKind
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, User
 from fastapi_pluggable_auth.security.generations import as_ranges, includes
+from fastapi_pluggable_auth.security.jwt import new_token_id
 
 from .conftest import EMAIL, Account, Clock, Database, Mailbox
 from .test_cookies import (
@@ -462,6 +463,47 @@ async def test_a_session_from_before_may_change_to_cookies(
         assert (await page.get("/auth/me")).status_code == 200
     async with client_with(app, {}) as program:
         await refused(program.post("/auth/refresh", json={"token": cookies[REFRESH]}))
+
+
+async def rotate_as_before(account: Account, auth: Auth) -> None:
+    """By a worker of a release that does not count pairs, while both are deployed."""
+    spent, now = await RefreshToken.get(token=account.refresh_token), auth.clock()
+    jti = new_token_id()
+    named = {"issued_at": now, "expires_at": spent.expires_at, "jti": jti, "sid": str(spent.session_id)}
+    token = auth.signer.sign("refresh", spent.user_id, **named)
+    await RefreshToken.filter(id=spent.id).update(revoked=True, rotated_at=now, replaced_by=jti)
+    await RefreshToken.create(
+        user_id=spent.user_id,
+        session_id=spent.session_id,
+        token=token,
+        jti=jti,
+        expires_at=spent.expires_at,
+        created_at=now,
+    )
+    account.access_token = auth.signer.access_token(spent.user_id, spent.session_id)
+    account.refresh_token = token
+
+
+async def test_no_number_is_given_twice_where_workers_that_do_not_count_rotate_too(
+    account: Account, settings: AuthSettings, auth: Auth, clock: Clock, heard: list[str]
+) -> None:
+    """A pair would else be taken for a superseded one of the same number, or for one that was shown."""
+    settings.refresh_idempotent = True
+    await lose(account)
+    for _ in range(2):
+        clock.advance(seconds=11)
+        keep(account, await account.refresh())
+        assert (await account.me()).status_code == 200
+    for _ in range(3):
+        clock.advance(seconds=30)
+        await rotate_as_before(account, auth)
+        assert (await account.me()).status_code == 200
+        await lose(account)
+        clock.advance(seconds=30)
+        keep(account, await account.refresh())
+        assert (await account.me()).status_code == 200
+    assert heard == ["refresh_lost"] * 4
+    assert await session_lives()
 
 
 # Browsers

@@ -262,7 +262,10 @@ class Rotation(RuleBasedStateMachine):
             lambda: self.world.ask(method, path, cookies=cookies if self.mode.cookies else None, **request)
         )
 
-    def refresh(self, tokens: Tokens) -> Answer:
+    def refresh(self, tokens: Tokens, by_page: bool = False) -> Answer:
+        """`by_page` is on the way to something else, as a browser does whose access token is gone."""
+        if self.mode.cookies and by_page:
+            return self.ask("GET", "/auth/me", replace(tokens, access=""))
         if self.mode.cookies:
             return self.ask("POST", "/auth/refresh", tokens)
         return self.ask("POST", "/auth/refresh", tokens, json={"token": tokens.refresh})
@@ -321,12 +324,12 @@ class Rotation(RuleBasedStateMachine):
             party.shown.add(claims["gen"])
         return answer
 
-    def spend(self, party: Party, tokens: Tokens) -> Answer:
+    def spend(self, party: Party, tokens: Tokens, by_page: bool = False) -> Answer:
         """Spends a refresh token and checks what needs no knowledge of the rest."""
         stored = self.world.run(lambda: RefreshToken.get(token=tokens.refresh))
         live, alarms = self.state().revoked_at is None, self.alarms()
         reused = self.world.run(lambda: self.is_reused(stored))
-        answer = self.note(party, self.refresh(tokens), tokens)
+        answer = self.note(party, self.refresh(tokens, by_page), tokens)
         assert answer.status in (200, 401), answer
         if live and (stored.superseded or reused):
             assert (answer.status, self.alarms()) == (401, alarms + 1)
@@ -345,13 +348,13 @@ class Rotation(RuleBasedStateMachine):
 
     # The owner
 
-    @rule(arrives=ARRIVES, shows=st.booleans(), waits=st.sampled_from([0, 0, 11]))
-    def owner_refreshes(self, arrives: str, shows: bool, waits: int) -> None:
+    @rule(arrives=ARRIVES, shows=st.booleans(), by_page=st.booleans(), waits=st.sampled_from([0, 0, 11]))
+    def owner_refreshes(self, arrives: str, shows: bool, by_page: bool, waits: int) -> None:
         """And uses what came, or goes away."""
         self.world.clock.advance(seconds=waits)
         if not self.jar.refresh:
             return
-        answer = self.spend(self.owner, self.jar)
+        answer = self.spend(self.owner, self.jar, by_page)
         self.check_owner(answer)
         self.deliver(answer, arrives)
         if shows and arrives == "now":

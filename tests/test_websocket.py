@@ -24,6 +24,7 @@ from fastapi_pluggable_auth import (
     include_auth,
     still_signed_in,
 )
+from fastapi_pluggable_auth.security.jwt import Transport
 
 from .conftest import EMAIL, PASSWORD, Clock, Mailbox
 from .live import serving
@@ -266,6 +267,20 @@ async def test_an_open_socket_ends_with_its_session(end: Ending, host: Host, clo
 async def test_a_token_without_session_holds_a_socket_until_it_expires(host: Host, clock: Clock) -> None:
     user_id = json.loads(host.client.get("/auth/me").content)["id"]
     async with host.open_with_token(host.auth.signer.access_token(user_id)) as socket:
+        assert await socket.recv() == EMAIL
+        await socket.send("still there")
+        assert await socket.recv() == "still there"
+        clock.advance(hours=1)
+        assert await closed(socket) == 1008
+
+
+@pytest.mark.parametrize("host", [True], ids=["cookies"], indirect=True)
+async def test_a_cookie_without_session_holds_a_socket_until_it_expires(host: Host, clock: Clock) -> None:
+    user_id = json.loads(host.client.get("/auth/me").content)["id"]
+    cookie = host.auth.signer.access_token(user_id, transport=Transport.COOKIE)
+    async with host.open(
+        additional_headers={"Cookie": f"access_token={cookie}"}, origin=Origin(OWN)
+    ) as socket:
         assert await socket.recv() == EMAIL
         await socket.send("still there")
         assert await socket.recv() == "still there"

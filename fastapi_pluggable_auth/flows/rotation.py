@@ -28,7 +28,7 @@ from ..security.jwt import (
     transport_of,
 )
 from ..security.plaintext import Plaintext
-from .acting import acting_administrator
+from .acting import acting_administrator, end_impersonation
 from .authentication import is_live
 from .ends import End, end_access
 from .generations import end_family
@@ -114,7 +114,7 @@ async def _rotate(auth: Auth, digest: str, answer: Transport, *, repeats: bool, 
     for _ in range(_LOOKS):
         if isinstance(found, TokenSet):
             return found
-        if found is None or not _lives_on(auth, found.token):
+        if found is None or not await _lives_on(auth, found.token):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         try:
             return await _spent_before(auth, found, answer, repeats=repeats, bound=bound)
@@ -156,7 +156,9 @@ async def _successor(auth: Auth, spent: _StoredToken, answer: Transport, fresh: 
         return None
     if auth.settings.single_session and spent["impersonated_by"] is None:
         await end_access(auth, spent["user_id"], End.OTHERS, spent["session_id"])
-    return await issue_tokens(auth, _next_pair(auth, spent, spent["gen"], answer, fresh))
+    # Releases before do not count, and may have rotated meanwhile: a number is never given twice.
+    gen = max(spent["gen"], spent["confirmed_gen"] or 0)
+    return await issue_tokens(auth, _next_pair(auth, spent, gen, answer, fresh))
 
 
 async def _fallen(auth: Auth, spent: _StoredToken) -> bool:
@@ -197,14 +199,19 @@ async def _adopt(auth: Auth, token: _StoredToken, fresh: _Fresh) -> AbstractSess
     return session
 
 
-def _lives_on(auth: Auth, token: _StoredToken) -> bool:
-    """Whether a token that is good no more was spent, or replaced, in a session that still lives."""
-    return (
+async def _lives_on(auth: Auth, token: _StoredToken) -> bool:
+    """Whether a token that is good no more was spent, or replaced, in a session that still lives. That of an
+    impersonation that does not stand any more ends."""
+    lives = (
         (token["rotated_at"] is not None or token["superseded"])
         and token["session_id"] is not None
         and token["active"]
         and is_live(auth, token["session_ended"], token["session_ends"])
     )
+    if lives and await _fallen(auth, token):
+        await end_impersonation(auth, token["user_id"], token["session_id"])
+        return False
+    return lives
 
 
 async def _spent_before(
