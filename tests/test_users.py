@@ -209,6 +209,23 @@ async def test_without_a_password_nobody_logs_in_until_the_owner_sets_one(
     assert answer.status_code == 200
 
 
+async def test_the_first_password_of_an_owner_takes_nothing_that_the_account_was_made_with(
+    auth: Auth, client: httpx.AsyncClient, mailbox: Mailbox
+) -> None:
+    """No stranger has had a password here: there is nothing to take over."""
+    await create_user(auth, EMAIL, columns={"display_name": "Ada"})
+    await client.post("/auth/forgot-password", json={"email": EMAIL})
+    assert (await client.post(mailbox.link(), json={"new_password": PASSWORD})).status_code == 200
+    assert await User.all().values_list("display_name", "is_verified") == [("Ada", True)]
+    assert not [mail for mail in mailbox.messages if "yours alone" in mail["Subject"]]
+    await create_user(auth, "eve@example.com", columns={"display_name": "Eve"})
+    await client.post("/auth/verify/resend", json={"email": "eve@example.com"})
+    link, browser = mailbox.link("eve@example.com"), {"Origin": "http://localhost:8000"}
+    answer = await client.post(link, json={"new_password": PASSWORD}, headers=browser)
+    assert answer.status_code == 200
+    assert (await User.get(email="eve@example.com")).display_name == "Eve"
+
+
 @pytest.mark.parametrize(
     ("password", "verified", "kinds"),
     [(None, False, ["reset"]), (None, True, ["reset"]), (PASSWORD, False, ["verify"]), (PASSWORD, True, [])],

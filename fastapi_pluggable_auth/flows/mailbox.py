@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..auth import Auth
 from ..email.kinds import MailKind
 from ..models import AbstractUser
-from ..security.hashing import unusable_hash
+from ..security.hashing import is_usable, unusable_hash
 from .ends import NO_PENDING_EMAIL, End, end_access
 from .notices import notify
 from .twofa import SWITCHED_OFF
@@ -32,9 +32,10 @@ def signed_up_with(user: AbstractUser, value: str | None) -> bool:
 
 def is_claimable(auth: Auth, user: AbstractUser) -> bool:
     """Whether the owner of the mailbox takes over an account that nobody is known to own: the address is not
-    verified, and there was no login for which it had to be."""
+    verified, and there was no login for which it had to be. One that has never had a password was made by an
+    administrator or an import, and no stranger has put anything there."""
     never_in = user.last_login_at is None or not auth.settings.require_verified_email
-    return not user.is_verified and never_in
+    return not user.is_verified and never_in and is_usable(user.hashed_password)
 
 
 async def claim_mailbox(auth: Auth, user: AbstractUser, **changes: object) -> dict[str, object] | None:
