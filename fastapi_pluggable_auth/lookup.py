@@ -86,7 +86,10 @@ def answer_refusals(routes: Iterable[BaseRoute], handlers: Handlers) -> None:
 
 def _mounted(routes: Iterable[BaseRoute]) -> Iterator[Starlette]:
     for route in routes:
-        if isinstance(route, Mount | Host):
+        router = getattr(route, "original_router", None)  # FastAPI's route for a router that was included
+        if router is not None:
+            yield from _mounted(router.routes)
+        elif isinstance(route, Mount | Host):
             yield from _mounted(route.routes or ())
             app: Any = route.app
             while app is not None and not isinstance(app, Starlette):

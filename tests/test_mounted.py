@@ -191,6 +191,14 @@ def with_a_root_path(app: FastAPI) -> str:
     return "/sub"
 
 
+def in_routers_that_were_included(app: FastAPI) -> str:
+    inner, outer = APIRouter(), APIRouter()
+    inner.mount("/sub", starlette_app())
+    outer.include_router(inner, prefix="/inner")
+    app.include_router(outer, prefix="/outer")
+    return "/outer/inner/sub"
+
+
 WAYS = [
     in_a_fastapi,
     in_a_starlette,
@@ -199,6 +207,7 @@ WAYS = [
     behind_middleware,
     on_a_host_of_its_own,
     with_a_root_path,
+    in_routers_that_were_included,
 ]
 
 
