@@ -91,6 +91,17 @@ RECOMMENDED_RATES: Final = {
 """Per client address; generous, as many people may share one. Guessing is slowed down per account beside."""
 
 
+def _text(key: str) -> str:
+    """Bytes that are not UTF-8 come from the environment as what no secret can be made of."""
+    if any("\ud800" <= each <= "\udfff" for each in key):
+        raise ValueError("not UTF-8; make one: openssl rand -base64 48")
+    return key
+
+
+Secret = Annotated[str, AfterValidator(_text)]
+"""Text with UTF-8 bytes, of which keys are made."""
+
+
 def _long_enough(key: str) -> str:
     if len(key.encode()) < MINIMUM_SECRET_BYTES:
         raise ValueError(f"shorter than {MINIMUM_SECRET_BYTES} bytes; make one: openssl rand -base64 48")
@@ -151,7 +162,7 @@ class AuthSettings(BaseSettings):
         raise told
 
     # Tokens and sessions
-    jwt_secret: str = Field(
+    jwt_secret: Secret = Field(
         default=DEFAULT_SECRET,
         repr=False,
         description="HMAC key that signs every token; 32 random bytes or more.",
@@ -164,7 +175,7 @@ class AuthSettings(BaseSettings):
         repr=False,
         description="For RS and ES algorithms: the private key, as PEM or the path of a PEM file.",
     )
-    jwt_previous_keys: CommaSeparated[str] = Field(
+    jwt_previous_keys: CommaSeparated[Secret] = Field(
         default=[],
         repr=False,
         description="Earlier secrets or (public) keys, by commas, whose tokens are still good.",
@@ -255,12 +266,12 @@ class AuthSettings(BaseSettings):
         default="MyApp", min_length=1, description="Name of the app in authenticators, mails and pages."
     )
 
-    totp_encryption_key: Annotated[str, AfterValidator(_long_enough)] | None = Field(
+    totp_encryption_key: Annotated[Secret, AfterValidator(_long_enough)] | None = Field(
         default=None,
         repr=False,
         description="Encrypts two-factor secrets in the database; 32 random bytes or more, as text.",
     )
-    totp_previous_keys: CommaSeparated[str] = Field(
+    totp_previous_keys: CommaSeparated[Secret] = Field(
         default=[], repr=False, description="Earlier such keys, by commas, that still decrypt."
     )
     require_two_factor: bool = Field(

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import secrets
+import string
 import subprocess
 import sys
 import traceback
@@ -40,10 +41,21 @@ GUESSABLE = (
     *("abcdefghijklmnopqrstuvwxyz012345", "zyxwvutsrqponmlkjihgfedcba9876543210"),
     *("a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6", "0" * 31 + "1", "passwordpasswordpasswordpassword1"),
     *("my-super-secret-key-that-is-long", "qwertyuiopasdfghjklzxcvbnm1234567890", "\0" * 32),
+    *("this-is-a-very-long-secret-key-for-jwt-signing", "ThisIsASecretKeyThatIsAtLeast32BytesLong"),
+    *("s3cr3t-k3y-f0r-jwt-t0k3ns-pr0duct10n!", "correct horse battery staple correct horse"),
+    "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7" * 2,
 )
 PUBLISHED = (
     *("CHANGE_ME", "change_me", "Change-Me", "changeme", " CHANGE ME ", "secret", "your-secret-key", ""),
     *("paste-the-output-of-openssl-rand-base64-48", "PASTE_THE_OUTPUT_OF_OPENSSL_RAND_BASE64_48"),
+    *(
+        '"CHANGE_ME"',
+        "'change_me'",
+        "<CHANGE_ME>",
+        "\uff23\uff28\uff21\uff2e\uff27\uff25\uff3f\uff2d\uff25",
+        "\ufeff",
+        "\u3000",
+    ),
     *("your-256-bit-secret", "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7"),
 )
 
@@ -120,6 +132,7 @@ def test_no_secret_that_can_be_guessed_is_taken_on_a_public_address(secret: str,
         lambda: secrets.token_urlsafe(48),
         lambda: "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(32)),
         lambda: str(uuid4()),
+        lambda: "".join(secrets.choice(string.punctuation) for _ in range(32)),
     ],
 )
 def test_no_random_secret_is_taken_for_one_that_can_be_guessed(make: Callable[[], str]) -> None:
@@ -245,6 +258,8 @@ MISTAKES: list[dict[str, Any]] = [
             [MATERIAL.encode() + b"\xff"],
         )
     ),
+    *({name: MATERIAL * 2 + "\udcff"} for name in ("jwt_secret", "totp_encryption_key")),
+    *({name: [MATERIAL * 2 + "\udcff"]} for name in ("jwt_previous_keys", "totp_previous_keys")),
     {"totp_encryption_key": MATERIAL},
     {"rate_limit_storage": [f"redis://:{MATERIAL}@localhost"]},
     {"smtp_port": "none", "smtp_password": MATERIAL},

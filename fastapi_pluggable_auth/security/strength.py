@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import zlib
 from typing import Final
 
@@ -42,23 +43,34 @@ _OF_OTHERS: Final = (
 )
 """Of FastAPI's tutorial, jwt.io, RFC 7515 and others."""
 
-_PHRASES: Final = re.compile(
+_PHRASES: Final = (
     "change(?:me|this|it)|replace(?:me|this|with|it)|placeholder|insecure|paste(?:the|your)|openssl(?:rand)?"
     "|(?:base64|hex)(?:32|48|64)|(?:your|my|the|super|very|top|jwt|auth|app|our)*secret(?:key|token|here)*"
     "|pleasechange|donotuse|inproduction|forproduction|qwerty(?:uiop)?|asdf(?:ghjkl)?|zxcv(?:bnm)?|password"
+    "|(?:this|that|very|long|least|length|bytes?|characters?|random|string|secure|strong|enough|should|must|have)"
+    "|(?:please|never|share|keep|safe|your|with|from|only|some|value|sign(?:ing)?|tokens?|keys?|jwt|auth)"
+    "|(?:development|production|testing|tests?|purposes?|example|default|application|server|local(?:host)?)"
+    "|loremipsum|dolorsitamet|consectetur|adipiscing|quickbrown|foxjumps|overthelazy|correcthorse|batterystaple"
 )
+"""Words of placeholders. A few letters of a random secret may be one, but not a quarter of it."""
+
+_LOOK_ALIKES: Final = str.maketrans("0134578@$", "oieastbas")
 
 
 def _folded(secret: str) -> str:
-    return re.sub(r"[\W_]", "", secret.casefold())
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", secret).casefold())
 
 
 _PUBLISHED: Final = frozenset(map(_folded, (*_OURS, *_OF_OTHERS)))
 
+_KNOWN: Final = re.compile("|".join((*filter(lambda text: len(text) > 24, _PUBLISHED), _PHRASES)))
+
 
 def is_published(secret: str) -> bool:
     """Whether it is empty, or a placeholder of documentation, ours or well-known, in any spelling."""
-    return not secret.strip("\0 \t\r\n") or _folded(secret) in _PUBLISHED
+    return not any(each.isprintable() and not each.isspace() for each in secret) or (
+        _folded(secret) in _PUBLISHED
+    )
 
 
 def weakness(secret: str) -> str | None:
@@ -74,9 +86,10 @@ def weakness(secret: str) -> str | None:
 
 def _is_unpredictable(secret: str) -> bool:
     folded = _folded(secret)
-    rest = _PHRASES.sub("", folded)
-    return _information(secret.encode()) >= LEAST_UNPREDICTABLE and (
-        rest == folded or _information(rest.encode()) >= LEAST_UNPREDICTABLE
+    rests = (_KNOWN.sub("", text) for text in (folded, folded.translate(_LOOK_ALIKES)))
+    return _information(secret.encode()) >= LEAST_UNPREDICTABLE and all(
+        len(rest) >= 3 / 4 * len(folded) or _information(rest.encode()) >= LEAST_UNPREDICTABLE
+        for rest in rests
     )
 
 
