@@ -31,7 +31,7 @@ from fastapi_pluggable_auth.flows import tokens as tokens_flow
 from fastapi_pluggable_auth.flows.authentication import authenticate
 from fastapi_pluggable_auth.flows.authorization import grant
 from fastapi_pluggable_auth.flows.purge import purge
-from fastapi_pluggable_auth.flows.users import require_password_reset
+from fastapi_pluggable_auth.flows.users import disable_user, enable_user, end_sessions, require_password_reset
 from fastapi_pluggable_auth.models import PersonalToken, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
@@ -374,6 +374,21 @@ async def force_reset(account: Account, auth: Auth) -> None:
     await require_password_reset(auth, (await User.get()).id)
 
 
+async def disable_and_enable(account: Account, auth: Auth) -> None:
+    user_id = (await User.get()).id
+    await disable_user(auth, user_id)
+    await enable_user(auth, user_id)
+
+
+async def sign_out_everywhere(account: Account, auth: Auth) -> None:
+    await end_sessions(auth, (await User.get()).id)
+
+
+async def force_reset_and_lift(account: Account, auth: Auth) -> None:
+    await force_reset(account, auth)
+    await User.all().update(password_reset_required=False)
+
+
 @pytest.mark.parametrize("end", [disable, delete_account, reset, force_reset])
 async def test_a_token_ends_with_its_account_and_with_a_reset(
     end: Callable[[Account, Auth], Awaitable[None]], account: Account, make: Make, auth: Auth
@@ -411,7 +426,9 @@ async def test_verifying_an_address_ends_the_tokens_of_whoever_came_before(
     assert await program.notes() == 401
 
 
-@pytest.mark.parametrize("end", [disable, reset, force_reset])
+@pytest.mark.parametrize(
+    "end", [disable, disable_and_enable, reset, force_reset, force_reset_and_lift, sign_out_everywhere]
+)
 async def test_no_token_is_made_after_what_ends_tokens(
     end: Callable[[Account, Auth], Awaitable[None]], account: Account, auth: Auth
 ) -> None:

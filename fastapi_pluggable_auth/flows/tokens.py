@@ -47,8 +47,8 @@ async def create_token(
     `personal_token_expires`, and one of 0 has no end, where `personal_token_max_age` is 0 as well.
 
     Raises `AuthError`: REAUTHENTICATION_REQUIRED, UNKNOWN_SCOPE, TOKEN_LIFETIME_REFUSED, TOO_MANY_TOKENS,
-    VALIDATION_ERROR for more scopes than the column has room for, and INVALID_TOKEN where the account was
-    disabled, or its password reset, meanwhile.
+    VALIDATION_ERROR for more scopes than the column has room for, and INVALID_TOKEN where all access was
+    ended meanwhile.
     """
     async with observed(auth, EventKind.PERSONAL_TOKEN_CREATED, authentication):
         require_recent_login(auth, authentication)
@@ -107,13 +107,12 @@ async def authenticate_token(auth: Auth, secret: str) -> Authentication:
 async def _store(
     auth: Auth, authentication: Authentication, columns: dict[str, Any]
 ) -> AbstractPersonalToken:
-    # The account is locked from here on: of several at once none goes beyond the limit, and none outlives a
-    # password reset, which is noticed or deletes it.
+    # The account is locked from here on: of several at once none goes beyond the limit, and none outlives
+    # what ends personal tokens, which is noticed or deletes it.
     user = authentication.user
     accounts = auth.tables.user.filter(id=user.id, is_active=True)
     await accounts.update(is_active=True)
-    unchanged = accounts.filter(password_changed_at=user.password_changed_at, password_reset_required=False)
-    if not await unchanged.exists():
+    if not await accounts.filter(access_epoch=user.access_epoch).exists():
         raise AuthError(ErrorCode.INVALID_TOKEN)
     if await _live(auth, user.id, columns["created_at"]).count() >= auth.settings.max_personal_tokens:
         raise AuthError(ErrorCode.TOO_MANY_TOKENS)
