@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings, InsecureSettingsError, include_auth
@@ -119,6 +120,18 @@ async def test_the_mailbox_answers_to_this_machine_only(browser: httpx.AsyncClie
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
             answer = await client.get(MAILBOX, headers={header: "127.0.0.1"} if header else {})
             assert answer.status_code == status, (peer, header)
+
+
+async def test_no_page_of_another_site_reads_the_mails_whatever_the_cors_of_the_host_lets_it(
+    browser: httpx.AsyncClient, provider: MemoryProvider
+) -> None:
+    """A script sends its origin along; a link from elsewhere, and a page of the app, send none."""
+    app: FastAPI = browser._transport.app  # type: ignore[attr-defined]
+    app.add_middleware(CORSMiddleware, allow_origins=["*"])
+    app.middleware_stack = None
+    for origin in ("https://evil.example", "null", "http://localhost:3000"):
+        assert (await browser.get(MAILBOX, headers={"Origin": origin})).status_code == 404
+    assert (await browser.get(MAILBOX, headers={"Sec-Fetch-Site": "cross-site"})).status_code == 200
 
 
 async def test_old_mails_are_forgotten(browser: httpx.AsyncClient, provider: MemoryProvider) -> None:

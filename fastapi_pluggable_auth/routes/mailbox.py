@@ -17,8 +17,11 @@ from .router import AuthRouter
 
 _LOCAL: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
-_FORWARDED: Final = {"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
-"""What proxies add, beside the headers that begin with `X-Forwarded`."""
+_FOR_OTHERS: Final = {
+    *("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"),
+    "origin",
+}
+"""What proxies add, beside the headers that begin with `X-Forwarded`, and scripts of other sites."""
 
 # The mail's own styles, nothing from elsewhere, and no script; its links open in the whole window.
 _MAIL_HEADERS: Final = {
@@ -33,10 +36,11 @@ _MAIL_HEADERS: Final = {
 
 def on_this_machine(request: Request) -> None:
     """Answers 404 unless a browser of this machine speaks to it by its local name: a name that somebody
-    points here (DNS rebinding) is another one, and a proxy on this machine speaks for somebody else."""
+    points here (DNS rebinding) is another one, a proxy on this machine speaks for somebody else, and so does
+    a script of another site, which the host's CORS may let read: it alone sends an `Origin` with a GET."""
     by_local_name = _LOCAL.fullmatch(request.headers.get("host", "")) is not None
-    forwarded = any(name in _FORWARDED or name.startswith("x-forwarded") for name in request.headers)
-    if not by_local_name or forwarded or not (request.client and is_loopback(request.client.host)):
+    for_others = any(name in _FOR_OTHERS or name.startswith("x-forwarded") for name in request.headers)
+    if not by_local_name or for_others or not (request.client and is_loopback(request.client.host)):
         raise HTTPException(404)
 
 
