@@ -66,7 +66,7 @@ class Bench:
                 self._link(2)
             if "email-change" in commands:
                 client.patch("/account", json={"email": "ada@example.org"})
-                self._link(2, "ada@example.org")
+                self._link(3, EMAIL if "stop-email-change" in commands else "ada@example.org")
             if "2fa/verify" in commands or "recovery-codes" in commands:
                 uri = client.post("/auth/2fa/enable").json()["otpauth_uri"]
                 self.variables["CODE"] = pyotp.parse_uri(uri).now()  # type: ignore[attr-defined]

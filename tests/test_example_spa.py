@@ -94,14 +94,14 @@ async def test_a_page_of_the_app_signs_in_and_writes_and_no_other_page_does(site
     async with httpx.AsyncClient(base_url=site.base, headers=own) as client:
         login = await client.post("/auth/login", json=account)
         assert login.json() == {"token_type": "cookie", "expires_in": 900}
-        assert set(client.cookies) == {"access_token", "refresh_token"}
+        assert set(client.cookies) == {"access_token", "refresh_token", "device"}
         assert all("HttpOnly" in cookie for cookie in login.headers.get_list("set-cookie"))
         assert (await client.post("/api/notes", json={"text": "Tea"})).status_code == 201
         evil = page_of("https://evil.example", "cross-site")
         forged = await client.post("/api/notes", json={"text": "Evil"}, headers=evil)
         assert (forged.status_code, forged.json()["code"]) == (403, "csrf_refused")
         assert "access-control-allow-origin" not in forged.headers
-        form = await client.post("/api/notes", data={"text": "Evil"})
+        form = await client.post("/api/notes", data={"text": "Evil"}, headers=evil)
         assert (form.status_code, form.json()["code"]) == (403, "csrf_refused")
         for text, status in (("", 422), ("x" * 201, 422), ("a\0b", 422), ("x" * 200, 201)):
             assert (await client.post("/api/notes", json={"text": text})).status_code == status
@@ -112,7 +112,7 @@ async def test_a_page_of_the_app_signs_in_and_writes_and_no_other_page_does(site
         assert (await client.patch("/account", json={"display_name": "Ada"})).status_code == 200
         as_json = {"Content-Type": "application/json"}
         assert (await client.post("/auth/logout", headers=as_json)).status_code == 200
-        assert not set(client.cookies)
+        assert set(client.cookies) == {"device"}
         refused = await client.get("/api/notes")
         assert (refused.status_code, refused.json()["code"]) == (401, "not_authenticated")
 

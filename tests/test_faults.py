@@ -239,8 +239,8 @@ async def test_refreshes_that_are_given_up_are_whole_or_undone_and_lose_no_conne
     way: str, http: httpx.AsyncClient, server: Server, auth: Auth, settled: Settled
 ) -> None:
     """R-06: by clients that hang up, and by a host that cancels requests."""
-    user = await user_of(auth, "ada@example.com")
-    sessions = await sessions_of(auth, user, 200)
+    user, other = [await user_of(auth, f"{name}@example.com") for name in ("ada", "eve")]
+    sessions = [*await sessions_of(auth, user, 100), *await sessions_of(auth, other, 100)]
     for start in range(0, 200, 8):
         batch = sessions[start : start + 8]
         if way == "hang_up":
@@ -363,6 +363,9 @@ async def one_kill(
     for user in forgetful:
         await sessions_of(auth, user, 2)
     phones = [(await sessions_of(auth, user, 2))[0] for user in careful]
+    for user, phone in zip(careful, phones, strict=True):
+        begun = {"totp_pending_session": phone.session_id, "totp_enrolled_at": auth.clock()}
+        await User.filter(id=user.id).update(**begun)
     code = pyotp.TOTP(secret).now()
 
     async def sign_up(n: int) -> httpx.Response:

@@ -156,7 +156,8 @@ def test_another_scheme_is_topped_up_as_well(settings: AuthSettings) -> None:
         cost(each)
     pairs = [(cost(hashed), cost("!")) for _ in range(9)]
     known, unknown = (min(costs) for costs in zip(*pairs, strict=True))
-    assert 0.6 < known / unknown < 1.6
+    # Wide, as the machine may be busy; not topped up it is a hundredth.
+    assert 0.2 < known / unknown < 5
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="niceness is the process's elsewhere")

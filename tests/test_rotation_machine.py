@@ -583,7 +583,8 @@ class Rotation(RuleBasedStateMachine):
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    logging.getLogger("fastapi_pluggable_auth.security").setLevel(logging.CRITICAL)
+    logger = logging.getLogger("fastapi_pluggable_auth.security")
+    monkeypatch.setattr(logger, "disabled", True)
     world = World()
     monkeypatch.setattr(Rotation, "world", world, raising=False)
     yield world
