@@ -165,6 +165,46 @@ async def test_a_returned_user_is_what_the_account_route_answers(
     assert {*schema["content"]["application/json"]["schema"]["properties"]} == {*UserOut.model_fields}
 
 
+async def test_a_route_may_leave_columns_of_a_user_out(
+    app: FastAPI, client: httpx.AsyncClient, account: Account
+) -> None:
+    async def one(user: CurrentUser) -> object:
+        return user
+
+    async def both(user: CurrentUser) -> object:
+        return [user, user]
+
+    secret = {"email", "hashed_password"}
+    app.get("/without", response_model=User, response_model_exclude={"email"})(one)
+    app.get("/only", response_model=User, response_model_include=secret)(one)
+    every: Any = {"__all__": {"email"}}
+    app.get("/many", response_model=list[User], response_model_exclude=every)(both)
+    app.get("/set", response_model=User, response_model_exclude_none=True)(one)
+    me = (await account.me()).json()
+    without = {name: value for name, value in me.items() if name != "email"}
+    full = {name: value for name, value in me.items() if value is not None}
+    for path, expected in (
+        ("/without", without),
+        ("/only", {"email": EMAIL}),
+        ("/many", [without, without]),
+        ("/set", full),
+    ):
+        assert (await client.get(path, headers=account.headers)).json() == expected
+
+
+@pytest.mark.parametrize("separate", [True, False])
+def test_the_document_has_what_leaves_of_a_user(separate: bool) -> None:
+    """Also where the app has one schema for what comes in and goes out."""
+    app = FastAPI(separate_input_output_schemas=separate)
+
+    @app.get("/typed")
+    async def typed(user: CurrentUser) -> User:
+        return user
+
+    content = app.openapi()["paths"]["/typed"]["get"]["responses"]["200"]["content"]
+    assert {*content["application/json"]["schema"]["properties"]} == {*UserOut.model_fields}
+
+
 async def test_what_leaves_is_what_the_schema_has() -> None:
     assert User._outward() == [*UserOut.model_fields]
     assert {*Member._outward()} <= {*NamedUserOut.model_fields}

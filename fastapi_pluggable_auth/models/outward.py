@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 __all__ = ["Outward", "SecretColumn"]
@@ -98,6 +99,22 @@ class Outward:
         return core_schema.is_instance_schema(
             cls,
             serialization=core_schema.plain_serializer_function_ser_schema(
-                dict, return_schema=core_schema.typed_dict_schema(columns)
+                _leaving, info_arg=True, return_schema=core_schema.typed_dict_schema(columns)
             ),
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The same in and out: FastAPI can be told to have one schema for both."""
+        serialization: Any = schema["serialization"]
+        return handler(serialization["return_schema"])
+
+
+def _leaving(row: Outward, info: SerializationInfo) -> dict[str, Any]:
+    """Pydantic leaves `response_model_include` and `response_model_exclude` to whoever serializes."""
+    included, excluded = info.include, info.exclude or ()
+    return {
+        name: value for name, value in row if name not in excluded and (included is None or name in included)
+    }
