@@ -19,7 +19,7 @@ from fastapi_pluggable_auth.models import Mail, User
 from fastapi_pluggable_auth.models.device import Device
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
-from .smtp_server import link_in
+from .smtp_server import link_in, text_of
 from .test_password import DEAD_LINK, forgot, reset
 from .visitor import BROWSER
 
@@ -309,6 +309,25 @@ async def test_the_owner_of_a_deleted_account_is_told_by_mail_in_his_language(
     (notice,) = [mail for mail in mailbox.messages if "gelöscht" in str(mail["Subject"])]
     assert notice["To"] == EMAIL
     assert await Mail.exclude(user_id=None).filter(kind="account_deleted").count() == 0
+
+
+async def test_who_moves_an_account_to_himself_and_deletes_it_silences_no_mail_to_the_owner(
+    scene: Scene, mailbox: Mailbox, auth: Auth
+) -> None:
+    """Also where no mail has gone out yet."""
+    await User.filter(id=scene.owners_id).update(language="de")
+    link = await change_address(scene.thief, "thief@example.org")
+    mailbox.clear()
+    mailbox.server.behaviour = "temporary"
+    assert (await scene.thief.client.post(link)).status_code == 200
+    answer = await scene.thief.client.delete("/account", headers=scene.thief.headers)
+    assert answer.status_code == 204
+    mailbox.server.behaviour = "accept"
+    await auth.outbox.retry(Q())
+    await auth.dispatcher.deliver_due()
+    (notice,) = [mail for mail in mailbox.messages if mail["To"] == EMAIL]
+    assert "thief@example.org" in text_of(notice)
+    assert "geändert" in text_of(notice)
 
 
 async def on_device(account: Account) -> Account:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import AuthSettings
 from ..models import AbstractMail, AbstractUser, Tables, exact
-from .kinds import LINK_PATHS, MailKind, still_meant
+from .kinds import LINK_PATHS, TO_FORMER_ADDRESS, MailKind, still_meant
 from .sender import Mailer, RenderedMail
 from .tokens import LinkSigner, Purpose, link_state
 
@@ -21,7 +21,7 @@ class Composer:
     async def compose(self, mail: AbstractMail) -> RenderedMail | None:
         """The mail as it is to be sent now; None where it makes no sense any more. Raises `TemplateError`."""
         kind = MailKind(mail.kind)
-        if kind is MailKind.ACCOUNT_DELETED:  # also where there is another one of the same address by now
+        if kind in TO_FORMER_ADDRESS:
             return self._mailer.render(mail.kind, email=mail.recipient, **mail.context)
         user = await self._owner_of(mail)
         if kind is MailKind.SIGNUP_CLASH:

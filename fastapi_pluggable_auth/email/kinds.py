@@ -21,7 +21,6 @@ class MailKind(StrEnum):
     SIGNUP_CLASH = "signup_clash"
     """To an address without an account."""
     ACCOUNT_DELETED = "account_deleted"
-    """To an address whose account is gone."""
     SESSION_REUSE = "session_reuse"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
     TWO_FACTOR_ENABLED = "two_factor_enabled"
@@ -32,6 +31,9 @@ class MailKind(StrEnum):
     NEW_DEVICE = "new_device"
     PERSONAL_TOKEN_CREATED = "personal_token_created"  # noqa: S105
 
+
+TO_FORMER_ADDRESS: Final = frozenset({MailKind.EMAIL_CHANGED, MailKind.ACCOUNT_DELETED})
+"""The kinds to an address that was the account's: they go whatever becomes of the account and the address."""
 
 LINK_PATHS: Final = {
     MailKind.VERIFY: "auth/verify/{token}",

@@ -18,7 +18,7 @@ from .columns import require_free, stored, storing
 from .email_change import request_email_change
 from .ends import NO_PENDING_EMAIL, End, end_access
 from .guesses import forget_guesses
-from .notices import notify_of_deletion
+from .notices import notify_former_address
 from .throttle import may_mail
 
 
@@ -113,7 +113,7 @@ async def erase(auth: Auth, user: AbstractUser) -> bool:
     await auth.hooks.fire(DeletingAccount, user)
     erased = await auth.tables.user.filter(id=user.id).delete()
     if erased:
-        await notify_of_deletion(auth, user)
+        await notify_former_address(auth, MailKind.ACCOUNT_DELETED, user)
     await forget_guesses(auth, user.id)
     await auth.audit_log.anonymise(user.id)
     return bool(erased)

@@ -17,7 +17,7 @@ from ..models import AbstractUser
 from ..security.plaintext import Plaintext
 from .email import owner_of
 from .ends import NO_PENDING_EMAIL, End, end_access, without_begun
-from .notices import notify
+from .notices import notify, notify_former_address
 
 
 async def request_email_change(
@@ -81,7 +81,7 @@ async def _move(auth: Auth, user: AbstractUser) -> None:
     if session_id is not None and not await _lives(auth, session_id):
         raise AuthError(ErrorCode.INVALID_LINK)
     await end_access(auth, user.id, End.EMAIL_CHANGED, session_id)
-    await notify(auth, MailKind.EMAIL_CHANGED, user, new_email=user.pending_email)
+    await notify_former_address(auth, MailKind.EMAIL_CHANGED, user, new_email=user.pending_email)
     await auth.hooks.fire(ChangingEmail, user, user.pending_email)
 
 

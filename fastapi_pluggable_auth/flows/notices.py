@@ -35,10 +35,10 @@ async def notify(auth: Auth, kind: MailKind, user: AbstractUser, **context: Any)
     await auth.outbox.add(kind, user.email, user_id=user.id, when=_now(auth), **context)
 
 
-async def notify_of_deletion(auth: Auth, user: AbstractUser) -> None:
-    """The same for an account that is gone: the mail is none of its rows, and says its language itself."""
-    context: dict[str, Any] = {"language": user.language, "when": _now(auth)}
-    await auth.outbox.add(MailKind.ACCOUNT_DELETED, user.email, **context)
+async def notify_former_address(auth: Auth, kind: MailKind, user: AbstractUser, **context: Any) -> None:
+    """The same to an address that is the account's no more: the mail is none of its rows, as whoever took the
+    account over may delete it, and says its language itself."""
+    await auth.outbox.add(kind, user.email, language=user.language, when=_now(auth), **context)
 
 
 async def notify_anyway(auth: Auth, kind: MailKind, user: AbstractUser, **context: Any) -> None:
