@@ -129,7 +129,8 @@ class AuthSettings(BaseSettings):
     """The settings. An attribute may be changed at run time; it takes effect on the next request.
 
     Durations are read as seconds (`900`), ISO 8601 (`PT15M`) or `HH:MM:SS`. Unknown variables are ignored.
-    Raises `ValidationError`, which names what is wrong and shows no secret.
+    Raises `ValidationError`, which names what is wrong and shows no secret, and `ValueError` for a file that
+    is not UTF-8.
     """
 
     model_config = SettingsConfigDict(
@@ -141,10 +142,13 @@ class AuthSettings(BaseSettings):
     )
 
     def __init__(self, *args: Any, **values: Any) -> None:
+        told: ValueError
         try:
             super().__init__(*args, **values)
         except ValidationError as error:
             told = _without_secrets(type(self), error)
+        except UnicodeDecodeError:  # which holds the whole file
+            told = ValueError("The .env file is not UTF-8.")
         else:
             return
         # An error tracker keeps the variables of this frame; the other error goes with its handler.

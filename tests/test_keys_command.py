@@ -138,6 +138,16 @@ BYTES = (
 )
 
 
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_file_of_keys_that_everyone_can_read_is_told_and_none_is_widened(
+    mode: int, warned: bool, env_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env_file.chmod(mode)
+    assert main(["keys", "rotate", "--env-file", str(env_file)]) == 0
+    assert env_file.stat().st_mode & 0o777 == mode
+    assert (f"can read {env_file}" in capsys.readouterr().err) == warned
+
+
 def test_every_other_byte_of_the_file_stays_and_so_does_its_mode(env_file: Path, tmp_path: Path) -> None:
     env_file.write_bytes(BYTES)
     env_file.chmod(0o640)

@@ -362,6 +362,14 @@ def test_an_app_with_a_mistake_in_its_environment_names_the_setting_and_shows_no
         assert MATERIAL not in done.stdout + done.stderr
 
 
+def test_a_file_of_settings_that_is_no_text_is_named_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "env").write_bytes(f"JWT_SECRET={MATERIAL}".encode() + b"\xff")
+    with pytest.raises(ValueError, match="not UTF-8") as caught:
+        AuthSettings(_env_file=tmp_path / "env")
+    assert MATERIAL not in all_that_is_told(caught.value)
+    assert caught.value.__context__ is None
+
+
 def test_no_secret_is_in_the_representation_of_keys_and_settings() -> None:
     """A-91."""
     values = {

@@ -38,6 +38,12 @@ PAGE = Path(__file__).parent.parent / "docs" / "production.md"
 MOST_STATEMENTS = 60
 FRAMEWORK = ("request", "scope", "websocket")
 """Variables that are objects of the framework, which shows all headers of them."""
+GENERATED = {
+    "new personal token": r"pat_[\w-]{43}",
+    "new recovery code": r"(?:[a-z2-7]{4}-){5}[a-z2-7]{4}",
+    "new TOTP secret": "[A-Z2-7]{32}",
+}
+"""Secrets that the library makes in the step: no test knows them before."""
 STATEMENTS = ("execute_query", "execute_query_dict", "execute_insert", "execute_many")
 
 Step = Callable[["Scene"], Awaitable[object]]
@@ -150,6 +156,9 @@ STEPS: dict[str, Step] = {
         f"/auth/reset-password/{s.secrets['link']}/form", new_password=NEW_PASSWORD
     ),
     "users create": users_create,
+    "two-factor": lambda s: s.post("/auth/2fa/enable", s.headers),
+    "recovery codes": lambda s: s.post("/auth/2fa/recovery-codes", s.headers),
+    "personal token": lambda s: s.post("/account/tokens", s.headers, name="ci", scopes=["read"]),
 }
 
 
@@ -186,9 +195,14 @@ async def scene() -> AsyncIterator[Scene]:
     clock = Clock()
     app = FastAPI()
     settings = AuthSettings(
-        _env_file=None, jwt_secret=SECRET, bcrypt_rounds=4, email_provider="memory", audit_log=True
+        _env_file=None,
+        jwt_secret=SECRET,
+        totp_encryption_key=SECRET,
+        bcrypt_rounds=4,
+        email_provider="memory",
+        audit_log=True,
     )
-    auth = include_auth(app, settings=settings, clock=clock, pages=True)
+    auth = include_auth(app, settings=settings, clock=clock, pages=True, scopes={"read": "Reads"})
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         TortoiseContext() as context,
@@ -210,7 +224,8 @@ def frames(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def shown(secrets: dict[str, str], where: object) -> list[str]:
     """The secrets in it; a code of six digits only where it stands alone."""
     text = json.dumps(where)
-    return [name for name, secret in secrets.items() if re.search(rf"(?<!\w){re.escape(secret)}(?!\w)", text)]
+    patterns = {name: re.escape(secret) for name, secret in secrets.items()} | GENERATED
+    return [name for name, pattern in patterns.items() if re.search(rf"(?<!\w){pattern}(?!\w)", text)]
 
 
 async def watched(name: str, captured: Captured) -> dict[str, Any]:

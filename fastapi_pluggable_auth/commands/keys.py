@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def _rotate(path: Path | None, keep: int) -> int:
             return 1
         else:
             rewrite(path, values)
+            if path.stat().st_mode & stat.S_IROTH:
+                print(f"Everyone on this machine can read {path}: chmod 600 it.", file=sys.stderr)
     except ValidationError as error:
         print(f"{'.'.join(map(str, error.errors()[0]['loc'])).upper()} is not valid.", file=sys.stderr)
         return 1

@@ -19,6 +19,7 @@ from ..events import EventKind
 from ..models import AbstractPersonalToken
 from ..security.clock import as_utc
 from ..security.personal import generate_personal_token, personal_digest
+from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation, require_recent_login
 from .notices import notify
 
@@ -54,10 +55,10 @@ async def create_token(
         require_recent_login(auth, authentication)
         if not (scopes and auth.scopes.keys() >= set(scopes)):
             raise AuthError(ErrorCode.UNKNOWN_SCOPE)
-        now, secret = auth.clock(), generate_personal_token()
+        now, secret = auth.clock(), Plaintext(generate_personal_token())
         columns = {
             "name": name,
-            "digest": personal_digest(secret),
+            "digest": personal_digest(secret.look()),
             "scopes": frozenset(scopes),
             "expires_at": _end_of(auth, now, lifetime),
             "created_at": now,
@@ -66,7 +67,7 @@ async def create_token(
             token = await _store(auth, authentication, columns)
         except ValidationError as error:
             raise AuthError(ErrorCode.VALIDATION_ERROR) from error
-    return NewToken(token, secret)
+    return NewToken(token, secret.take())
 
 
 async def list_tokens(auth: Auth, user_id: UUID) -> list[AbstractPersonalToken]:

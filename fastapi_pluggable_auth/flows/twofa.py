@@ -145,16 +145,16 @@ async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
     user = authentication.user
     async with observed(auth, EventKind.TWO_FACTOR_ENROLMENT, authentication):
         require_recent_login(auth, authentication)
-        secret = generate_totp_secret()
+        secret = Plaintext(generate_totp_secret())
         pending = auth.tables.user.filter(id=user.id, totp_confirmed=False)
         if not await pending.update(
-            totp_secret=auth.totp_box.seal(secret, user.id),
+            totp_secret=auth.totp_box.seal(secret.look(), user.id),
             totp_enrolled_at=auth.clock(),
             totp_last_step=None,
             totp_pending_session=authentication.session_id,
         ):
             raise AuthError(ErrorCode.TWO_FACTOR_ENABLED)
-    return await _enrolment(auth, user, secret)
+    return await _enrolment(auth, user, secret.take())
 
 
 async def pending_enrolment(auth: Auth, authentication: Authentication) -> Enrolment | None:
@@ -231,9 +231,10 @@ async def renew_recovery_codes(auth: Auth, authentication: Authentication) -> li
     """
     async with observed(auth, EventKind.RECOVERY_CODES_RENEWED, authentication):
         require_recent_login(auth, authentication)
-        codes = generate_recovery_codes()
-        await _replace_codes(auth, authentication.user, codes)
-    return codes
+        codes = [*map(Plaintext, generate_recovery_codes())]
+        digests = [recovery_digest(code.look()) for code in codes]
+        await _replace_codes(auth, authentication.user, digests)
+    return [code.take() for code in codes]
 
 
 async def remaining_recovery_codes(auth: Auth, user: AbstractUser) -> int:
@@ -264,12 +265,12 @@ async def switch_off(auth: Auth, user: AbstractUser, *, keep: UUID | None = None
 
 
 @transactional
-async def _replace_codes(auth: Auth, user: AbstractUser, codes: list[str]) -> None:
+async def _replace_codes(auth: Auth, user: AbstractUser, digests: list[str]) -> None:
     # The row is locked from here on: of two renewals at once, the later one's codes are the only ones.
     active = auth.tables.user.filter(id=user.id, totp_confirmed=True)
     if not await active.update(recovery_codes_at=auth.clock()):
         raise AuthError(ErrorCode.TWO_FACTOR_NOT_ACTIVE)
     table = auth.tables.recovery_code
     await table.filter(user_id=user.id).delete()
-    await table.bulk_create([table(user_id=user.id, digest=recovery_digest(code)) for code in codes])
+    await table.bulk_create([table(user_id=user.id, digest=digest) for digest in digests])
     await notify(auth, MailKind.RECOVERY_CODES_RENEWED, user)
