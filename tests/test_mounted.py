@@ -39,6 +39,7 @@ from fastapi_pluggable_auth import config as config_module
 from fastapi_pluggable_auth.config import DEFAULT_SECRET
 from fastapi_pluggable_auth.dependencies import CurrentAuth
 from fastapi_pluggable_auth.flows.authorization import grant
+from fastapi_pluggable_auth.hooks import BeforeSignup
 from fastapi_pluggable_auth.lookup import auth_of
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.routes import account as account_routes
@@ -325,6 +326,44 @@ async def test_roles_and_events_of_the_app_above_hold_in_a_mounted_one(
     assert (await account.client.get(f"{path}/write", headers=account.headers)).json() == EMAIL
     with pytest.raises(ValueError, match="edtior"):
         await account.client.get(f"{path}/typo", headers=account.headers)
+
+
+async def test_hooks_of_the_app_above_run_for_routers_in_a_mounted_one(
+    app: FastAPI, account: Account, auth: Auth
+) -> None:
+    sub, ran = FastAPI(), list[str]()
+    sub.include_router(core.router)
+    app.mount("/sub", sub)
+
+    @auth.on(BeforeSignup)
+    async def invited_only(event: BeforeSignup) -> None:
+        ran.append(event.email)
+        raise Refused("By invitation only.", code="not_invited")
+
+    body = {"email": "eve@example.com", "password": PASSWORD}
+    answer = await account.client.post("/sub/auth/signup", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_invited")
+    assert ran == ["eve@example.com"]
+    assert await User.all().count() == 1
+
+
+@pytest.mark.parametrize("mount", [in_a_fastapi, in_a_starlette])
+async def test_a_cookie_opens_a_mounted_websocket_from_a_page_of_the_app_only(
+    mount: Callable[[FastAPI], str], settings: AuthSettings, clock: Clock, account: Account
+) -> None:
+    app = FastAPI()
+    settings.cookies = True
+    include_auth(app, settings=settings, clock=clock)
+    path = f"{mount(app)}/feed"
+    async with asgi_client(app) as client:
+        own = {"Origin": settings.public_base_url}
+        await client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD}, headers=own)
+        cookie = {"Cookie": "; ".join(f"{name}={value}" for name, value in client.cookies.items())}
+    accepted, greeting = await opened(app, path, cookie | own)
+    assert (accepted["type"], greeting["text"]) == ("websocket.accept", EMAIL)
+    for foreign in ({}, {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        (refused,) = await opened(app, path, cookie | foreign)
+        assert (refused["type"], refused["reason"]) == ("websocket.close", "csrf_refused")
 
 
 @pytest.mark.parametrize("mount", [in_a_fastapi, in_a_starlette])
