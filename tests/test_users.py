@@ -16,7 +16,9 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings
 from fastapi_pluggable_auth.errors import ErrorCode
 from fastapi_pluggable_auth.events import SecurityEvent
+from fastapi_pluggable_auth.flows.authentication import authenticate
 from fastapi_pluggable_auth.flows.authorization import grant
+from fastapi_pluggable_auth.flows.password import change_password
 from fastapi_pluggable_auth.flows.users import (
     Cursor,
     create_user,
@@ -438,6 +440,20 @@ async def test_no_session_of_a_login_or_refresh_outlives_it(
             if answer.status_code == 200:
                 assert (await account.me(answer.json()["access_token"])).status_code == 401
                 assert (await account.refresh(answer.json()["refresh_token"])).status_code == 401
+
+
+@pytest.mark.parametrize("flow", [end_sessions, require_password_reset, disable_user])
+async def test_no_password_is_changed_by_who_was_let_in_before(
+    flow: OnOne, account: Account, auth: Auth
+) -> None:
+    """A change takes a second of hashing: it must not undo that a reset is required."""
+    authentication = await authenticate(auth, account.access_token)
+    await flow(auth, authentication.user.id)
+    await enable_user(auth, authentication.user.id)
+    before = await User.all().values("hashed_password", "password_reset_required", "access_epoch")
+    changing = change_password(auth, authentication, PASSWORD, "another good password")
+    assert await refusal(changing) is ErrorCode.WRONG_PASSWORD
+    assert await User.all().values("hashed_password", "password_reset_required", "access_epoch") == before
 
 
 async def test_a_reset_and_an_activation_at_once_agree(account: Account, auth: Auth) -> None:

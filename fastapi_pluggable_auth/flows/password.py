@@ -151,6 +151,8 @@ async def _replace(
     unchanged = auth.tables.user.filter(
         id=user.id, email=user.email, hashed_password=user.hashed_password, is_active=True
     )
+    if end is End.PASSWORD_CHANGED:  # not by whom an end of all access has signed out while this was hashed
+        unchanged = unchanged.filter(access_epoch=user.access_epoch)
     if not await unchanged.update(**changes):
         return None
     await end_access(auth, user.id, end, session_id)

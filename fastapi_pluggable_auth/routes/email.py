@@ -76,6 +76,7 @@ async def probe_verify(auth: CurrentAuth, token: LinkToken) -> Response:
         *PASSWORD_REFUSALS,
         ErrorCode.VALIDATION_ERROR,
         ErrorCode.THROTTLED,
+        ErrorCode.PASSWORD_LOCKED,
         ErrorCode.OVERLOADED,
         ErrorCode.RATE_LIMITED,
     ),
