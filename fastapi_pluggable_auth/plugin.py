@@ -136,11 +136,12 @@ def _wrap(app: FastAPI, auth: Auth) -> None:
     build = app.build_middleware_stack
 
     def wrapped() -> ASGIApp:
-        answer_refusals(app.routes, HANDLERS)
+        handlers = {each: app.exception_handlers.get(each, ours) for each, ours in HANDLERS.items()}
+        answer_refusals(app.routes, handlers)
         stack: ASGIApp = HostTransactionMiddleware(build(), auth)
         if auth.uses_cookies:
             stack = CookieMiddleware(stack, auth)
-        return AuthInScope(TortoiseContextMiddleware(stack, auth), auth, HANDLERS)
+        return AuthInScope(TortoiseContextMiddleware(stack, auth), auth, handlers)
 
     app.build_middleware_stack = wrapped  # type: ignore[method-assign]
 
@@ -237,4 +238,4 @@ async def _redirect(_: Request, error: Exception) -> Response:
 
 
 HANDLERS: Final[Handlers] = {AuthError: _answer, SignInRequired: _redirect}
-"""How the app answers refusals, also those in the host's own routes."""
+"""How the app answers refusals, also those in the host's own routes, unless it has handlers of its own."""

@@ -473,6 +473,24 @@ async def test_an_own_handler_of_a_mounted_app_stays(app: FastAPI, account: Acco
     assert (await account.client.get("/sub/me")).status_code == 418
 
 
+@pytest.mark.parametrize("wrap", [lambda app: app, Plain, Opaque])
+async def test_a_mounted_app_answers_refusals_by_the_handler_of_the_app_above(
+    wrap: Callable[[ASGIApp], ASGIApp], app: FastAPI, account: Account
+) -> None:
+    @app.exception_handler(AuthError)
+    async def own(request: Request, error: AuthError) -> Response:
+        return PlainTextResponse(error.code.code, 418)
+
+    @app.get("/host")
+    async def host(user: CurrentUser) -> None: ...
+
+    app.mount("/sub", wrap(fastapi_app()))
+    app.middleware_stack = None
+    for path in ("/host", "/sub/me"):
+        answer = await account.client.get(path)
+        assert (answer.status_code, answer.text) == (418, "not_authenticated")
+
+
 # --- no Auth at all --------------------------------------------------------------------------------------
 
 
