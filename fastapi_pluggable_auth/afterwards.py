@@ -42,7 +42,7 @@ class _Job:
 class Afterwards:
     """Work that is done one after the other, in the order in which it came, outside every transaction of the
     host app: nothing that rolls back takes it along. While a request is answered it waits for the answer;
-    elsewhere, as in a script, it is done at once.
+    elsewhere, as in a script, it is done at once. In the transaction of a test it is a part of that.
 
     It is kept in memory: a process that is killed loses what it has not done yet, and no more.
     """
@@ -62,6 +62,9 @@ class Afterwards:
     async def add(self, what: str, work: Callable[[], Awaitable[Any]]) -> None:
         """Does the work later; `what` names it in the log, should it fail. While the database is down it is
         tried again and again; any other failure is logged and final."""
+        if self._autonomous.in_a_test:
+            await self._autonomous.after_answer(work)
+            return
         job = _Job(what, work, current_context())
         try:
             while len(self._jobs) >= MOST_JOBS:

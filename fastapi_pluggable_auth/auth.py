@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_origin
+from weakref import WeakValueDictionary
 
 from tortoise.context import TortoiseContext
 
@@ -70,6 +72,8 @@ class Auth:
         self.afterwards = Afterwards(self.tables.user, self.autonomous)
         self.unwritten: dict[str, Any] = {}
         """Counters that wait for the end of a transaction of the host."""
+        self.turns: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+        """Who counts on which counter now."""
         self.queries = Queries(self.tables)
         self.events = Events(self._now)
         self.hooks = Hooks(settings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar, cast
@@ -41,17 +42,27 @@ LOCK_WAIT: Final = {
 """The host's transaction may hold the row, and waits for us. SQLite is not here: its one connection is taken
 until that transaction has ended."""
 
+BESIDE_SECONDS: Final = 3.0
+"""How long something may take on a connection of ours. A pooler in front of the database may have none for it
+until the host's transactions have ended, which wait for us."""
+WITHOUT_SECONDS: Final = 5.0
+"""For how long no connection of ours is asked for where none could be had."""
+
 CLOSING_SECONDS: Final = 5.0
 
 
 class Request:
     """A request that is being answered, in front of what may be a transaction of the host. The answer waits
-    for `repeats`, once that has ended; `later` comes after both, as the block ends."""
+    for `repeats`, once that has ended; `later` comes after both, as the block ends. `in_a_test` is whether it
+    is made inside a transaction which is that of a test, and takes back everything."""
 
-    __slots__ = ("_reset", "_run", "_transactions", "answered", "later", "repeats")
+    __slots__ = ("_reset", "_run", "_transactions", "answered", "in_a_test", "later", "repeats")
 
-    def __init__(self, run: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]) -> None:
+    def __init__(
+        self, run: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]], *, in_a_test: bool
+    ) -> None:
         self._run = run
+        self.in_a_test = in_a_test
         self._transactions: list[BaseDBAsyncClient] = []
         self.repeats: list[asyncio.Task[None]] = []
         self.later: list[Callable[[], Awaitable[object]]] = []
@@ -100,12 +111,13 @@ class AutonomousTransactions:
     def __init__(self, model: type[Model]) -> None:
         self._model = model
         self._clients: dict[tuple[ConnectionHandler, object], BaseDBAsyncClient] = {}
+        self._without_until = 0.0
         self._under_way: set[asyncio.Task[None]] = set()
 
     @property
     def beside_host(self) -> bool:
-        """Whether the host app has a transaction open just now."""
-        return is_in_host_transaction(self._name)
+        """Whether the host app has a transaction open just now, other than that of a test."""
+        return is_in_host_transaction(self._name) and not self.in_a_test
 
     @property
     def in_request(self) -> bool:
@@ -114,25 +126,34 @@ class AutonomousTransactions:
         return request is not None and not request.answered
 
     @property
+    def in_a_test(self) -> bool:
+        """Whether a test has a transaction around all that happens, which leaves nothing behind."""
+        request = _request.get()
+        return request is not None and request.in_a_test
+
+    @property
     def must_wait(self) -> bool:
-        """Whether the host's transaction has the only connection."""
+        """Whether there is no other connection than that of the host's transaction."""
         return self.beside_host and self._own_client() is None
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Runs work in one transaction. Raises what it does; that rolls back."""
         if not self.beside_host:
             return await in_one_transaction(self._name, work)
-        client = self._own_client()
+        client, root = self._own_client(), _root(get_connections().get(self._name))
         if client is None:
-            return await self._run_and_repeat(_root(get_connections().get(self._name)), work)
+            return await self._run_and_repeat(root, work)
         try:
-            result = await self._run_on(client, work, _again_at_once)
+            result = await self._run_beside(client, work)
             if result:
                 return result
         except IntegrityError:
             pass  # it may refer to what the host's transaction has made
         except database_errors() as error:
             logger.warning("A transaction beside the host's failed: %s", error)
+            if not _again_until_free(error):
+                self._without_until = time.monotonic() + WITHOUT_SECONDS
+                client = root
             return await self._run_and_repeat(client, work)
         return await self._run_inside(work)
 
@@ -153,10 +174,13 @@ class AutonomousTransactions:
         else:
             request.later.append(work)
 
-    def answering(self) -> Request:
-        """Around the answer to a request. In a transaction that was open before, as that of a test, what
-        follows on the answer is a part of it."""
-        return Request(self._run_logged if self.beside_host else self._run_outside)
+    def answering(self, *, served: bool = True) -> Request:
+        """Around the answer to a request. In a transaction that was open before, what follows on the answer
+        is a part of it. Unless the request was `served`, by a server or an app above, that is the transaction
+        of a test, and everything is a part of it."""
+        surrounded = self.beside_host
+        run = self._run_logged if surrounded else self._run_outside
+        return Request(run, in_a_test=surrounded and not served)
 
     async def close(self) -> None:
         """Waits for what is under way and closes the connections; a later use opens them again."""
@@ -176,10 +200,11 @@ class AutonomousTransactions:
         return cast(str, self._model._meta.default_connection)
 
     def _own_client(self) -> BaseDBAsyncClient | None:
-        """The connections of the library's own; None where the database has room for one only."""
+        """The connections of the library's own; None where the database has room for one only, or had none
+        for us just now."""
         connections = get_connections()
         root = _root(connections.get(self._name))
-        if root.capabilities.dialect not in LOCK_WAIT:
+        if root.capabilities.dialect not in LOCK_WAIT or time.monotonic() < self._without_until:
             return None
         key = (connections, asyncio.get_running_loop())
         if key not in self._clients:
@@ -196,6 +221,15 @@ class AutonomousTransactions:
         """As a part of the host's transaction; what work calls is a part of it as well."""
         with joined(self._name):
             return await in_one_transaction(self._name, work)
+
+    async def _run_beside(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[T]]) -> T:
+        task = asyncio.get_running_loop().create_task(self._run_on(client, work, _again_at_once))
+        await asyncio.wait({task}, timeout=BESIDE_SECONDS)
+        if not task.done():  # left to itself: drivers wait for a silent server even while they give up
+            task.cancel()
+            task.add_done_callback(_seen)
+            raise TimeoutError("no connection, or no end, in time")
+        return task.result()
 
     async def _run_and_repeat(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[T]]) -> T:
         result = await self._run_inside(work)
@@ -233,7 +267,7 @@ class AutonomousTransactions:
         await self._run_logged(work)
 
     async def _run_again(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[object]]) -> None:
-        """Queues for what the host's transaction holds: the connection of SQLite, or rows."""
+        """Queues for what the host's transaction holds: the connection, or rows."""
         try:
             await self._run_on(client, work, _again_until_free)
         except IntegrityError:
@@ -248,10 +282,11 @@ class AutonomousTransactions:
         again: Callable[[Exception], bool],
     ) -> T:
         connections = get_connections()
+        own = client is not _root(connections.get(self._name))
         lock_wait = LOCK_WAIT.get(client.capabilities.dialect)
 
         async def bounded() -> T:
-            if lock_wait is not None:
+            if own and lock_wait is not None:
                 await connections.get(self._name).execute_script(lock_wait)
             return await work()
 
@@ -267,6 +302,11 @@ def _root(client: BaseDBAsyncClient) -> BaseDBAsyncClient:
     while isinstance(client, TransactionalDBClient):
         client = client._parent
     return client
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _again_at_once(error: Exception) -> bool:

@@ -41,7 +41,8 @@ class HostTransactionMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        async with self._auth.autonomous.answering() as request:
+        served = "state" in scope or "router" in scope  # by a server (ASGI lifespan state), or an app above
+        async with self._auth.autonomous.answering(served=served) as request:
             answer = _Answer(request, scope, send)
             try:
                 await self.app(scope, receive, answer.send)

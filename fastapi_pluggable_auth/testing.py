@@ -245,10 +245,13 @@ def auth_settings(pluggable_auth: Auth) -> AuthSettings:
     return pluggable_auth.settings
 
 
-@pytest.fixture
-def auth_client(auth_app: FastAPI, pluggable_auth: Auth, auth_database: TortoiseContext) -> AuthClient:
+@async_fixture
+async def auth_client(
+    auth_app: FastAPI, pluggable_auth: Auth, auth_database: TortoiseContext
+) -> AsyncIterator[AuthClient]:
     """A client of the app; nobody is signed in."""
-    return AuthClient(auth_app)
+    yield AuthClient(auth_app)
+    await pluggable_auth.autonomous.close()  # PostgreSQL drops no database that somebody is connected to
 
 
 @pytest.fixture

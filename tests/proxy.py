@@ -19,11 +19,14 @@ CHUNK = 65536
 class Proxy:
     """Context manager: passes bytes on to the server of a URL, in a thread, from a free port of 127.0.0.1.
 
-    `delay` may change at any time: the seconds that each piece of what clients send is held back.
+    `delay` may change at any time: the seconds that each piece of what clients send is held back. It lets
+    `most` connect at once, and refuses others or, as a pooler, has them wait (`queues`).
     """
 
     def __init__(self, url: str) -> None:
         self.delay = 0.0
+        self.most = 10_000
+        self.queues = False
         self._upstream = urlsplit(url)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy")
@@ -102,13 +105,19 @@ class Proxy:
         self._passing.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._refusing:
-            writer.transport.abort()
-            return
         handler = asyncio.current_task()
         assert handler
         self._tasks.add(handler)
         handler.add_done_callback(self._tasks.discard)
+        try:
+            while self.queues and len(self._links) >= self.most:
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            return  # asyncio 3.11 would log it
+        if self._refusing or len(self._links) >= self.most:
+            writer.transport.abort()
+            return
         try:
             answers, onwards = await asyncio.open_connection(self._upstream.hostname, self._upstream.port)
         except BaseException:

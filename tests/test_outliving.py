@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -18,12 +19,15 @@ from tortoise.transactions import in_transaction
 
 import fastapi_pluggable_auth
 from fastapi_pluggable_auth import Auth, AuthSettings, CurrentUser
+from fastapi_pluggable_auth.errors import AuthError
+from fastapi_pluggable_auth.flows.login import login
 from fastapi_pluggable_auth.flows.sessions import start_session
-from fastapi_pluggable_auth.models import AuditEvent, Device, RefreshToken, Session, Throttle, User
+from fastapi_pluggable_auth.models import AuditEvent, Device, Mail, RefreshToken, Session, Throttle, User
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, Account, Database, Mailbox
+from .proxy import Proxy
 
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 WRONG = {"email": EMAIL, "password": "not the right one"}
@@ -275,8 +279,8 @@ async def test_too_many_guesses_end_the_session_in_which_they_were_made(
 async def test_too_many_guesses_make_a_device_unknown(
     client: httpx.AsyncClient, account: Account, switch: Switch, clock: Clock
 ) -> None:
-    login = await client.post("/auth/login", json=CREDENTIALS | {"device": None})
-    known = {"device": login.json()["device"]}
+    answer = await client.post("/auth/login", json=CREDENTIALS | {"device": None})
+    known = {"device": answer.json()["device"]}
     switch.on = True
     for _ in range(20):
         assert await statuses(client, 1, WRONG | known) == [401]
@@ -308,28 +312,71 @@ async def test_a_change_falls_with_the_transaction(
     assert mailbox.messages == []
 
 
+@pytest.mark.parametrize("served", [True, False])
 async def test_who_signs_up_and_in_within_one_transaction_is_known_in_it(
-    app: FastAPI, client: httpx.AsyncClient, database: Database, clock: Clock, mailbox: Mailbox
+    app: FastAPI, mailbox: Mailbox, tortoise: TortoiseContext, database: Database, clock: Clock, served: bool
 ) -> None:
     """A user and a session of this transaction are invisible to every other connection."""
     auth: Auth = app.state.pluggable_auth
-    async with in_transaction(database.dialect):
+
+    async def server(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": {}} if served else scope, receive, send)
+
+    transport = httpx.ASGITransport(server)
+    async with (
+        in_transaction(database.dialect),
+        httpx.AsyncClient(transport=transport, base_url=BASE) as client,
+    ):
         await User.create(email=EMAIL, hashed_password=await auth.hasher.hash(PASSWORD), is_verified=True)
-        login = await client.post("/auth/login", json=CREDENTIALS)
-        tokens = login.json()
+        tokens = (await client.post("/auth/login", json=CREDENTIALS)).json()
         rotated = (await client.post("/auth/refresh", json={"token": tokens["refresh_token"]})).json()
         headers = {"Authorization": f"Bearer {rotated['access_token']}"}
         assert (await client.get("/auth/me", headers=headers)).status_code == 200
+        assert (await Session.get()).confirmed_gen == 1
         clock.advance(minutes=1)
         reused = await client.post("/auth/refresh", json={"token": tokens["refresh_token"]})
         assert reused.status_code == 401
+        assert (await Session.get()).revoked_at is not None
         assert (await client.get("/auth/me", headers=headers)).status_code == 401
         mailbox.clear()
         forgotten = await client.post("/auth/forgot-password", json={"email": EMAIL})
         assert forgotten.status_code == 200
-        assert [mail["To"] for mail in mailbox.messages] == ([EMAIL] if database.dialect != "mysql" else [])
-    assert (await client.get("/auth/me", headers=headers)).status_code == 401
+        arrives = not served or database.dialect != "mysql"
+        assert [mail["To"] for mail in mailbox.messages] == ([EMAIL] if arrives else [])
     assert await Session.all().count() == 1
+    await auth.close()
+
+
+async def test_the_transaction_of_a_test_takes_back_everything(
+    app: FastAPI, client: httpx.AsyncClient, database: Database, mailbox: Mailbox
+) -> None:
+    """As many test suites have one around each test: nothing is left to the next one, and no connection."""
+    auth: Auth = app.state.pluggable_auth
+    for _ in range(2):
+        with suppress(Rollback):
+            async with in_transaction(database.dialect):
+                assert (await client.post("/auth/signup", json=CREDENTIALS)).status_code == 201
+                assert (await client.get(mailbox.link())).status_code == 200
+                assert await statuses(client, 3, WRONG) == [401] * 3
+                assert await statuses(client, 6, WRONG | {"email": "no@example.com"}) == [401] * 5 + [429]
+                tokens = (await client.post("/auth/login", json=CREDENTIALS)).json()
+                token = {"token": tokens["refresh_token"]}
+                assert (await client.post("/auth/refresh", json=token)).status_code == 200
+                assert (await client.post("/auth/refresh", json=token)).status_code == 401
+                for email in (EMAIL, "no@example.com"):
+                    await client.post("/auth/forgot-password", json={"email": email})
+                headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+                for status in [403] * 20 + [401]:
+                    body = {"password": "not the right one"}
+                    answer = await client.post("/auth/reauthenticate", json=body, headers=headers)
+                    assert answer.status_code == status
+                assert await AuditEvent.filter(kind="login", outcome="failure").count() == 3
+                raise Rollback
+        tables = (User, Session, RefreshToken, Throttle, Mail, AuditEvent)
+        assert [await table.all().count() for table in tables] == [0] * 6
+    assert not auth.unwritten
+    assert not auth.autonomous._clients
+    assert not auth.autonomous._under_way
 
 
 @pytest.mark.parametrize("database", ["postgres", "mysql"], indirect=True)
@@ -381,6 +428,54 @@ async def test_fifty_requests_on_a_pool_of_five_are_answered_and_counted(
         assert await AuditEvent.filter(kind="login", outcome="failure").count() == 25
         assert databases.lent(database.dialect) == 0
         await auth.close()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_a_count_that_could_not_be_written_after_the_transaction_holds_nobody_up(
+    client: httpx.AsyncClient, account: Account, auth: Auth, database: Database, clock: Clock
+) -> None:
+    """It is written with the next attempt."""
+    for _ in range(3):
+        with suppress(AuthError):
+            async with in_transaction(database.dialect):
+                await login(auth, EMAIL, "not the right one")
+        for task in auth.autonomous._under_way:
+            task.cancel()
+        await asyncio.sleep(0)
+    assert await statuses(client, 3, WRONG | {"device": "x"}) == [401] * 2 + [429]
+    clock.advance(hours=1)
+    assert (await account.login()).status_code == 200
+    assert not auth.unwritten
+
+
+@pytest.mark.parametrize("database", ["postgres", "mysql"], indirect=True)
+@pytest.mark.parametrize("queues", [False, True], ids=["refused", "queued"])
+async def test_where_the_pool_has_all_connections_that_there_are_guesses_are_counted_and_tokens_kept(
+    app: FastAPI, switch: Switch, mailbox: Mailbox, database: Database, clock: Clock, queues: bool
+) -> None:
+    """A server, or a pooler in front of it, gives no more than the host has taken."""
+    auth: Auth = app.state.pluggable_auth
+    with Proxy(database.url) as proxy:
+        async with TortoiseContext() as context:
+            await context.init(databases.config(f"{proxy.url}?minsize=2&maxsize=2", database.dialect))
+            await databases.empty(context, database.dialect)
+            hashed = await auth.hasher.hash(PASSWORD)
+            user = await User.create(email=EMAIL, hashed_password=hashed, is_verified=True)
+            token = (await start_session(auth, user)).refresh_token
+            await asyncio.gather(User.all(), User.all())
+            proxy.most, proxy.queues = 2, queues
+            switch.on = True
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+                assert await statuses(client, 12, WRONG) == [401] * 5 + [429] * 7
+                for _ in range(2):
+                    clock.advance(minutes=20)
+                    refreshed = await client.post("/auth/refresh", json={"token": token})
+                    assert refreshed.status_code == 200
+                    token = refreshed.json()["refresh_token"]
+            assert (await Throttle.get()).count == 5
+            assert await RefreshToken.all().count() == 3
+            await auth.close()
 
 
 def test_counters_are_written_in_one_place_which_knows_of_the_transaction() -> None:

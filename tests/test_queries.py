@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable
@@ -45,6 +46,18 @@ async def test_a_rotation_costs_one_update_more_when_its_tokens_are_first_shown(
             assert (await account.me()).status_code == 200
         seen.append([line.split()[0] for line in caplog.messages if STATEMENT.match(line)])
     assert seen == [["SELECT", "UPDATE"], ["SELECT"], ["SELECT"]]
+
+
+async def test_many_guesses_at_once_take_no_more_queries_than_one_after_the_other(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else a burst on one account keeps the database busy for everyone."""
+    body = {"email": "nobody@example.com", "password": "not the right one"}
+    with caplog.at_level(logging.DEBUG, "tortoise.db_client"):
+        caplog.clear()
+        answers = await asyncio.gather(*(client.post("/auth/login", json=body) for _ in range(40)))
+    assert {answer.status_code for answer in answers} == {401}
+    assert len([line for line in caplog.messages if STATEMENT.match(line)]) == 3 * 40
 
 
 async def test_several_dependencies_of_a_route_ask_once(

@@ -18,6 +18,7 @@ from .spare import Spare
 
 SHOP = """
 from fastapi import FastAPI
+from tortoise.transactions import in_transaction
 from fastapi_pluggable_auth import AuthSettings, CurrentUser, include_auth
 
 handed_over = []
@@ -43,6 +44,14 @@ auth = include_auth(
 @app.get("/hello")
 async def hello(user: CurrentUser) -> str:
     return user.email
+
+
+@app.middleware("http")
+async def in_a_transaction(request, call_next):
+    if "x-transaction" not in request.headers:
+        return await call_next(request)
+    async with in_transaction():
+        return await call_next(request)
 """
 
 CLUB = """
@@ -283,6 +292,19 @@ async def test_two_apps_share_a_test(auth_client, user_factory, auth_clock, mail
         assert (await auth_client.get("/auth/me")).status_code == 200
 """
 
+TRANSACTIONS = """
+import pytest
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_requests_have_transactions_of_their_own(auth_client):
+    body = {"email": "nobody@example.com", "password": "wrong password"}
+    for status in [401] * 5 + [429]:
+        answer = await auth_client.post("/auth/login", json=body, headers={"X-Transaction": "yes"})
+        assert answer.status_code == status
+"""
+
 ALL_DATABASES = {
     "sqlite": "SELECT file FROM pragma_database_list",
     "postgres": "SELECT datname FROM pg_database WHERE datname LIKE current_database() || '%' ORDER BY 1",
@@ -323,8 +345,8 @@ def test_it_works_on_each_database_and_leaves_none_behind(dialect: str, tmp_path
     asyncio.run(spare.create())
     before = asyncio.run(spare.query(ALL_DATABASES[dialect]))
     chosen = f"\n\n@pytest.fixture\ndef auth_database_url():\n    return {spare.url + '_{}'!r}\n"
-    files = PROJECT | {"conftest.py": CONFTEST + chosen, "test_1.py": FIXTURES, "test_2.py": SECOND_APP}
-    assert_passing(tmp_path, 10 + 3, files)
+    tests = {"test_1.py": FIXTURES, "test_2.py": SECOND_APP, "test_3.py": TRANSACTIONS}
+    assert_passing(tmp_path, 10 + 3 + 1, PROJECT | tests | {"conftest.py": CONFTEST + chosen})
     assert asyncio.run(spare.query(ALL_DATABASES[dialect])) == before
     assert not list(tmp_path.glob("*.sqlite3_*"))
 

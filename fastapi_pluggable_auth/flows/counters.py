@@ -37,6 +37,10 @@ class Unwritten:
 
 async def read(auth: Auth, ids: Collection[str]) -> list[Counted]:
     """The rows that there are of these."""
+    if not auth.autonomous.must_wait:
+        # What could not be written when the transaction had ended is written now.
+        for row_id in auth.unwritten.keys() & {*ids}:
+            await _write(auth, row_id)
 
     async def rows() -> tuple[list[AbstractThrottle]]:
         return (await auth.tables.throttle.filter(id__in=ids),)
@@ -44,9 +48,12 @@ async def read(auth: Auth, ids: Collection[str]) -> list[Counted]:
     (found,) = await (rows() if auth.autonomous.must_wait else auth.autonomous.run_statement(rows))
     kept = {row.id: _counted(row) for row in found}
     for row_id in auth.unwritten.keys() & {*ids}:
+        unwritten: Unwritten = auth.unwritten[row_id]
+        if row_id in kept and kept[row_id].version >= unwritten.version:
+            continue  # another process was later
         kept.pop(row_id, None)
-        if (counted := auth.unwritten[row_id].counted) is not None:
-            kept[row_id] = counted
+        if unwritten.counted is not None:
+            kept[row_id] = unwritten.counted
     return [*kept.values()]
 
 

@@ -44,18 +44,18 @@ async def _confirm(auth: Auth, session_id: UUID, gen: int) -> str:
     """The generations that are superseded, where another request was quicker: it may have replaced this one.
     A request goes on where it cannot be noted."""
 
-    async def confirm() -> tuple[str]:
+    async def confirm() -> tuple[str] | None:
         if await auth.queries.confirm.run(session_id=session_id, gen=gen):
             return ("",)
         session = await auth.tables.session.get_or_none(id=session_id)
-        return ("" if session is None else session.superseded,)
+        return None if session is None else (session.superseded,)
 
     try:
-        (superseded,) = await auth.autonomous.run_statement(confirm)
+        found = await auth.autonomous.run_statement(confirm)
     except database_errors():
         logger.warning("That a token was shown could not be noted", exc_info=True)
         return ""
-    return superseded
+    return "" if found is None else found[0]
 
 
 async def end_family(auth: Auth, user_id: UUID, session_id: UUID, impersonated_by: UUID | None) -> None:

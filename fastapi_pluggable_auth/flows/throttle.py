@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -13,6 +15,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from ..auth import Auth
+from ..database import is_in_transaction
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
 from ..models import exact
@@ -69,16 +72,17 @@ class Key:
 async def count(auth: Auth, key: Key, policy: Policy) -> Counted:
     """Counts an attempt, before it is made. Raises `AuthError(THROTTLED)` with the seconds to wait, or
     `StoppedError`."""
-    for _ in range(CONTENTION):
-        before, free = await _read(auth, key)
-        counter = policy.attempt(None if before is None else before.counter, auth.clock())
-        if isinstance(counter, Stop):
-            wait = None if counter.wait is None else _seconds(counter.wait)
-            raise StoppedError(ErrorCode.THROTTLED, retry_after=wait)
-        if isinstance(counter, timedelta):
-            raise AuthError(ErrorCode.THROTTLED, retry_after=_seconds(counter))
-        if (counted := await counters.store(auth, before or free, key.holder, counter)) is not None:
-            return counted
+    async with _in_turn(auth, key):
+        for _ in range(CONTENTION):
+            before, free = await _read(auth, key)
+            counter = policy.attempt(None if before is None else before.counter, auth.clock())
+            if isinstance(counter, Stop):
+                wait = None if counter.wait is None else _seconds(counter.wait)
+                raise StoppedError(ErrorCode.THROTTLED, retry_after=wait)
+            if isinstance(counter, timedelta):
+                raise AuthError(ErrorCode.THROTTLED, retry_after=_seconds(counter))
+            if (counted := await counters.store(auth, before or free, key.holder, counter)) is not None:
+                return counted
     raise AuthError(ErrorCode.THROTTLED, retry_after=1)
 
 
@@ -88,17 +92,18 @@ async def change(
     """Changes a counter in which an attempt was `counted`, if it is still there; it is deleted where nothing
     is left of it."""
     before = counted
-    for _ in range(CONTENTION):
-        if before is None:
-            return
-        counter = changed(before.counter, auth.clock())
-        if counter is None:
-            done = await counters.delete(auth, before)
-        else:
-            done = await counters.store(auth, before, key.holder, counter) is not None
-        if done:
-            return
-        before, _free = await _read(auth, key)
+    async with _in_turn(auth, key):
+        for _ in range(CONTENTION):
+            if before is None:
+                return
+            counter = changed(before.counter, auth.clock())
+            if counter is None:
+                done = await counters.delete(auth, before)
+            else:
+                done = await counters.store(auth, before, key.holder, counter) is not None
+            if done:
+                return
+            before, _free = await _read(auth, key)
 
 
 async def forget(auth: Auth, *keys: Key) -> None:
@@ -155,6 +160,19 @@ def _digest(what: str, whom: str) -> str:
 
 def _seconds(wait: timedelta) -> int:
     return max(1, ceil(wait.total_seconds()))
+
+
+@asynccontextmanager
+async def _in_turn(auth: Auth, key: Key) -> AsyncIterator[None]:
+    """One after the other within a process: of a hundred at once, each would else read and write again for
+    every one that comes before it. Not in a transaction, which may have the connection that the one waits for
+    whose turn it is."""
+    if is_in_transaction(auth.tables.throttle._meta.default_connection):
+        yield
+        return
+    whose = (asyncio.get_running_loop(), key.holder or key.ids[0])
+    async with auth.turns.setdefault(whose, asyncio.Lock()):
+        yield
 
 
 async def _read(auth: Auth, key: Key) -> tuple[Counted | None, Counted | str]:
