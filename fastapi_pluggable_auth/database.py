@@ -31,6 +31,7 @@ MYSQL_TRANSIENT: Final = frozenset({1205, 1213})
 LOCK_WAIT_OVER: Final = frozenset({"55P03", 1205})
 
 TRANSACTION_TRIES: Final = 8
+GIVING_UP_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 0.005
 """The longest pause before the second try; each next one is twice as long. Those that met wait unequally."""
 
@@ -222,8 +223,9 @@ async def guarded(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
     """Runs work that needs the database. Where that fails, is not there or takes longer than the limit,
     `uncounted` aside, raises `AuthError`: 503 for the client, the cause for the log.
 
-    The work is a task of its own, which is cancelled once and then left to itself: drivers wait for a silent
-    server even while they give up, and no second cancellation must reach a rollback.
+    The work is a task of its own, which is cancelled once and, after a moment, left to itself: drivers wait
+    for a silent server even while they give up, and no second cancellation must reach a rollback. In that
+    moment it gives a transaction of the host its connection back, which can do one thing at a time.
     """
     if _deadline.get() is not None:
         return await work
@@ -242,12 +244,18 @@ async def guarded(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
         await deadline.wait(task)
         return task.result()
     except asyncio.CancelledError:
-        task.cancel()
+        await _give_up(task)
         raise
     except database_errors() as error:
-        task.cancel()
+        await _give_up(task)
         logger.exception("The database failed")
         raise AuthError(ErrorCode.DATABASE_UNAVAILABLE, retry_after=1) from error
+
+
+async def _give_up(task: asyncio.Task[Any]) -> None:
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=GIVING_UP_SECONDS)
 
 
 @contextmanager

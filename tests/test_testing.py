@@ -300,7 +300,7 @@ pytestmark = pytest.mark.asyncio
 
 async def test_requests_have_transactions_of_their_own(auth_client):
     body = {"email": "nobody@example.com", "password": "wrong password"}
-    for status in [401] * 5 + [429]:
+    for status in (401, 401, 429):
         answer = await auth_client.post("/auth/login", json=body, headers={"X-Transaction": "yes"})
         assert answer.status_code == status
 """
