@@ -167,7 +167,7 @@ async def _in_turn(auth: Auth, key: Key) -> AsyncIterator[None]:
     """One after the other within a process: of a hundred at once, each would else read and write again for
     every one that comes before it. Not in a transaction, which may have the connection that the one waits for
     whose turn it is."""
-    if is_in_transaction(auth.tables.throttle._meta.default_connection):
+    if is_in_transaction(auth.tables.user._meta.default_connection):
         yield
         return
     whose = (asyncio.get_running_loop(), key.holder or key.ids[0])
