@@ -13,6 +13,7 @@ from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, SecurityEvent
 from fastapi_pluggable_auth.flows.login import Challenge, answer_challenge, begin_login
 from fastapi_pluggable_auth.flows.sessions import TokenSet
 from fastapi_pluggable_auth.flows.users import end_sessions, require_password_reset
+from fastapi_pluggable_auth.hooks import BeforeLogin
 from fastapi_pluggable_auth.models import Session, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock
@@ -219,3 +220,17 @@ async def test_an_end_of_all_access_ends_the_login_under_way(
     else:
         await account.client.post("/auth/logout", headers=account.headers)
     assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_token"
+
+
+async def test_an_end_of_all_access_while_the_code_is_looked_at_ends_the_login_too(
+    totp: pyotp.TOTP, auth: Auth, clock: Clock
+) -> None:
+    """A hook of the host may take its time."""
+
+    @auth.on(BeforeLogin)
+    async def end(event: BeforeLogin) -> None:
+        await end_sessions(auth, event.user.id)
+
+    challenge = await challenged(auth)
+    assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_credentials"
+    assert await Session.filter(revoked_at=None).count() == 0

@@ -127,7 +127,7 @@ async def answer_challenge(
             raise AuthError(ErrorCode.INVALID_TOKEN)
         observation.user_id = user.id
         async with guessing(auth, user, device=device) as guess:
-            unchanged = {"last_login_at": user.last_login_at}
+            unchanged = {"last_login_at": user.last_login_at, "access_epoch": user.access_epoch}
             accepted, tokens = await _admit(
                 auth, user, code, observation, guess, device, transport, **unchanged
             )
