@@ -236,6 +236,12 @@ async def count_by_client(request: Request, auth: Auth, rule: str) -> None:
         await count_request(auth, rule, client)
 
 
+SIGN_IN_FIRST: Final = frozenset(
+    {ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN, ErrorCode.REFRESH_RACED}
+)
+"""Refusals that the sign-in page mends: it leads straight back where a browser has newer cookies by then."""
+
+
 class SignInRequired(Exception):
     """Whoever asks has to sign in first, on a page: `location`."""
 
@@ -252,7 +258,7 @@ async def current_user_or_redirect(request: Request, asked: SecurityScopes = NO_
         return await get_current_user(request, asked)
     except AuthError as error:
         auth = auth_of(request)
-        if error.code in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
+        if error.code in SIGN_IN_FIRST:
             raise SignInRequired(sign_in_page(request, auth)) from error
         if error.code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED and auth.pages:
             raise SignInRequired(account_path(request, auth, "security")) from error

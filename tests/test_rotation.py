@@ -22,6 +22,7 @@ from fastapi_pluggable_auth import (
     PageUser,
     RecentUser,
     SecurityEvent,
+    include_auth,
     require,
 )
 from fastapi_pluggable_auth.events import EventKind
@@ -529,6 +530,36 @@ async def test_a_browser_that_lost_its_new_cookies_gets_others_and_is_not_signed
     async with client_with(app, thief_has, **OWN_PAGE) as thief:
         await refused(thief.get("/auth/me"))
     assert not await session_lives()
+
+
+@pytest.mark.parametrize("seconds", [1, 11])
+async def test_a_browser_whose_token_gets_no_pair_any_more_can_sign_in(
+    cookie_settings: AuthSettings, clock: Clock, tortoise: TortoiseContext, mailbox: Mailbox, seconds: int
+) -> None:
+    """Or goes on, where it has newer cookies by then."""
+    app = FastAPI()
+    auth = include_auth(app, settings=cookie_settings, clock=clock, pages=True)
+
+    @app.get("/page")
+    async def page(user: PageUser) -> str:
+        return user.email
+
+    await verified_user(auth)
+    async with client_with(app, {}, **OWN_PAGE) as browser:
+        assert (await browser.post("/auth/login", json=CREDENTIALS)).status_code == 200
+        newer, old = jar(browser), await unnamed(auth, browser)
+    async with client_with(app, {}) as program:
+        assert (await program.post("/auth/refresh", json={"token": old})).status_code == 200
+    clock.advance(seconds=seconds)
+    for _ in range(2):
+        async with client_with(app, {REFRESH: old}, **OWN_PAGE) as browser:
+            sent = await browser.get("/page")
+            assert (sent.status_code, sent.headers["location"]) == (303, "/account/sign-in?next=%2Fpage")
+            form = await browser.get(sent.headers["location"])
+            assert (form.status_code, 'name="password"' in form.text) == (200, True)
+    async with client_with(app, newer, **OWN_PAGE) as browser:
+        assert (await browser.get(sent.headers["location"])).headers["location"] == "/page"
+    await auth.close()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from ...auth import Auth
 from ...cookies import authenticate_cookies, authenticates_by_cookie, check_form, device_of, sign_in, sign_out
 from ...dependencies import (
+    SIGN_IN_FIRST,
     CurrentAuth,
     EnrollingAuthentication,
     account_path,
@@ -41,7 +42,7 @@ async def sign_in_page(auth: CurrentAuth, request: Request, next: str = "") -> R
         try:
             return _go_on(auth, request, await authenticate_cookies(request, auth, allow_ended=False), next)
         except AuthError as error:
-            if error.code is not ErrorCode.INVALID_TOKEN:
+            if error.code not in SIGN_IN_FIRST:
                 raise
     return _sign_in_page(auth, request, next)
 
