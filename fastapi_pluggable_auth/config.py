@@ -385,7 +385,7 @@ class AuthSettings(BaseSettings):
     )
     route_prefix: str = Field(
         default="",
-        pattern=r"^(/[^/\s]+)*$",
+        pattern=r"^(/[^/\s{}%?#\\]+)*$",  # which every path and every link has as it is
         description="Path in front of `/auth` and `/account`, such as `/api`.",
     )
     verify_url: str | None = Field(

@@ -14,6 +14,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
+from pydantic import ValidationError
 from tortoise import Tortoise
 from tortoise.context import TortoiseContext
 from tortoise.contrib.fastapi import RegisterTortoise
@@ -215,6 +216,14 @@ async def test_the_route_prefix_moves_routes_and_links(
         assert (await client.post("/auth/signup", json=CREDENTIALS)).status_code == 404
         assert (await client.post("/api/v1/auth/signup", json=CREDENTIALS)).status_code == 201
         assert (await client.get(mailbox.link())).json() == {"detail": "Your e-mail address is verified."}
+
+
+@pytest.mark.parametrize(
+    "prefix", ["/{tenant}", "/a%20b", "/a?b", "/a#b", "/a\\b", "/a b", "//a", "/a/", "a"]
+)
+def test_a_route_prefix_that_paths_and_links_would_not_share_is_refused(prefix: str) -> None:
+    with pytest.raises(ValidationError, match="route_prefix"):
+        AuthSettings(_env_file=None, route_prefix=prefix)
 
 
 async def test_a_route_called_before_tortoise_is_initialised_answers_clearly(
