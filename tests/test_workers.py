@@ -92,8 +92,10 @@ def smtp_port(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def server(database: Database, tortoise: TortoiseContext, smtp_port: int) -> Iterator[Server]:
-    server = Server(database, smtp_port)
+def server(
+    request: pytest.FixtureRequest, database: Database, tortoise: TortoiseContext, smtp_port: int
+) -> Iterator[Server]:
+    server = Server(database, smtp_port, **getattr(request, "param", {}))
     yield server
     server.stop()
 
@@ -146,6 +148,26 @@ async def test_a_refresh_race_on_two_workers_has_one_winner_and_its_session_live
         tokens = next(answer.json() for answer in answers if answer.status_code == 200)
         assert await me(http, tokens["access_token"]) == 200
         assert await RefreshToken.filter(revoked=False).count() == 1
+
+
+@pytest.mark.parametrize("server", [{"REFRESH_IDEMPOTENT": "true"}], ids=["idempotent"], indirect=True)
+async def test_a_lost_answer_that_two_workers_replace_at_once_is_replaced_once(
+    http: httpx.AsyncClient,
+) -> None:
+    """R-05, A-43."""
+    tokens = await signed_in(http)
+    for lost in range(1, 4):
+        body = {"token": tokens["refresh_token"]}
+        assert (await http.post("/auth/refresh", json=body)).status_code == 200
+        earlier = datetime.now(UTC) - timedelta(minutes=1)  # the workers have no clock to move
+        await RefreshToken.all().update(created_at=earlier)
+        answers = await asyncio.gather(*(http.post("/auth/refresh", json=body) for _ in range(30)))
+        assert Counter(answer.status_code for answer in answers) == {200: 30}
+        assert len({answer.json()["refresh_token"] for answer in answers}) == 1
+        assert await RefreshToken.filter(revoked=False).count() == 1
+        assert await RefreshToken.filter(superseded=True).count() == lost
+        tokens = answers[0].json()
+        assert await me(http, tokens["access_token"]) == 200
 
 
 @pytest.mark.parametrize("database", [databases.shared()], indirect=True)
