@@ -26,7 +26,10 @@ class ErrorCode(Enum):
     TWO_FACTOR_REQUIRED = (401, "A two-factor code is required.")
     NOT_AUTHENTICATED = (401, "An access token is required.")
     INVALID_TOKEN = (401, "The token is not valid.")
-    REFRESH_RACED = (401, "Another request has just used this refresh token.")
+    REFRESH_RACED = (
+        401,
+        "A request has used this refresh token before: take the tokens that it got, or sign in again.",
+    )
     CSRF_REFUSED = (403, "The request does not come from a page of this app.")
     INVALID_LINK = (400, "The link is not valid or no longer valid.")
     SIGNUP_ELSEWHERE = (
