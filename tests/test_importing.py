@@ -130,6 +130,8 @@ async def test_argon2_is_todays_where_it_is_chosen(
         ("$argon2id$v=19$m=1048576,t=32,p=4$c29tZXNhbHQ$" + "A" * 43, "takes too long"),
         ("$argon2id$v=19$m=262144,t=17,p=4$c29tZXNhbHQ$" + "A" * 43, "takes too long"),
         ("$argon2id$v=19$m=65536,t=65,p=4$c29tZXNhbHQ$" + "A" * 43, "takes too long"),
+        ("$argon2id$v=19$m=128,t=32768,p=16$c29tZXNhbHQ$" + "A" * 43, "takes too long"),
+        ("$argon2id$v=19$m=8,t=513,p=1$c29tZXNhbHQ$" + "A" * 43, "takes too long"),
         ("$argon2id$v=19$m=262145,t=1,p=4$c29tZXNhbHQ$" + "A" * 43, "takes too long"),
         ("$argon2id$v=19$m=1024,t=1,p=17$c29tZXNhbHQ$" + "A" * 43, "takes too long"),
         ("$pbkdf2-sha512$4000001$c2FsdHNhbHQ$" + "A" * 86, "takes too long"),
