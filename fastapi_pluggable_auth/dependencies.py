@@ -272,8 +272,10 @@ def path_of(request: Request) -> str:
 
 
 def account_path(request: Request, auth: Auth, page: str) -> str:
-    """The path of an account page, as the browser sees it: a page of the app that has the `Auth`."""
-    return f"{included(request).root_path}{auth.settings.route_prefix}/account/{page}"
+    """The path of an account page, as the browser sees it: a page of the app that has the `Auth`. Never one
+    that begins like the address of another host: the place of a mount may be what the client has sent."""
+    path = f"{included(request).root_path}{auth.settings.route_prefix}/account/{page}"
+    return f"/{quote(path.lstrip('/'))}"
 
 
 def sign_in_page(request: Request, auth: Auth) -> str:

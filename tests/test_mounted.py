@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -459,6 +460,28 @@ async def test_columns_of_an_own_user_are_there_in_a_mounted_app(
     async with asgi_client(app) as client:
         assert (await client.get("/sub/model")).json() == OwnUser.__module__
     assert auth.tables.user is OwnUser
+
+
+@pytest.mark.parametrize("place", ["/{tenant:path}", "/{tenant}"])
+async def test_no_place_of_a_mount_leads_to_another_host(
+    place: str, app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    @app.get("/page")
+    async def page(user: PageUser) -> str:
+        return user.email
+
+    parent = FastAPI()
+    parent.mount(place, app)
+    async with asgi_client(parent) as asking:
+        for start in ("//evil.example", "///evil.example", "/%5Cevil.example", "/%5C%5Cevil.example", "/a"):
+            answer = await asking.get(f"http://testserver{start}/page")
+            location = answer.headers.get("location", "/")
+            assert re.match(r"/($|[^/\\])", location), location
+            sign_in = await asking.get(f"http://testserver{start}/account/sign-in")
+            assert not re.search(r'(href|action)="/[/\\]', sign_in.text)
+        assert location == "/a/account/sign-in?next=%2Fa%2Fpage"
+        if place == "/{tenant}":  # the other takes all of the path but its end
+            assert 'action="/a/account/sign-in' in sign_in.text
 
 
 async def test_an_own_handler_of_a_mounted_app_stays(app: FastAPI, account: Account) -> None:
