@@ -5,11 +5,13 @@ A GET of a mailed link changes nothing, but for one: `GET /auth/verify/{token}` 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Body, Request, Response
 from pydantic import ValidationError
 
+from ..auth import Auth
 from ..cookies import signup_binding
 from ..dependencies import CurrentAuth, rate_limited
 from ..email.tokens import Purpose
@@ -18,6 +20,7 @@ from ..flows import email as email_flow
 from ..flows import email_change as email_change_flow
 from ..flows import password as password_flow
 from ..schemas import EmailRequest, Message, Reauthentication, VerifyRequest, taken
+from ..security.plaintext import Plaintext
 from .base import asks_as_program, documented, is_browser
 from .pages.forms import TypedSecret
 from .pages.links import LinkToken, done_page, link_page, probe_link, show_link
@@ -142,15 +145,9 @@ async def probe_change(auth: CurrentAuth, token: LinkToken) -> Response:
 )
 async def confirm_change(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
     """Confirm a new address with the link mailed to it."""
-    try:
-        await email_change_flow.confirm_email_change(auth, token)
-    except AuthError as error:
-        if not is_browser(request):
-            raise
-        return await link_page(auth, request, Purpose.EMAIL_CHANGE, token, error)
-    if is_browser(request):
-        return done_page(auth, request, Purpose.EMAIL_CHANGE)
-    return Message(detail=CHANGED)
+    return await _spend(
+        auth, request, Purpose.EMAIL_CHANGE, token, email_change_flow.confirm_email_change, CHANGED
+    )
 
 
 @router.get(
@@ -179,12 +176,26 @@ async def probe_stop(auth: CurrentAuth, token: LinkToken) -> Response:
 )
 async def stop_change(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
     """Stop a change to another address with the link mailed to the present one."""
+    return await _spend(
+        auth, request, Purpose.STOP_EMAIL_CHANGE, token, email_change_flow.stop_email_change, STOPPED
+    )
+
+
+async def _spend(
+    auth: Auth,
+    request: Request,
+    purpose: Purpose,
+    token: Plaintext,
+    flow: Callable[[Auth, Plaintext], Awaitable[None]],
+    said: str,
+) -> Message | Response:
+    """Does what a link is for; a browser, which has pressed the button of its page, gets a page."""
     try:
-        await email_change_flow.stop_email_change(auth, token)
+        await flow(auth, token)
     except AuthError as error:
         if not is_browser(request):
             raise
-        return await link_page(auth, request, Purpose.STOP_EMAIL_CHANGE, token, error)
+        return await link_page(auth, request, purpose, token, error)
     if is_browser(request):
-        return done_page(auth, request, Purpose.STOP_EMAIL_CHANGE)
-    return Message(detail=STOPPED)
+        return done_page(auth, request, purpose)
+    return Message(detail=said)
