@@ -86,7 +86,7 @@ class Auth:
         self.hasher = PasswordHasher(settings, uncounted, lambda: counted_network(origin.get()().address))
         self.limiter = VolumeLimiter(settings, limiter)
         self.mailer = Mailer(settings, email_provider)
-        self.outbox = Outbox(settings, self.tables, self._now)
+        self.outbox = Outbox(settings, self.tables, self._now, pages=pages)
         composer = Composer(settings, self.tables, self.mailer, self.links)
         self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)
         self._require_two_factor = require_two_factor

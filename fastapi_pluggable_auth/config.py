@@ -102,6 +102,12 @@ Secret = Annotated[str, AfterValidator(_text)]
 """Text with UTF-8 bytes, of which keys are made."""
 
 
+OneLine = Annotated[
+    str, BeforeValidator(lambda value: value.rstrip("\r\n") if isinstance(value, str) else value)
+]
+"""Text without the line break that ends the file it comes from."""
+
+
 def _long_enough(key: str) -> str:
     if len(key.encode()) < MINIMUM_SECRET_BYTES:
         raise ValueError(f"shorter than {MINIMUM_SECRET_BYTES} bytes; make one: openssl rand -base64 48")
@@ -245,7 +251,20 @@ class AuthSettings(BaseSettings):
     )
     sign_in_url: str | None = Field(
         default=None,
-        description="Your own sign-in page, for `current_user_or_redirect`; the built-in one when empty.",
+        description="Your own sign-in page, for `current_user_or_redirect` and mails; the built-in one when"
+        " empty.",
+    )
+    sign_up_url: str | None = Field(
+        default=None, description="Your own sign-up page, for mails; the built-in one when empty."
+    )
+    forgot_password_url: str | None = Field(
+        default=None,
+        description="Your own page to ask for a new password, for mails; the built-in one when empty.",
+    )
+    security_url: str | None = Field(
+        default=None,
+        description="Your own page for password, two-factor and sessions, for mails; the built-in one when"
+        " empty.",
     )
 
     # Accounts
@@ -406,6 +425,13 @@ class AuthSettings(BaseSettings):
     email_from: str = Field(
         default="no-reply@example.com", description="Sender; `Name <address>` is allowed."
     )
+    email_reply_to: str | None = Field(
+        default=None, description="Where replies go; `Name <address>` is allowed. Empty: to the sender."
+    )
+    email_envelope_from: str | None = Field(
+        default=None,
+        description="Address that undeliverable mails come back to, by SMTP; the sender's when empty.",
+    )
     email_file_dir: Path = Field(
         default=Path("mails"), description="Folder for the `.eml` files of `EMAIL_PROVIDER=file`."
     )
@@ -439,11 +465,16 @@ class AuthSettings(BaseSettings):
         default=None, description="Folder whose files override the mail and page templates of the same name."
     )
     smtp_host: str = Field(default="localhost", description="SMTP server.")
+    smtp_helo_name: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._:\[\]-]+$",
+        description="Name that the app greets the SMTP server with; this machine's own when empty.",
+    )
     smtp_port: int = Field(
         default=587, ge=1, le=65535, description="SMTP port: 587 STARTTLS, 465 TLS, 25 plain."
     )
-    smtp_user: str | None = Field(default=None, description="SMTP login; empty for none.")
-    smtp_password: str | None = Field(default=None, repr=False, description="Password of the SMTP login.")
+    smtp_user: OneLine | None = Field(default=None, description="SMTP login; empty for none.")
+    smtp_password: OneLine | None = Field(default=None, repr=False, description="Password of the SMTP login.")
     smtp_security: Literal["auto", "starttls", "tls", "plain"] = Field(
         default="auto",
         description="Transport security; `auto` follows the port, STARTTLS for a login on any other.",
@@ -454,7 +485,7 @@ class AuthSettings(BaseSettings):
     smtp_timeout: float = Field(
         default=10, gt=0, le=60, description="Seconds that one SMTP or HTTPS step may take, 60 at most."
     )
-    sendgrid_api_key: str | None = Field(default=None, repr=False, description="SendGrid API key.")
+    sendgrid_api_key: OneLine | None = Field(default=None, repr=False, description="SendGrid API key.")
     sendgrid_from_email: str | None = Field(
         default=None, description="Sender for SendGrid; `EMAIL_FROM` when empty."
     )

@@ -46,7 +46,8 @@ class MailServer:
     certificate names `certificate_for`. `login` is the only (user, password), and mandatory. `behaviour` may
     change at any time: "accept"; "temporary" and "permanent" answer RCPT with 451 and 550; "sender" answers
     MAIL with 550 and "refuse_data" DATA with 554; "drop" closes after DATA; "hang" never greets; "hang_data"
-    never answers DATA. An accepted mail takes `delay` seconds.
+    never answers DATA. `answers` are given to a command whatever else holds. An accepted mail takes `delay`
+    seconds.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class MailServer:
         certificate_for: str = "127.0.0.1",
         smtputf8: bool = True,
         port: int = 0,
+        host: str = "127.0.0.1",
     ) -> None:
         self.behaviour: Behaviour = "accept"
+        self.answers: dict[Literal["EHLO", "MAIL", "RCPT", "DATA"], str] = {}
         self.delay = 0.0
         self.connections = 0
         """How many were opened."""
@@ -79,6 +82,7 @@ class MailServer:
             require_starttls=require_starttls,
             smtputf8=smtputf8,
             port=port,
+            host=host,
         )
 
     @property
@@ -109,6 +113,7 @@ class MailServer:
 
     def clear(self) -> None:
         self.deliveries.clear()
+        self.answers.clear()
         self.wire.clear()
         self.connections = self.at_once = 0
 
@@ -140,6 +145,8 @@ class MailServer:
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
+        if answer := self.answers.get("MAIL"):
+            return answer
         if self.login and not session.authenticated:
             return "530 5.7.0 Authentication required"
         if self.behaviour == "sender":
@@ -151,6 +158,8 @@ class MailServer:
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
+        if answer := self.answers.get("RCPT"):
+            return answer
         if self.behaviour == "temporary":
             return f"451 4.3.0 Try again later <{address}>"
         if self.behaviour == "permanent":
@@ -159,6 +168,8 @@ class MailServer:
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        if answer := self.answers.get("DATA"):
+            return answer
         if self.behaviour == "hang_data":
             await asyncio.sleep(FOREVER)
         if self.behaviour == "drop":
@@ -188,6 +199,15 @@ class MailServer:
 class _Protocol(SMTP):
     mail_server: MailServer
 
+    async def smtp_EHLO(self, hostname: str) -> None:
+        if answer := self.mail_server.answers.get("EHLO"):
+            await self.push(answer)
+        else:
+            await super().smtp_EHLO(hostname)
+
+    async def smtp_HELO(self, hostname: str) -> None:
+        await self.smtp_EHLO(hostname)
+
     def data_received(self, data: bytes) -> None:
         self.mail_server.wire += data
         super().data_received(data)
@@ -208,8 +228,9 @@ class _Controller(Controller):
         require_starttls: bool,
         smtputf8: bool,
         port: int,
+        host: str,
     ) -> None:
-        super().__init__(mail_server, hostname="127.0.0.1", port=port, ssl_context=implicit)
+        super().__init__(mail_server, hostname=host, port=port, ssl_context=implicit)
         self._make: Callable[[], _Protocol] = lambda: _Protocol(
             mail_server,
             loop=self.loop,

@@ -20,7 +20,10 @@ import pytest_asyncio
 from PIL import Image
 
 from fastapi_pluggable_auth import AuthSettings, include_auth
+from fastapi_pluggable_auth.email.kinds import MailKind
+from fastapi_pluggable_auth.email.preview import sample
 from fastapi_pluggable_auth.email.provider import MemoryProvider
+from fastapi_pluggable_auth.email.rendering import render
 
 from . import browsers
 from .conftest import PASSWORD, SECRET, Clock
@@ -378,3 +381,29 @@ async def test_the_keyboard_is_enough(person: Person) -> None:
         assert await focused.get_attribute("type") == "text"
     else:
         assert await focused.inner_text() == "Create account"
+
+
+async def test_nothing_is_cut_on_a_phone_however_long_the_address(person: Person) -> None:
+    """In no mail, and on no page that shows the address."""
+    long = f"{'a' * 64}@{'b' * 63}.{'c' * 63}.{'d' * 50}.com"
+    address = long if person.javascript else long.replace("aa", "ab", 1)
+    await registered(person, address)
+    await person.page.set_viewport_size({"width": 320, "height": 640})
+
+    async def look(what: str) -> None:
+        widths = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        needed, there = await person.page.evaluate(widths)
+        assert needed <= there, what
+
+    for path in ("profile", "security", "delete", "confirm-password"):
+        await person.open(f"/account/{path}")
+        await look(path)
+    settings = AuthSettings(_env_file=None, public_base_url=person.site.base)
+    await person.page.goto("data:text/html,")  # without the policy of the pages
+    for kind in MailKind:
+        values = sample(settings, kind, pages=True)
+        values |= {"email": address} | ({"new_email": address} if "new_email" in values else {})
+        mail = render(settings, kind, values)
+        assert address in str(mail.html)
+        await person.page.set_content(mail.html)
+        await look(kind)

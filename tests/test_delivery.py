@@ -199,7 +199,7 @@ async def test_other_settings_get_another_connection_and_old_ones_are_replaced_i
     [
         ("temporary", MailState.WAITING, "451"),
         ("permanent", MailState.DEAD, "550"),
-        ("refuse_data", MailState.DEAD, "554"),
+        ("refuse_data", MailState.WAITING, "554"),
         ("sender", MailState.WAITING, "refused the sender: 550"),
         ("drop", MailState.WAITING, "Disconnected"),
         ("hang", MailState.WAITING, "Timeout"),

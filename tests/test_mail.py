@@ -20,6 +20,7 @@ import pytest
 
 from fastapi_pluggable_auth.config import AuthSettings
 from fastapi_pluggable_auth.config import settings as default_settings
+from fastapi_pluggable_auth.email.kinds import PAGES
 from fastapi_pluggable_auth.email.message import build_message
 from fastapi_pluggable_auth.email.provider import (
     ConsoleProvider,
@@ -40,7 +41,7 @@ LOGIN = ("mailer", "s3cret-päss")
 LINK = "http://localhost:8000/auth/verify/abc.def-ghi_jkl"
 HOSTILE = "{{7*7}} {% raw %} <script>alert(1)</script> \"'&"
 
-CONTEXT = {
+CONTEXT: dict[str, dict[str, Any]] = {
     "verify": {"email": HOSTILE, "url": LINK, "lifetime": "24 hours"},
     "reset": {"email": HOSTILE, "url": LINK, "lifetime": "1 hour"},
     "email_change": {"email": HOSTILE, "url": LINK, "lifetime": "24 hours"},
@@ -56,6 +57,8 @@ CONTEXT = {
     "two_factor_enabled": {"email": HOSTILE, "when": "today"},
     "two_factor_disabled": {"email": HOSTILE, "when": "today"},
 }
+for kind in PAGES:
+    CONTEXT.get(kind, {})["page_url"] = LINK
 
 NOT_ONE_ADDRESS = [
     "",
@@ -423,9 +426,9 @@ async def test_internationalised_addresses_arrive(to: str, envelope: str) -> Non
     assert link_in(message) == LINK
 
 
-async def test_a_server_without_smtputf8_refuses_for_good() -> None:
+async def test_a_server_without_smtputf8_can_learn_it_while_the_mail_waits() -> None:
     with MailServer(smtputf8=False) as server:
-        assert (await failure(make_settings(server), "jörg@example.com")).permanent
+        assert not (await failure(make_settings(server), "jörg@example.com")).permanent
 
 
 # SendGrid
@@ -499,25 +502,38 @@ async def test_sendgrid_has_its_own_sender(sendgrid: SendGridStub) -> None:
     assert len(mail["content"]) == 1
 
 
+RECIPIENT = "personalizations.0.to.0.email"
+
+
 @pytest.mark.parametrize(
-    ("status", "permanent"),
+    ("status", "fields", "permanent"),
     [
-        (302, False),
-        (400, True),
-        (401, False),
-        (403, False),
-        (413, True),
-        (429, False),
-        (500, False),
-        (503, False),
+        (302, [], False),
+        (400, [RECIPIENT], True),
+        (400, [RECIPIENT, "from.email"], False),
+        (400, ["from.email"], False),
+        (400, [None], False),
+        (400, [], False),
+        (401, [RECIPIENT], False),
+        (403, ["from.email"], False),
+        (413, [], False),
+        (429, [], False),
+        (500, [RECIPIENT], False),
+        (503, [], False),
     ],
 )
-async def test_sendgrid_failures_are_told_apart(sendgrid: SendGridStub, status: int, permanent: bool) -> None:
-    sendgrid.status, sendgrid.answer = status, b'{"errors": [{"message": "bad key\nSG.key"}]}'
+async def test_of_sendgrids_failures_only_a_bad_recipient_is_permanent(
+    sendgrid: SendGridStub, status: int, fields: list[str | None], permanent: bool
+) -> None:
+    errors = [{"message": "bad key\nSG.key", "field": field} for field in fields]
+    sendgrid.status, sendgrid.answer = (
+        status,
+        json.dumps({"errors": errors, "id": "bad key\nSG.key"}).encode(),
+    )
     with pytest.raises(MailError, match=str(status)) as caught:
         await SendGridProvider(sendgrid_settings(sendgrid)).send("ann@example.com", "Hi", "text")
     assert caught.value.permanent is permanent
-    assert "bad key ***" in str(caught.value)
+    assert "***" in str(caught.value)
     assert "SG.key" not in str(caught.value)
     assert len(sendgrid.requests) == 1
 

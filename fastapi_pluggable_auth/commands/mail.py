@@ -51,7 +51,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
     preview = commands.add_parser("preview", help="write every mail, in every language, to files")
     preview.add_argument("folder", nargs="?", type=Path, default=Path("mail-preview"))
-    preview.set_defaults(run=lambda options: _preview(options.folder))
+    preview.add_argument("--pages", action="store_true", help="the app has the built-in pages")
+    preview.set_defaults(run=lambda options: _preview(options.folder, pages=options.pages))
 
 
 async def _list(options: argparse.Namespace, auth: Auth) -> int:
@@ -102,9 +103,9 @@ async def _test(address: str, language: str | None) -> int:
     return 0
 
 
-def _preview(folder: Path) -> int:
+def _preview(folder: Path, *, pages: bool) -> int:
     try:
-        missing = write_previews(AuthSettings(), folder)
+        missing = write_previews(AuthSettings(), folder, pages=pages)
     except (TemplateError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..config import AuthSettings
 from ..models import AbstractMail, AbstractUser, Tables, exact
-from .kinds import LINK_PATHS, TO_FORMER_ADDRESS, MailKind, still_meant
+from .addresses import link_url, page_url
+from .kinds import LINK_PATHS, PAGES, TO_FORMER_ADDRESS, MailKind, still_meant
 from .sender import Mailer, RenderedMail
 from .tokens import LinkSigner, Purpose, link_state
 
@@ -24,16 +25,19 @@ class Composer:
         if kind in TO_FORMER_ADDRESS:
             return self._mailer.render(mail.kind, email=mail.recipient, **mail.context)
         user = await self._owner_of(mail)
+        context = dict(mail.context)
+        pages = context.pop("pages", False)
+        if kind in PAGES:
+            context["page_url"] = page_url(self._settings, kind, pages=pages)
         if kind is MailKind.SIGNUP_CLASH:
-            context = dict(mail.context)
             return self._mailer.render(mail.kind, email=mail.recipient, **context) if user is None else None
         if user is None or not still_meant(mail, user):
             return None
-        context = dict(mail.context)
         if kind in LINK_PATHS:
             purpose = Purpose(kind.value)
             token = self._links.generate(purpose, user.id, link_state(purpose, user))
-            context |= {"url": self._link(kind, token), "lifetime": self._links.lifetime(purpose)}
+            context["url"] = link_url(self._settings, kind, token)
+            context["lifetime"] = self._links.lifetime(purpose)
         return self._mailer.render(mail.kind, language=user.language, email=mail.recipient, **context)
 
     async def _owner_of(self, mail: AbstractMail) -> AbstractUser | None:
@@ -41,11 +45,3 @@ class Composer:
         if mail.user_id is not None:
             return await active.get_or_none(id=mail.user_id)
         return await exact(active, email=mail.recipient)
-
-    def _link(self, kind: MailKind, token: str) -> str:
-        front_end = {
-            MailKind.VERIFY: self._settings.verify_url,
-            MailKind.RESET: self._settings.reset_url,
-            MailKind.EMAIL_CHANGE: self._settings.email_change_url,
-        }.get(kind)
-        return (front_end or self._settings.public_url(LINK_PATHS[kind])).replace("{token}", token)

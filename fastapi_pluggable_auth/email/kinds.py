@@ -43,6 +43,22 @@ LINK_PATHS: Final = {
 }
 """The kinds with a link of the same purpose, and where it leads."""
 
+PAGES: Final = {
+    MailKind.ACCOUNT_EXISTS: "sign-in",
+    MailKind.SIGNUP_CLASH: "sign-up",
+    MailKind.PASSWORD_CHANGED: "forgot-password",
+    MailKind.MAILBOX_CLAIMED: "forgot-password",
+    MailKind.SESSION_REUSE: "security",
+    MailKind.TWO_FACTOR_ENABLED: "security",
+    MailKind.TWO_FACTOR_DISABLED: "security",
+    MailKind.RECOVERY_CODES_RENEWED: "security",
+    MailKind.RECOVERY_CODE_USED: "security",
+    MailKind.WRONG_CODES: "security",
+    MailKind.NEW_DEVICE: "security",
+    MailKind.PERSONAL_TOKEN_CREATED: "security",
+}
+"""The kinds that ask the reader to act, and the page for it."""
+
 
 def still_meant(mail: AbstractMail, user: AbstractUser) -> bool:
     """Whether the account is still in the state that the mail speaks of."""

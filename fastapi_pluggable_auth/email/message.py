@@ -36,9 +36,12 @@ def build_message(settings: AuthSettings, to: str, subject: str, body: str, html
     a temporary `MailError` if the sender in the settings is wrong.
     """
     sender, recipient = sender_of(settings.email_from), address_of(to)
-    ascii_only = (sender.address + recipient).isascii()
+    reply_to = sender_of(settings.email_reply_to, "EMAIL_REPLY_TO") if settings.email_reply_to else None
+    ascii_only = f"{sender.address}{reply_to.address if reply_to else ''}{recipient}".isascii()
     message = EmailMessage(policy=_WIRE if ascii_only else _WIRE.clone(utf8=True))
     message["From"] = str(sender)
+    if reply_to is not None:
+        message["Reply-To"] = str(reply_to)
     message["To"] = recipient
     message["Subject"] = _header_text("Subject", one_line("subject", subject))
     message["Date"] = format_datetime(datetime.now(UTC))
@@ -105,10 +108,10 @@ def address_of(text: str) -> str:
     return f"{local}@{host}"
 
 
-def sender_of(text: str) -> Sender:
+def sender_of(text: str, setting: str = "EMAIL_FROM or SENDGRID_FROM_EMAIL") -> Sender:
     """Name and address of `Name <address>` or of a bare address.
 
-    Raises a temporary `MailError`: the mail can go once the setting is put right.
+    Raises a temporary `MailError`, which names the setting: the mail can go once that is put right.
     """
     name, bracket, address = text.strip().rpartition("<")
     try:
@@ -117,4 +120,12 @@ def sender_of(text: str) -> Sender:
             address_of(address.removesuffix(">") if bracket else address),
         )
     except ValueError as error:
-        raise MailError("EMAIL_FROM or SENDGRID_FROM_EMAIL is no sender.", permanent=False) from error
+        raise MailError(f"{setting} is not an address.", permanent=False) from error
+
+
+def envelope_sender_of(settings: AuthSettings) -> str:
+    """The address that mails which cannot be delivered come back to (RFC 5321 section 4.1.1.2). Raises as
+    `sender_of`."""
+    if settings.email_envelope_from:
+        return sender_of(settings.email_envelope_from, "EMAIL_ENVELOPE_FROM").address
+    return sender_of(settings.email_from).address

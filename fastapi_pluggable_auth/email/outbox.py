@@ -19,7 +19,7 @@ from ..config import AuthSettings
 from ..database import transaction
 from ..models import AbstractMail, MailState, Tables
 from ..security.clock import Clock, as_utc
-from .kinds import MailKind
+from .kinds import PAGES, MailKind
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +52,11 @@ def collect_mails() -> Iterator[list[UUID]]:
 class Outbox:
     """Mails that wait, and those that were sent or given up."""
 
-    def __init__(self, settings: AuthSettings, tables: Tables, clock: Clock) -> None:
+    def __init__(self, settings: AuthSettings, tables: Tables, clock: Clock, *, pages: bool) -> None:
         self._settings = settings
         self._tables = tables
         self._clock = clock
+        self._pages = pages
 
     async def add(
         self,
@@ -70,6 +71,8 @@ class Outbox:
         the address when the mail is sent is meant, and nothing is sent where nobody does. A `mail_id` is for
         work that may run twice."""
         now = self._clock()
+        if self._pages and kind in PAGES:  # the process that sends the mail may not know
+            context["pages"] = True
         mail = await self._tables.mail.create(
             id=mail_id or uuid4(),
             user_id=user_id,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from ..config import AuthSettings
 from ..config import settings as default_settings
 from ..security.tls import https_context
 from .base import EmailProvider, MailError, printable
-from .message import AUTO_SUBMITTED, address_of, one_line, sender_of
+from .message import AUTO_SUBMITTED, Sender, address_of, one_line, sender_of
 
 
 class SendGridProvider(EmailProvider):
@@ -24,9 +27,9 @@ class SendGridProvider(EmailProvider):
         if html is not None:
             content.append({"type": "text/html", "value": html})
         sender = sender_of(settings.sendgrid_from_email or settings.email_from)
-        mail = {
+        mail: dict[str, Any] = {
             "personalizations": [{"to": [{"email": address_of(to)}]}],
-            "from": {"email": sender.address} | ({"name": sender.name} if sender.name else {}),
+            "from": _party(sender),
             "subject": one_line("subject", subject),
             "content": content,
             "headers": {"Auto-Submitted": AUTO_SUBMITTED},
@@ -36,6 +39,8 @@ class SendGridProvider(EmailProvider):
                 "open_tracking": {"enable": False},
             },
         }
+        if settings.email_reply_to:
+            mail["reply_to"] = _party(sender_of(settings.email_reply_to, "EMAIL_REPLY_TO"))
         if not settings.sendgrid_api_key:
             raise MailError("SENDGRID_API_KEY is not set.", permanent=False)
         try:
@@ -52,6 +57,19 @@ class SendGridProvider(EmailProvider):
             raise MailError(f"SendGrid was not reached: {type(error).__name__}.", permanent=False) from None
         if not response.is_success:
             reason = printable(response.text, settings.sendgrid_api_key)
-            # 401 and 403 are about our key: the mail can still go once it is put right.
-            permanent = response.is_client_error and response.status_code not in {401, 403, 429}
+            permanent = response.status_code == 400 and _blames_address(response.text)
             raise MailError(f"SendGrid answered {response.status_code}: {reason}", permanent=permanent)
+
+
+def _party(sender: Sender) -> dict[str, str]:
+    return {"email": sender.address} | ({"name": sender.name} if sender.name else {})
+
+
+def _blames_address(answer: str) -> bool:
+    """Whether the errors are about the recipient alone: all else can be put right while the mail waits."""
+    try:
+        errors = json.loads(answer)["errors"]
+        fields = [str(error["field"]) for error in errors]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return bool(fields) and all(field.startswith("personalizations.0.to") for field in fields)

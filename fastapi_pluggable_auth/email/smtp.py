@@ -14,10 +14,8 @@ from ..config import LOOPBACK_HOSTS, AuthSettings
 from ..config import settings as default_settings
 from ..security.tls import tls_context
 from .base import EmailProvider, MailError, printable
-from .message import address_of, build_message, sender_of
-
-LOGIN_CODES: Final = frozenset({530, 534, 535, 538})
-"""RFC 4954 section 6: the server wants another login, which is our fault and not the mail's."""
+from .message import address_of, build_message, envelope_sender_of
+from .refusals import blames_address
 
 MAILS_PER_CONNECTION: Final = 100
 """Servers end connections that send more, some of them in mid-mail."""
@@ -60,15 +58,18 @@ class SMTPProvider(EmailProvider):
         """Send by SMTP; where there is TLS, it is verified. Raises as `EmailProvider.send`."""
         settings = self.settings
         message = build_message(settings, to, subject, body, html)
-        sender, recipient = sender_of(settings.email_from).address, address_of(to)
+        sender, recipient = envelope_sender_of(settings), address_of(to)
         options = [] if (sender + recipient).isascii() else ["SMTPUTF8"]
         async with self._lent() as client:
             await client.sendmail(sender, [recipient], bytes(message), mail_options=options)
 
     async def check(self) -> None:
-        """Connect and log in. Raises `MailError`, also before a login in the clear to another machine."""
+        """Connect and log in. Raises `MailError`, also for a sender that is none, and before a login in the
+        clear to another machine."""
         settings = self.settings
-        remote = settings.smtp_host not in LOOPBACK_HOSTS
+        envelope_sender_of(settings)
+        build_message(settings, "check@example.com", "", "", None)
+        remote = host_of(settings) not in LOOPBACK_HOSTS
         if remote and settings.smtp_user and security_of(settings) == "plain":
             raise MailError("SMTP_USER and SMTP_PASSWORD would be sent in the clear.", permanent=False)
         async with self._lent():
@@ -121,7 +122,8 @@ class SMTPProvider(EmailProvider):
         settings = self.settings
         security = security_of(settings)
         client = aiosmtplib.SMTP(
-            hostname=settings.smtp_host,
+            hostname=host_of(settings),
+            local_hostname=settings.smtp_helo_name,
             port=settings.smtp_port,
             use_tls=security == "tls",
             start_tls=security == "starttls",
@@ -145,6 +147,7 @@ def _server(settings: AuthSettings) -> tuple[object, ...]:
     """Whatever needs another connection when it changes."""
     return (
         settings.smtp_host,
+        settings.smtp_helo_name,
         settings.smtp_port,
         security_of(settings),
         settings.smtp_ca_file,
@@ -152,6 +155,12 @@ def _server(settings: AuthSettings) -> tuple[object, ...]:
         settings.smtp_password,
         settings.smtp_timeout,
     )
+
+
+def host_of(settings: AuthSettings) -> str:
+    """The server, also where an IPv6 address is in brackets, as in a URL."""
+    host = settings.smtp_host
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def security_of(settings: AuthSettings) -> str:
@@ -163,20 +172,27 @@ def security_of(settings: AuthSettings) -> str:
 
 
 def _mail_error(error: Exception, settings: AuthSettings) -> MailError:
-    """What went wrong, without a secret. A 5xx about the recipient or the text is permanent (RFC 5321 section
-    4.2.1); one about the login or the sender is about our settings: the mail can go once they are right."""
+    """What went wrong, without a secret. Permanent is only what says that the address is bad: what concerns
+    the login, the sender, the relay or a full mailbox can be put right while the mail waits."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         error = error.recipients[0]
     if isinstance(error, aiosmtplib.SMTPNotSupported):
-        return MailError("The SMTP server takes no internationalised addresses.", permanent=True)
-    if isinstance(error, (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError)):
-        reason = printable(error.message, settings.smtp_password)
-        permanent = error.code >= 500 and error.code not in LOGIN_CODES
-        return MailError(f"The SMTP server refused the mail: {error.code} {reason}", permanent=permanent)
-    if isinstance(error, aiosmtplib.SMTPSenderRefused):
-        reason = printable(error.message, settings.smtp_password)
-        return MailError(f"The SMTP server refused the sender: {error.code} {reason}", permanent=False)
-    if isinstance(error, aiosmtplib.SMTPResponseException):
-        return MailError(f"The SMTP server refused us: {type(error).__name__} {error.code}.", permanent=False)
-    reason = printable(str(error), settings.smtp_password)
-    return MailError(f"The mail was not sent: {type(error).__name__}: {reason}", permanent=False)
+        return MailError("The SMTP server takes no internationalised addresses.", permanent=False)
+    if not isinstance(error, aiosmtplib.SMTPResponseException):
+        reason = printable(str(error), settings.smtp_password)
+        return MailError(f"The mail was not sent: {type(error).__name__}: {reason}", permanent=False)
+    # An answer to AUTH may repeat the password in another form.
+    text = "" if isinstance(error, aiosmtplib.SMTPAuthenticationError) else error.message
+    to_recipient = isinstance(error, aiosmtplib.SMTPRecipientRefused)
+    about_mail = to_recipient or isinstance(error, aiosmtplib.SMTPDataError)
+    what = "mail" if about_mail else _REFUSED.get(type(error), "connection")
+    reason = f"{error.code} {printable(text, settings.smtp_password)}".rstrip()
+    permanent = about_mail and blames_address(error.code, text, to_recipient=to_recipient)
+    return MailError(f"The SMTP server refused the {what}: {reason}", permanent=permanent)
+
+
+_REFUSED: Final = {
+    aiosmtplib.SMTPSenderRefused: "sender",
+    aiosmtplib.SMTPAuthenticationError: "login",
+    aiosmtplib.SMTPHeloError: "greeting",
+}

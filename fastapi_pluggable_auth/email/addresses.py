@@ -1,0 +1,33 @@
+"""Where the links of mails lead: pages of the app, or of its front-end."""
+
+from __future__ import annotations
+
+from urllib.parse import urljoin
+
+from ..config import AuthSettings
+from .kinds import LINK_PATHS, PAGES, MailKind
+
+
+def link_url(settings: AuthSettings, kind: MailKind, token: str) -> str:
+    """Where the one-time link of such a mail leads."""
+    front_end = {
+        MailKind.VERIFY: settings.verify_url,
+        MailKind.RESET: settings.reset_url,
+        MailKind.EMAIL_CHANGE: settings.email_change_url,
+    }.get(kind)
+    return (front_end or settings.public_url(LINK_PATHS[kind])).replace("{token}", token)
+
+
+def page_url(settings: AuthSettings, kind: MailKind, *, pages: bool) -> str:
+    """Where the reader of such a mail acts: the page of the front-end, the built-in one where the app has
+    `pages`, or else the app."""
+    page = PAGES[kind]
+    front_end = {
+        "sign-in": settings.sign_in_url,
+        "sign-up": settings.sign_up_url,
+        "forgot-password": settings.forgot_password_url,
+        "security": settings.security_url,
+    }[page]
+    if front_end:
+        return urljoin(settings.public_base_url, front_end)
+    return settings.public_url(f"account/{page}") if pages else settings.public_base_url

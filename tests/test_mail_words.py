@@ -1,0 +1,103 @@
+"""What the mails say, and where their links lead."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tortoise.context import TortoiseContext
+
+from fastapi_pluggable_auth import Auth, AuthSettings
+from fastapi_pluggable_auth.email.kinds import LINK_PATHS, PAGES, MailKind
+from fastapi_pluggable_auth.email.preview import sample, write_previews
+from fastapi_pluggable_auth.email.provider import MemoryProvider
+from fastapi_pluggable_auth.email.rendering import render
+from fastapi_pluggable_auth.models import Mail, User
+
+from .conftest import EMAIL
+
+DIALECTS = ("sqlite",)
+
+FRONT_END = {
+    "sign_in_url": "https://www.example.com/login",
+    "sign_up_url": "/join",
+    "forgot_password_url": "https://www.example.com/forgot?from=mail",
+    "security_url": "https://www.example.com/me",
+}
+
+
+async def delivered(auth: Auth, kind: MailKind) -> tuple[str, str]:
+    """The text and the HTML of such a mail to a new account, sent by an app of the same settings."""
+    context = sample(auth.settings, kind, pages=False)
+    for name in ("email", "page_url", "url", "lifetime"):
+        context.pop(name, None)
+    user = None
+    if kind is not MailKind.SIGNUP_CLASH:
+        pending = {"pending_email": context.get("new_email", EMAIL)}
+        user = await User.create(email=EMAIL, hashed_password="", **pending)
+    await auth.outbox.add(kind, EMAIL, user_id=user and user.id, **context)
+    sender = Auth(auth.settings, email_provider=MemoryProvider())  # a process that knows no app
+    await sender.dispatcher.deliver_due()
+    (mail,) = sender.mailer.provider.mails  # type: ignore[attr-defined]
+    return mail.body, mail.html
+
+
+@pytest.mark.parametrize("kind", PAGES)
+async def test_a_mail_that_asks_to_act_leads_to_the_page_for_it(
+    kind: MailKind, settings: AuthSettings, tortoise: TortoiseContext
+) -> None:
+    settings.route_prefix = "/api"
+    base = settings.public_base_url
+    built_in = f"{base}/api/account/{PAGES[kind]}"
+    setting = f"{PAGES[kind].replace('-', '_')}_url"
+    own = FRONT_END[setting] if "://" in FRONT_END[setting] else base + FRONT_END[setting]
+    for pages, values, link in ((True, {}, built_in), (False, {}, base), (True, FRONT_END, own)):
+        chosen = settings.model_copy(update=values)
+        text, html = await delivered(Auth(chosen, pages=pages), kind)
+        assert re.findall(r"https?://\S+", text) == [link]
+        assert set(re.findall(r'href="([^"]*)"', html)) == {link}
+        await User.all().delete()
+
+
+@pytest.mark.parametrize("kind", LINK_PATHS)
+async def test_the_preview_shows_the_link_and_the_lifetime_of_the_mail(
+    kind: MailKind, settings: AuthSettings, tortoise: TortoiseContext, tmp_path: Path
+) -> None:
+    settings.verify_token_ttl = settings.verify_token_ttl * 3
+    settings.reset_token_ttl = settings.reset_token_ttl / 2
+    settings.verify_url = "https://www.example.com/verify?token={token}"
+    text, _ = await delivered(Auth(settings), kind)
+    write_previews(settings, tmp_path, pages=False)
+    shown = (tmp_path / "en" / f"{kind}.txt").read_text("utf-8")
+
+    def without_token(mail: str) -> list[Any]:
+        (link,) = re.findall(r"https?://\S+", mail)
+        page = re.match(r".*[/=]", link)
+        assert page
+        return [page[0], len(link), re.findall(r"\d+ (?:hour|minute)s?", mail)]
+
+    assert without_token(shown) == without_token(text)
+
+
+@pytest.mark.parametrize("kind", MailKind)
+def test_an_english_mail_goes_on_with_a_capital_after_its_greeting(
+    kind: MailKind, settings: AuthSettings
+) -> None:
+    mail = render(settings, kind, sample(settings, kind, pages=True), language="en")
+    assert mail.html is not None
+    assert re.match(r"Hello,\n\n[A-Z]", mail.body)
+    assert re.search(r"<p>Hello,</p>\s*<p>[A-Z]", mail.html)
+
+
+async def test_a_mail_that_was_queued_by_an_earlier_release_still_goes(
+    settings: AuthSettings, tortoise: TortoiseContext
+) -> None:
+    provider = MemoryProvider()
+    auth = Auth(settings, email_provider=provider, pages=True)
+    user = await User.create(email=EMAIL, hashed_password="")
+    await auth.outbox.add(MailKind.PASSWORD_CHANGED, EMAIL, user_id=user.id, when="now")
+    await Mail.all().update(context={"when": "now"})
+    await auth.dispatcher.deliver_due()
+    assert settings.public_base_url in provider.mails[0].body
