@@ -7,7 +7,7 @@ from tortoise.fields.base import OnDelete
 from tortoise.migrations.migration import Migration as BaseMigration
 from tortoise.migrations.operations import CreateModel
 
-from ..models import EmailField, TokenDigestField, TotpSecretField
+from ..models import EmailField, MomentField, TokenDigestField, TotpSecretField
 from ..security.jwt import new_token_id
 
 
@@ -29,7 +29,7 @@ class Migration(BaseMigration):
                     ("is_verified", fields.BooleanField(default=False)),
                     ("display_name", fields.CharField(null=True, max_length=64)),
                     ("totp_secret", TotpSecretField(null=True)),
-                    ("created_at", fields.DatetimeField(auto_now_add=True, db_index=True)),
+                    ("created_at", MomentField(auto_now_add=True, db_index=True)),
                 ],
                 options={"table": "user", "pk_attr": "id", "table_description": "An account."},
                 bases=["AbstractUser"],
@@ -40,9 +40,9 @@ class Migration(BaseMigration):
                     ("id", fields.UUIDField(primary_key=True, default=uuid4, unique=True, db_index=True)),
                     ("token", TokenDigestField(unique=True)),
                     ("jti", fields.CharField(default=new_token_id, unique=True, max_length=36)),
-                    ("expires_at", fields.DatetimeField(db_index=True)),
+                    ("expires_at", MomentField(db_index=True)),
                     ("revoked", fields.BooleanField(default=False)),
-                    ("created_at", fields.DatetimeField(auto_now_add=True)),
+                    ("created_at", MomentField(auto_now_add=True)),
                     (
                         "user",
                         fields.ForeignKeyField(

@@ -9,7 +9,7 @@ from tortoise import fields
 from tortoise.fields.base import OnDelete
 from tortoise.migrations.migration import Migration as BaseMigration
 
-from ..models import EmailField, MailState
+from ..models import EmailField, MailState, MomentField
 from ._rows import ConfirmTwoFactor
 from ._tables import AddColumn, AlignTable, CreateTable
 
@@ -32,8 +32,8 @@ class Migration(BaseMigration):
                         fields.CharField(primary_key=True, unique=True, db_index=True, max_length=64),
                     ),
                     ("count", fields.IntField()),
-                    ("started_at", fields.DatetimeField()),
-                    ("blocked_until", fields.DatetimeField(db_index=True)),
+                    ("started_at", MomentField()),
+                    ("blocked_until", MomentField(db_index=True)),
                     ("version", fields.BigIntField(default=0)),
                 ],
                 options={
@@ -47,12 +47,12 @@ class Migration(BaseMigration):
                 name="Session",
                 fields=[
                     ("id", fields.UUIDField(primary_key=True, default=uuid4, unique=True, db_index=True)),
-                    ("authenticated_at", fields.DatetimeField()),
-                    ("expires_at", fields.DatetimeField(db_index=True)),
-                    ("revoked_at", fields.DatetimeField(null=True)),
+                    ("authenticated_at", MomentField()),
+                    ("expires_at", MomentField(db_index=True)),
+                    ("revoked_at", MomentField(null=True)),
                     ("user_agent", fields.CharField(default="", max_length=255)),
                     ("address", fields.CharField(default="", max_length=45)),
-                    ("created_at", fields.DatetimeField(auto_now_add=True)),
+                    ("created_at", MomentField(auto_now_add=True)),
                     ("user", _owner(user, "auth_sessions")),
                 ],
                 options={
@@ -87,11 +87,11 @@ class Migration(BaseMigration):
                         ),
                     ),
                     ("attempts", fields.IntField(default=0)),
-                    ("next_attempt_at", fields.DatetimeField(null=True, db_index=True)),
-                    ("give_up_at", fields.DatetimeField()),
-                    ("sent_at", fields.DatetimeField(null=True)),
+                    ("next_attempt_at", MomentField(null=True, db_index=True)),
+                    ("give_up_at", MomentField()),
+                    ("sent_at", MomentField(null=True)),
                     ("last_error", fields.CharField(default="", max_length=255)),
-                    ("created_at", fields.DatetimeField(auto_now_add=True)),
+                    ("created_at", MomentField(auto_now_add=True)),
                     ("user", _owner(user, "auth_mails", null=True)),
                 ],
                 options={
@@ -106,7 +106,7 @@ class Migration(BaseMigration):
                 fields=[
                     ("id", fields.UUIDField(primary_key=True, default=uuid4, unique=True, db_index=True)),
                     ("digest", fields.CharField(unique=True, max_length=64)),
-                    ("created_at", fields.DatetimeField(auto_now_add=True)),
+                    ("created_at", MomentField(auto_now_add=True)),
                     ("user", _owner(user, "auth_recovery_codes")),
                 ],
                 options={
@@ -120,15 +120,15 @@ class Migration(BaseMigration):
             AddColumn("User", "totp_confirmed", fields.BooleanField(default=False, db_default=False)),
             ConfirmTwoFactor(),
             AddColumn("User", "totp_last_step", fields.BigIntField(null=True)),
-            AddColumn("User", "totp_enrolled_at", fields.DatetimeField(null=True)),
-            AddColumn("User", "recovery_codes_at", fields.DatetimeField(null=True)),
+            AddColumn("User", "totp_enrolled_at", MomentField(null=True)),
+            AddColumn("User", "recovery_codes_at", MomentField(null=True)),
             AddColumn(
                 "User", "password_reset_required", fields.BooleanField(default=False, db_default=False)
             ),
             AddColumn("User", "language", fields.CharField(null=True, max_length=35)),
-            AddColumn("User", "password_changed_at", fields.DatetimeField(null=True)),
-            AddColumn("User", "last_login_at", fields.DatetimeField(null=True)),
-            AddColumn("RefreshToken", "rotated_at", fields.DatetimeField(null=True)),
+            AddColumn("User", "password_changed_at", MomentField(null=True)),
+            AddColumn("User", "last_login_at", MomentField(null=True)),
+            AddColumn("RefreshToken", "rotated_at", MomentField(null=True)),
             AddColumn("RefreshToken", "replaced_by", fields.CharField(null=True, max_length=36)),
             AddColumn(
                 "RefreshToken",

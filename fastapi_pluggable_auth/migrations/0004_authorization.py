@@ -6,7 +6,7 @@ from tortoise import fields
 from tortoise.fields.base import OnDelete
 from tortoise.migrations.migration import Migration as BaseMigration
 
-from ..models import NamesField
+from ..models import MomentField, NamesField
 from ._tables import AddColumn, CreateTable
 
 
@@ -27,9 +27,9 @@ class Migration(BaseMigration):
                     ("name", fields.CharField(max_length=64)),
                     ("digest", fields.CharField(unique=True, max_length=64)),
                     ("scopes", NamesField(default=frozenset, db_default="", max_length=1024)),
-                    ("expires_at", fields.DatetimeField(null=True, db_index=True)),
-                    ("last_used_at", fields.DatetimeField(null=True)),
-                    ("created_at", fields.DatetimeField(auto_now_add=True)),
+                    ("expires_at", MomentField(null=True, db_index=True)),
+                    ("last_used_at", MomentField(null=True)),
+                    ("created_at", MomentField(auto_now_add=True)),
                     (
                         "user",
                         fields.ForeignKeyField(

@@ -4,7 +4,7 @@ from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.migrations.migration import Migration as BaseMigration
 
-from ..models import new_event_id
+from ..models import MomentField, new_event_id
 from ._tables import AddColumn, CreateTable
 
 
@@ -22,7 +22,7 @@ class Migration(BaseMigration):
                         "id",
                         fields.UUIDField(primary_key=True, default=new_event_id, unique=True, db_index=True),
                     ),
-                    ("time", fields.DatetimeField()),
+                    ("time", MomentField()),
                     ("user_id", fields.UUIDField()),
                     ("actor_id", fields.UUIDField(null=True, db_index=True)),
                     ("session_id", fields.UUIDField(null=True)),

@@ -6,6 +6,7 @@ from tortoise import fields
 from tortoise.fields.base import OnDelete
 from tortoise.migrations.migration import Migration as BaseMigration
 
+from ..models import MomentField
 from ._tables import AddColumn, CreateTable
 
 
@@ -23,9 +24,9 @@ class Migration(BaseMigration):
                     ("digest", fields.CharField(unique=True, max_length=64)),
                     ("session_id", fields.UUIDField(null=True, db_index=True)),
                     ("user_agent", fields.CharField(default="", max_length=255)),
-                    ("expires_at", fields.DatetimeField(db_index=True)),
-                    ("last_used_at", fields.DatetimeField()),
-                    ("created_at", fields.DatetimeField(auto_now_add=True)),
+                    ("expires_at", MomentField(db_index=True)),
+                    ("last_used_at", MomentField()),
+                    ("created_at", MomentField(auto_now_add=True)),
                     (
                         "user",
                         fields.ForeignKeyField(

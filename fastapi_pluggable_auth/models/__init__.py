@@ -17,6 +17,7 @@ from .columns import (
 from .device import AbstractDevice, Device
 from .lookups import exact
 from .mail import AbstractMail, Mail, MailState
+from .moments import MomentField
 from .personal_token import AbstractPersonalToken, PersonalToken
 from .recovery_code import AbstractRecoveryCode, RecoveryCode
 from .session import AbstractRefreshToken, AbstractSession, RefreshToken, Session
@@ -40,6 +41,7 @@ __all__ = [
     "EmailField",
     "Mail",
     "MailState",
+    "MomentField",
     "NamesField",
     "PersonalToken",
     "RecoveryCode",

@@ -10,6 +10,7 @@ from tortoise import Model, fields
 from ..errors import MAXIMUM_CODE_LENGTH
 from ..security.clock import utc_now
 from ..security.identifiers import time_ordered_id
+from .moments import MomentField
 from .outward import Outward
 
 
@@ -26,7 +27,7 @@ class AbstractAuditEvent(Outward, Model):
     """
 
     id = fields.UUIDField(primary_key=True, default=new_event_id)
-    time = fields.DatetimeField()
+    time = MomentField()
     user_id = fields.UUIDField()
     actor_id = fields.UUIDField(null=True, db_index=True)
     session_id = fields.UUIDField(null=True)

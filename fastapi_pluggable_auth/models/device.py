@@ -8,6 +8,7 @@ from typing import Any
 from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 
+from .moments import MomentField
 from .outward import Outward
 from .user import User
 
@@ -24,9 +25,9 @@ class AbstractDevice(Outward, Model):
     digest = fields.CharField(max_length=64, unique=True)
     session_id = fields.UUIDField(null=True, db_index=True)
     user_agent = fields.CharField(max_length=255, default="")
-    expires_at = fields.DatetimeField(db_index=True)
-    last_used_at = fields.DatetimeField()
-    created_at = fields.DatetimeField(auto_now_add=True)
+    expires_at = MomentField(db_index=True)
+    last_used_at = MomentField()
+    created_at = MomentField(auto_now_add=True)
 
     class Meta:
         abstract = True

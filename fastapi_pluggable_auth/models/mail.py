@@ -11,6 +11,7 @@ from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 
 from .columns import EmailField
+from .moments import MomentField
 from .outward import Outward
 from .user import User
 
@@ -39,11 +40,11 @@ class AbstractMail(Outward, Model):
     context: Any = fields.JSONField(default=dict)
     state = fields.CharEnumField(MailState, max_length=16, default=MailState.WAITING)
     attempts = fields.IntField(default=0)
-    next_attempt_at: datetime | None = fields.DatetimeField(null=True, db_index=True)
-    give_up_at = fields.DatetimeField()
-    sent_at = fields.DatetimeField(null=True)
+    next_attempt_at: datetime | None = MomentField(null=True, db_index=True)
+    give_up_at = MomentField()
+    sent_at = MomentField(null=True)
     last_error = fields.CharField(max_length=255, default="")
-    created_at = fields.DatetimeField(auto_now_add=True)
+    created_at = MomentField(auto_now_add=True)
 
     class Meta:
         abstract = True

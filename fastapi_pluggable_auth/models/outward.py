@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any, ClassVar, Final
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo
@@ -63,6 +64,9 @@ class Outward:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # Tortoise lets all subclasses share the fields of an abstract model, which then know one of them.
+        columns = cls._meta.fields_map  # type: ignore[attr-defined]  # of the model beside this
+        columns.update({name: copy(column) for name, column in columns.items()})
         for name in cls._withheld:
             if not isinstance(getattr(cls, name, None), SecretColumn):
                 setattr(cls, name, SecretColumn(name))

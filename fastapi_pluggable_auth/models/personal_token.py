@@ -10,6 +10,7 @@ from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 
 from .columns import NamesField
+from .moments import MomentField
 from .outward import Outward
 from .user import User
 
@@ -25,9 +26,9 @@ class AbstractPersonalToken(Outward, Model):
     name = fields.CharField(max_length=64)
     digest = fields.CharField(max_length=64, unique=True)
     scopes = NamesField()
-    expires_at: datetime | None = fields.DatetimeField(null=True, db_index=True)
-    last_used_at = fields.DatetimeField(null=True)
-    created_at = fields.DatetimeField(auto_now_add=True)
+    expires_at: datetime | None = MomentField(null=True, db_index=True)
+    last_used_at = MomentField(null=True)
+    created_at = MomentField(auto_now_add=True)
 
     class Meta:
         abstract = True

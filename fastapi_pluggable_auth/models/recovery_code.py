@@ -8,6 +8,7 @@ from typing import Any
 from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 
+from .moments import MomentField
 from .outward import Outward
 from .user import User
 
@@ -21,7 +22,7 @@ class AbstractRecoveryCode(Outward, Model):
     user: Any
     user_id: uuid.UUID
     digest = fields.CharField(max_length=64, unique=True)
-    created_at = fields.DatetimeField(auto_now_add=True)
+    created_at = MomentField(auto_now_add=True)
 
     class Meta:
         abstract = True

@@ -12,6 +12,7 @@ from tortoise.fields.base import OnDelete
 from ..security.clock import utc_now
 from ..security.jwt import new_token_id
 from .columns import TokenDigestField
+from .moments import MomentField
 from .outward import Outward
 from .user import User
 
@@ -31,16 +32,16 @@ class AbstractSession(Outward, Model):
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     user: Any
     user_id: uuid.UUID
-    authenticated_at = fields.DatetimeField()
-    expires_at = fields.DatetimeField(db_index=True)
-    revoked_at = fields.DatetimeField(null=True)
+    authenticated_at = MomentField()
+    expires_at = MomentField(db_index=True)
+    revoked_at = MomentField(null=True)
     user_agent = fields.CharField(max_length=255, default="")
     address = fields.CharField(max_length=45, default="")
     impersonated_by = fields.UUIDField(null=True, db_index=True)
     begun_in = fields.UUIDField(null=True, db_index=True)
     confirmed_gen = fields.IntField(default=0, db_default=0)
     superseded = fields.CharField(max_length=SUPERSEDED_LENGTH, default="", db_default="")
-    created_at = fields.DatetimeField(auto_now_add=True)
+    created_at = MomentField(auto_now_add=True)
 
     class Meta:
         abstract = True
@@ -59,13 +60,13 @@ class AbstractRefreshToken(Outward, Model):
     session_id: uuid.UUID | None
     token = TokenDigestField(unique=True)
     jti = fields.CharField(max_length=36, unique=True, default=new_token_id)
-    expires_at = fields.DatetimeField(db_index=True)
+    expires_at = MomentField(db_index=True)
     revoked = fields.BooleanField(default=False)
-    rotated_at = fields.DatetimeField(null=True)
+    rotated_at = MomentField(null=True)
     replaced_by = fields.CharField(max_length=36, null=True)
     gen = fields.IntField(default=0, db_default=0)
     superseded = fields.BooleanField(default=False, db_default=False)
-    created_at = fields.DatetimeField(auto_now_add=True)
+    created_at = MomentField(auto_now_add=True)
 
     class Meta:
         abstract = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tortoise import Model, fields
 
+from .moments import MomentField
 from .outward import Outward
 
 
@@ -16,8 +17,8 @@ class AbstractThrottle(Outward, Model):
     id = fields.CharField(max_length=64, primary_key=True)
     holder = fields.CharField(max_length=64, null=True)
     count = fields.IntField()
-    started_at = fields.DatetimeField()
-    blocked_until = fields.DatetimeField(db_index=True)
+    started_at = MomentField()
+    blocked_until = MomentField(db_index=True)
     details = fields.TextField(null=True)
     version = fields.BigIntField(default=0)
 

@@ -7,6 +7,7 @@ import uuid
 from tortoise import Model, fields
 
 from .columns import EmailField, NamesField, TotpSecretColumn, TotpSecretField
+from .moments import MomentField
 from .outward import Outward
 
 
@@ -34,16 +35,16 @@ class AbstractUser(Outward, Model):
     totp_secret = TotpSecretField(null=True)
     totp_confirmed = fields.BooleanField(default=False, db_default=False)
     totp_last_step = fields.BigIntField(null=True)
-    totp_enrolled_at = fields.DatetimeField(null=True)
+    totp_enrolled_at = MomentField(null=True)
     totp_pending_session = fields.UUIDField(null=True)
-    recovery_codes_at = fields.DatetimeField(null=True)
+    recovery_codes_at = MomentField(null=True)
     access_epoch = fields.IntField(default=0, db_default=0)
     sessions_opened = fields.IntField(null=True)
     password_reset_required = fields.BooleanField(default=False, db_default=False)
     language = fields.CharField(max_length=35, null=True)
-    password_changed_at = fields.DatetimeField(null=True)
-    last_login_at = fields.DatetimeField(null=True)
-    created_at = fields.DatetimeField(auto_now_add=True, db_index=True)
+    password_changed_at = MomentField(null=True)
+    last_login_at = MomentField(null=True)
+    created_at = MomentField(auto_now_add=True, db_index=True)
 
     class Meta:
         abstract = True
