@@ -53,11 +53,13 @@ class AfterEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class BeforeSignup(BeforeEvent):
-    """Somebody signs up, with an address in its normal form and the columns of the host. Nothing was looked
-    up yet: a refusal tells nobody whether there is such an account."""
+    """Somebody signs up, with an address in its normal form and the columns of the host. `extra` are the
+    fields of the body that are not stored. Nothing was looked up yet: a refusal tells nobody whether there is
+    such an account."""
 
     email: str
     columns: Mapping[str, Any]
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,10 @@ class BeforeAccountDeletion(BeforeEvent, Generic[U]):
 
 @dataclass(frozen=True, slots=True)
 class SigningUp(DuringEvent, Generic[U]):
-    """An account is stored."""
+    """An account is stored. `extra` is as in `BeforeSignup`, empty where no one signs up."""
 
     user: U
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +117,10 @@ class DeletingAccount(DuringEvent, Generic[U]):
 
 @dataclass(frozen=True, slots=True)
 class SignedUp(AfterEvent, Generic[U]):
-    """An account was made."""
+    """An account was made. `extra` is as in `SigningUp`."""
 
     user: U
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from .errors import AuthError
 from .flows.purge import keep_purging
 from .host_transactions import HostTransactionMiddleware
 from .lookup import STATE_ATTRIBUTE, AuthInScope, Handlers, answer_refusals
-from .models import AbstractUser, User
+from .models import AbstractUser, User, tables_for
 from .routes import account, core, email, keys, password, sessions, twofa
 from .routes.base import error_response
 from .routes.bodies import bodies_of, profile_columns
@@ -86,7 +86,7 @@ def include_auth(
         raise RuntimeError("include_auth came too late: call it before the app starts, not in its lifespan.")
     chosen = settings or settings_override or default_settings
     check_settings(chosen)
-    bodies = bodies_of(user_model, user_out, user_create, profile_update)
+    bodies = bodies_of(tables_for(user_model).user, user_out, user_create, profile_update)
     auth = Auth(
         chosen,
         user_model=user_model,

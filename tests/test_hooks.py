@@ -351,7 +351,7 @@ def test_an_event_is_frozen_and_has_no_room_for_a_secret(event: type[Event]) -> 
     names = {each.name for each in dataclasses.fields(event)}
     assert names <= {
         "origin", "user", "user_id", "session_id", "email", "new_email", "old_email", "columns", "factors",
-        "by_reset", "fields",
+        "by_reset", "extra", "fields",
     }  # fmt: skip
     values: dict[str, Any] = dict.fromkeys(names)
     made = event(**values)

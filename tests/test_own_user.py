@@ -26,7 +26,7 @@ from tortoise.exceptions import IntegrityError
 
 from fastapi_pluggable_auth import Auth, AuthSettings, get_current_user, include_auth
 from fastapi_pluggable_auth.models import AbstractUser, Tables, tables_for
-from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate, Username, UserOut
+from fastapi_pluggable_auth.schemas import NotStored, ProfileUpdate, UserCreate, Username, UserOut
 
 from . import databases, own_tables
 from .conftest import EMAIL, PASSWORD, Mailbox
@@ -44,7 +44,7 @@ class NewUser(UserCreate):
     city: str = ""
     level: int = 1
     company_id: int | None = None
-    accepts_terms: bool = True  # no column
+    accepts_terms: Annotated[bool, NotStored] = True
 
 
 class Profile(ProfileUpdate):
@@ -432,7 +432,9 @@ def test_a_set_up_that_could_never_store_a_user_is_refused(settings: AuthSetting
         include(user_model=Needy)
     with pytest.raises(ValueError, match=r"Ambiguous\.username must be unique"):
         include(user_model=Ambiguous)
-    with pytest.raises(ValueError, match=r"Crowned\.roles is a column of the package"):
+    with pytest.raises(
+        ValueError, match=r"Crowned\.roles is a column of the package and must stay NamesField"
+    ):
         include(user_model=Crowned)
     with pytest.raises(ValueError, match="Open must not name hashed_password"):
         include(user_create=Open)

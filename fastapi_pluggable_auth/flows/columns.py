@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from decimal import Decimal
+from enum import Enum
+from math import isfinite
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError, ValidationError
+from tortoise.fields import DecimalField
 from tortoise.fields.base import Field
 
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
-from ..models import AbstractUser
+from ..models import AbstractUser, every
 from ..security.usernames import normalise_username
 
 
@@ -31,6 +36,12 @@ def stored(auth: Auth, values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def not_stored(auth: Auth, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those that the user has no column for, to be read only."""
+    columns = auth.tables.user._meta.fields_db_projection
+    return MappingProxyType({name: value for name, value in values.items() if name not in columns})
+
+
 def _username(name: str) -> str:
     try:
         return normalise_username(name)
@@ -39,14 +50,35 @@ def _username(name: str) -> str:
 
 
 def _fitting(users: type[AbstractUser], field: Field[Any], value: Any) -> Any:
-    bounds = field.constraints
+    value, bounds = _plain(field, value), field.constraints
     if isinstance(value, int) and not bounds.get("ge", value) <= value <= bounds.get("le", value):
         raise AuthError(ErrorCode.VALIDATION_ERROR)
+    if isinstance(value, float | Decimal) and not isfinite(value):  # which not every database takes
+        raise AuthError(ErrorCode.VALIDATION_ERROR)
+    if isinstance(field, DecimalField):
+        value = _rounded(field, Decimal(value))
     try:
         field.to_db_value(value, users)
-    except ValidationError as error:
+    except (ValidationError, ValueError, TypeError, ArithmeticError) as error:
         raise AuthError(ErrorCode.VALIDATION_ERROR) from error
     return value
+
+
+def _plain(field: Field[Any], value: Any) -> Any:
+    """As the column has it, also in memory: answers show what was stored."""
+    if isinstance(value, Enum) and not issubclass(field.field_type, Enum):
+        value = value.value
+    return str(value) if field.field_type is str and not isinstance(value, str) else value
+
+
+def _rounded(field: DecimalField[Any], value: Decimal) -> Decimal:
+    try:
+        rounded = value.quantize(field.quant)
+    except ArithmeticError as error:
+        raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+    if rounded.adjusted() >= field.max_digits - field.decimal_places:
+        raise AuthError(ErrorCode.VALIDATION_ERROR)
+    return rounded
 
 
 async def require_free(auth: Auth, columns: Mapping[str, Any], *, owner: UUID | None = None) -> None:
@@ -60,9 +92,9 @@ async def require_free(auth: Auth, columns: Mapping[str, Any], *, owner: UUID | 
 async def taken_columns(auth: Auth, columns: Mapping[str, Any], *, owner: UUID | None = None) -> list[str]:
     """Those whose value has to be unique and belongs to another account. Each is looked up, whatever became
     of those before it."""
-    users, found = auth.tables.user, []
+    users, found = every(auth.tables.user), []
     for name, value in columns.items():
-        if value is None or not users._meta.fields_map[name].unique:
+        if value is None or not users.model._meta.fields_map[name].unique:
             continue
         taken = users.filter(**{name: value})
         if await (taken if owner is None else taken.exclude(id=owner)).exists():

@@ -16,9 +16,9 @@ from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..hooks import BeforeSignup, SignedUp, SigningUp
-from ..models import AbstractUser
+from ..models import AbstractUser, every
 from ..security.plaintext import Plaintext
-from .columns import require_free, require_known_references, stored, storing, taken_columns
+from .columns import not_stored, require_free, require_known_references, stored, storing, taken_columns
 from .mailbox import binding_digest
 from .notices import mail_anyway
 from .password import require_good_password
@@ -36,24 +36,24 @@ async def signup(
     """Creates an account and queues its verification mail; both are stored, or neither.
 
     `email` is in its normal form; `accept_language`, a header, chooses the language of the mails. Of the
-    columns, those count that the user has. `binding` is the random value that the browser keeps, in which the
-    link then verifies without a password. Raises `AuthError`: what a hook refuses, PASSWORD_REFUSALS,
-    EMAIL_TAKEN, OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With
-    `prevent_enumeration` a taken address, username or other value that has to be unique gives an account that
-    looks the same and is not stored: only a mail to the address tells, as a username that was free before a
-    signup tells whether that signup made an account.
+    columns, those are stored that the user has; hooks get the others as `extra`. `binding` is the random
+    value that the browser keeps, in which the link then verifies without a password. Raises `AuthError`: what
+    a hook refuses, PASSWORD_REFUSALS, EMAIL_TAKEN, OVERLOADED, and for the columns USERNAME_TAKEN,
+    VALUE_REFUSED, VALIDATION_ERROR. With `prevent_enumeration` a taken address, username or other value that
+    has to be unique gives an account that looks the same and is not stored: only a mail to the address tells,
+    as a username that was free before a signup tells whether that signup made an account.
     """
     password = Plaintext.of(password)
     async with auth.events.observe(EventKind.SIGNUP) as observation:
-        values = stored(auth, columns or {})
-        await auth.hooks.fire(BeforeSignup, email, MappingProxyType(values))
+        values, extra = stored(auth, columns or {}), not_stored(auth, columns or {})
+        await auth.hooks.fire(BeforeSignup, email, MappingProxyType(values), extra)
         await require_good_password(auth, password, email, values.get("username"))
         silent = auth.settings.prevent_enumeration
         # Before the address, on which the answer must not depend, and before the costly hash.
         clashing = await taken_columns(auth, values) if silent else []
         await (require_known_references if silent else require_free)(auth, values)
         # Looked up for either answer, and once, so that both take the same time.
-        taken = await auth.tables.user.exists(email=email)
+        taken = await every(auth.tables.user).filter(email=email).exists()
         if taken and not silent:
             raise AuthError(ErrorCode.EMAIL_TAKEN)
         language = auth.mailer.language_for(accept_language)
@@ -66,11 +66,11 @@ async def signup(
         may_tell = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)
         try:
             async with nullcontext() if silent else storing(auth, values):
-                user = await _store(auth, user)
+                user = await _store(auth, user, extra)
             observation.user_id = user.id
         except IntegrityError as error:
             if not (taken or clashing):  # another request was faster, or it is something else
-                taken = await auth.tables.user.exists(email=email)
+                taken = await every(auth.tables.user).filter(email=email).exists()
                 clashing = await taken_columns(auth, values)
             if not (taken or clashing):
                 raise AuthError(ErrorCode.VALUE_REFUSED) from error
@@ -80,7 +80,7 @@ async def signup(
                 await _tell_by_mail(auth, email, language, taken=taken, clashing=clashing)
             _complete(user)
     if observation.user_id is not None:
-        await _tell_hooks(auth, user)
+        await _tell_hooks(auth, user, extra)
     return user
 
 
@@ -94,12 +94,12 @@ async def _tell_by_mail(
         await mail_anyway(auth, MailKind.SIGNUP_CLASH, email, columns=columns, language=language)
 
 
-async def _tell_hooks(auth: Auth, user: AbstractUser) -> None:
+async def _tell_hooks(auth: Auth, user: AbstractUser, extra: Mapping[str, Any]) -> None:
     """With `prevent_enumeration` behind the answer: the time that they take would tell of a new account."""
     if not auth.settings.prevent_enumeration:
-        await auth.hooks.fire(SignedUp, user)
+        await auth.hooks.fire(SignedUp, user, extra)
     elif auth.hooks.hear(SignedUp):
-        await auth.autonomous.after_answer(lambda: auth.hooks.fire(SignedUp, user))
+        await auth.autonomous.after_answer(lambda: auth.hooks.fire(SignedUp, user, extra))
 
 
 def _complete(user: AbstractUser) -> None:
@@ -110,10 +110,10 @@ def _complete(user: AbstractUser) -> None:
 
 
 @transactional
-async def _store(auth: Auth, user: AbstractUser) -> AbstractUser:
+async def _store(auth: Auth, user: AbstractUser, extra: Mapping[str, Any]) -> AbstractUser:
     await user.save(force_create=True)
     await auth.outbox.add(MailKind.VERIFY, user.email, user_id=user.id)
     # A copy: another run of this transaction begins with nothing of what a hook did to its user.
     copied = copy(user)
-    await auth.hooks.fire(SigningUp, copied)
+    await auth.hooks.fire(SigningUp, copied, extra)
     return copied

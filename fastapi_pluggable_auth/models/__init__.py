@@ -15,7 +15,7 @@ from .columns import (
     token_digest,
 )
 from .device import AbstractDevice, Device
-from .lookups import exact
+from .lookups import every, exact
 from .mail import AbstractMail, Mail, MailState
 from .moments import MomentField
 from .personal_token import AbstractPersonalToken, PersonalToken
@@ -53,6 +53,7 @@ __all__ = [
     "TotpSecretField",
     "User",
     "UsernameField",
+    "every",
     "exact",
     "new_event_id",
     "stored_totp_secret",

@@ -1,4 +1,4 @@
-"""Looking a row up by a text."""
+"""Looking rows up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from tortoise.exceptions import ValidationError
 from tortoise.queryset import QuerySet
 
 M = TypeVar("M", bound=Model)
+
+
+def every(model: type[M]) -> QuerySet[M]:
+    """All rows, also those that a `Manager` of the host hides: what is unique is so among all of them."""
+    return QuerySet(model)
 
 
 async def exact(rows: QuerySet[M], **texts: str) -> M | None:

@@ -14,6 +14,7 @@ from tortoise.fields.relational import ForeignKeyFieldInstance
 from .audit import AbstractAuditEvent, AuditEvent
 from .device import AbstractDevice, Device
 from .mail import AbstractMail, Mail
+from .own import require_user_model
 from .personal_token import AbstractPersonalToken, PersonalToken
 from .recovery_code import AbstractRecoveryCode, RecoveryCode
 from .session import AbstractRefreshToken, AbstractSession, RefreshToken, Session
@@ -43,7 +44,9 @@ class Tables:
 @cache
 def tables_for(user_model: type[AbstractUser]) -> Tables:
     """The models around a user model: those of this module, or for another user copies that refer to it. The
-    host lists them in the module of its user: `__models__ = [*tables_for(User), Note]`."""
+    host lists them in the module of its user: `__models__ = [*tables_for(User), Note]`. Raises `ValueError`
+    where accounts could not live in this model."""
+    require_user_model(user_model)
     if user_model is User:
         return Tables()
     own: dict[type[Model], type[Model]] = {User: user_model}

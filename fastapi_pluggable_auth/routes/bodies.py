@@ -5,13 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from tortoise.fields.relational import BackwardFKRelation, ManyToManyFieldInstance
 
-from ..models import AbstractUser, NamesField
+from ..models import AbstractUser
 from ..schemas import (
     LoginData,
     NamedLoginData,
@@ -21,12 +19,10 @@ from ..schemas import (
     UserCreate,
     UserOut,
 )
+from .body_checks import require_fitting_bodies
 
 Bodies: TypeAlias = Mapping[type[BaseModel], type[BaseModel]]
 """What stands in for a body of the package, in this app only."""
-
-OPEN_COLUMNS: Final = {"email", "display_name", "language", "is_active", "is_verified"}
-"""Columns of the package that a schema of the host may name; the others keep accounts safe."""
 
 
 def bodies_of(
@@ -35,39 +31,14 @@ def bodies_of(
     user_create: type[UserCreate] | None,
     profile_update: type[ProfileUpdate] | None,
 ) -> Bodies:
-    """The bodies of an app with this user model. Raises `ValueError` where a signup could never store a user,
-    or a body names a column that only the package may write."""
-    username = user_model._meta.fields_map.get("username")
-    if username is not None and not username.unique:
-        raise ValueError(f"{user_model.__name__}.username must be unique, as users log in by it")
-    for name in ("roles", "permissions"):
-        if not isinstance(user_model._meta.fields_map[name], NamesField):
-            raise ValueError(f"{user_model.__name__}.{name} is a column of the package: choose another name")
-    named = username is not None
+    """The bodies of an app with this user model. Raises `ValueError` where they do not fit it."""
+    named = "username" in user_model._meta.fields_map
+    out = user_out or (NamedUserOut if named else UserOut)
     create = user_create or (NamedUserCreate if named else UserCreate)
     update = profile_update or ProfileUpdate
-    shipped = AbstractUser._meta.fields_map.keys()
-    for body in (create, update):
-        misused = (shipped - OPEN_COLUMNS) & body.model_fields.keys()
-        if misused:
-            raise ValueError(f"{body.__name__} must not name {', '.join(sorted(misused))}")
-    missing = {
-        name
-        for name, field in user_model._meta.fields_map.items()
-        if name not in shipped
-        and not isinstance(field, BackwardFKRelation | ManyToManyFieldInstance)
-        and field.required
-        and not getattr(field, "auto_now_add", False)
-        and not getattr(field, "auto_now", False)
-        and not {name, field.source_field or f"{name}_id"} & _always_given(create)
-    }
-    if missing:
-        raise ValueError(
-            f"{user_model.__name__} needs a value for {', '.join(sorted(missing))}: give the column a "
-            f"default or null=True, or pass a user_create that asks for it"
-        )
+    require_fitting_bodies(user_model, out, create, update)
     chosen: dict[type[BaseModel], type[BaseModel]] = {
-        UserOut: user_out or (NamedUserOut if named else UserOut),
+        UserOut: out,
         UserCreate: create,
         ProfileUpdate: update,
         LoginData: NamedLoginData if named else LoginData,
@@ -79,13 +50,6 @@ def profile_columns(bodies: Bodies) -> frozenset[str]:
     """What users of this app fill in themselves, when they sign up or later."""
     filled_in = (own_body(body, bodies).model_fields for body in (UserCreate, ProfileUpdate))
     return frozenset().union(*filled_in)
-
-
-def _always_given(body: type[BaseModel]) -> set[str]:
-    def given(field: FieldInfo) -> bool:
-        return field.is_required() or field.get_default(call_default_factory=False) is not None
-
-    return {name for name, field in body.model_fields.items() if given(field)}
 
 
 def typed(endpoint: Callable[..., Any], bodies: Bodies) -> Callable[..., Any]:

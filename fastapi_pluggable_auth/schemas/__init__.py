@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
@@ -94,6 +95,15 @@ DisplayName = Annotated[
     AfterValidator(single_line),
     documented(pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class _NotStored:
+    """See `NotStored`."""
+
+
+NotStored: Final = _NotStored()
+"""Marks a field of a `user_create` that has no column and is for hooks alone: `Annotated[str, NotStored]`."""
 
 
 class Body(BaseModel):
