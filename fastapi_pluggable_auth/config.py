@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -129,6 +130,18 @@ def _rates(value: object) -> object:
 
 HIDDEN: Final = "(hidden)"
 """What errors show in the place of a secret."""
+
+
+def _zone_name(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError(f"{name}: not a time zone such as Europe/Berlin") from None
+    return name
+
+
+ZoneName = Annotated[str, AfterValidator(_zone_name)]
+"""A time zone of the IANA database."""
 
 
 class AuthSettings(BaseSettings):
@@ -386,6 +399,12 @@ class AuthSettings(BaseSettings):
     database_timeout: Duration = Field(
         default=timedelta(seconds=5),
         description="How long a request waits for the database before it gets 503.",
+    )
+
+    upgrade_zone: ZoneName | None = Field(
+        default=None,
+        description="For `tortoise migrate`: the time zone of moments that were stored without one; UTC when"
+        " empty.",
     )
 
     # Hooks

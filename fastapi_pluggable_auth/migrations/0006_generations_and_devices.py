@@ -1,4 +1,4 @@
-"""Generations of tokens, known devices, and where what is pending was begun."""
+"""Generations of tokens, known devices, where what is pending was begun, and moments in UTC."""
 
 from uuid import uuid4
 
@@ -7,11 +7,12 @@ from tortoise.fields.base import OnDelete
 from tortoise.migrations.migration import Migration as BaseMigration
 
 from ..models import MomentField
+from ._moments import StoreMomentsInUtc
 from ._tables import AddColumn, CreateTable
 
 
 class Migration(BaseMigration):
-    """Adds Device, and columns of User, Session and RefreshToken."""
+    """Adds Device, and columns of User, Session and RefreshToken; converts moments."""
 
     def __init__(self, name: str, app_label: str) -> None:
         super().__init__(name, app_label)
@@ -60,4 +61,5 @@ class Migration(BaseMigration):
             AddColumn("Session", "superseded", fields.CharField(default="", db_default="", max_length=1024)),
             AddColumn("RefreshToken", "gen", fields.IntField(default=0, db_default=0)),
             AddColumn("RefreshToken", "superseded", fields.BooleanField(default=False, db_default=False)),
+            StoreMomentsInUtc(),
         ]

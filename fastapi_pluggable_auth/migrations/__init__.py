@@ -2,3 +2,7 @@
 
 "auth": {"models": ["fastapi_pluggable_auth.models"], "migrations": "fastapi_pluggable_auth.migrations"}
 """
+
+from ._moments import StoreMomentsInUtc
+
+__all__ = ["StoreMomentsInUtc"]

@@ -33,13 +33,13 @@ class LowerCaseAddresses(DataStep):
         """Raises `AddressConflictError`, before anything is changed, where two accounts would be one."""
         client, quote = editor.client, editor.quote
         changed: defaultdict[str, list[str]] = defaultdict(list)
-        async for batch in _batches(client, quote, "user", "email"):
+        async for batch in batches(client, quote, "user", "email"):
             for row in batch:
                 if row["email"] != row["email"].lower():
                     changed[row["email"].lower()].append(str(row["id"]))
         lower = f"SELECT {quote('id')}, {quote('email')} FROM {quote('user')} WHERE {quote('email')} = "  # noqa: S608
         for address, ids in changed.items():
-            same = await client.execute_query_dict(lower + _placeholders(client)[0], [address])
+            same = await client.execute_query_dict(lower + placeholders(client)[0], [address])
             ids += [str(row["id"]) for row in same if row["email"] == address]
         conflicts = [ids for ids in changed.values() if len(ids) > 1]
         if conflicts:
@@ -79,27 +79,29 @@ class ConfirmTwoFactor(DataStep):
 
 async def _rewrite(client: BaseDBAsyncClient, quote: Any, table: str, column: str, convert: Any) -> None:
     """Converts a column. Old values are no parameters, which Tortoise would write to its log."""
-    first, second = _placeholders(client)
+    first, second, _ = placeholders(client)
     update = f"UPDATE {quote(table)} SET {quote(column)} = {first} WHERE {quote('id')} = {second}"  # noqa: S608
-    async for batch in _batches(client, quote, table, column):
+    async for batch in batches(client, quote, table, column):
         changes = [[convert(row[column]), row["id"]] for row in batch if convert(row[column]) != row[column]]
         if changes:
             await client.execute_many(update, changes)
 
 
-async def _batches(
-    client: BaseDBAsyncClient, quote: Any, table: str, column: str
+async def batches(
+    client: BaseDBAsyncClient, quote: Any, table: str, column: str, *, key: str = "id", only: str = "1 = 1"
 ) -> AsyncIterator[list[dict[str, Any]]]:
-    """All rows in the order of their keys, some at a time."""
-    select = f"SELECT {quote('id')}, {quote(column)} FROM {quote(table)}"  # noqa: S608
-    place, _ = _placeholders(client)
-    end = f"ORDER BY {quote('id')} LIMIT {BATCH}"
+    """The rows for which `only` is true, in the order of their keys, some at a time."""
+    select = f"SELECT {quote(key)}, {quote(column)} FROM {quote(table)} WHERE {only}"  # noqa: S608
+    place, _, _ = placeholders(client)
+    end = f"ORDER BY {quote(key)} LIMIT {BATCH}"
     batch = await client.execute_query_dict(f"{select} {end}")
     while batch:
         yield batch
-        last = batch[-1]["id"]
-        batch = await client.execute_query_dict(f"{select} WHERE {quote('id')} > {place} {end}", [last])
+        last = batch[-1][key]
+        batch = await client.execute_query_dict(f"{select} AND {quote(key)} > {place} {end}", [last])
 
 
-def _placeholders(client: BaseDBAsyncClient) -> tuple[str, str]:
-    return {"sqlite": ("?", "?"), "postgres": ("$1", "$2")}.get(client.capabilities.dialect, ("%s", "%s"))
+def placeholders(client: BaseDBAsyncClient) -> tuple[str, str, str]:
+    """Those of the first three parameters."""
+    known = {"sqlite": ("?", "?", "?"), "postgres": ("$1", "$2", "$3")}
+    return known.get(client.capabilities.dialect, ("%s", "%s", "%s"))

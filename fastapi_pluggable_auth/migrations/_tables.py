@@ -16,6 +16,10 @@ from ._inspection import Column, columns_of, foreign_keys_of, indexes_of
 from ._steps import DataStep, Step, model_of
 
 
+class ReferredToError(Exception):
+    """A table of the host refers to one of 0.1 by a key that changes."""
+
+
 class CreateTable(Step, CreateModel):
     """Creates a table, unless it is there."""
 
@@ -118,7 +122,23 @@ async def _number_by_uuid(editor: BaseSchemaEditor, model: type[Model]) -> None:
         await editor._run_sql(f"ALTER TABLE {table} MODIFY COLUMN {key} CHAR(36) NOT NULL")
         await editor._run_sql(f"UPDATE {table} SET {key} = UUID() WHERE CHAR_LENGTH({key}) < 36")  # noqa: S608
     else:
+        await _refuse_references(editor, model)
         await _rebuild(editor, model)
+
+
+async def _refuse_references(editor: BaseSchemaEditor, model: type[Model]) -> None:
+    """SQLite would delete the rows that refer to the table that is replaced."""
+    table = model._meta.db_table
+    rows = await editor.client.execute_query_dict(
+        "SELECT DISTINCT m.name FROM sqlite_master m JOIN pragma_foreign_key_list(m.name) f"
+        " WHERE m.type = 'table' AND lower(f.\"table\") = ?",
+        [table.lower()],
+    )
+    if rows:
+        raise ReferredToError(
+            f"{', '.join(row['name'] for row in rows)} refers to {table} by numbers, which become UUIDs. "
+            "Drop the reference, then migrate again."
+        )
 
 
 async def _rebuild(editor: BaseSchemaEditor, model: type[Model]) -> None:
