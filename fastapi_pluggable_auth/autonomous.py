@@ -14,8 +14,7 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar, cast
 
 from tortoise import Model
-from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClient
-from tortoise.backends.base.config_generator import expand_db_url
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import ConnectionHandler, get_connections
 from tortoise.exceptions import IntegrityError
 
@@ -26,6 +25,8 @@ from .database import (
     is_lock_wait_over,
     is_transient,
     joined,
+    new_client,
+    root_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class AutonomousTransactions:
         """Runs work in one transaction. Raises what it does; that rolls back."""
         if not self.beside_host:
             return await in_one_transaction(self._name, work)
-        client, root = self._own_client(), _root(get_connections().get(self._name))
+        client, root = self._own_client(), root_of(get_connections().get(self._name))
         if client is None:
             return await self._run_and_repeat(root, work)
         try:
@@ -163,7 +164,7 @@ class AutonomousTransactions:
 
     def run_after_host(self, work: Callable[[], Awaitable[object]]) -> None:
         """Runs work in a transaction as soon as that of the host has ended, before the answer goes out."""
-        self._repeat(_root(get_connections().get(self._name)), work)
+        self._repeat(root_of(get_connections().get(self._name)), work)
 
     async def after_answer(self, work: Callable[[], Awaitable[object]]) -> None:
         """Runs work when the request is answered, or now where none is. It runs outside of a transaction of
@@ -203,18 +204,12 @@ class AutonomousTransactions:
         """The connections of the library's own; None where the database has room for one only, or had none
         for us just now."""
         connections = get_connections()
-        root = _root(connections.get(self._name))
+        root = root_of(connections.get(self._name))
         if root.capabilities.dialect not in LOCK_WAIT or time.monotonic() < self._without_until:
             return None
         key = (connections, asyncio.get_running_loop())
         if key not in self._clients:
-            configured = connections.db_config[self._name]
-            if isinstance(configured, str):
-                configured = expand_db_url(configured)
-            options = configured["credentials"]
-            most = min(int(options.get("maxsize", MOST_CONNECTIONS)), MOST_CONNECTIONS)
-            options = {**options, "minsize": 0, "maxsize": most, "connection_name": self._name}
-            self._clients[key] = type(root)(**options)
+            self._clients[key] = new_client(self._name, most=MOST_CONNECTIONS)
         return self._clients[key]
 
     async def _run_inside(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -263,7 +258,7 @@ class AutonomousTransactions:
 
     async def _run_detached(self, work: Callable[[], Awaitable[object]]) -> None:
         connections = get_connections()
-        connections.set(self._name, _root(connections.get(self._name)))  # of this task alone
+        connections.set(self._name, root_of(connections.get(self._name)))  # of this task alone
         await self._run_logged(work)
 
     async def _run_again(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[object]]) -> None:
@@ -282,7 +277,7 @@ class AutonomousTransactions:
         again: Callable[[Exception], bool],
     ) -> T:
         connections = get_connections()
-        own = client is not _root(connections.get(self._name))
+        own = client is not root_of(connections.get(self._name))
         lock_wait = LOCK_WAIT.get(client.capabilities.dialect)
 
         async def bounded() -> T:
@@ -295,13 +290,6 @@ class AutonomousTransactions:
             return await in_one_transaction(self._name, bounded, again=again)
         finally:
             connections.reset(reset)
-
-
-def _root(client: BaseDBAsyncClient) -> BaseDBAsyncClient:
-    """The connections from which a transaction has taken its own; Tortoise has no public name for them."""
-    while isinstance(client, TransactionalDBClient):
-        client = client._parent
-    return client
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

@@ -13,7 +13,8 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
-from tortoise.backends.base.client import TransactionalDBClient
+from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClient
+from tortoise.backends.base.config_generator import expand_db_url
 from tortoise.connection import get_connections
 from tortoise.context import TortoiseContext, get_current_context
 from tortoise.exceptions import DBConnectionError, OperationalError, TransactionManagementError
@@ -37,6 +38,21 @@ RETRY_SECONDS: Final = 0.005
 
 _own: ContextVar[object] = ContextVar("own_transaction", default=None)
 """The transaction that the library has open, beside those that the host app may have."""
+
+POOLER_ADVICE: Final = (
+    "Behind a pooler that shares connections between transactions, such as pgbouncer with "
+    "pool_mode=transaction, add `statement_cache_size=0` to the database URL: `postgres://...?statement_cache_size=0`."
+)
+
+
+class WrongRowError(OperationalError):
+    """The database answered with a row that was not asked for."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"A query of {table} was answered with a row that it did not ask for. {POOLER_ADVICE}"
+        )
+
 
 _ERRORS: Final[tuple[type[Exception], ...]] = (
     OperationalError,
@@ -101,6 +117,26 @@ def _open_transaction(connection_name: str | None) -> TransactionalDBClient | No
         return None
     current = context.connections.get(connection_name)
     return current if isinstance(current, TransactionalDBClient) else None
+
+
+def root_of(client: BaseDBAsyncClient) -> BaseDBAsyncClient:
+    """The connections from which a transaction has taken its own; Tortoise has no public name for them."""
+    while isinstance(client, TransactionalDBClient):
+        client = client._parent
+    return client
+
+
+def new_client(connection_name: str, *, most: int) -> BaseDBAsyncClient:
+    """A pool beside that of the app, on the same database, with at most so many connections, and no
+    more than that has."""
+    connections = get_connections()
+    configured = connections.db_config[connection_name]
+    if isinstance(configured, str):
+        configured = expand_db_url(configured)
+    options = configured["credentials"]
+    most = min(int(options.get("maxsize", most)), most)
+    options = {**options, "minsize": 0, "maxsize": most, "connection_name": connection_name}
+    return type(root_of(connections.get(connection_name)))(**options)
 
 
 @contextmanager

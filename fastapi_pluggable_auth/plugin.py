@@ -26,6 +26,7 @@ from .flows.purge import keep_purging
 from .host_transactions import HostTransactionMiddleware
 from .lookup import STATE_ATTRIBUTE, AuthInScope, Handlers, answer_refusals
 from .models import AbstractUser, User, tables_for
+from .poolers import pooler_problem
 from .routes import account, core, email, former_links, keys, password, sessions, twofa
 from .routes.base import error_response
 from .routes.bodies import bodies_of, profile_columns
@@ -36,6 +37,9 @@ from .security.startup import InsecureSettingsError as InsecureSettingsError
 from .security.startup import check_settings
 
 logger = logging.getLogger(__name__)
+
+POOLER_SECONDS: Final = 5.0
+"""How long the start may take to find a pooler."""
 
 ROUTERS = (core.router, email.router, password.router, twofa.router, sessions.router, account.router)
 
@@ -150,7 +154,7 @@ def _wrap(app: FastAPI, auth: Auth) -> None:
 @asynccontextmanager
 async def running(auth: Auth) -> AsyncIterator[None]:
     """Delivers mail and purges expired rows in the background while the app runs. Raises `RuntimeError` where
-    Tortoise was initialised without the models."""
+    Tortoise was initialised without the models, and behind a pooler that mixes up prepared statements."""
     auth.tortoise_context = current_context()
     unknown = [model.__name__ for model in auth.tables if model._meta.app is None]
     if auth.tortoise_context is not None and unknown:
@@ -158,6 +162,8 @@ async def running(auth: Auth) -> AsyncIterator[None]:
             f"Tortoise ORM does not know {', '.join(unknown)}. Name the module of the user model in "
             f"`modules`; where it is your own, list its tables there: `__models__ = [*tables_for(User)]`"
         )
+    if auth.tortoise_context is not None:
+        await _refuse_pooler(auth)
     stop, purging = asyncio.Event(), None
     if auth.tortoise_context is None:
         logger.warning("Tortoise ORM was not initialised at start-up; mail is sent after each response only")
@@ -175,6 +181,22 @@ async def running(auth: Auth) -> AsyncIterator[None]:
             await asyncio.gather(purging, return_exceptions=True)
         auth.tortoise_context = None
         await auth.close()
+
+
+async def _refuse_pooler(auth: Auth) -> None:
+    """Raises `RuntimeError` behind a pooler that mixes up prepared statements. An app whose database is down
+    starts all the same."""
+    looking = asyncio.create_task(pooler_problem(auth.tables.user), name="pooler")
+    done, _ = await asyncio.wait({looking}, timeout=POOLER_SECONDS)
+    if not done:  # left to itself: drivers wait for a silent server even while they give up
+        looking.cancel()
+    try:
+        problem = looking.result() if done else None
+    except Exception as error:
+        logger.warning("A pooler could not be looked for: %s", str(error) or type(error).__name__)
+        return
+    if problem is not None:
+        raise RuntimeError(problem)
 
 
 class TortoiseContextMiddleware:

@@ -23,8 +23,8 @@ class Queries:
 
         def stored(digest: str) -> ValuesQuery[Any]:
             return tokens.filter(token=digest).values(
-                *("id", "user_id", "session_id", "created_at", "expires_at", "rotated_at", "replaced_by"),
-                *("gen", "superseded"),
+                *("id", "token", "user_id", "session_id", "created_at", "expires_at", "rotated_at"),
+                *("replaced_by", "gen", "superseded"),
                 active="user__is_active",
                 session_ends="session__expires_at",
                 session_ended="session__revoked_at",
@@ -46,7 +46,7 @@ class Queries:
             sessions,
             session_of,
             (
-                *("authenticated_at", "expires_at", "revoked_at"),
+                *("id", "user_id", "authenticated_at", "expires_at", "revoked_at"),
                 *("impersonated_by", "begun_in", "confirmed_gen", "superseded"),
             ),
             session_id="id",
@@ -56,7 +56,7 @@ class Queries:
         self.personal_token = SelectRelated(
             personal_tokens,
             personal,
-            ("id", "digest", "scopes", "expires_at", "last_used_at"),
+            ("id", "user_id", "digest", "scopes", "expires_at", "last_used_at"),
             digest="digest",
         )
         """The state of a personal access token, and its user."""

@@ -12,6 +12,7 @@ from tortoise.exceptions import OperationalError
 from ..config import AuthSettings
 from ..email.provider import MailError, provider_for
 from ..models import Tables, tables_for
+from ..poolers import pooler_problem
 from ..security.keys import KeyConfigurationError, key_problems, key_set, secret_problem
 from .database import add_database_url, connected, connection_errors
 
@@ -85,7 +86,7 @@ async def _database_problem(url: str | None) -> str | None:
     try:
         async with asyncio.timeout(DATABASE_TIMEOUT), connected(url) as user_model:
             await user_model._meta.db.execute_query("SELECT 1")
-            return await _table_problem(tables_for(user_model))
+            return await pooler_problem(user_model) or await _table_problem(tables_for(user_model))
     except connection_errors() as error:
         return f"not reachable ({type(error).__name__})."
 

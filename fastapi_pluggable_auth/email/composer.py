@@ -41,7 +41,7 @@ class Composer:
         return self._mailer.render(mail.kind, language=user.language, email=mail.recipient, **context)
 
     async def _owner_of(self, mail: AbstractMail) -> AbstractUser | None:
-        active = self._tables.user.filter(is_active=True)
+        active = self._tables.user.all()
         if mail.user_id is not None:
-            return await active.get_or_none(id=mail.user_id)
-        return await exact(active, email=mail.recipient)
+            return await exact(active, id=mail.user_id, is_active=True)
+        return await exact(active, email=mail.recipient, is_active=True)

@@ -17,7 +17,7 @@ from tortoise.queryset import QuerySet
 
 from ..config import AuthSettings
 from ..database import transaction
-from ..models import AbstractMail, MailState, Tables
+from ..models import AbstractMail, MailState, Tables, among
 from ..security.clock import Clock, as_utc
 from .kinds import PAGES, MailKind
 
@@ -162,7 +162,7 @@ class Outbox:
             async with transaction(mails._meta.default_connection):
                 # Rows, not the range: MariaDB locks the gaps of a range, where new mails go.
                 free = mails.filter(claimable, id__in=ids).limit(limit).select_for_update(skip_locked=True)
-                taken = [mail.id for mail in await free]
+                taken = [mail.id for mail in among(await free, ids)]
                 await mails.filter(id__in=taken).update(**changes)
         else:
             random.shuffle(ids)  # so that processes do not go for the same ones
@@ -170,7 +170,7 @@ class Outbox:
                 if await mails.filter(claimable, id=ids[-1]).update(**changes):
                     taken.append(ids[-1])
                 ids.pop()
-        return await mails.filter(id__in=taken)
+        return [*among(await mails.filter(id__in=taken), taken)]
 
     async def _due(self, claimable: Q, limit: int) -> list[UUID]:
         """Those to choose from, the most urgent first. What has become too old while nothing was sent is

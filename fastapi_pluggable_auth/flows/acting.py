@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from ..auth import Auth, autonomous
-from ..models import AbstractUser
+from ..models import AbstractUser, exact, matching
 from ..security.clock import as_utc
 from .ends import End, end_access
 
@@ -47,7 +47,7 @@ async def acting_administrator(
     """The administrator of an impersonation, while it stands: while the account is there and active, may act
     as the user as both are now, and while the session that it was begun in lives."""
     if begun_in is None:
-        administrator = await auth.tables.user.get_or_none(id=administrator_id)
+        administrator = await exact(auth.tables.user.all(), id=administrator_id)
     else:
         found = await auth.queries.session.first(session_id=begun_in, user_id=administrator_id)
         if found is None:
@@ -63,7 +63,7 @@ async def acting_administrator(
 async def end_fallen(auth: Auth, user: AbstractUser) -> None:
     """Ends the impersonations of this user, as he is now, that do not stand any more."""
     sessions = auth.tables.session.filter(user_id=user.id, impersonated_by__not_isnull=True, revoked_at=None)
-    for session in await sessions:
+    for session in matching(await sessions, user_id=user.id, revoked_at=None):
         if session.impersonated_by is None:
             continue
         if await acting_administrator(auth, user, session.impersonated_by, session.begun_in) is None:

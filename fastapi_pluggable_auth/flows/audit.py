@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ..auth import Auth
-from ..models import AbstractAuditEvent
+from ..models import AbstractAuditEvent, matching
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ async def list_events(
         events = events.filter(actor_id=actor_id)
     if after is not None:
         events = events.filter(id__lt=after)
-    found = await events.order_by("-id").limit(limit + 1)
+    of = {"user_id": user_id, "actor_id": actor_id}
+    asked = {name: value for name, value in of.items() if value is not None}
+    found = matching(await events.order_by("-id").limit(limit + 1), **asked)
     more = len(found) > limit
-    return EventPage(found[:limit], found[limit - 1].id if more else None)
+    return EventPage([*found[:limit]], found[limit - 1].id if more else None)

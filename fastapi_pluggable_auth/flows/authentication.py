@@ -10,7 +10,7 @@ from uuid import UUID
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
-from ..models import AbstractUser
+from ..models import AbstractUser, exact
 from ..security.clock import as_utc
 from ..security.jwt import ACCESS, Claims, Transport, generation_of, issued_at_of, session_of, subject_of
 from .acting import WRITE, acting_administrator, covers, end_impersonation
@@ -63,7 +63,7 @@ async def authenticate(
     del token  # what waits for the database holds no secret: an error tracker would send it
     user_id, session_id = subject_of(claims), session_of(claims)
     if session_id is None:
-        user = await auth.tables.user.get_or_none(id=user_id, is_active=True)
+        user = await exact(auth.tables.user.all(), id=user_id, is_active=True)
         if user is None or _outdated(claims, user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         return Authentication(user, None, issued_at_of(claims))

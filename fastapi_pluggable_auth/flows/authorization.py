@@ -11,7 +11,7 @@ from tortoise.exceptions import ValidationError
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
-from ..models import AbstractUser
+from ..models import AbstractUser, exact
 from ..security.names import name_set
 from .acting import end_fallen
 from .ends import End, end_access
@@ -85,7 +85,7 @@ async def _change(
     """Writes only where nothing has changed since it was read: of two changes at once none is lost."""
     users = auth.tables.user
     for _ in range(TRIES):
-        user = await users.get_or_none(id=user_id)
+        user = await exact(users.all(), id=user_id)
         if user is None:
             raise AuthError(ErrorCode.USER_NOT_FOUND)
         after = changed(user)

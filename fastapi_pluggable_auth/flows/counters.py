@@ -11,7 +11,7 @@ from tortoise.exceptions import IntegrityError
 from tortoise.queryset import QuerySet
 
 from ..auth import Auth
-from ..models import AbstractThrottle
+from ..models import AbstractThrottle, among
 from ..security.clock import as_utc
 from ..security.throttling import Counter
 
@@ -46,7 +46,7 @@ async def read(auth: Auth, ids: Collection[str]) -> list[Counted]:
         return (await auth.tables.throttle.filter(id__in=ids),)
 
     (found,) = await (rows() if auth.autonomous.must_wait else auth.autonomous.run_statement(rows))
-    kept = {row.id: _counted(row) for row in found}
+    kept = {row.id: _counted(row) for row in among(found, ids)}
     for row_id in auth.unwritten.keys() & {*ids}:
         unwritten: Unwritten = auth.unwritten[row_id]
         if row_id in kept and kept[row_id].version >= unwritten.version:

@@ -12,7 +12,7 @@ from ..email.tokens import Link, Purpose, link_state
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..hooks import EmailVerified
-from ..models import AbstractUser
+from ..models import AbstractUser, exact
 from ..security.clock import as_utc
 from ..security.plaintext import Plaintext
 from .ends import End, end_access, without_begun
@@ -25,7 +25,7 @@ async def owner_of(auth: Auth, purpose: Purpose, token: str | Plaintext) -> Abst
     """The account that a mailed link still works for; raises `AuthError(INVALID_LINK)`. Changes nothing."""
     token = Plaintext.of(token)
     link = auth.links.read(purpose, token.look())
-    user = await auth.tables.user.get_or_none(id=link.user_id, is_active=True)
+    user = await exact(auth.tables.user.all(), id=link.user_id, is_active=True)
     if user is None or not _still_valid(purpose, link, user):
         raise AuthError(ErrorCode.INVALID_LINK)
     return user

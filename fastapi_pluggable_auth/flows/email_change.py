@@ -13,8 +13,9 @@ from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..hooks import ChangingEmail, EmailChanged, EmailVerified
-from ..models import AbstractUser
+from ..models import AbstractUser, exact
 from ..security.plaintext import Plaintext
+from .authentication import is_live
 from .email import owner_of
 from .ends import NO_PENDING_EMAIL, End, end_access, without_begun
 from .notices import notify, notify_former_address
@@ -99,5 +100,5 @@ def _as_read(auth: Auth, user: AbstractUser) -> QuerySet[AbstractUser]:
 
 async def _lives(auth: Auth, session_id: UUID) -> bool:
     """Also looked at here, as a session that expires ends nothing that was begun in it."""
-    alive = auth.tables.session.filter(id=session_id, revoked_at=None, expires_at__gt=auth.clock())
-    return await alive.exists()
+    session = await exact(auth.tables.session.all(), id=session_id, revoked_at=None)
+    return session is not None and is_live(auth, None, session.expires_at)

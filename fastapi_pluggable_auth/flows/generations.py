@@ -18,6 +18,7 @@ from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
 from ..hooks import SessionEnded
+from ..models import exact
 from ..security.generations import includes
 from .ends import End, end_access
 from .notices import notify
@@ -47,7 +48,7 @@ async def _confirm(auth: Auth, session_id: UUID, gen: int) -> str:
     async def confirm() -> tuple[str] | None:
         if await auth.queries.confirm.run(session_id=session_id, gen=gen):
             return ("",)
-        session = await auth.tables.session.get_or_none(id=session_id)
+        session = await exact(auth.tables.session.all(), id=session_id)
         return None if session is None else (session.superseded,)
 
     try:
@@ -71,5 +72,7 @@ async def end_family(auth: Auth, user_id: UUID, session_id: UUID, impersonated_b
 async def _end_family(auth: Auth, /, user_id: UUID, session_id: UUID) -> bool:
     if not await end_access(auth, user_id, End.REUSE, session_id):
         return False
-    await notify(auth, MailKind.SESSION_REUSE, await auth.tables.user.get(id=user_id))
+    user = await exact(auth.tables.user.all(), id=user_id)
+    if user is not None:
+        await notify(auth, MailKind.SESSION_REUSE, user)
     return True

@@ -122,7 +122,7 @@ async def answer_challenge(
     challenge, code = Plaintext.of(challenge), Plaintext.of(code)
     async with auth.events.observe(EventKind.LOGIN) as observation:
         claims = auth.signer.verify(challenge.look(), CHALLENGE)
-        user = await auth.tables.user.get_or_none(id=subject_of(claims), is_active=True)
+        user = await exact(auth.tables.user.all(), id=subject_of(claims), is_active=True)
         if user is None or claims.get("state") != _challenge_state(user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         observation.user_id = user.id

@@ -10,9 +10,10 @@ from uuid import UUID
 from tortoise.exceptions import IntegrityError
 
 from ..auth import Auth, autonomous
+from ..database import WrongRowError
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
-from ..models import AbstractRefreshToken, AbstractSession, token_digest
+from ..models import AbstractRefreshToken, AbstractSession, exact, token_digest
 from ..models.session import SUPERSEDED_LENGTH
 from ..security.clock import as_utc
 from ..security.generations import as_ranges
@@ -100,8 +101,8 @@ async def is_newest(auth: Auth, tokens: TokenSet) -> bool:
     digest = token_digest(tokens.refresh_token)
 
     async def look() -> tuple[bool]:  # not inside a transaction of the host's, which may see the past
-        stored = auth.tables.refresh_token.filter(token=digest, revoked=False)
-        return (await stored.filter(session__revoked_at=None).exists(),)
+        live = auth.tables.refresh_token.filter(session__revoked_at=None)
+        return (await exact(live, token=digest, revoked=False) is not None,)
 
     (newest,) = await auth.autonomous.run_statement(look)
     return newest
@@ -131,6 +132,8 @@ async def _spend(auth: Auth, digest: str, answer: Transport, fresh: _Fresh) -> T
     token = await auth.queries.refresh_token.first(digest=digest)
     if token is None:
         return None
+    if won and token["replaced_by"] != fresh.jti:  # a pooler ran another statement
+        raise WrongRowError(auth.tables.refresh_token._meta.db_table)
     tokens = await _successor(auth, token, answer, fresh) if won else None
     return tokens or await _spent(auth, token)
 
@@ -142,7 +145,10 @@ async def _look(auth: Auth, digest: str) -> _Spent | None:
 
 
 async def _spent(auth: Auth, token: _StoredToken) -> _Spent:
-    return _Spent(token, await auth.tables.refresh_token.get_or_none(jti=token["replaced_by"]))
+    replaced_by = token["replaced_by"]
+    if replaced_by is None:
+        return _Spent(token, None)
+    return _Spent(token, await exact(auth.tables.refresh_token.all(), jti=replaced_by))
 
 
 async def _successor(auth: Auth, spent: _StoredToken, answer: Transport, fresh: _Fresh) -> TokenSet | None:
@@ -165,8 +171,9 @@ async def _fallen(auth: Auth, spent: _StoredToken) -> bool:
     """Whether it belongs to an impersonation that does not stand any more."""
     if spent["impersonated_by"] is None:
         return False
-    session = await auth.tables.session.get_or_none(id=spent["session_id"]).select_related("user")
-    if session is None:
+    sessions = auth.tables.session.all().select_related("user")
+    session = await exact(sessions, id=spent["session_id"], user_id=spent["user_id"])
+    if session is None or session.user.id != session.user_id:
         return True
     by, begun_in = spent["impersonated_by"], session.begun_in
     return await acting_administrator(auth, session.user, by, begun_in) is None

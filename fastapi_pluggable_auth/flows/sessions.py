@@ -14,7 +14,7 @@ from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Origin, origin
 from ..hooks import LoggedOut, OtherSessionsEnded, SessionEnded
-from ..models import AbstractRefreshToken, AbstractSession, AbstractUser
+from ..models import AbstractRefreshToken, AbstractSession, AbstractUser, matching
 from ..security.clock import as_utc
 from ..security.identifiers import time_ordered_id
 from ..security.jwt import REFRESH, Transport, actor_claim, new_token_id
@@ -125,7 +125,8 @@ async def live_sessions(
     tokens = _live_tokens(auth, user_id).select_related("session")
     if after is not None:
         tokens = tokens.filter(id__lt=after)
-    found = await tokens.order_by("-id").limit(limit + 1)
+    found = matching(await tokens.order_by("-id").limit(limit + 1), user_id=user_id, revoked=False)
+    matching([token.session for token in found], user_id=user_id, revoked_at=None)
     shown = [
         SessionInfo(token.session, as_utc(token.created_at), token.session.id == current)
         for token in found[:limit]

@@ -16,7 +16,7 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
-from ..models import AbstractPersonalToken
+from ..models import AbstractPersonalToken, exact, matching
 from ..security.clock import as_utc
 from ..security.personal import generate_personal_token, personal_digest
 from ..security.plaintext import Plaintext
@@ -72,7 +72,8 @@ async def create_token(
 
 async def list_tokens(auth: Auth, user_id: UUID) -> list[AbstractPersonalToken]:
     """The tokens of the user that have not expired, the newest first."""
-    return await _live(auth, user_id, auth.clock()).order_by("-created_at")
+    tokens = await _live(auth, user_id, auth.clock()).order_by("-created_at")
+    return [*matching(tokens, user_id=user_id)]
 
 
 async def revoke_token(auth: Auth, authentication: Authentication, token_id: UUID) -> None:
@@ -91,7 +92,7 @@ async def authenticate_token(auth: Auth, secret: str) -> Authentication:
     digest, now = personal_digest(secret), auth.clock()
     del secret  # an error tracker would send it with this frame
     found = await auth.queries.personal_token.first(digest=digest)
-    if found is None or found[0]["digest"] != digest:
+    if found is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     token, user = found
     ended = token["expires_at"] is not None and as_utc(token["expires_at"]) <= now
@@ -111,9 +112,9 @@ async def _store(
     # The account is locked from here on: of several at once none goes beyond the limit, and none outlives
     # what ends personal tokens, which is noticed or deletes it.
     user = authentication.user
-    accounts = auth.tables.user.filter(id=user.id, is_active=True)
-    await accounts.update(is_active=True)
-    if not await accounts.filter(access_epoch=user.access_epoch).exists():
+    await auth.tables.user.filter(id=user.id, is_active=True).update(is_active=True)
+    same = {"id": user.id, "is_active": True, "access_epoch": user.access_epoch}
+    if await exact(auth.tables.user.all(), **same) is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     if await _live(auth, user.id, columns["created_at"]).count() >= auth.settings.max_personal_tokens:
         raise AuthError(ErrorCode.TOO_MANY_TOKENS)

@@ -14,7 +14,7 @@ from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
 from ..hooks import TwoFactorDisabled, TwoFactorEnabled
-from ..models import AbstractUser, stored_totp_secret
+from ..models import AbstractRecoveryCode, AbstractUser, exact, stored_totp_secret
 from ..security.clock import as_utc
 from ..security.encryption import UnreadableSecretError
 from ..security.plaintext import Plaintext
@@ -91,8 +91,12 @@ def accept_code(auth: Auth, user: AbstractUser, code: str) -> Accepted | None:
 
 async def may_pass(auth: Auth, user: AbstractUser, accepted: Accepted) -> bool:
     """Whether a recovery code is one of the user's, for those who have to know before it is spent."""
-    codes = auth.tables.recovery_code.filter(user_id=user.id, digest=accepted.recovery_code)
-    return accepted.recovery_code is None or await codes.exists()
+    return accepted.recovery_code is None or await _code(auth, user, accepted.recovery_code) is not None
+
+
+async def _code(auth: Auth, user: AbstractUser, digest: str) -> AbstractRecoveryCode | None:
+    """The recovery code of the user that has this digest."""
+    return await exact(auth.tables.recovery_code.all(), user_id=user.id, digest=digest)
 
 
 async def store_accepted(
@@ -119,7 +123,8 @@ async def store_accepted(
         return False
     if accepted.recovery_code is not None:
         codes = auth.tables.recovery_code.filter(user_id=user.id)
-        if not await codes.filter(digest=accepted.recovery_code).delete():
+        code = await _code(auth, user, accepted.recovery_code)
+        if code is None or not await codes.filter(id=code.id).delete():
             return False
         await notify(auth, MailKind.RECOVERY_CODE_USED, user, remaining=await codes.count())
     if accepted.activates:

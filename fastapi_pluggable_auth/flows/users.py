@@ -18,7 +18,7 @@ from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..hooks import AccountDeleted, LoggedOut, SignedUp, SigningUp, TwoFactorDisabled
-from ..models import EMAIL_LENGTH, AbstractUser
+from ..models import EMAIL_LENGTH, AbstractUser, exact
 from ..security.addresses import normalise_email
 from ..security.clock import as_utc
 from ..security.hashing import unusable_hash
@@ -70,7 +70,7 @@ async def find_user(auth: Auth, name: UUID | str) -> AbstractUser:
     """The account of this id, address or username. Raises `AuthError(USER_NOT_FOUND)`."""
     user_id = name if isinstance(name, UUID) else _id_in(name)
     if user_id is not None:
-        user = await auth.tables.user.get_or_none(id=user_id)
+        user = await exact(auth.tables.user.all(), id=user_id)
     else:
         user = await account_named(auth, _spelling(str(name))) if str(name).isprintable() else None
     if user is None:
@@ -154,7 +154,7 @@ async def create_user(
         except ValidationError as error:  # a column that must not be empty
             raise AuthError(ErrorCode.VALIDATION_ERROR) from error
         observation.user_id = user.id
-    stored_user = await auth.tables.user.get(id=user.id)
+    stored_user = await exact(auth.tables.user.all(), id=user.id) or user
     await auth.hooks.fire(SignedUp, stored_user)
     return stored_user
 

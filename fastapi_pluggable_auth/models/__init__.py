@@ -15,7 +15,7 @@ from .columns import (
     token_digest,
 )
 from .device import AbstractDevice, Device
-from .lookups import every, exact
+from .lookups import among, every, exact, matching
 from .mail import AbstractMail, Mail, MailState
 from .moments import MomentField
 from .personal_token import AbstractPersonalToken, PersonalToken
@@ -53,8 +53,10 @@ __all__ = [
     "TotpSecretField",
     "User",
     "UsernameField",
+    "among",
     "every",
     "exact",
+    "matching",
     "new_event_id",
     "stored_totp_secret",
     "tables_for",
