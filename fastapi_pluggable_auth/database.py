@@ -45,6 +45,16 @@ POOLER_ADVICE: Final = (
 )
 
 
+MIXED_UP: Final = frozenset({"26000", "42P05", "08P01"})
+"""PostgreSQL: there is no such prepared statement, there is one of that name, it has other parameters."""
+
+
+def is_mixed_up(error: Exception) -> bool:
+    """Whether the database was asked to run a statement that another client has prepared, or has not."""
+    states = {getattr(each, "sqlstate", None) for each in (error, error.__cause__)}
+    return isinstance(error, WrongRowError) or bool(states & MIXED_UP)
+
+
 class WrongRowError(OperationalError):
     """The database answered with a row that was not asked for."""
 
@@ -284,7 +294,7 @@ async def guarded(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
         raise
     except database_errors() as error:
         await _give_up(task)
-        logger.exception("The database failed")
+        logger.exception("The database failed. %s", POOLER_ADVICE if is_mixed_up(error) else "")
         raise AuthError(ErrorCode.DATABASE_UNAVAILABLE, retry_after=1) from error
 
 

@@ -14,13 +14,10 @@ from tortoise import Model
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connections
 
-from .database import POOLER_ADVICE, database_errors, new_client, root_of
+from .database import POOLER_ADVICE, database_errors, is_mixed_up, new_client, root_of
 
 ROUNDS: Final = 10
 """psycopg prepares a statement when it runs for the sixth time."""
-
-MIXED_UP: Final = frozenset({"26000", "42P05", "08P01"})
-"""PostgreSQL: no such prepared statement; there is one of that name; it has other parameters."""
 
 PREPARED: Final = "SELECT '{first}{second}' AS mark"
 FOUND: Final = (
@@ -71,7 +68,7 @@ async def _mixes_up(one: BaseDBAsyncClient, other: BaseDBAsyncClient) -> bool:
             if rows != [{"mark": mark}] or await other.execute_query_dict(FOUND.format(**parts)):
                 return True
     except database_errors() as error:
-        if {getattr(each, "sqlstate", None) for each in (error, error.__cause__)} & MIXED_UP:
-            return True
-        raise
+        if not is_mixed_up(error):
+            raise
+        return True
     return False

@@ -18,7 +18,7 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
-from . import browsers, databases
+from . import browsers, databases, pgbouncer
 from .smtp_server import MailServer, link_in
 from .spare import Spare
 
@@ -31,8 +31,10 @@ SECRET = "c3qXvN9tLb2RkZ8wYp5Dh7GsJm4TfEu6AxQr1VoKiWnBzMyH"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fails the run, rather than skipping, where a database or the browser is required and is not there."""
+    """Fails the run, rather than skipping, where something is required and is not there."""
     if os.environ.get("TEST_REQUIRE_BROWSER") and (problem := browsers.missing()):
+        raise pytest.UsageError(problem)
+    if os.environ.get("TEST_REQUIRE_POOLER") and (problem := pgbouncer.missing()):
         raise pytest.UsageError(problem)
     for dialect in os.environ.get("TEST_REQUIRE_DATABASES", "").split():
         if not databases.answers(dialect):
