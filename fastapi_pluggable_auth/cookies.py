@@ -60,6 +60,8 @@ NO_CSRF_FIELD: Final = "The form lacks the csrf_token that was made for this bro
 """What a refused request lacks."""
 
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.cookies"
+_EXCHANGES: Final = "fastapi_pluggable_auth.exchanges"
+"""By `Auth`: the answer to a mistake goes on with what its app has queued."""
 
 
 @dataclass(slots=True)
@@ -126,9 +128,12 @@ class CookieMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        exchanges: dict[Auth, Exchange] = scope.setdefault(_EXCHANGES, {})
         # No variable of its own: an error tracker would send it with this frame.
-        exchange = Exchange(self._auth, self._cookies, received_cookies(scope["headers"]))
-        scope[_SCOPE_KEY] = exchange
+        exchange = exchanges.get(self._auth) or Exchange(
+            self._auth, self._cookies, received_cookies(scope["headers"])
+        )
+        scope[_SCOPE_KEY] = exchanges[self._auth] = exchange
 
         async def send_with_cookies(message: Message) -> None:
             if exchange.queued and message["type"] == "http.response.start":

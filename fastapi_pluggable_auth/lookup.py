@@ -23,6 +23,8 @@ Handlers = Mapping[type[Exception], ExceptionHandler]
 """What answers which exceptions."""
 
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.auth"
+_FOUND: Final = "fastapi_pluggable_auth.found"
+"""What belonged to each `Auth` when the request came to its app: routers change the scope on the way down."""
 _HANDLERS: Final = "starlette.exception_handlers"
 
 
@@ -48,7 +50,11 @@ class AuthInScope:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app."""
         before = scope.get(_SCOPE_KEY)
-        scope[_SCOPE_KEY] = Included(self._auth, scope.get("app"), scope.get("root_path", ""), self._handlers)
+        found: dict[Auth, Included] = scope.setdefault(_FOUND, {})
+        if self._auth not in found:
+            place = scope.get("root_path", "")
+            found[self._auth] = Included(self._auth, scope.get("app"), place, self._handlers)
+        scope[_SCOPE_KEY] = found[self._auth]
         try:
             await self.app(scope, receive, send)
         finally:  # the scope is shared with the app above

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tortoise.context import _current_context
 
 from .auth import Auth
@@ -127,7 +128,8 @@ def include_auth(
 
         mailbox.router.add_to(app.router)
     for exception, handler in HANDLERS.items():
-        app.add_exception_handler(exception, handler)
+        if exception not in app.exception_handlers:
+            app.add_exception_handler(exception, handler)
     if auth.uses_cookies and not chosen.is_https:
         logger.warning("PUBLIC_BASE_URL is not https: cookies are set without Secure. For development only.")
     _wrap(app, auth)
@@ -137,18 +139,67 @@ def include_auth(
 def _wrap(app: FastAPI, auth: Auth) -> None:
     """Wraps the whole stack: what answers an exception that nobody handles stands in front of every added
     middleware, and so may a transaction of the host. A session that was just renewed must not be lost with
-    either, and middleware of the host finds the `Auth` too."""
+    either, and middleware of the host finds the `Auth` too.
+
+    In front of all stays what Starlette has there, which OpenTelemetry looks for, and nothing is answered
+    before an exception has come that far, where it is recorded."""
     build = app.build_middleware_stack
 
     def wrapped() -> ASGIApp:
         handlers = {each: app.exception_handlers.get(each, ours) for each, ours in HANDLERS.items()}
         answer_refusals(app.routes, handlers)
-        stack: ASGIApp = HostTransactionMiddleware(build(), auth)
-        if auth.uses_cookies:
-            stack = CookieMiddleware(stack, auth)
-        return AuthInScope(TortoiseContextMiddleware(stack, auth), auth, handlers)
+
+        def around(stack: ASGIApp) -> ASGIApp:
+            if auth.uses_cookies:
+                stack = CookieMiddleware(stack, auth)
+            return AuthInScope(TortoiseContextMiddleware(stack, auth), auth, handlers)
+
+        stack = build()
+        if not isinstance(stack, ServerErrorMiddleware):
+            return around(HostTransactionMiddleware(stack, auth))
+        inner = around(HostTransactionMiddleware(stack.app, auth))
+        return ServerErrorMiddleware(inner, handler=_answering_mistakes(stack, around))
 
     app.build_middleware_stack = wrapped  # type: ignore[method-assign]
+
+
+def _answering_mistakes(
+    host: ServerErrorMiddleware, around: Callable[[ASGIApp], ASGIApp]
+) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Has the app answer an exception as it would alone, by its handler or in debug mode, and takes that
+    answer through the layers around it."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+            raise error
+
+        sent: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            sent.append(message)
+
+        again = around(ServerErrorMiddleware(fail, host.handler, host.debug))
+        try:
+            await again(request.scope, request.receive, keep)
+        except Exception as raised:
+            if raised is not error:
+                raise
+        return _Sent(sent)
+
+    return answer
+
+
+class _Sent(Response):
+    """An answer that is there already."""
+
+    def __init__(self, messages: list[Message]) -> None:
+        super().__init__()
+        self._messages = messages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        for message in self._messages:
+            await send(message)
 
 
 @asynccontextmanager

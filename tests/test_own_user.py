@@ -388,7 +388,7 @@ async def test_two_apps_in_one_process_have_bodies_of_their_own(app: FastAPI, se
     assert properties(plain, "/account", "patch") == {"email", "display_name"}
     assert properties(own, "/account", "patch") == set(Profile.model_fields)
     assert "Me" in own.openapi()["components"]["schemas"]
-    assert "UserOut" not in own.openapi()["components"]["schemas"]
+    assert "Auth-UserOut" not in own.openapi()["components"]["schemas"]
     assert "Me" not in plain.openapi()["components"]["schemas"]
     assert own.openapi()["paths"].keys() - {"/city"} == plain.openapi()["paths"].keys()
 
@@ -400,8 +400,8 @@ async def test_a_model_with_a_username_brings_bodies_with_one(settings: AuthSett
     app = FastAPI()
     include_auth(app, settings=settings, user_model=Named)
     schemas = app.openapi()["components"]["schemas"]
-    assert set(schemas["NamedUserCreate"]["properties"]) == {"email", "password", "username"}
-    assert "username" in schemas["NamedUserOut"]["properties"]
+    assert set(schemas["Auth-NamedUserCreate"]["properties"]) == {"email", "password", "username"}
+    assert "username" in schemas["Auth-NamedUserOut"]["properties"]
 
 
 def test_a_set_up_that_could_never_store_a_user_is_refused(settings: AuthSettings) -> None:

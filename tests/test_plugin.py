@@ -462,8 +462,8 @@ def test_every_route_documents_its_errors_with_the_bodies_it_sends(app: FastAPI)
                 if int(status) >= 400:
                     schema = answer["content"]["application/json"]["schema"]
                     names = {ref["$ref"].rsplit("/", 1)[1] for ref in schema.get("anyOf", [schema])}
-                    assert names <= {"ValidationFailure", "Error"}, (method, path)
-                    assert ("ValidationFailure" in names) == (status == "422"), (method, path)
+                    assert names <= {"Auth-ValidationFailure", "Auth-Error"}, (method, path)
+                    assert ("Auth-ValidationFailure" in names) == (status == "422"), (method, path)
 
 
 def test_a_route_for_signed_in_users_documents_how_it_refuses_others_beside_its_own_codes(

@@ -207,7 +207,7 @@ async def impersonate(
 
 
 @log_router.get("/activity", responses=documented(ErrorCode.VALIDATION_ERROR))
-async def list_activity(
+async def list_all_activity(
     auth: CurrentAuth,
     administrator: Reader,
     user: UUID | None = None,

@@ -127,6 +127,16 @@ def joined(router: Responses, route: Responses) -> Responses:
     return responses
 
 
+def _makes_json(response_class: object) -> bool:
+    """Whether the app's `default_response_class` suits bodies that are JSON by contract. FastAPI's own is not
+    a class, and does."""
+    return not isinstance(response_class, type) or issubclass(response_class, JSONResponse)
+
+
+_REFUSALS: Final = (Error, ValidationFailure, Error | ValidationFailure, ValidationFailure | Error)
+"""The models of `documented`. All other responses are the host's, which need not have any."""
+
+
 @cache
 def _field_of(model: Any) -> Any:
     """What FastAPI makes of the model of a refusal, for all routes that have it."""
@@ -170,13 +180,18 @@ class AuthRoute(APIRoute):
         self._analysed = True
         options = dict(self._options)
         responses = options.pop("responses", None) or {}
+        refusals = {status: each for status, each in responses.items() if each.get("model") in _REFUSALS}
+        host = {status: each for status, each in responses.items() if status not in refusals}
+        if not _makes_json(options.get("response_class")):
+            del options["response_class"]
         if self.methods != {"GET"}:  # whose bodies nobody reads; watching them costs 15 us
-            options["max_body_size"] = MAXIMUM_BODY_BYTES
-        super().__init__(self.path, self.endpoint, **options)
+            limit = options.get("max_body_size")
+            options["max_body_size"] = MAXIMUM_BODY_BYTES if limit is None else min(limit, MAXIMUM_BODY_BYTES)
+        super().__init__(self.path, self.endpoint, responses=host, **options)
         self.path_regex = _and_slashes(self.path_regex)
         # FastAPI would make two thirds of what it makes at all for the models of the refusals.
         self.responses = responses
-        self.response_fields = {status: _field_of(each["model"]) for status, each in responses.items()}
+        self.response_fields |= {status: _field_of(each["model"]) for status, each in refusals.items()}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses other methods, and names those of the path (RFC 9110 section 15.5.6) rather than the one of

@@ -55,7 +55,11 @@ def kept_mails(auth: CurrentAuth) -> dict[int, KeptMail]:
 KeptMails = Annotated[dict[int, KeptMail], Depends(kept_mails)]
 
 router = AuthRouter(
-    prefix=MAILBOX, route_class=PageRoute, include_in_schema=False, dependencies=[Depends(on_this_machine)]
+    prefix=MAILBOX,
+    tags=["development mailbox"],
+    route_class=PageRoute,
+    include_in_schema=False,
+    dependencies=[Depends(on_this_machine)],
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
@@ -19,7 +20,8 @@ class AuthRouter(APIRouter):
     def __init__(self, *, route_class: type[AuthRoute] = AuthRoute, **options: Any) -> None:
         self._definitions: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
         self._made = APIRouter()
-        super().__init__(route_class=route_class, **options)
+        # Named, as mounted by hand they would else answer as the app around them does, which may be in HTML.
+        super().__init__(route_class=route_class, default_response_class=JSONResponse, **options)
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         """Defines a route."""

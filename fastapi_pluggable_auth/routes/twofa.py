@@ -44,7 +44,9 @@ async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> 
         ErrorCode.RATE_LIMITED,
     ),
 )
-async def verify(auth: CurrentAuth, authentication: EnrollingAuthentication, body: CodeRequest) -> Message:
+async def verify_two_factor(
+    auth: CurrentAuth, authentication: EnrollingAuthentication, body: CodeRequest
+) -> Message:
     """Finish enrolling with a code of the authenticator app. All other sessions end."""
     await twofa_flow.verify(auth, authentication, taken(body, "code"))
     return Message(detail="Two-factor authentication is active.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
@@ -18,6 +19,8 @@ from ..security.recovery import PATTERN as RECOVERY_CODE
 from ..security.text import is_single_line, is_unicode
 from ..security.usernames import MAXIMUM_LENGTH as MAXIMUM_USERNAME_LENGTH
 from ..security.usernames import fold_username, normalise_username
+
+_PACKAGE: Final = __name__.partition(".")[0]
 
 MAXIMUM_TOKEN_LENGTH: Final = 8192
 MAXIMUM_FIELDS: Final = 50
@@ -106,7 +109,20 @@ NotStored: Final = _NotStored()
 """Marks a field of a `user_create` that has no column and is for hooks alone: `Annotated[str, NotStored]`."""
 
 
-class Body(BaseModel):
+class Schema(BaseModel):
+    """A body of this package. Its name in OpenAPI documents is one that no class of the host can have: where
+    two share a name, FastAPI makes long module paths of both, and generated clients change."""
+
+    model_config = ConfigDict(model_title_generator=lambda model: model.__qualname__.rpartition(".")[2])
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.partition(".")[0] == _PACKAGE:
+            cls.__qualname__ = f"Auth-{cls.__name__}"
+            setattr(sys.modules[cls.__module__], cls.__qualname__, cls)  # where pickle looks for it
+
+
+class Body(Schema):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="before")
@@ -241,7 +257,7 @@ class ChangePassword(Body):
     new_password: NewPassword
 
 
-class UserOut(BaseModel):
+class UserOut(Schema):
     """An account, as its owner sees it."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -258,7 +274,7 @@ class NamedUserOut(UserOut):
     username: str | None = None
 
 
-class TokenPair(BaseModel):
+class TokenPair(Schema):
     """The tokens of a session (RFC 6750): send the access token as `Authorization: Bearer ...`."""
 
     access_token: str
@@ -272,7 +288,7 @@ class DeviceTokenPair(TokenPair):
     device: str
 
 
-class CookieSession(BaseModel):
+class CookieSession(Schema):
     """What a browser gets instead: its tokens are in cookies, which no script reads. `expires_in` is the
     lifetime of the access token in seconds; any request after it renews both."""
 
@@ -280,26 +296,26 @@ class CookieSession(BaseModel):
     expires_in: int
 
 
-class TwoFactorEnrolment(BaseModel):
+class TwoFactorEnrolment(Schema):
     """What an authenticator app needs: an `otpauth` address, and its QR code as a PNG in base64."""
 
     otpauth_uri: str
     qr_base64: str
 
 
-class RecoveryCodes(BaseModel):
+class RecoveryCodes(Schema):
     """New recovery codes: shown once, each works once."""
 
     codes: list[str]
 
 
-class RecoveryCodesLeft(BaseModel):
+class RecoveryCodesLeft(Schema):
     """How many recovery codes are unused."""
 
     remaining: int
 
 
-class PublicKeys(BaseModel):
+class PublicKeys(Schema):
     """A JSON Web Key Set (RFC 7517)."""
 
     keys: list[dict[str, str]]
@@ -310,7 +326,7 @@ AfterSession = Annotated[
 ]
 
 
-class SessionOut(BaseModel):
+class SessionOut(Schema):
     """A sign-in on one device; `impersonated` where an administrator acts as the user. Times are UTC."""
 
     id: UUID
@@ -323,7 +339,7 @@ class SessionOut(BaseModel):
     impersonated: bool
 
 
-class Message(BaseModel):
+class Message(Schema):
     """A sentence for people."""
 
     detail: str
@@ -335,14 +351,14 @@ class DeviceMessage(Message):
     device: str
 
 
-class Error(BaseModel):
+class Error(Schema):
     """A refusal: a sentence for people and a stable code for programs."""
 
     detail: str
     code: str
 
 
-class InvalidField(BaseModel):
+class InvalidField(Schema):
     """Where a request is not valid, and why; never what was sent."""
 
     loc: list[str | int]
@@ -350,7 +366,7 @@ class InvalidField(BaseModel):
     type: str
 
 
-class ValidationFailure(BaseModel):
+class ValidationFailure(Schema):
     """The refusal of a request that is not valid."""
 
     detail: list[InvalidField]

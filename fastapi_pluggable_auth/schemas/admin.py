@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field, Strict
+from pydantic import AfterValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
 from ..flows.users import Cursor
 from ..security.names import PATTERN as NAME
-from . import Body
+from . import Body, Schema
 
 Name = Annotated[str, Strict(), Field(pattern=f"^{NAME}$", max_length=64, examples=["editor"])]
 
@@ -38,7 +38,7 @@ class Rights(Body):
     superuser: Annotated[bool, Strict()] = False
 
 
-class AccountSummary(BaseModel):
+class AccountSummary(Schema):
     """An account, as administrators see it. Times are UTC. `two_factor`: a login needs a code."""
 
     id: UUID
@@ -57,14 +57,14 @@ class AccountSummary(BaseModel):
     password_changed_at: datetime | None
 
 
-class AccountPage(BaseModel):
+class AccountPage(Schema):
     """A page of accounts, the newest first. `next` is `after` of the next page, null on the last."""
 
     users: list[AccountSummary]
     next: str | None
 
 
-class AccountSession(BaseModel):
+class AccountSession(Schema):
     """A sign-in on one device, as administrators see it; `impersonated_by` one of them or by the user."""
 
     id: UUID

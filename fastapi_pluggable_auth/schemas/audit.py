@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from . import Schema
 
 PageSize = Annotated[int, Field(ge=1, le=100)]
 """How many rows a page of a list may have."""
@@ -14,7 +16,7 @@ PageSize = Annotated[int, Field(ge=1, le=100)]
 AfterEvent = Annotated[UUID | None, Field(description="The `next` of the page before.")]
 
 
-class ActivityEvent(BaseModel):
+class ActivityEvent(Schema):
     """Something that happened to the account. The time is UTC. Address and browser are those of the user."""
 
     id: UUID
@@ -29,14 +31,14 @@ class ActivityEvent(BaseModel):
     user_agent: str
 
 
-class Activity(BaseModel):
+class Activity(Schema):
     """A page of what happened, the newest first. `next` is `after` of the next page, null on the last."""
 
     events: list[ActivityEvent]
     next: UUID | None
 
 
-class AuditEventOut(BaseModel):
+class AuditEventOut(Schema):
     """A security event. `actor_id` is the administrator who did it, null where it was the user. The time is
     UTC. Address and browser are those of whoever acted."""
 
@@ -53,7 +55,7 @@ class AuditEventOut(BaseModel):
     user_agent: str
 
 
-class AuditPage(BaseModel):
+class AuditPage(Schema):
     """A page of events, the newest first. `next` is `after` of the next page, null on the last."""
 
     events: list[AuditEventOut]

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field, Strict
+from pydantic import AfterValidator, Field, Strict
 
 from ..security.names import PATTERN as NAME
-from . import Body, Text, documented, single_line
+from . import Body, Schema, Text, documented, single_line
 
 MAXIMUM_LIFETIME: Final = 100 * 365 * 86400
 
@@ -34,7 +34,7 @@ class PersonalTokenCreate(Body):
     expires_in: Annotated[int, Strict(), Field(ge=0, le=MAXIMUM_LIFETIME)] | None = None
 
 
-class PersonalTokenOut(BaseModel):
+class PersonalTokenOut(Schema):
     """A personal access token, without the token. Times are UTC; `expires_at` is null where it has no end."""
 
     id: UUID

@@ -13,7 +13,7 @@ from .forms import Problem, Typed
 from .rendering import render_page, see_other
 from .route import PageRoute
 
-router = AuthRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageRoute, include_in_schema=False)
 
 NOT_SURE = Problem("not_sure", "sure", "", 422, {})
 

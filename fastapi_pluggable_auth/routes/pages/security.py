@@ -27,7 +27,7 @@ NOTICES: Final = {"disable": "two_factor_off", "session": "device_signed_out", "
 SESSIONS: Final = 20
 """How many sessions a page shows."""
 
-router = AuthRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageRoute, include_in_schema=False)
 
 
 @router.get("/security")

@@ -32,7 +32,7 @@ from .forms import Rejected, Typed, TypedSecret, code_from, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
-router = AuthRouter(prefix="/account", route_class=PageRoute, include_in_schema=False)
+router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageRoute, include_in_schema=False)
 
 
 @router.get("/sign-in")
