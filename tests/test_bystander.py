@@ -1,0 +1,1004 @@
+"""Whatever Ada does, or fails to do, changes no row of anybody else.
+
+Bob has a row of every kind. Ada goes through every route, form, flow and command; after each step Bob's rows
+are what they were. A table or column without a row, and a route, form, flow or command without a step, fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+import httpx
+import pyotp
+import pytest
+from fastapi import Depends, FastAPI
+from passlib.hash import django_pbkdf2_sha256
+from starlette.types import Receive, Scope, Send
+from tortoise.backends.base.executor import EXECUTOR_CACHE
+from tortoise.context import TortoiseContext
+
+from fastapi_pluggable_auth import Auth, AuthSettings, PageUser, include_auth, require
+from fastapi_pluggable_auth.cli import COMMANDS, main
+from fastapi_pluggable_auth.email.kinds import MailKind
+from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle, users
+from fastapi_pluggable_auth.models import User
+from fastapi_pluggable_auth.security.throttling import Counter
+
+from .bystander import BOB, DORA, Called, Rows, lacking, settle
+from .conftest import PASSWORD, SECRET, Clock, Database
+from .visitor import BROWSER, Page, PageForm, Visitor
+
+DIALECTS = ("sqlite",)
+BASE = "http://localhost:8000"
+NEW = "a new horse battery"
+OTHER = "one more horse battery"
+
+NO_ROWS = {
+    ("demo",): "serves an app of its own",
+    ("check",): "reads",
+    ("mail", "run"): "is what the app does in the background",
+    ("mail", "test"): "knows no database",
+    ("mail", "preview"): "knows no database",
+    ("keys", "rotate"): "knows no database",
+}
+"""Commands that are left out, and why."""
+
+Step = Callable[["World"], Awaitable[None]]
+STEPS: list[Step] = []
+
+
+def step(function: Step) -> Step:
+    """Something that Ada does."""
+    STEPS.append(function)
+    return function
+
+
+class Forms(Visitor):
+    """A visitor who notes which forms there were, and which were sent."""
+
+    def __init__(self, client: httpx.AsyncClient, world: World) -> None:
+        super().__init__(client)
+        self.world = world
+
+    async def open(self, path: str, **headers: str) -> Page:
+        page = await super().open(path, **headers)
+        self._note(page)
+        return page
+
+    async def submit(self, name: str, **typed: str) -> Page:
+        self.world.sent.add(_named(self.page.form(name)))
+        page = await super().submit(name, **typed)
+        self._note(page)
+        return page
+
+    def _note(self, page: Page) -> None:
+        assert page.status < 500, page.text
+        self.world.shown |= {_named(form) for form in page.forms}
+
+
+def _named(form: PageForm) -> tuple[str, str]:
+    return re.sub(r"[^/]{60,}", "{token}", form.action), form.hidden.get("form", "")
+
+
+@dataclass
+class Ada:
+    """An account, and the tokens of its last login."""
+
+    world: World
+    id: UUID
+    email: str
+    access: str = ""
+    refresh: str = ""
+    device: str | None = None
+    totp: pyotp.TOTP | None = None
+
+    async def ask(self, method: str, path: str, body: Any = None, status: int = 200, **headers: str) -> Any:
+        """A request with the access token, and what is in its answer."""
+        return await self.world.ask(
+            method, path, body, status, **{"Authorization": f"Bearer {self.access}", **headers}
+        )
+
+    async def login(self, password: str = PASSWORD, status: int = 200, **body: Any) -> Any:
+        """Signs in, from another browser where one is named."""
+        agent = body.pop("agent", "Ada's browser")
+        given = {"email": self.email, "password": password, **body}
+        answer = await self.world.ask("POST", "/auth/login", given, status, **{"User-Agent": agent})
+        if status == 200:
+            self.access, self.refresh = answer["access_token"], answer["refresh_token"]
+            self.device = answer.get("device", self.device)
+        return answer
+
+    async def rotate(self, token: str | None = None, status: int = 200) -> Any:
+        """Spends a refresh token."""
+        answer = await self.world.ask("POST", "/auth/refresh", {"token": token or self.refresh}, status)
+        if status == 200:
+            self.access, self.refresh = answer["access_token"], answer["refresh_token"]
+        return answer
+
+    async def with_two_factor(self) -> list[str]:
+        """Turns it on; the recovery codes."""
+        begun = await self.ask("POST", "/auth/2fa/enable")
+        self.totp = pyotp.parse_uri(begun["otpauth_uri"])  # type: ignore[assignment]
+        await self.ask("POST", "/auth/2fa/verify", {"code": self.code()})
+        codes: list[str] = (await self.ask("POST", "/auth/2fa/recovery-codes"))["codes"]
+        return codes
+
+    def code(self) -> str:
+        """The code of the moment."""
+        assert self.totp is not None
+        return self.totp.at(self.world.clock())
+
+    async def wait_for_code(self) -> str:
+        """One that was not used yet."""
+        self.world.clock.advance(seconds=31)
+        return self.code()
+
+
+@dataclass
+class World:
+    """The app, its database, and what has happened."""
+
+    app: FastAPI
+    auth: Auth
+    settings: AuthSettings
+    clock: Clock
+    client: httpx.AsyncClient
+    url: str
+    folder: Path
+    routes: set[tuple[str, str]]
+    called: Called = field(default_factory=Called)
+    commands: set[tuple[str, ...]] = field(default_factory=set)
+    shown: set[tuple[str, str]] = field(default_factory=set)
+    sent: set[tuple[str, str]] = field(default_factory=set)
+    number: int = 0
+    opened: list[httpx.AsyncClient] = field(default_factory=list)
+
+    async def ask(self, method: str, path: str, body: Any = None, status: int = 200, **headers: str) -> Any:
+        """A request, and what is in its answer."""
+        answer = await self.client.request(method, path, json=body, headers=headers)
+        assert answer.status_code == status, (method, path, answer.text)
+        is_json = answer.headers.get("content-type", "").startswith("application/json")
+        return answer.json() if is_json and answer.content else answer
+
+    def address(self) -> str:
+        """One that nobody has."""
+        self.number += 1
+        return f"ada{self.number}@example.com"
+
+    async def ada(self, **columns: Any) -> Ada:
+        """A verified account that is signed in."""
+        hashed = await self.auth.hasher.hash(PASSWORD)
+        user = await User.create(email=self.address(), hashed_password=hashed, is_verified=True, **columns)
+        ada = Ada(self, user.id, user.email)
+        if user.is_active:
+            await ada.login()
+        return ada
+
+    async def visitor(self) -> Forms:
+        """A browser without cookies."""
+        client = httpx.AsyncClient(transport=self.client._transport, base_url=BASE, headers=BROWSER)
+        self.opened.append(client)
+        return Forms(client, self)
+
+    async def visiting(self, **columns: Any) -> tuple[Forms, Ada]:
+        """A browser that is signed in on the pages."""
+        ada, visitor = await self.ada(**columns), await self.visitor()
+        await visitor.open("/account/sign-in")
+        await visitor.submit("password", email=ada.email, password=PASSWORD)
+        return visitor, ada
+
+    def link(self, email: str, of: str = "/") -> str:
+        """The path of the newest link in a mail to this address."""
+        mails: Any = self.auth.mailer.provider
+        found = [
+            link for mail in mails.mails if mail.to == email for link in re.findall(r"http\S+", mail.body)
+        ]
+        return str([link for link in found if of in link][-1]).removeprefix(BASE)
+
+    async def run(self, *arguments: str, status: int = 0) -> None:
+        """A command, on this database."""
+        self.commands |= {names for names in leaves() if arguments[: len(names)] == names}
+
+        def command() -> int:
+            with self.called.noticing():
+                return main(arguments)
+
+        assert await asyncio.to_thread(command) == status, arguments
+
+    @asynccontextmanager
+    async def setting(self, **values: Any) -> AsyncIterator[None]:
+        """Other settings for a while."""
+        before = {name: getattr(self.settings, name) for name in values}
+        for name, value in values.items():
+            setattr(self.settings, name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(self.settings, name, value)
+
+
+# Signing up, and the links of mails
+
+
+@step
+async def signs_up_and_verifies_as_a_program(world: World) -> None:
+    email = world.address()
+    await world.ask("POST", "/auth/signup", {"email": email, "password": "password1"}, 422)
+    await world.ask("POST", "/auth/signup", {"email": email, "password": PASSWORD}, 201)
+    await world.ask("POST", "/auth/signup", {"email": email, "password": PASSWORD}, 400)
+    await world.ask("POST", "/auth/signup", {"email": BOB, "password": PASSWORD}, 400)
+    link = world.link(email)
+    await world.ask("HEAD", link)
+    await world.ask("HEAD", "/auth/verify/nothing", status=404)
+    await world.ask("GET", link, **{"Sec-Fetch-Mode": "navigate"})
+    await world.ask("POST", "/auth/verify/resend", {"email": email})
+    await world.ask("POST", "/auth/verify/resend", {"email": "nobody@example.com"})
+    await world.ask("GET", world.link(email))
+    await world.ask("GET", world.link(email), status=400)
+    await world.ask("POST", "/auth/login", {"email": email, "password": PASSWORD})
+
+
+@step
+async def signs_up_and_verifies_by_the_password_or_claims(world: World) -> None:
+    first, second = world.address(), world.address()
+    for email in (first, second):
+        await world.ask("POST", "/auth/signup", {"email": email, "password": PASSWORD}, 201)
+    path = world.link(first)
+    await world.ask("POST", path, {}, 403, Origin=BASE)
+    await world.ask("POST", path, {"password": "wrong"}, 403)
+    await world.ask("POST", path, {"password": PASSWORD})
+    await world.ask("POST", world.link(second), {"new_password": NEW})
+    await world.ask("POST", "/auth/login", {"email": second, "password": NEW})
+
+
+@step
+async def verifies_by_the_link_alone(world: World) -> None:
+    email = world.address()
+    await world.ask("POST", "/auth/signup", {"email": email, "password": PASSWORD}, 201)
+    await world.ask("POST", "/auth/login", {"email": email, "password": PASSWORD})
+    await world.ask("POST", world.link(email))
+
+
+@step
+async def signs_up_where_nobody_is_told_whether_there_is_an_account(world: World) -> None:
+    ada = await world.ada()
+    async with world.setting(prevent_enumeration=True, require_verified_email=True):
+        await world.ask("POST", "/auth/signup", {"email": ada.email, "password": NEW}, 201)
+        email = world.address()
+        await world.ask("POST", "/auth/signup", {"email": email, "password": PASSWORD}, 201)
+        await world.ask("POST", "/auth/login", {"email": email, "password": PASSWORD}, 401)
+        await ada.ask("PATCH", "/account", {"email": email})
+
+
+@step
+async def signs_up_on_the_pages(world: World) -> None:
+    visitor, other = await world.visitor(), await world.visitor()
+    for email, browser in ((world.address(), visitor), (world.address(), other)):
+        await visitor.open("/account/sign-up")
+        await visitor.submit("new_password", email=email, new_password="short")
+        await visitor.submit("new_password", email=email, new_password=PASSWORD)
+        await visitor.open("/account/verify-email")
+        await visitor.submit("email", email="no address")
+        await visitor.submit("email", email=email)
+        await browser.open(world.link(email))
+        if browser is other:
+            await browser.submit("form", password="wrong")
+            assert (await browser.submit("form", password=PASSWORD)).status == 200
+        else:
+            assert (await browser.submit("form")).status == 200
+
+
+# Signing in and out
+
+
+@step
+async def fails_to_sign_in(world: World) -> None:
+    ada, disabled = await world.ada(), await world.ada(is_active=False)
+    await ada.login("wrong", 401)
+    await disabled.login(status=401)
+    await world.ask("POST", "/auth/login", {"email": "nobody@example.com", "password": PASSWORD}, 401)
+    async with world.setting(require_verified_email=True):
+        await User.filter(id=ada.id).update(is_verified=False)
+        await ada.login(status=401)
+    await User.filter(id=ada.id).update(password_reset_required=True)
+    await ada.login(status=401)
+
+
+@step
+async def is_slowed_down_and_locked_out(world: World) -> None:
+    ada, nobody, minute = await world.ada(), world.address(), timedelta(minutes=1)
+    await ada.login(device=None)
+    async with world.setting(
+        throttle_free_attempts=2, throttle_first_pause=minute, throttle_longest_pause=minute
+    ):
+        for status in (401, 401, 429, 429):
+            await ada.login("wrong", status)
+            await world.ask("POST", "/auth/login", {"email": nobody, "password": "wrong"}, status)
+        for _ in range(20):
+            world.clock.advance(minutes=2)
+            await ada.login("wrong", 401, device=ada.device)
+        assert not await world.auth.tables.device.filter(user_id=ada.id).exists()
+    async with world.setting(throttle_daily_limit=1):
+        await ada.login("wrong", 429)
+
+
+@step
+async def is_known_by_more_devices_than_an_account_knows(world: World) -> None:
+    ada = await world.ada()
+    for _ in range(12):
+        await ada.login(device=None)
+    await ada.login(device=ada.device)
+
+
+@step
+async def brings_a_hash_from_elsewhere(world: World) -> None:
+    ada = await world.ada()
+    await User.filter(id=ada.id).update(
+        hashed_password=django_pbkdf2_sha256.using(rounds=1000).hash(PASSWORD)
+    )
+    await ada.login()
+    assert (await User.get(id=ada.id)).hashed_password.startswith("$2b$")
+
+
+@step
+async def has_too_many_sessions_and_new_browsers(world: World) -> None:
+    ada = await world.ada()
+    async with world.setting(max_sessions=2, notify_new_device=True):
+        for number in range(4):
+            await ada.login(agent=f"Browser {number}")
+    assert len(await ada.ask("GET", "/account/sessions")) == 2
+
+
+@step
+async def ends_sessions(world: World) -> None:
+    ada = await world.ada()
+    await ada.login()
+    listed = await ada.ask("GET", "/account/sessions")
+    for session in listed:
+        if not session["current"]:
+            await ada.ask("DELETE", f"/account/sessions/{session['id']}", status=204)
+    await ada.ask("DELETE", f"/account/sessions/{uuid4()}", status=404)
+    others = await world.auth.tables.session.filter(user__email=BOB)
+    for session in others:
+        await ada.ask("DELETE", f"/account/sessions/{session.id}", status=404)
+    await ada.login()
+    await ada.ask("POST", "/account/logout-others", status=204)
+    await ada.ask("POST", "/auth/logout")
+    await ada.ask("POST", "/auth/logout")
+    await ada.ask("GET", "/auth/me", status=401)
+
+
+@step
+async def signs_in_and_out_on_the_pages(world: World) -> None:
+    visitor, ada = await world.visiting()
+    await visitor.open("/account/sign-in")
+    await visitor.submit("sign-out")
+    await visitor.submit("password", email=ada.email, password="wrong")
+    await visitor.submit("password", email=ada.email, password=PASSWORD)
+    world.clock.advance(hours=1)
+    await visitor.open("/reports")
+    await visitor.open("/account/confirm-password")
+    await visitor.submit("password", password="wrong")
+    await visitor.submit("password", password=PASSWORD)
+    other = await world.visitor()
+    await other.open("/reports")
+
+
+@step
+async def signs_in_with_cookies(world: World) -> None:
+    ada, visitor = await world.ada(), await world.visitor()
+    headers = {"Origin": BASE, "Sec-Fetch-Site": "same-origin", "X-Requested-With": "fetch"}
+    body = {"email": ada.email, "password": PASSWORD}
+    assert (await visitor.client.post("/auth/login", json=body, headers=headers)).status_code == 200
+    assert (await visitor.client.post("/auth/refresh", headers=headers)).status_code == 200
+    world.clock.advance(minutes=20)
+    assert (await visitor.client.get("/auth/me", headers=headers)).status_code == 200
+    foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    assert (await visitor.client.post("/auth/logout", headers=foreign)).status_code == 403
+    assert (await visitor.client.post("/auth/logout", headers=headers)).status_code == 200
+
+
+@step
+async def signs_in_again_for_what_needs_it(world: World) -> None:
+    ada = await world.ada()
+    world.clock.advance(minutes=11)
+    async with world.setting(reauth_ttl=timedelta(minutes=10)):
+        await ada.ask("POST", "/auth/2fa/enable", status=403)
+        await ada.ask("POST", "/auth/reauthenticate", {"password": "wrong"}, 403)
+        await ada.ask("POST", "/auth/reauthenticate", {"password": PASSWORD})
+        await ada.ask("POST", "/auth/2fa/enable")
+    for _ in range(20):
+        await ada.ask("POST", "/auth/reauthenticate", {"password": "wrong"}, 403)
+    await ada.ask("GET", "/auth/me", status=401)
+
+
+# Rotation
+
+
+@step
+async def rotates(world: World) -> None:
+    ada = await world.ada()
+    await ada.login()
+    async with world.setting(single_session=True):
+        await ada.rotate()
+    await ada.ask("GET", "/auth/me")
+    async with world.setting(refresh_idempotent=True):
+        spent = ada.refresh
+        assert (await ada.rotate(spent))["refresh_token"] == (await ada.rotate(spent))["refresh_token"]
+    await ada.rotate(spent, 401)
+
+
+@step
+async def loses_an_answer(world: World) -> None:
+    ada = await world.ada()
+    spent = ada.refresh
+    await ada.rotate()
+    lost = ada.access
+    world.clock.advance(seconds=30)
+    await ada.rotate(spent, 401)
+    await ada.ask("GET", "/auth/me", status=401, Authorization=f"Bearer {lost}")
+    again = await world.ada()
+    spent = again.refresh
+    await again.rotate()
+    async with world.setting(refresh_idempotent=True):
+        world.clock.advance(seconds=30)
+        await again.rotate(spent)
+    await again.ask("GET", "/auth/me")
+
+
+@step
+async def is_stolen_from(world: World) -> None:
+    ada = await world.ada()
+    spent = ada.refresh
+    await ada.rotate()
+    await ada.ask("GET", "/auth/me")
+    await ada.rotate()
+    world.clock.advance(seconds=30)
+    await ada.rotate(spent, 401)
+    await ada.ask("GET", "/auth/me", status=401)
+
+
+@step
+async def comes_back_too_late(world: World) -> None:
+    ada = await world.ada()
+    world.clock.advance(hours=1)
+    await ada.ask("GET", "/auth/me", status=401)
+    world.clock.advance(days=8)
+    await ada.rotate(status=401)
+    await world.auth.hasher.hash(PASSWORD)
+
+
+@step
+async def has_tokens_of_the_host(world: World) -> None:
+    ada, signer = await world.ada(), world.auth.signer
+    ada.access = signer.access_token(ada.id)
+    await ada.ask("GET", "/auth/me")
+    now = world.clock()
+    token = signer.sign(
+        "refresh", ada.id, issued_at=now, expires_at=now + timedelta(days=1), jti=str(uuid4())
+    )
+    await world.auth.tables.refresh_token.create_for(ada.id, token, timedelta(days=1))
+    await ada.rotate(token)
+    await ada.ask("GET", "/auth/me")
+
+
+# The account
+
+
+@step
+async def changes_the_profile_and_the_address(world: World) -> None:
+    ada = await world.ada()
+    await ada.ask("GET", "/account")
+    await ada.ask("PATCH", "/account", {"display_name": "Ada"})
+    await ada.ask("PATCH", "/account", {"email": BOB}, 400)
+    new = world.address()
+    await ada.ask("PATCH", "/account", {"email": new})
+    stop = world.link(ada.email, "/stop-email-change/")
+    await world.ask("HEAD", stop)
+    await world.ask("GET", stop)
+    await world.ask("POST", stop)
+    await world.ask("POST", stop, status=400)
+    await ada.ask("PATCH", "/account", {"email": new})
+    await ada.ask("PATCH", "/account", {"email": ada.email})
+    await ada.ask("PATCH", "/account", {"email": new})
+    confirm = world.link(new, "/email-change/")
+    await world.ask("HEAD", confirm)
+    await world.ask("GET", confirm)
+    await ada.login()
+    await world.ask("POST", confirm)
+    await world.ask("POST", confirm, status=400)
+
+
+@step
+async def changes_the_profile_on_the_pages(world: World) -> None:
+    visitor, ada = await world.visiting()
+    await visitor.open("/account/profile")
+    await visitor.submit("name", display_name="Ada")
+    await visitor.submit("email", email="no address")
+    new = world.address()
+    await visitor.submit("email", email=new)
+    await visitor.open("/account/profile")
+    await visitor.submit("keep_email")
+    await visitor.submit("email", email=new)
+    await visitor.open(world.link(ada.email, "/stop-email-change/"))
+    await visitor.submit("stop-email-change/" + visitor.page.path.rpartition("/")[2])
+    await visitor.open("/account/profile")
+    await visitor.submit("email", email=new)
+    await visitor.open(world.link(new, "/email-change/"))
+    await visitor.submit("email-change/" + visitor.page.path.rpartition("/")[2])
+    await visitor.open("/account/profile")
+    await visitor.submit("password", password="wrong", new_password=NEW)
+    await visitor.submit("password", password=PASSWORD, new_password=NEW)
+
+
+@step
+async def changes_the_password(world: World) -> None:
+    ada = await world.ada()
+    body = {"old_password": PASSWORD, "new_password": NEW}
+    await ada.ask("POST", "/account/change-password", body | {"old_password": "wrong"}, 403)
+    await ada.ask("POST", "/account/change-password", body | {"new_password": "password1"}, 422)
+    await ada.ask("POST", "/account/change-password", body, 204)
+    await ada.login(status=401)
+    await ada.login(NEW)
+
+
+@step
+async def forgets_the_password(world: World) -> None:
+    ada = await world.ada()
+    await ada.login("wrong", 401)
+    for email in (ada.email, "nobody@example.com"):
+        await world.ask("POST", "/auth/forgot-password", {"email": email})
+    link = world.link(ada.email, "/reset-password/")
+    await world.ask("HEAD", link)
+    await world.ask("GET", link)
+    await world.ask("POST", link, {"new_password": "password1"}, 422)
+    await world.ask("POST", link, {"new_password": NEW, "device": None})
+    await world.ask("POST", link, {"new_password": OTHER}, 400)
+    await ada.login(NEW)
+
+
+@step
+async def forgets_the_password_on_the_pages(world: World) -> None:
+    visitor, ada = await world.visiting()
+    await visitor.open("/account/forgot-password")
+    await visitor.submit("email", email="no address")
+    await visitor.submit("email", email=ada.email)
+    await visitor.open(world.link(ada.email, "/reset-password/"))
+    await visitor.submit("new_password", new_password="short")
+    await visitor.submit("new_password", new_password=NEW)
+
+
+@step
+async def deletes_the_account(world: World) -> None:
+    ada = await world.ada()
+    codes = await ada.with_two_factor()
+    await ada.login(code=codes[0], device=None)
+    await ada.login("wrong", 401, device=ada.device)
+    await ada.ask("POST", "/account/tokens", {"name": "build", "scopes": ["notes:read"]}, 201)
+    await ada.ask("DELETE", "/account", status=204)
+    await ada.ask("GET", "/auth/me", status=401)
+    await ada.rotate(status=401)
+
+
+@step
+async def deletes_the_account_on_the_pages(world: World) -> None:
+    visitor, _ = await world.visiting()
+    await visitor.open("/account/delete")
+    await visitor.submit("sure")
+    await visitor.submit("sure", sure="yes")
+
+
+# Two-factor
+
+
+@step
+async def uses_two_factor(world: World) -> None:
+    ada = await world.ada()
+    await ada.login()
+    await ada.ask("POST", "/auth/2fa/verify", {"code": "123456"}, 400)
+    await ada.ask("POST", "/auth/2fa/recovery-codes", status=409)
+    await ada.ask("POST", "/auth/2fa/enable")
+    await ada.ask("POST", "/auth/2fa/verify", {"code": "000000"}, 400)
+    codes = await ada.with_two_factor()
+    await ada.ask("POST", "/auth/2fa/enable", status=409)
+    assert (await ada.ask("GET", "/auth/2fa/recovery-codes"))["remaining"] == 10
+    await ada.login(status=401)
+    await ada.login(code="000000", status=401)
+    await ada.login(code="aaaa-bbbb-cccc-dddd-eeee-ffff", status=401)
+    await ada.login(code=codes[0])
+    await ada.login(code=codes[0], status=401)
+    await ada.login(code=await ada.wait_for_code())
+    await ada.ask("POST", "/auth/reauthenticate", {"password": PASSWORD}, 401)
+    body = {"password": PASSWORD, "code": await ada.wait_for_code()}
+    await ada.ask("POST", "/auth/reauthenticate", body)
+    await ada.ask("POST", "/auth/2fa/verify", {"code": await ada.wait_for_code()})
+    await ada.ask("POST", "/account/2fa/disable", status=204)
+    await ada.login()
+
+
+@step
+async def guesses_codes(world: World) -> None:
+    ada = await world.ada()
+    codes = await ada.with_two_factor()
+    for _ in range(6):
+        await ada.login(code="000000", status=401)
+    async with world.setting(totp_encryption_key="another key that opens nothing at all, of no use"):
+        world.clock.advance(seconds=31)
+    await ada.login(code=codes[1])
+
+
+@step
+async def uses_two_factor_on_the_pages(world: World) -> None:
+    visitor, ada = await world.visiting()
+    await visitor.open("/account/security")
+    await visitor.submit("enable")
+    await visitor.submit("disable")
+    page = await visitor.submit("enable")
+    (secret,) = re.findall(r"<code>([A-Z2-7 ]+)</code>", page.text)
+    totp = pyotp.TOTP(secret.replace(" ", ""))
+    await visitor.submit("code", code="000000")
+    page = await visitor.submit("code", code=totp.at(world.clock()))
+    codes = re.findall(r"<code>([a-z2-7-]+)</code>", page.text)
+    await visitor.open("/account/security")
+    await visitor.submit("recovery_codes")
+    other = await world.visitor()
+    await other.open("/account/sign-in")
+    await other.submit("password", email=ada.email, password=PASSWORD)
+    await other.submit("code", code=codes[0])
+    world.clock.advance(seconds=31)
+    await other.submit("code", code=totp.at(world.clock()))
+    await visitor.open("/account/security")
+    others = [button["value"] for form in visitor.page.forms for button in form.buttons if "value" in button]
+    await visitor.submit("session", session=others[0])
+    third = await world.visitor()
+    await third.open("/account/sign-in")
+    await third.submit("password", email=ada.email, password=PASSWORD)
+    world.clock.advance(seconds=31)
+    await third.submit("code", code=totp.at(world.clock()))
+    await visitor.open("/account/security")
+    await visitor.submit("others")
+    await visitor.submit("disable")
+
+
+# Personal tokens, and what has happened
+
+
+@step
+async def uses_personal_tokens(world: World) -> None:
+    ada = await world.ada(permissions=["notes:read"])
+    body = {"name": "build", "scopes": ["notes:read"]}
+    await ada.ask("POST", "/account/tokens", body | {"scopes": ["notes:write"]}, 400)
+    made = await ada.ask("POST", "/account/tokens", body, 201)
+    await world.ask("GET", "/notes", Authorization=f"Bearer {made['token']}")
+    await world.ask("GET", "/notes", status=401, Authorization=f"Bearer {made['token'][:-1]}x")
+    async with world.setting(max_personal_tokens=1):
+        await ada.ask("POST", "/account/tokens", body, 409)
+    assert len(await ada.ask("GET", "/account/tokens")) == 1
+    for token in await world.auth.tables.personal_token.filter(user__email=BOB):
+        await ada.ask("DELETE", f"/account/tokens/{token.id}", status=404)
+    await ada.ask("DELETE", f"/account/tokens/{made['id']}", status=204)
+    await ada.ask("DELETE", f"/account/tokens/{made['id']}", status=404)
+
+
+@step
+async def looks_around(world: World) -> None:
+    ada = await world.ada()
+    assert (await ada.ask("GET", "/account/activity"))["events"]
+    await world.ask("GET", "/.well-known/jwks.json")
+    for path in ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"):
+        await world.ask("GET", path)
+        await world.ask("HEAD", path)
+    for path in ("", "/1", "/1/html"):
+        await world.ask("GET", f"/dev/mailbox{path}")
+
+
+# Administration
+
+
+@step
+async def is_administrated(world: World) -> None:
+    root, ada = await world.ada(is_superuser=True), await world.ada()
+    path = f"/admin/users/{ada.id}"
+    await root.ask("GET", "/admin/users?search=ada&role=editor&active=true&verified=true")
+    await root.ask("GET", path)
+    await root.ask("GET", f"/admin/users/{uuid4()}", status=404)
+    await root.ask("POST", f"{path}/grant", {"roles": ["editor"], "permissions": ["notes:read"]})
+    await root.ask("POST", f"{path}/grant", {"roles": ["nothing"]}, 400)
+    await root.ask("POST", f"{path}/revoke", {"roles": ["editor"]})
+    await ada.login("wrong", 401)
+    await root.ask("POST", f"{path}/unlock", status=204)
+    await ada.with_two_factor()
+    await root.ask("POST", f"{path}/reset-two-factor", status=204)
+    await ada.login()
+    await root.ask("POST", f"{path}/end-sessions", status=204)
+    await ada.login()
+    await root.ask("POST", f"{path}/require-password-reset", status=204)
+    await root.ask("POST", f"{path}/disable", status=204)
+    await root.ask("POST", f"{path}/enable", status=204)
+    await root.ask("POST", f"/admin/users/{root.id}/disable", status=409)
+    await ada.ask("GET", "/admin/users", status=401)
+    await root.ask("GET", f"{path}/activity")
+    await root.ask("GET", f"/admin/activity?actor={root.id}")
+    await root.ask("DELETE", path, status=204)
+
+
+@step
+async def may_not_administrate(world: World) -> None:
+    helper = await world.ada(permissions=["accounts:read", "accounts:write", "accounts:impersonate"])
+    for user in await User.filter(email__in=[BOB, DORA]):
+        for what in ("disable", "end-sessions", "impersonate", "grant"):
+            await User.filter(id=user.id).exists()
+            if user.email == BOB:  # who may more
+                await helper.ask("POST", f"/admin/users/{user.id}/{what}", {"roles": []}, 403)
+    ada = await world.ada()
+    await ada.ask("GET", "/admin/users", status=403)
+
+
+@step
+async def is_acted_for(world: World) -> None:
+    root, ada = await world.ada(is_superuser=True), await world.ada()
+
+    async def acting() -> Ada:
+        tokens = await root.ask("POST", f"/admin/users/{ada.id}/impersonate")
+        return Ada(world, ada.id, ada.email, tokens["access_token"], tokens["refresh_token"])
+
+    acted = await acting()
+    await acted.ask("PATCH", "/account", {"display_name": "A."})
+    await acted.ask("POST", "/auth/2fa/enable", status=403)
+    await acted.rotate()
+    await acted.ask("POST", "/account/logout-others", status=204)
+    await acted.ask("POST", "/auth/logout")
+    await ada.login()
+    for end in ("rights", "demoted", "session", "deleted"):
+        acted = await acting()
+        await acted.ask("GET", "/auth/me")
+        if end == "rights":
+            await root.ask("POST", f"/admin/users/{ada.id}/grant", {"superuser": True})
+            await acted.ask("GET", "/auth/me", status=401)
+            await root.ask("POST", f"/admin/users/{ada.id}/revoke", {"superuser": True})
+        elif end == "demoted":
+            await User.filter(id=root.id).update(is_superuser=False)
+            await acted.rotate(status=401)
+            await User.filter(id=root.id).update(is_superuser=True)
+        elif end == "session":
+            await root.ask("POST", "/auth/logout")
+            await root.login()
+        else:
+            await root.ask("DELETE", "/account", status=204)
+        await acted.ask("GET", "/auth/me", status=401)
+
+
+# Commands and scripts
+
+
+@step
+async def is_managed_by_commands(world: World) -> None:
+    email = world.address()
+    await world.run("users", "create", email, "--no-password", "--verified", "--role", "editor")
+    await world.run("users", "list", "--search", "ada", "--json")
+    for command in ("show", "disable", "enable", "unlock", "reset-2fa", "logout"):
+        await world.run("users", command, email)
+        await world.run("users", command, "nobody@example.com", status=1)
+    await world.run("users", "delete", "--yes", email)
+
+
+@step
+async def is_imported(world: World) -> None:
+    path, known = world.folder / "users.csv", await world.ada()
+    hashed = django_pbkdf2_sha256.using(rounds=1000).hash(PASSWORD)
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["email", "hashed_password", "display_name", "is_superuser"])
+        for email in (BOB, known.email, world.address(), world.address(), "no address"):
+            rows.writerow([email, hashed, "Imported", ""])
+    await world.run("users", "import", str(path), status=1)
+    await world.run("users", "import", str(path), status=1)
+
+
+@step
+async def has_the_secret_sealed(world: World) -> None:
+    ada = await world.ada()
+    await User.filter(id=ada.id).update(totp_secret="JBSWY3DPEHPK3PXP", totp_confirmed=True)
+    await world.run("keys", "seal")
+    assert (await User.filter(id=ada.id).values_list("totp_secret", flat=True)) != ["JBSWY3DPEHPK3PXP"]
+
+
+@step
+async def gets_mails(world: World) -> None:
+    ada, outbox, kind = await world.ada(), world.auth.outbox, MailKind.PASSWORD_CHANGED
+    async with world.setting(email_max_age=timedelta(days=1)):
+        await outbox.add(kind, ada.email, user_id=ada.id, when="now")
+        await outbox.add(kind, ada.email, user_id=ada.id, when="now")
+        first, second = [mail for mail in await outbox.claim(9) if mail.recipient == ada.email]
+        await outbox.mark_failed(first, "no", permanent=True)
+        await outbox.mark_failed(second, "no", permanent=False)
+        await world.run("mail", "list")
+        await world.run("mail", "retry", str(first.id))
+        world.clock.advance(seconds=60)
+        for mail in await outbox.hand_over(5):
+            (claimed,) = await outbox.claim(1, [mail.id])
+            await outbox.drop(claimed)
+        await outbox.add(kind, ada.email, user_id=ada.id, when="now")
+        world.clock.advance(days=2)
+        await outbox.claim(5)
+    assert await world.auth.dispatcher.deliver_due() == 0
+
+
+@step
+async def expires_and_is_purged(world: World) -> None:
+    ada = await world.ada()
+    await ada.login(device=None)
+    await ada.ask("POST", "/account/tokens", {"name": "build", "scopes": ["notes:read"]}, 201)
+    await ada.login("wrong", 401)
+    world.clock.advance(days=800)
+    await world.run("purge")
+
+
+@step
+async def is_served_by_scripts(world: World) -> None:
+    """What no route calls."""
+    auth, ada = world.auth, await world.ada()
+    assert (await users.find_user(auth, ada.email)).id == ada.id
+    assert await sessions.count_sessions(auth, ada.id) == 1
+    await guesses.forget_codes(auth, ada.id)
+    await ada.login(device=None)
+    device = devices.Device(ada.device)
+    known = await devices.known_device(auth, await User.get(id=ada.id), device)
+    assert known is not None
+    await devices.forget_device(auth, known)
+    now = world.clock()
+    counted = await counters.store(auth, "7" * 64, None, Counter(1, now, now))
+    assert counted is not None
+    assert await counters.delete(auth, counted)
+    await throttle.forget(auth, throttle.Key.of("passwords", ada.id))
+    world.clock.advance(days=800)
+    assert sum((await purge.purge(auth)).values()) > 0
+
+
+# The tests
+
+
+@pytest.fixture
+def settings(settings: AuthSettings) -> AuthSettings:
+    """All that an app can have."""
+    values = {
+        "audit_log": True,
+        "cookies": True,
+        "totp_encryption_key": SECRET,
+        "email_provider": "memory",
+        "public_base_url": BASE,
+        "dev_mailbox": True,
+        "prevent_enumeration": False,
+        "require_verified_email": False,
+    }
+    for name, value in values.items():
+        setattr(settings, name, value)
+    return settings
+
+
+@pytest.fixture
+def app(settings: AuthSettings, clock: Clock) -> FastAPI:
+    """A host app with all that can be turned on, and routes of its own."""
+    app = FastAPI()
+    include_auth(
+        app,
+        settings=settings,
+        clock=clock,
+        pages=True,
+        admin=True,
+        roles={"editor": ["notes:write"]},
+        scopes={"notes:read": "Read notes"},
+    )
+
+    @app.get("/reports", include_in_schema=False)
+    async def reports(user: PageUser) -> str:
+        return user.email
+
+    @app.get("/notes")
+    async def notes(user: Annotated[User, Depends(require(scope="notes:read"))]) -> str:
+        return user.email
+
+    return app
+
+
+def walk(routes: list[Any]) -> Iterator[tuple[str, str]]:
+    """Method and path of each route, also of routers in it."""
+    for route in routes:
+        for method in getattr(route, "methods", None) or ():
+            yield method, route.path
+        if (router := getattr(route, "original_router", None)) is not None:
+            yield from walk(router.routes)
+
+
+def leaves() -> set[tuple[str, ...]]:
+    """Every command with its subcommand."""
+
+    def below(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        chosen = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+        for choices in (each.choices for each in chosen):
+            for name, deeper in choices.items():
+                yield from below(deeper, (*names, name))
+        if not chosen:
+            yield names
+
+    found: set[tuple[str, ...]] = set()
+    for name, (_, add_to) in COMMANDS.items():
+        parser = argparse.ArgumentParser()
+        add_to(parser)
+        found |= {*below(parser, (name,))}
+    return found
+
+
+@pytest.fixture
+async def world(
+    app: FastAPI,
+    auth: Auth,
+    settings: AuthSettings,
+    clock: Clock,
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[World]:
+    """The app on tables in which only the bystanders are."""
+    environment = {
+        "DATABASE_URL": database.url,
+        "JWT_SECRET": SECRET,
+        "TOTP_ENCRYPTION_KEY": SECRET,
+        "BCRYPT_ROUNDS": "4",
+        "EMAIL_PROVIDER": "memory",
+        "PUBLIC_BASE_URL": BASE,
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    routes: set[tuple[str, str]] = set()
+
+    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+        routes.add((scope["method"], getattr(scope.get("route"), "path", scope["path"])))
+
+    transport = httpx.ASGITransport(noting, client=("127.0.0.1", 4321))
+    EXECUTOR_CACHE.clear()  # it has the SQL of other dialects for connections of this name
+    async with TortoiseContext() as context, httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+        # As the commands name it: models know one name of a connection.
+        await context.init(db_url=database.url, modules={"models": ["fastapi_pluggable_auth.models"]})
+        for model in reversed([*auth.tables]):
+            await model.all().delete()
+        await settle(auth, await auth.hasher.hash(PASSWORD))
+        world = World(app, auth, settings, clock, client, database.url, tmp_path, routes)
+        yield world
+        for opened in world.opened:
+            await opened.aclose()
+    EXECUTOR_CACHE.clear()
+
+
+async def test_whatever_one_user_does_no_row_of_another_changes(world: World, database: Database) -> None:
+    rows, called = Rows(world.auth, database.dialect), world.called
+    await rows.keep()
+    lacks = [name for model in world.auth.tables for name in lacking(model, await model.all())]
+    assert not lacks, "no row of a bystander has another value there"
+    offset = world.clock.offset
+    for step in STEPS:
+        with called.noticing():
+            await step(world)
+        world.clock.offset = offset
+        world.clock.advance()
+        assert not await rows.changes(), step.__name__
+    left = [
+        *(f"route {route}" for route in {*walk(world.app.routes)} - world.routes),
+        *(f"flow {flow}" for flow in called.missing),
+        *(f"command {names}" for names in leaves() - world.commands - NO_ROWS.keys()),
+        *(f"form {form}" for form in world.shown - world.sent),
+    ]
+    assert not left, "these have no step"
