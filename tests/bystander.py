@@ -52,6 +52,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
         language="de",
         password_changed_at=day,
         last_login_at=day,
+        verified_at=day,
         **own,
     )
     await tables.user.create(id=carol, email=CAROL, is_verified=True, is_superuser=True, **own)

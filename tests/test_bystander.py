@@ -271,6 +271,12 @@ async def verifies_by_the_link_alone(world: World) -> None:
 
 
 @step
+async def follows_links_of_earlier_releases(world: World) -> None:
+    for of in ("verify", "reset-password"):
+        await world.client.get(f"{BASE}//auth/{of}/nothing", follow_redirects=True)
+
+
+@step
 async def signs_up_where_nobody_is_told_whether_there_is_an_account(world: World) -> None:
     ada = await world.ada()
     async with world.setting(prevent_enumeration=True, require_verified_email=True):
