@@ -15,7 +15,9 @@ from tortoise.connection import get_connections
 from tortoise.context import TortoiseContext, _current_context
 
 from .autonomous import AutonomousTransactions
-from .database import current_context, database_errors
+from .database import current_context
+from .failures import PASSING, Failure, failure_of, log_failure
+from .rounds import Rounds
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ ROOM_SECONDS: Final = 0.02
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 """Seconds between the tries of a job while the database is down."""
+WAITED_FOR: Final = frozenset({*PASSING, Failure.READ_ONLY})
+"""What passes, though the database answers meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Afterwards:
         self._jobs: deque[_Job] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._rounds = Rounds("What follows on answers", logger)
 
     @property
     def idle(self) -> bool:
@@ -109,7 +114,8 @@ class Afterwards:
 
     async def _run(self) -> None:
         while self._jobs:
-            await self._do(self._jobs[0])
+            with self._rounds.one():
+                await self._do(self._jobs[0])
             if self._jobs:
                 self._jobs.popleft()
 
@@ -123,8 +129,11 @@ class Afterwards:
                 await asyncio.get_running_loop().create_task(_awaited(job.work), context=context)
                 return
             except Exception as error:
-                if not isinstance(error, database_errors()) or await self._database_answers(context):
+                if failure_of(error) is None:
                     logger.exception("Not done after the answer: %s", job.what)
+                    return
+                if failure_of(error) not in WAITED_FOR and await self._database_answers(context):
+                    log_failure(error, f"Not done after the answer: {job.what}", logger)
                     return
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -139,7 +148,7 @@ class Afterwards:
 
         try:
             await asyncio.get_running_loop().create_task(ask(), context=context)
-        except database_errors():
+        except Exception:
             return False
         return True
 

@@ -22,7 +22,9 @@ from .email.dispatcher import Dispatcher, SendEmail
 from .email.outbox import Outbox
 from .email.sender import Mailer
 from .email.tokens import LinkSigner
+from .errors import AuthError, ErrorCode
 from .events import Events, SecurityEvent, origin
+from .failures import Failure, failure_of, log_failure
 from .hooks import Event, Hooks
 from .models import AbstractUser, User, tables_for
 from .queries import Queries
@@ -159,13 +161,21 @@ def transactional(
     """Runs a flow in one transaction on the database that holds the accounts; whatever it raises rolls back.
     In one that the host app has open, it stands and falls with that one: for what belongs to a change.
 
-    Where the database ends it to break a deadlock, it runs again, a bounded number of times.
+    Where the database ends it to break a deadlock, it runs again, a bounded number of times. Raises
+    `AuthError(VALIDATION_ERROR)` for a value that does not fit its column, and `IntegrityError` for what the
+    database refuses otherwise.
     """
 
     @wraps(flow)
     async def run(auth: Auth, /, *args: P.args, **kwargs: P.kwargs) -> T:
         name = auth.tables.user._meta.default_connection
-        return await in_one_transaction(name, lambda: flow(auth, *args, **kwargs))
+        try:
+            return await in_one_transaction(name, lambda: flow(auth, *args, **kwargs))
+        except Exception as error:
+            if failure_of(error) is Failure.UNFIT:
+                log_failure(error)
+                raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+            raise
 
     return run
 

@@ -19,15 +19,14 @@ from tortoise.connection import ConnectionHandler, get_connections
 from tortoise.exceptions import IntegrityError
 
 from .database import (
-    database_errors,
     in_one_transaction,
     is_in_host_transaction,
-    is_lock_wait_over,
-    is_transient,
     joined,
+    may_run_again,
     new_client,
     root_of,
 )
+from .failures import PASSING, DeadlineError, Failure, failure_of, log_failure
 
 logger = logging.getLogger(__name__)
 
@@ -150,9 +149,12 @@ class AutonomousTransactions:
                 return result
         except IntegrityError:
             pass  # it may refer to what the host's transaction has made
-        except database_errors() as error:
-            logger.warning("A transaction beside the host's failed: %s", error)
-            if not _again_until_free(error):
+        except Exception as error:
+            failure = failure_of(error)
+            if failure in (None, Failure.UNFIT, Failure.NOT_MIGRATED):
+                raise
+            log_failure(error, "A transaction beside the host's did not work", logger)
+            if failure not in PASSING:
                 self._without_until = time.monotonic() + WITHOUT_SECONDS
                 client = root
             return await self._run_and_repeat(client, work)
@@ -223,7 +225,7 @@ class AutonomousTransactions:
         if not task.done():  # left to itself: drivers wait for a silent server even while they give up
             task.cancel()
             task.add_done_callback(_seen)
-            raise TimeoutError("no connection, or no end, in time")
+            raise DeadlineError("no connection, or no end, in time")
         return task.result()
 
     async def _run_and_repeat(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[T]]) -> T:
@@ -253,8 +255,8 @@ class AutonomousTransactions:
     async def _run_logged(self, work: Callable[[], Awaitable[object]]) -> None:
         try:
             await work()
-        except Exception:
-            logger.exception("What follows on an answer failed")
+        except Exception as error:
+            _log(error, "What follows on an answer failed")
 
     async def _run_detached(self, work: Callable[[], Awaitable[object]]) -> None:
         connections = get_connections()
@@ -264,17 +266,17 @@ class AutonomousTransactions:
     async def _run_again(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[object]]) -> None:
         """Queues for what the host's transaction holds: the connection, or rows."""
         try:
-            await self._run_on(client, work, _again_until_free)
+            await self._run_on(client, work)
         except IntegrityError:
             pass  # the first run has stayed
-        except Exception:
-            logger.exception("What the host's transaction may have taken back was not written again")
+        except Exception as error:
+            _log(error, "What the host's transaction may have taken back was not written again")
 
     async def _run_on(
         self,
         client: BaseDBAsyncClient,
         work: Callable[[], Awaitable[T]],
-        again: Callable[[Exception], bool],
+        again: Callable[[Exception], bool] = may_run_again,
     ) -> T:
         connections = get_connections()
         own = client is not root_of(connections.get(self._name))
@@ -292,14 +294,17 @@ class AutonomousTransactions:
             connections.reset(reset)
 
 
+def _log(error: Exception, what: str) -> None:
+    if failure_of(error) is None:
+        logger.error(what, exc_info=error)
+    else:
+        log_failure(error, what, logger)
+
+
 def _seen(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()
 
 
 def _again_at_once(error: Exception) -> bool:
-    return is_transient(error) and not is_lock_wait_over(error)
-
-
-def _again_until_free(error: Exception) -> bool:
-    return is_transient(error) or is_lock_wait_over(error)
+    return failure_of(error) is Failure.CONFLICT

@@ -20,7 +20,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields import DatetimeField, Field, IntField
 from tortoise.queryset import AwaitableQuery, QuerySet, UpdateQuery, ValuesQuery
 
-from .database import WrongRowError
+from .failures import WrongRowError
 from .models.outward import SecretColumn
 
 Q = TypeVar("Q", bound=AwaitableQuery[Any])

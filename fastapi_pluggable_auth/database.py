@@ -1,113 +1,59 @@
-"""What the library needs to know of Tortoise's connections: is there one, and is the database down?"""
+"""Transactions and statements on Tortoise's connections, and the time that a request gives them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-import sqlite3
-import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClient
 from tortoise.backends.base.config_generator import expand_db_url
 from tortoise.connection import get_connections
 from tortoise.context import TortoiseContext, get_current_context
-from tortoise.exceptions import DBConnectionError, OperationalError, TransactionManagementError
+from tortoise.exceptions import IntegrityError
+from tortoise.models import MetaInfo
 from tortoise.transactions import in_transaction
 
 from .errors import AuthError, ErrorCode
+from .failures import PASSING, DeadlineError, Failure, failure_of, log_failure
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-POSTGRES_TRANSIENT: Final = frozenset({"40001", "40P01"})
-MYSQL_TRANSIENT: Final = frozenset({1205, 1213})
-LOCK_WAIT_OVER: Final = frozenset({"55P03", 1205})
-
-TRANSACTION_TRIES: Final = 8
+TRANSACTION_TRIES: Final = 20
+TRYING_SECONDS: Final = 30.0
+"""After which there is no third try: the next lock may take as long to wait for."""
 GIVING_UP_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 0.005
 """The longest pause before the second try; each next one is twice as long. Those that met wait unequally."""
+LONGEST_RETRY_SECONDS: Final = 0.25
+
+_READ_ONLY: Final = {
+    "postgres": "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS answer",
+    "mysql": "SELECT @@global.read_only AS answer",
+}
+_REFERRING: Final = (
+    'SELECT m.name AS name, f."from" AS "column" FROM sqlite_master m, pragma_foreign_key_list(m.name) f'
+    " WHERE m.type = 'table' AND f.\"table\" = ?"
+    " AND f.on_delete NOT IN ('CASCADE', 'SET NULL', 'SET DEFAULT')"
+)
 
 _own: ContextVar[object] = ContextVar("own_transaction", default=None)
 """The transaction that the library has open, beside those that the host app may have."""
-
-POOLER_ADVICE: Final = (
-    "Behind a pooler that shares connections between transactions, such as pgbouncer with "
-    "pool_mode=transaction, add `statement_cache_size=0` to the database URL: `postgres://...?statement_cache_size=0`."
-)
-
-
-MIXED_UP: Final = frozenset({"26000", "42P05", "08P01"})
-"""PostgreSQL: there is no such prepared statement, there is one of that name, it has other parameters."""
-
-
-def is_mixed_up(error: Exception) -> bool:
-    """Whether the database was asked to run a statement that another client has prepared, or has not."""
-    states = {getattr(each, "sqlstate", None) for each in (error, error.__cause__)}
-    return isinstance(error, WrongRowError) or bool(states & MIXED_UP)
-
-
-class WrongRowError(OperationalError):
-    """The database answered with a row that was not asked for."""
-
-    def __init__(self, table: str) -> None:
-        super().__init__(
-            f"A query of {table} was answered with a row that it did not ask for. {POOLER_ADVICE}"
-        )
-
-
-_ERRORS: Final[tuple[type[Exception], ...]] = (
-    OperationalError,
-    DBConnectionError,
-    TransactionManagementError,
-    OSError,
-    TimeoutError,
-    RuntimeError,  # of asyncmy and uvloop, where a server hangs up while they connect or write
-    sqlite3.OperationalError,
-)
-
-
-def database_errors() -> tuple[type[Exception], ...]:
-    """What is raised where the database fails. Tortoise passes some errors on as they are: of asyncpg at any
-    time, of the other drivers where a transaction begins or ends."""
-    errors = _ERRORS
-    if asyncpg := sys.modules.get("asyncpg"):  # what is not imported raises nothing
-        errors += (asyncpg.PostgresError, asyncpg.InterfaceError)
-    if asyncmy := sys.modules.get("asyncmy.errors"):
-        errors += (asyncmy.MySQLError,)
-    return errors
 
 
 def current_context() -> TortoiseContext | None:
     """The Tortoise set-up that this task sees, if it is initialised."""
     context = get_current_context()
     return context if context is not None and context.inited else None
-
-
-def is_transient(error: Exception) -> bool:
-    """Whether the database broke a deadlock, or could not serialise: the same transaction may work now."""
-    codes = _codes(error)
-    return bool(codes & (POSTGRES_TRANSIENT | MYSQL_TRANSIENT)) or "database is locked" in str(error)
-
-
-def is_lock_wait_over(error: Exception) -> bool:
-    """Whether another transaction has kept a row for longer than this one waits."""
-    return bool(_codes(error) & LOCK_WAIT_OVER)
-
-
-def _codes(error: Exception) -> set[object]:
-    """What PostgreSQL or MariaDB calls the error."""
-    cause = error.args[0] if error.args else None
-    number = cause.args[0] if isinstance(cause, Exception) and cause.args else None
-    return {getattr(error, "sqlstate", None), number if isinstance(number, int) else None}
 
 
 def is_in_transaction(connection_name: str | None) -> bool:
@@ -159,54 +105,159 @@ def joined(connection_name: str) -> Iterator[None]:
         _own.reset(reset)
 
 
+def may_run_again(error: Exception) -> bool:
+    """Whether another transaction was in the way of this one."""
+    return failure_of(error) in PASSING
+
+
 async def in_one_transaction(
     connection_name: str | None,
     work: Callable[[], Awaitable[T]],
     *,
-    again: Callable[[Exception], bool] = is_transient,
+    again: Callable[[Exception], bool] = may_run_again,
 ) -> T:
     """Runs work in a transaction; whatever it raises rolls back. Where the database ends it with an error
-    after which it may run `again`, it does, a bounded number of times.
+    after which it may run `again`, it does, a bounded number of times. Raises `IntegrityError` for what the
+    database refuses, also at the commit.
 
     Inside another transaction it runs once, as a part of it: a database that breaks a deadlock may have ended
     the whole of it, and what goes on then is committed statement by statement.
     """
-    tries = 1 if is_in_transaction(connection_name) else TRANSACTION_TRIES
-    for tries_left in reversed(range(tries)):
-        try:
-            async with transaction(connection_name):
+
+    async def run() -> T:
+        async with _transaction(connection_name):
+            with nullcontext() if nested or connection_name is None else joined(connection_name):
                 return await work()
-        except database_errors() as error:
-            if not tries_left or not again(error):
+
+    nested = is_in_transaction(connection_name)
+    try:
+        client = None if connection_name is None else get_connections().get(connection_name)
+        return await _patiently(client, run, again, tries=1 if nested else TRANSACTION_TRIES)
+    except IntegrityError:
+        raise
+    except Exception as error:
+        if failure_of(error) is Failure.REFUSED:  # which Tortoise passes on as it is, at the commit
+            raise IntegrityError(error) from error
+        raise
+
+
+async def _patiently(
+    client: BaseDBAsyncClient | None,
+    run: Callable[[], Awaitable[T]],
+    again: Callable[[Exception], bool] = may_run_again,
+    tries: int = TRANSACTION_TRIES,
+) -> T:
+    """Runs what is a transaction by itself until no other one is in the way."""
+    started = time.monotonic()
+    for tried in range(1, tries + 1):
+        try:
+            return await run()
+        except Exception as error:
+            if client is not None and failure_of(error) is Failure.READ_ONLY:
+                await _drop_connections(client)
+            late = tried > 1 and time.monotonic() - started > TRYING_SECONDS
+            if tried == tries or late or not again(error):
                 raise
-        longest = RETRY_SECONDS * 2 ** (tries - 1 - tries_left)
+        longest = min(RETRY_SECONDS * 2 ** (tried - 1), LONGEST_RETRY_SECONDS)
         await asyncio.sleep(longest * random.random())  # noqa: S311 - nothing depends on it
     raise AssertionError("unreachable")
 
 
-@asynccontextmanager
-async def transaction(connection_name: str | None) -> AsyncIterator[None]:
-    """Like Tortoise's own, which never gives its connection back where BEGIN fails or is cancelled."""
-    nested = is_in_transaction(connection_name)
-    async with _transaction(connection_name):
-        with nullcontext() if nested or connection_name is None else joined(connection_name):
-            yield
+async def _drop_connections(client: BaseDBAsyncClient) -> None:
+    """Has the next request connect anew: a name that led to this server may lead to its successor now.
+    Connections that are in use follow when they meet the same."""
+    pool: Any = getattr(root_of(client), "_pool", None)
+    with suppress(Exception):  # the next one to meet it tries again
+        if hasattr(pool, "expire_connections"):  # asyncpg
+            await pool.expire_connections()
+        elif hasattr(pool, "clear"):  # asyncmy, aiomysql
+            await pool.clear()
+
+
+class Patient:
+    """A connection on which each statement is tried again as a transaction is: outside of one it is one."""
+
+    def __init__(self, client: BaseDBAsyncClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def __eq__(self, other: object) -> bool:
+        """Tortoise asks whether a table is on a connection, when it makes the tables."""
+        return self._client is (other._client if isinstance(other, Patient) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._client)
+
+    async def execute_query(self, query: str, values: list[Any] | None = None) -> Any:
+        """Runs a statement; the number of rows, and those that it reads."""
+        return await _patiently(self._client, lambda: self._client.execute_query(query, values))
+
+    async def execute_query_dict(self, query: str, values: list[Any] | None = None) -> Any:
+        """Runs a statement; the rows that it reads."""
+        return await _patiently(self._client, lambda: self._client.execute_query_dict(query, values))
+
+    async def execute_insert(self, query: str, values: list[Any]) -> Any:
+        """Stores a row; what the database made of it."""
+        return await _patiently(self._client, lambda: self._client.execute_insert(query, values))
+
+    async def execute_many(self, query: str, values: list[list[Any]]) -> Any:
+        """Stores rows, all or none."""
+        return await _patiently(self._client, lambda: self._client.execute_many(query, values))
+
+
+class PatientMeta(MetaInfo):
+    """How the tables of the library reach their database: whatever is written there is tried again where
+    another transaction was in the way, also by code that does not think of it."""
+
+    __slots__ = ()
+
+    @property
+    def db(self) -> BaseDBAsyncClient:
+        """The connection of the task, in a transaction or by itself."""
+        client = super().db
+        return (
+            client if isinstance(client, TransactionalDBClient) else cast(BaseDBAsyncClient, Patient(client))
+        )
+
+
+async def is_read_only(client: BaseDBAsyncClient) -> bool:
+    """Whether the server is a standby, or takes no writes for another reason."""
+    if (question := _READ_ONLY.get(client.capabilities.dialect)) is None:
+        return False
+    (answer,) = await client.execute_query_dict(question)
+    return bool(answer["answer"])
+
+
+async def tables_that_refer(client: BaseDBAsyncClient, table: str, key: object) -> list[str]:
+    """The tables whose rows keep this one from being deleted, for SQLite, which does not say so itself."""
+    if client.capabilities.dialect != "sqlite":
+        return []
+    found = []
+    for each in await client.execute_query_dict(_REFERRING, [table]):
+        name, column = (str(each[part]).replace('"', '""') for part in ("name", "column"))
+        asked = f'SELECT 1 FROM "{name}" WHERE "{column}" = ? LIMIT 1'  # noqa: S608 - names of the schema
+        if await client.execute_query_dict(asked, [str(key)]):
+            found.append(str(each["name"]))
+    return found
 
 
 @asynccontextmanager
 async def _transaction(connection_name: str | None) -> AsyncIterator[None]:
+    """Like Tortoise's own, which never gives its connection back where BEGIN fails or is cancelled."""
     begun = in_transaction(connection_name)
     try:
         await begun.__aenter__()
     except BaseException as error:
         if hasattr(begun, "token"):  # it has a connection, or the lock of SQLite's only one
-            with suppress(*database_errors()):
+            with suppress(Exception):
                 await begun.__aexit__(type(error), error, error.__traceback__)
         raise
     try:
         yield
     except BaseException as error:
-        with suppress(*database_errors()):  # a connection that is gone has rolled back, and the cause matters
+        with suppress(Exception):  # a connection that is gone has rolled back, and the cause matters
             await begun.__aexit__(type(error), error, error.__traceback__)
         raise
     await begun.__aexit__(None, None, None)
@@ -228,9 +279,11 @@ class Deadline:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._loop = loop
-        self._left = seconds
+        self._seconds = self._left = seconds
         self._timer: asyncio.TimerHandle | None = None
         self._late: asyncio.Future[bool] = loop.create_future()
+        self._guest: tuple[str, float] | None = None
+        self._spent: dict[str, float] = {}
         self.start()
 
     def start(self) -> None:
@@ -246,12 +299,33 @@ class Deadline:
         self._timer = None
         return True
 
+    @contextmanager
+    def spent_by(self, guest: str) -> Iterator[None]:
+        """What runs inside is not the database's doing, though the database may have to wait for it."""
+        self._guest = guest, self._loop.time()
+        try:
+            yield
+        finally:
+            self._charge()
+
+    def _charge(self) -> None:
+        if self._guest is not None:
+            guest, since = self._guest
+            self._spent[guest] = self._spent.get(guest, 0.0) + self._loop.time() - since
+            self._guest = None
+
+    @property
+    def wasted_by(self) -> str | None:
+        """Who has spent half of the time or more."""
+        self._charge()
+        return next((guest for guest, spent in self._spent.items() if spent >= self._seconds / 2), None)
+
     async def wait(self, task: asyncio.Task[Any]) -> None:
-        """Until the task is done; raises `TimeoutError` when the time is over before."""
+        """Until the task is done; raises `DeadlineError` when the time is over before."""
         task.add_done_callback(self._ended)
         try:
             if await self._late:
-                raise TimeoutError
+                raise DeadlineError("no answer in time")
         finally:
             self.stop()
 
@@ -267,7 +341,7 @@ class Deadline:
 
 async def guarded(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
     """Runs work that needs the database. Where that fails, is not there or takes longer than the limit,
-    `uncounted` aside, raises `AuthError`: 503 for the client, the cause for the log.
+    `uncounted` aside, raises `AuthError`: what the client may know, and the cause for the log.
 
     The work is a task of its own, which is cancelled once and, after a moment, left to itself: drivers wait
     for a silent server even while they give up, and no second cancellation must reach a rollback. In that
@@ -292,10 +366,30 @@ async def guarded(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
     except asyncio.CancelledError:
         await _give_up(task)
         raise
-    except database_errors() as error:
+    except DeadlineError as error:
+        guest = deadline.wasted_by
         await _give_up(task)
-        logger.exception("The database failed. %s", POOLER_ADVICE if is_mixed_up(error) else "")
-        raise AuthError(ErrorCode.DATABASE_UNAVAILABLE, retry_after=1) from error
+        if guest is None:
+            raise _refusal(error) from error
+        logger.error("%s took longer than the request may wait", guest)
+        raise AuthError(ErrorCode.HOOK_UNAVAILABLE, retry_after=1) from error
+    except Exception as error:
+        if failure_of(error) is None:
+            raise
+        raise _refusal(error) from error
+
+
+def _refusal(error: Exception) -> AuthError:
+    """What the client learns of a failure, which goes to the log."""
+    log_failure(error)
+    failure = failure_of(error)
+    if failure is Failure.REFUSED:
+        return AuthError(ErrorCode.CHANGE_REFUSED)
+    if failure is Failure.UNFIT:
+        return AuthError(ErrorCode.VALIDATION_ERROR)
+    if failure is Failure.NOT_MIGRATED:
+        return AuthError(ErrorCode.DATABASE_NOT_MIGRATED)
+    return AuthError(ErrorCode.DATABASE_UNAVAILABLE, retry_after=1)
 
 
 async def _give_up(task: asyncio.Task[Any]) -> None:
@@ -315,3 +409,11 @@ def uncounted() -> Iterator[None]:
         yield
     finally:
         deadline.start()
+
+
+@contextmanager
+def spent_by(guest: str) -> Iterator[None]:
+    """Says whose doing it is, should `guarded` find that what runs inside has taken its time."""
+    deadline = _deadline.get()
+    with nullcontext() if deadline is None else deadline.spent_by(guest):
+        yield

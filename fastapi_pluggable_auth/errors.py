@@ -17,6 +17,8 @@ class ErrorCode(Enum):
     EMAIL_TAKEN = (400, "An account with this e-mail address already exists.")
     USERNAME_TAKEN = (400, "This username is taken.")
     VALUE_REFUSED = (400, "A value belongs to another account already, or refers to nothing.")
+    CHANGE_REFUSED = (409, "The data of the application does not allow this change.")
+    ACCOUNT_IN_USE = (409, "Other data of the application refers to this account: remove that first.")
     PASSWORD_TOO_COMMON = (422, "This password is among the most common ones. Choose another.")
     PASSWORD_TOO_PERSONAL = (422, "This password is the address, or the name of the app, and little more.")
     PASSWORD_BREACHED = (422, "This password was published in a breach elsewhere. Choose another.")
@@ -72,6 +74,8 @@ class ErrorCode(Enum):
     OVERLOADED = (503, "Too many requests at once. Try again shortly.")
     DATABASE_UNAVAILABLE = (503, "The service is temporarily unavailable.")
     DATABASE_NOT_INITIALISED = (503, "The application has not initialised its database.")
+    DATABASE_NOT_MIGRATED = (503, "The application has not migrated its database.")
+    HOOK_UNAVAILABLE = (503, "Something that the application asks first does not answer. Try again shortly.")
 
     @property
     def status(self) -> int:

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec, TypeAlias
 from uuid import UUID
 
-from tortoise.exceptions import IntegrityError
 from typing_extensions import TypeVar
 
 from .config import AuthSettings
-from .database import database_errors, uncounted
-from .errors import AuthError
+from .database import spent_by, uncounted
+from .errors import AuthError, ErrorCode
 from .events import Origin, SecurityEvent, origin
+from .failures import Failure, failure_of
 from .models import AbstractUser, User
 
 logger = logging.getLogger(__name__)
@@ -244,8 +244,9 @@ class Hooks:
     async def fire(self, event: Callable[P, Event], /, *args: P.args, **values: P.kwargs) -> None:
         """Makes an event of this class, where there is a handler for it, and calls one after the other.
 
-        Raises what handlers raise before and inside a transaction: `AuthError`, errors of the database, and
-        `HookError` for any other. After it, raises nothing.
+        Raises what handlers raise before and inside a transaction: `AuthError`, failures of the database, and
+        `HookError` for any other. One that takes too long, or to whom something else does not answer
+        (`OSError`, `TimeoutError`), is `AuthError(HOOK_UNAVAILABLE)`. After it, raises nothing.
         """
         if not self.handlers:
             return
@@ -269,16 +270,22 @@ class Hooks:
             logger.exception("%s failed on %s", _name(handler), type(event).__name__)
 
     async def _ask(self, handler: Handler, event: Event) -> None:
+        where = f"{_name(handler)} on {type(event).__name__}"
         try:
             if isinstance(event, DuringEvent):  # which has the time that the database has
-                await _call(handler, event)
+                with spent_by(where):
+                    await _call(handler, event)
             else:
                 await self._in_time(handler, event)
+        except AuthError:
+            raise
         except Exception as error:
-            # The last two may be any bug, and flows take a broken constraint for one of their own.
-            told = isinstance(error, (AuthError, *database_errors()))
-            if told and not isinstance(error, IntegrityError | RuntimeError):
+            # Flows take a broken constraint for one of their own.
+            if failure_of(error) not in (None, Failure.REFUSED, Failure.UNFIT):
                 raise
+            if isinstance(error, OSError) and error.filename is None:  # as a network has it, and a timeout
+                logger.error("%s got no answer, or not in time: %s", where, type(error).__name__)
+                raise AuthError(ErrorCode.HOOK_UNAVAILABLE, retry_after=1) from error
             raise HookError(f"{_name(handler)} failed on {type(event).__name__}") from error
 
     async def _in_time(self, handler: Handler, event: object) -> None:

@@ -14,7 +14,8 @@ from tortoise import Model
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connections
 
-from .database import POOLER_ADVICE, database_errors, is_mixed_up, new_client, root_of
+from .database import new_client, root_of
+from .failures import POOLER_ADVICE, Failure, failure_of
 
 ROUNDS: Final = 10
 """psycopg prepares a statement when it runs for the sixth time."""
@@ -67,8 +68,8 @@ async def _mixes_up(one: BaseDBAsyncClient, other: BaseDBAsyncClient) -> bool:
             rows = await one.execute_query_dict(PREPARED.format(**parts))
             if rows != [{"mark": mark}] or await other.execute_query_dict(FOUND.format(**parts)):
                 return True
-    except database_errors() as error:
-        if not is_mixed_up(error):
+    except Exception as error:
+        if failure_of(error) is not Failure.MIXED_UP:
             raise
         return True
     return False

@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 
-from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
 from . import browsers, databases, pgbouncer
@@ -108,6 +108,12 @@ async def tortoise(database: Database) -> AsyncIterator[TortoiseContext]:
         await context.init(databases.config(database.url, database.dialect))
         await databases.empty(context, database.dialect)
         yield context
+
+
+@pytest.fixture(autouse=True)
+def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure is logged, though a test before may have had the same within a second."""
+    monkeypatch.setattr(failures, "_quiet", failures._Quiet())
 
 
 @pytest.fixture

@@ -48,6 +48,30 @@ class Proxy:
         """Keeps whatever comes, either way, until it recovers."""
         self._do(self._passing.clear)
 
+    def move(self, url: str) -> None:
+        """Leads whoever connects from now on to another server, as a name that was moved does: connections
+        that are there stay."""
+        self._do(lambda: setattr(self, "_upstream", urlsplit(url)))
+
+    def cut(self) -> None:
+        """Hangs up on everyone."""
+
+        def cut() -> None:
+            for link in self._links:
+                link.abort()
+
+        self._do(cut)
+
+    def refuse(self) -> None:
+        """Hangs up on whoever connects and on everyone who has, until it recovers."""
+
+        def refuse() -> None:
+            self._refusing = True
+            for link in self._links:
+                link.abort()
+
+        self._do(refuse)
+
     def trap(self, needle: bytes, fault: Fault) -> None:
         """Waits until any client sends these bytes; then hangs up on everyone before the server sees them
         ("cut"), or passes them on and keeps every reply from then on ("drop_replies"). Refuses whoever

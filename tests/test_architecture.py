@@ -10,9 +10,9 @@ import fastapi_pluggable_auth
 
 PACKAGE = Path(fastapi_pluggable_auth.__file__).parent
 FLOORS = (
-    {"config", "errors"},
+    {"config", "errors", "failures"},
     {"security"},
-    {"events"},
+    {"events", "rounds"},
     {"database"},
     {"models"},
     {"migrations", "compiled", "hooks", "autonomous", "poolers"},

@@ -627,17 +627,18 @@ async def test_a_row_of_the_host_and_the_account_are_stored_both_or_neither(host
 
 
 @only_sqlite
-async def test_a_database_that_fails_in_a_hook_is_unavailable_and_no_bug(scene: Scene) -> None:
-    """So is another service that does not answer."""
-    fails: list[Exception] = [OperationalError("gone"), ConnectionRefusedError("gone")]
+async def test_a_database_or_service_that_fails_in_a_hook_is_unavailable_and_no_bug(scene: Scene) -> None:
+    """And the client, and whoever reads the log, can tell one from the other."""
+    fails: list[Exception] = [ConnectionRefusedError("gone"), TimeoutError(), OperationalError("gone")]
 
     @scene.auth.on(BeforeSignup)
     def ask(event: BeforeSignup) -> None:
         raise fails.pop()
 
-    for _ in range(2):
+    for code in ("database_unavailable", "hook_unavailable", "hook_unavailable"):
         answer = await signs_up(scene)
-        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert (answer.status_code, answer.json()["code"]) == (503, code)
+        assert answer.headers["retry-after"] == "1"
         assert await stored() == scene.rows
 
 
@@ -689,6 +690,23 @@ async def test_a_hook_takes_no_time_from_the_database_and_has_a_bound(
     scene.then(BeforePasswordChange, never_returns)
     answer = await changes_the_password(scene)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["code"] == "hook_unavailable"
+    assert await stored() == scene.rows
+
+
+@only_sqlite
+async def test_a_hook_that_takes_the_time_of_the_database_is_not_told_as_its_outage(
+    scene: Scene, settings: AuthSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.database_timeout = timedelta(seconds=0.5)
+
+    @scene.auth.on(SigningUp)
+    async def dawdles(event: SigningUp) -> None:
+        await asyncio.sleep(60)
+
+    answer = await signs_up(scene)
+    assert (answer.status_code, answer.json()["code"]) == (503, "hook_unavailable")
+    assert "dawdles on SigningUp" in caplog.text
     assert await stored() == scene.rows
 
 

@@ -210,7 +210,7 @@ async def test_the_dispatcher_outlives_a_database_that_fails(
     auth.dispatcher.start()
     try:
         async with asyncio.timeout(10):
-            while "could not be read" not in caplog.text:
+            while "from the outbox failed" not in caplog.text:
                 await asyncio.sleep(0.01)
     finally:
         await connection.execute_script("ALTER TABLE hidden RENAME TO auth_mail")

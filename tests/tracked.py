@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -24,7 +25,7 @@ from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionWrapp
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import OperationalError
 
-from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth
 from fastapi_pluggable_auth.email.local import MemoryProvider
 from fastapi_pluggable_auth.flows.users import create_user
 from fastapi_pluggable_auth.security.totp import code_at
@@ -257,6 +258,8 @@ async def watched(name: str, captured: Captured) -> dict[str, Any]:
 
 def main() -> None:
     captured = Captured()
+    failures.QUIET_SECONDS = 0.0  # type: ignore[misc]  # every failure, with its traceback
+    logging.getLogger("fastapi_pluggable_auth").setLevel(logging.DEBUG)
     options: dict[str, Any] = {"event_scrubber": EventScrubber(denylist=[], pii_denylist=[])}
     if "scrubbed" in sys.argv:
         (code,) = [

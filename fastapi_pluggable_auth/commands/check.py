@@ -10,11 +10,13 @@ from pydantic import ValidationError
 from tortoise.exceptions import OperationalError
 
 from ..config import AuthSettings
+from ..database import is_read_only
 from ..email.provider import MailError, provider_for
+from ..failures import Failure, failure_of
 from ..models import Tables, tables_for
 from ..poolers import pooler_problem
 from ..security.keys import KeyConfigurationError, key_problems, key_set, secret_problem
-from .database import add_database_url, connected, connection_errors
+from .database import add_database_url, connected, problem_of
 
 DATABASE_TIMEOUT: Final = 10.0
 """Seconds."""
@@ -85,16 +87,23 @@ async def _database_problem(url: str | None) -> str | None:
         return "set DATABASE_URL, or pass --database-url, to have it checked."
     try:
         async with asyncio.timeout(DATABASE_TIMEOUT), connected(url) as user_model:
-            await user_model._meta.db.execute_query("SELECT 1")
+            if await is_read_only(user_model._meta.db):
+                return "read-only, as a standby is: name the primary."
             return await pooler_problem(user_model) or await _table_problem(tables_for(user_model))
-    except connection_errors() as error:
-        return f"not reachable ({type(error).__name__})."
+    except TimeoutError:
+        return f"no answer within {DATABASE_TIMEOUT:.0f} seconds."
+    except Exception as error:
+        if (problem := problem_of(error)) is None:
+            raise
+        return problem
 
 
 async def _table_problem(tables: Tables) -> str | None:
     for model in tables:
         try:
             await model.first()  # which names every column
-        except OperationalError:
+        except OperationalError as error:
+            if failure_of(error) is not Failure.NOT_MIGRATED:
+                raise
             return f"the table of {model.__name__} is missing or old: run `tortoise migrate`."
     return None

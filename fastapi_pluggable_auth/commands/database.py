@@ -16,14 +16,21 @@ from tortoise.exceptions import BaseORMException, ConfigurationError
 
 from ..auth import Auth
 from ..config import AuthSettings
-from ..database import database_errors
+from ..failures import Failure, failure_of, said_by, sentence
 from ..models import AbstractUser, User
 from ..security.keys import sharing_problem
 
 
-def connection_errors() -> tuple[type[Exception], ...]:
-    """What is raised where a database is not reachable, or its URL is wrong."""
-    return (BaseORMException, ValueError, ImportError, CLIError, *database_errors())
+def problem_of(error: Exception) -> str | None:
+    """The sentence about a database that is not reachable, or whose URL is wrong; None for another error."""
+    failure = failure_of(error)
+    if failure is Failure.UNAVAILABLE:
+        return f"The database is not reachable ({said_by(error)})."
+    if failure is not None:
+        return sentence(error)
+    if isinstance(error, BaseORMException | ValueError | ImportError | CLIError):
+        return f"The database is not reachable ({type(error).__name__})."
+    return None
 
 
 def add_database_url(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +51,8 @@ def add_database_url(parser: argparse.ArgumentParser) -> None:
 @asynccontextmanager
 async def connected(where: str) -> AsyncIterator[type[AbstractUser]]:
     """Tortoise on the database of the app, which a URL or a Tortoise configuration names; gives its user
-    model. Raises `connection_errors`."""
+    model. Raises what
+    `problem_of` knows."""
     async with TortoiseContext() as context:
         if "://" in where:
             await context.init(db_url=where, modules={"models": ["fastapi_pluggable_auth.models"]})
@@ -85,6 +93,8 @@ def with_auth(url: str | None, work: Callable[[Auth], Awaitable[int]], *, signs:
 
     try:
         return asyncio.run(run())
-    except connection_errors() as error:
-        print(f"The database is not reachable ({type(error).__name__}).", file=sys.stderr)
+    except Exception as error:
+        if (problem := problem_of(error)) is None:
+            raise
+        print(problem, file=sys.stderr)
         return 1

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
+from ..flows.account import AccountInUseError
 from ..flows.authorization import grant
 from ..flows.importing import PRIVATE, ImportFileError, import_users
 from ..flows.sessions import count_sessions
@@ -291,7 +292,12 @@ async def _delete(options: argparse.Namespace, auth: Auth) -> int:
     user = await find_user(auth, options.name)
     if not options.yes:
         _confirm(f"Delete {_printable(user.email)} and all that hangs on it? [y/N] ")
-    await delete_user(auth, user.id)
+    try:
+        await delete_user(auth, user.id)
+    except AccountInUseError as error:
+        raise RefusedError(
+            f"Not deleted: rows of {error.table or 'a table'} refer to the account."
+        ) from error
     print(f"{user.id}  {user.email}  deleted")
     return 0
 

@@ -11,8 +11,9 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from ..config import AuthSettings
-from ..database import database_errors
+from ..failures import failure_of, log_failure
 from ..models import AbstractMail
+from ..rounds import Rounds
 from .base import MailError
 from .composer import Composer
 from .outbox import Outbox
@@ -54,13 +55,14 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._slots: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+        self._claims = Rounds("Taking mails from the outbox", logger)
 
     async def deliver(self, ids: Collection[UUID | str]) -> None:
         """Sends these mails, each unless another process has it or it has gone. Never raises: what fails is
         tried again later."""
         for mail_id in ids:
             async with self._slot():
-                for mail in await _claimed(self._outbox.claim(1, [mail_id])):
+                for mail in await self._claimed(self._outbox.claim(1, [mail_id])):
                     await self._attempt(mail)
 
     async def deliver_due(self) -> int:
@@ -121,12 +123,19 @@ class Dispatcher:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("Handling a mail failed", exc_info=error)
         self._wake.set()
 
     async def _next(self, limit: int, ids: Collection[UUID] | None = None) -> list[AbstractMail]:
         """Takes over what is due."""
         take = self._outbox.claim if self.send_email is None else self._outbox.hand_over
-        return await _claimed(take(limit, ids))
+        return await self._claimed(take(limit, ids))
+
+    async def _claimed(self, taking: Awaitable[list[AbstractMail]]) -> list[AbstractMail]:
+        with self._claims.one():
+            return await taking
+        return []  # whatever it is, it must not end the dispatcher
 
     async def _handle(self, mail: AbstractMail) -> None:
         if self.send_email is None:
@@ -150,7 +159,10 @@ class Dispatcher:
                 await self._outbox.mark_failed(mail, str(error), permanent=error.permanent)
             except Exception as error:
                 # A broken template or provider must not stop the mails behind it.
-                logger.exception("Mail %s (%s) failed", mail.id, mail.kind)
+                if failure_of(error) is None:
+                    logger.exception("Mail %s (%s) failed", mail.id, mail.kind)
+                else:
+                    log_failure(error, f"Mail {mail.id} ({mail.kind}) failed", logger)
                 await self._outbox.mark_failed(mail, type(error).__name__, permanent=False)
             else:
                 await (self._outbox.drop(mail) if rendered is None else self._mark_sent(mail))
@@ -160,7 +172,7 @@ class Dispatcher:
             try:
                 await self._outbox.mark_sent(mail)
                 return
-            except database_errors():
+            except Exception:
                 await asyncio.sleep(pause)
         await self._outbox.mark_sent(mail)
 
@@ -176,21 +188,15 @@ async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
         await asyncio.wait(late, timeout=GRACE_SECONDS)
 
 
-async def _claimed(taking: Awaitable[list[AbstractMail]]) -> list[AbstractMail]:
-    try:
-        return await taking
-    except Exception:
-        # Whatever it is, it must not end the dispatcher.
-        logger.exception("The outbox could not be read; its mails are tried later")
-        return []
-
-
 @contextmanager
 def _keeping(mail: AbstractMail) -> Iterator[None]:
     try:
         yield
-    except database_errors():
-        logger.exception("Mail %s (%s) stays in the outbox: the database failed", mail.id, mail.kind)
+    except Exception as error:
+        if failure_of(error) is None:
+            logger.exception("Mail %s (%s) stays in the outbox", mail.id, mail.kind)
+        else:
+            log_failure(error, f"Mail {mail.id} ({mail.kind}) stays in the outbox", logger)
 
 
 async def _call(send_email: SendEmail, mail_id: UUID) -> None:

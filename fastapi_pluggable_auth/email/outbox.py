@@ -16,7 +16,7 @@ from tortoise.expressions import F, Q
 from tortoise.queryset import QuerySet
 
 from ..config import AuthSettings
-from ..database import transaction
+from ..database import in_one_transaction
 from ..models import AbstractMail, MailState, Tables, among
 from ..security.clock import Clock, as_utc
 from .kinds import PAGES, MailKind
@@ -159,11 +159,15 @@ class Outbox:
         claimable = Q(claimable, give_up_at__gt=self._clock())
         taken: list[UUID] = []
         if mails._meta.db.capabilities.support_for_update:
-            async with transaction(mails._meta.default_connection):
+
+            async def take() -> list[UUID]:
                 # Rows, not the range: MariaDB locks the gaps of a range, where new mails go.
                 free = mails.filter(claimable, id__in=ids).limit(limit).select_for_update(skip_locked=True)
-                taken = [mail.id for mail in among(await free, ids)]
-                await mails.filter(id__in=taken).update(**changes)
+                locked = [mail.id for mail in among(await free, ids)]
+                await mails.filter(id__in=locked).update(**changes)
+                return locked
+
+            taken = await in_one_transaction(mails._meta.default_connection, take)
         else:
             random.shuffle(ids)  # so that processes do not go for the same ones
             while ids and len(taken) < limit:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from ..config import AuthSettings
 from ..config import settings as default_settings
+from ..rounds import Rounds
 from .languages import preferred
 from .provider import EmailProvider, provider_for
 from .template_folders import RenderedMail, TemplateError, available_languages
@@ -23,6 +24,7 @@ class Mailer:
         self.settings = settings
         self.given_provider = provider
         self._made: dict[str, EmailProvider] = {}
+        self._rests = Rounds("Closing idle connections for mail", logger)
 
     @property
     def provider(self) -> EmailProvider:
@@ -71,10 +73,8 @@ class Mailer:
     async def rest(self) -> None:
         """No mail is due for a while: let the providers hang up. Never raises."""
         for provider in self._providers():
-            try:
+            with self._rests.one():
                 await provider.rest()
-            except Exception:
-                logger.exception("%s could not rest", type(provider).__name__)
 
     async def close(self) -> None:
         """Close the providers."""

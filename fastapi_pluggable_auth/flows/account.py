@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
 
 from ..auth import Auth, transactional
+from ..database import tables_that_refer
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
+from ..failures import table_in
 from ..hooks import AccountDeleted, BeforeAccountDeletion, BeforeEmailChange, DeletingAccount, ProfileChanged
 from ..models import AbstractUser
 from .authentication import Authentication, observed, require_recent_login
@@ -20,6 +23,8 @@ from .ends import NO_PENDING_EMAIL, End, end_access
 from .guesses import forget_guesses
 from .notices import notify_former_address
 from .throttle import may_mail
+
+logger = logging.getLogger(__name__)
 
 
 async def update_account(
@@ -95,7 +100,8 @@ async def _store(
 
 async def delete_account(auth: Auth, authentication: Authentication) -> None:
     """Deletes the account and all that hangs on it, and tells the owner by mail; the audit log keeps what was
-    done to it, and no more. Raises `AuthError`: REAUTHENTICATION_REQUIRED, what a hook refuses."""
+    done to it, and no more. Raises `AuthError`: REAUTHENTICATION_REQUIRED, ACCOUNT_IN_USE, what a hook
+    refuses."""
     user = authentication.user
     async with observed(auth, EventKind.ACCOUNT_DELETION, authentication):
         require_recent_login(auth, authentication)
@@ -104,9 +110,31 @@ async def delete_account(auth: Auth, authentication: Authentication) -> None:
     await auth.hooks.fire(AccountDeleted, user.id, user.email)
 
 
-@transactional
+class AccountInUseError(AuthError):
+    """ACCOUNT_IN_USE. `table` is whose rows refer to the account, for who runs the app alone; empty where the
+    database does not say."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(ErrorCode.ACCOUNT_IN_USE)
+        self.table = table
+
+
 async def erase(auth: Auth, user: AbstractUser) -> bool:
-    """Deletes an account and all that hangs on it, and tells its owner by mail; whether there was one."""
+    """Deletes an account and all that hangs on it, and tells its owner by mail; whether there was one. Raises
+    `AccountInUseError`."""
+    try:
+        return await _erase(auth, user)
+    except IntegrityError as error:
+        table = table_in(error)
+        if not table:
+            names = await tables_that_refer(user._meta.db, user._meta.db_table, user.id)
+            table = ", ".join(names)
+        logger.warning("Account %s was not deleted: rows of %s refer to it", user.id, table or "a table")
+        raise AccountInUseError(table) from error
+
+
+@transactional
+async def _erase(auth: Auth, user: AbstractUser) -> bool:
     # Its tokens before the account: a rotation holds its token while it stores the next one, and must not be
     # waited for with the account locked.
     await end_access(auth, user.id, End.DELETED)

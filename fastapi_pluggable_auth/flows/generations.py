@@ -13,10 +13,10 @@ from typing import Any
 from uuid import UUID
 
 from ..auth import Auth, autonomous
-from ..database import database_errors
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
+from ..failures import failure_of, log_failure
 from ..hooks import SessionEnded
 from ..models import exact
 from ..security.generations import includes
@@ -53,8 +53,10 @@ async def _confirm(auth: Auth, session_id: UUID, gen: int) -> str:
 
     try:
         found = await auth.autonomous.run_statement(confirm)
-    except database_errors():
-        logger.warning("That a token was shown could not be noted", exc_info=True)
+    except Exception as error:
+        if failure_of(error) is None:
+            raise
+        log_failure(error, "That a token was shown could not be noted", logger)
         return ""
     return "" if found is None else found[0]
 

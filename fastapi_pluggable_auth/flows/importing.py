@@ -201,7 +201,7 @@ async def _store(auth: Auth, rows: Mapping[str, _Row], done: Batch) -> None:
 async def _insert_all(auth: Auth, rows: list[_Row], done: Batch) -> bool:
     try:
         await _insert(auth, [row.user for row in rows])
-    except IntegrityError:
+    except (AuthError, IntegrityError):
         return False
     done.imported += len(rows)
     return True
@@ -213,7 +213,9 @@ async def _store_one(auth: Auth, row: _Row, done: Batch) -> None:
         async with storing(auth, columns):
             await _insert(auth, [row.user])
     except AuthError as error:
-        done.refused.append(Refusal(row.line, row.cells, str(error)))
+        unfit = error.code is ErrorCode.VALIDATION_ERROR
+        reason = "A value does not fit its column." if unfit else str(error)
+        done.refused.append(Refusal(row.line, row.cells, reason))
     except IntegrityError:
         if await auth.tables.user.exists(email=row.user.email):
             done.skipped += 1

@@ -12,8 +12,9 @@ from tortoise import Model
 from tortoise.expressions import Q
 
 from ..auth import Auth
-from ..database import database_errors, transaction
+from ..database import in_one_transaction
 from ..models import MailState
+from ..rounds import Rounds
 from ..security.identifiers import first_id_at
 from .guesses import PERIOD
 
@@ -46,7 +47,7 @@ async def purge(auth: Auth) -> dict[str, int]:
     for table, condition in expired:
         try:
             deleted[table._meta.db_table] = await _delete(table, condition)
-        except database_errors() as error:
+        except Exception as error:
             failures.append(error)
     if failures:
         raise failures[0]
@@ -55,14 +56,13 @@ async def purge(auth: Auth) -> dict[str, int]:
 
 async def keep_purging(auth: Auth, stop: asyncio.Event) -> None:
     """Purges every hour until told to stop, each worker at a time of its own."""
+    rounds = Rounds("Deleting expired rows", logger)
     while not stop.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), random.uniform(0.05, 1) * INTERVAL_SECONDS)  # noqa: S311
             return
-        try:
+        with rounds.one():
             await purge(auth)
-        except database_errors():
-            logger.exception("Expired rows could not be deleted; the next try is in an hour at most")
 
 
 async def _delete(table: type[Model], expired: Q) -> int:
@@ -80,11 +80,14 @@ async def _delete_these(table: type[Model], expired: Q, ids: list[Any]) -> int:
     rows = table.filter(expired, id__in=ids)
     if table._meta.db.capabilities.dialect != "sqlite":
         return await rows.delete()
-    async with transaction(table._meta.default_connection):
+
+    async def delete() -> int:
         await rows.delete()
         # What SQLite says of the statement itself counts the rows that went with these.
-        (count,) = await table._choose_db(True).execute_query_dict("SELECT changes() AS deleted")
-    return int(count["deleted"])
+        (count,) = await table._meta.db.execute_query_dict("SELECT changes() AS deleted")
+        return int(count["deleted"])
+
+    return await in_one_transaction(table._meta.default_connection, delete)
 
 
 async def _ids(table: type[Model], expired: Q) -> list[Any]:

@@ -10,9 +10,9 @@ from uuid import UUID
 from tortoise.exceptions import IntegrityError
 
 from ..auth import Auth, autonomous
-from ..database import WrongRowError
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
+from ..failures import WrongRowError
 from ..models import AbstractRefreshToken, AbstractSession, exact, token_digest
 from ..models.session import SUPERSEDED_LENGTH
 from ..security.clock import as_utc

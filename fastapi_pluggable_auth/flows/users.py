@@ -173,8 +173,8 @@ async def enable_user(auth: Auth, user_id: UUID) -> None:
 
 
 async def delete_user(auth: Auth, user_id: UUID) -> None:
-    """Deletes an account and all that hangs on it, and tells its owner by mail. Raises
-    `AuthError(USER_NOT_FOUND)`."""
+    """Deletes an account and all that hangs on it, and tells its owner by mail. Raises `AuthError`:
+    USER_NOT_FOUND, ACCOUNT_IN_USE."""
     async with auth.events.observe(EventKind.ACCOUNT_DELETION, user_id=user_id):
         user = await find_user(auth, user_id)
         if not await erase(auth, user):

@@ -12,7 +12,7 @@ from tortoise import Model
 from tortoise.exceptions import ValidationError
 from tortoise.queryset import QuerySet
 
-from ..database import WrongRowError
+from ..failures import WrongRowError
 
 M = TypeVar("M", bound=Model)
 

@@ -10,6 +10,8 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationIn
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from ..database import PatientMeta
+
 __all__ = ["Outward", "SecretColumn"]
 
 
@@ -67,6 +69,7 @@ class Outward:
         # Tortoise lets all subclasses share the fields of an abstract model, which then know one of them.
         columns = cls._meta.fields_map  # type: ignore[attr-defined]  # of the model beside this
         columns.update({name: copy(column) for name, column in columns.items()})
+        cls._meta.__class__ = PatientMeta  # type: ignore[attr-defined]  # Tortoise has made it already
         for name in cls._withheld:
             if not isinstance(getattr(cls, name, None), SecretColumn):
                 setattr(cls, name, SecretColumn(name))

@@ -57,7 +57,7 @@ async def update_account(
     return await account_flow.update_account(auth, authentication, email=body.email, columns=columns)
 
 
-@router.delete("", status_code=204, responses=documented(*RECENT_LOGIN))
+@router.delete("", status_code=204, responses=documented(*RECENT_LOGIN, ErrorCode.ACCOUNT_IN_USE))
 async def delete_account(auth: CurrentAuth, request: Request, authentication: CurrentAuthentication) -> None:
     """Delete the account with everything that belongs to it. Needs a recent login."""
     await account_flow.delete_account(auth, authentication)

@@ -24,7 +24,7 @@ from ..schemas import CookieSession, TokenPair
 from ..schemas.admin import AccountOut, AccountPage, AccountSession, AccountSummary, AfterAccount, Rights
 from ..schemas.audit import AfterEvent, AuditEventOut, AuditPage, PageSize
 from ..security.clock import as_utc
-from .base import RECENT_LOGIN, SIGNED_IN, documented
+from .base import RECENT_LOGIN, SIGNED_IN, documented, joined
 from .core import session_answer
 from .router import AuthRouter
 
@@ -168,7 +168,9 @@ async def revoke(auth: CurrentAuth, administrator: Writer, user_id: UUID, body: 
     return AccountSummary(**_columns(auth, user))
 
 
-@router.delete("/users/{user_id}", status_code=204, responses=NOT_ONESELF)
+@router.delete(
+    "/users/{user_id}", status_code=204, responses=joined(NOT_ONESELF, documented(ErrorCode.ACCOUNT_IN_USE))
+)
 async def delete_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Delete an account with everything that belongs to it."""
     async with acting_on(auth, administrator, user_id, oneself=False):

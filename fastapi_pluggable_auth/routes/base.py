@@ -39,6 +39,14 @@ SIGNED_IN: Final = (
 RECENT_LOGIN: Final = (ErrorCode.REAUTHENTICATION_REQUIRED, ErrorCode.IMPERSONATION_FORBIDDEN)
 """How a route refuses whose login is too long ago, or an administrator who acts as the user."""
 
+EVERYWHERE: Final = (
+    ErrorCode.DATABASE_UNAVAILABLE,
+    ErrorCode.DATABASE_NOT_MIGRATED,
+    ErrorCode.HOOK_UNAVAILABLE,
+    ErrorCode.CHANGE_REFUSED,
+)
+"""How any route refuses where the database, or a hook, is not as it should be."""
+
 UNREADABLE_BODY: Final = {"loc": ["body"], "msg": "Body cannot be read", "type": "body_unreadable"}
 
 UNFIT_VALUE: Final = {"loc": ["body"], "msg": "Value does not fit", "type": "value_unfit"}
@@ -105,9 +113,9 @@ def _harmless(part: str | int) -> str | int:
 
 
 def documented(*codes: ErrorCode) -> Responses:
-    """The OpenAPI `responses` of a route that may refuse with these codes, and when the database is down."""
+    """The OpenAPI `responses` of a route that may refuse with these codes, and as every route does."""
     responses: Responses = {}
-    for code in (*codes, ErrorCode.DATABASE_UNAVAILABLE):
+    for code in (*codes, *EVERYWHERE):
         model = ValidationFailure if code is ErrorCode.VALIDATION_ERROR else Error
         response = responses.setdefault(code.status, {"model": model, "description": ""})
         response["model"] |= model

@@ -1,0 +1,203 @@
+"""What a database refuses is answered as a refusal, on every way in, and no outage."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from tortoise.context import TortoiseContext
+
+from fastapi_pluggable_auth import Auth, AuthSettings, include_auth, models
+from fastapi_pluggable_auth.cli import main
+from fastapi_pluggable_auth.errors import AuthError
+from fastapi_pluggable_auth.flows.importing import import_users
+from fastapi_pluggable_auth.flows.users import create_user
+from fastapi_pluggable_auth.models import AbstractUser
+from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate
+
+from . import databases, strict_tables
+from .conftest import PASSWORD, Mailbox
+from .spare import Spare
+from .strict_tables import Invoice, User
+from .visitor import BROWSER, Visitor
+
+REFUSED: list[dict[str, Any]] = [
+    {"nick": "taken"},
+    {"nick": "trigger"},
+    {"badge": 99},
+    {"word": "much too long"},
+    {"word": None},
+    {"score": 10**9},
+    {"score": 10**30},
+    {"company_id": 4711},
+]
+CODES = {400: {"value_refused"}, 409: {"change_refused"}, 422: {"validation_error"}}
+
+
+class NewUser(UserCreate):
+    nick: str | None = None
+    badge: int | None = None
+    word: str | None = "none"
+    score: int | None = None
+    company_id: int | None = None
+
+
+class Profile(ProfileUpdate):
+    nick: str | None = None
+    badge: int | None = None
+    word: str | None = None
+    score: int | None = None
+    company_id: int | None = None
+
+
+@dataclass
+class Shop:
+    """A host app with its rules, and one user."""
+
+    client: httpx.AsyncClient
+    auth: Auth
+    user: AbstractUser
+    app: FastAPI
+    dialect: str
+
+    async def sign_in(self) -> dict[str, str]:
+        login = {"email": "ada@example.com", "password": PASSWORD}
+        token = (await self.client.post("/auth/login", json=login)).json()["access_token"]
+        return {"Authorization": f"Bearer {token}"}
+
+    async def rows(self) -> list[Any]:
+        columns = ("email", "nick", "badge", "word", "score", "company_id")
+        return sorted(await User.all().values_list(*columns), key=str)
+
+
+@pytest.fixture
+async def shop(spare: Spare, settings: AuthSettings, mailbox: Mailbox) -> AsyncIterator[Shop]:
+    app = FastAPI()
+    auth = include_auth(
+        app,
+        settings=settings,
+        user_model=User,
+        user_create=NewUser,
+        profile_update=Profile,
+        admin=True,
+        pages=True,
+    )
+    await databases.create(spare.url, spare.dialect, strict_tables.__name__, "strict")
+    transport = httpx.ASGITransport(app)
+    async with TortoiseContext() as context:
+        name = f"{spare.dialect} strict"
+        await context.init(databases.config(spare.url, name, "strict", strict_tables.__name__))
+        await strict_tables.add_rules(context.connections.get(name), spare.dialect)
+        await create_user(
+            auth, "eve@example.com", PASSWORD, verified=True, columns={"nick": "taken", "badge": 1}
+        )
+        ada = await create_user(auth, "ada@example.com", PASSWORD, verified=True)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+            yield Shop(client, auth, ada, app, spare.dialect)
+        await auth.close()
+
+
+def is_refusal(answer: httpx.Response) -> bool:
+    return answer.json()["code"] in CODES.get(answer.status_code, set())
+
+
+async def test_what_the_database_refuses_of_a_body_is_no_outage_and_stores_nothing(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers, before = await shop.sign_in(), await shop.rows()
+    caplog.clear()
+    for number, values in enumerate(REFUSED):
+        new = {"email": f"new{number}@example.com", "password": PASSWORD}
+        signup = await shop.client.post("/auth/signup", json=new | values)
+        assert is_refusal(signup), (values, signup.text)
+        with pytest.raises(AuthError) as refusal:
+            await create_user(shop.auth, new["email"], PASSWORD, columns=values)
+        assert refusal.value.code.status in CODES, values
+        profile = await shop.client.patch("/account", json=values, headers=headers)
+        assert is_refusal(profile), (values, profile.text)
+        assert await shop.rows() == before
+    assert "Traceback" not in caplog.text
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
+    assert "much too long" not in caplog.text
+    assert "taken" not in caplog.text, "no value is logged"
+
+
+async def test_an_import_refuses_such_a_row_alone(shop: Shop) -> None:
+    refused = [
+        "a@example.com,taken,,none,,",
+        "b@example.com,trigger,,none,,",
+        "c@example.com,,99,none,,",
+        "d@example.com,,,much too long,,",
+        "e@example.com,,,none,1000000000,",
+        "f@example.com,,,none,,4711",
+    ]
+    lines = ["email,nick,badge,word,score,company_id", *refused, "good@example.com,,,none,,"]
+    batches = [batch async for batch in import_users(shop.auth, lines)]
+    assert sum(batch.imported for batch in batches) == 1
+    assert [row.line for batch in batches for row in batch.refused] == list(range(2, len(refused) + 2))
+    assert await User.exists(email="good@example.com")
+
+
+async def test_a_constraint_that_is_checked_at_the_commit_is_a_refusal_too(shop: Shop) -> None:
+    if shop.dialect != "postgres":
+        pytest.skip("only PostgreSQL has them")
+    new = {"email": "new@example.com", "password": PASSWORD, "badge": 1}
+    assert is_refusal(await shop.client.post("/auth/signup", json=new))
+    assert not await User.exists(email=new["email"])
+
+
+async def test_an_account_to_which_rows_refer_is_not_deleted_and_the_log_alone_says_why(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    await Invoice.create(user_id=shop.user.id)
+    headers = await shop.sign_in()
+    await User.filter(email="eve@example.com").update(is_superuser=True)
+    boss = await shop.client.post("/auth/login", json={"email": "eve@example.com", "password": PASSWORD})
+    by_boss = {"Authorization": f"Bearer {boss.json()['access_token']}"}
+    for path, asking in (("/account", headers), (f"/admin/users/{shop.user.id}", by_boss)):
+        answer = await shop.client.delete(path, headers=asking)
+        assert (answer.status_code, answer.json()["code"]) == (409, "account_in_use")
+        assert "retry-after" not in answer.headers
+        assert "invoice" not in answer.text
+        assert "rows of invoice refer to it" in caplog.text
+        caplog.clear()
+    assert (await shop.client.get("/auth/me", headers=headers)).status_code == 200, (
+        "nothing of it has happened"
+    )
+    browser = httpx.ASGITransport(shop.app)
+    async with httpx.AsyncClient(transport=browser, base_url="http://testserver", headers=BROWSER) as client:
+        visitor = Visitor(client)
+        await visitor.open("/account/sign-in")
+        await visitor.submit("password", email="ada@example.com", password=PASSWORD)
+        await visitor.open("/account/delete")
+        page = await visitor.submit("sure", sure="yes")
+        assert page.status == 409
+        assert "while other data of this service refers to it" in page.text
+        assert "invoice" not in page.text
+    await Invoice.all().delete()
+    assert (await shop.client.delete("/account", headers=headers)).status_code == 204
+
+
+async def test_the_command_names_the_table_whose_rows_refer_to_the_account(
+    spare: Spare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one of which Tortoise knows nothing."""
+    await spare.create("fastapi_pluggable_auth.models")
+    async with spare.opened() as context:
+        await models.User.create(email="ada@example.com", hashed_password="x")
+        client = context.connections.get(spare.dialect)
+        kind = {"sqlite": "CHAR(36)", "postgres": "UUID", "mysql": "CHAR(36)"}[spare.dialect]
+        account = spare.quoted("user")
+        reference = f"FOREIGN KEY (owner) REFERENCES {account} (id) ON DELETE RESTRICT"
+        await client.execute_script(f"CREATE TABLE ledger (owner {kind} NOT NULL, {reference})")
+        await client.execute_script(f"INSERT INTO ledger SELECT id FROM {account}")
+    command = ["users", "delete", "ada@example.com", "--yes", "--database-url", spare.url]
+    assert await asyncio.to_thread(main, command) == 1
+    assert "Not deleted: rows of ledger refer to the account." in capsys.readouterr().err
+    assert await spare.query(f"SELECT 1 FROM {account}") != []
