@@ -62,12 +62,15 @@ class Auth:
         roles: Mapping[str, str | Iterable[str]] | None = None,
         scopes: Mapping[str, str] | None = None,
         profile_columns: Iterable[str] = (),
+        bodies: Mapping[type[Any], type[Any]] | None = None,
     ) -> None:
         self.settings = settings
         self.pages = pages
         self.roles = _checked_roles(roles or {})
         self.scopes = {scope: about for scope, about in (scopes or {}).items() if name_set([scope])}
         self.profile_columns = frozenset(profile_columns)
+        self.bodies = bodies or {}
+        """What stands in for the bodies of the package."""
         self.clock = clock
         self.tables = tables_for(user_model)
         self.autonomous = AutonomousTransactions(self.tables.user)

@@ -114,7 +114,8 @@ class AuthError(Exception):
     """A refusal that the client is told about; raised by flows and dependencies, answered as JSON.
 
     `retry_after` is in seconds and becomes the header of that name; `scope` is what the token would need,
-    divided by spaces; `detail` says more than the sentence of the code.
+    divided by spaces; `detail` says more than the sentence of the code; `field` is that of the body that it
+    is about, where it could be any.
     """
 
     def __init__(
@@ -124,12 +125,14 @@ class AuthError(Exception):
         retry_after: int | None = None,
         scope: str = "",
         detail: str | None = None,
+        field: str = "",
     ) -> None:
         self.detail = detail or code.detail
         super().__init__(self.detail)
         self.code = code
         self.retry_after = retry_after
         self.scope = scope
+        self.field = field
 
     @property
     def headers(self) -> dict[str, str]:

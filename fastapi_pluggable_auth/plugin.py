@@ -30,7 +30,7 @@ from .models import AbstractUser, User, tables_for
 from .poolers import pooler_problem
 from .routes import account, core, email, keys, password, sessions, twofa
 from .routes.base import error_response
-from .routes.bodies import bodies_of, profile_columns
+from .routes.bodies import bodies_of, own_body, profile_columns
 from .routes.router import AuthRouter
 from .schemas import ProfileUpdate, UserCreate, UserOut
 from .security.clock import Clock, utc_now
@@ -104,6 +104,7 @@ def include_auth(
         roles=roles,
         scopes=scopes,
         profile_columns=profile_columns(bodies),
+        bodies=bodies,
     )
     if chosen.dev_mailbox:
         from .email.local import MemoryProvider
@@ -292,8 +293,10 @@ def _routers(auth: Auth, *, admin: bool, pages: bool) -> Iterator[AuthRouter]:
         if auth.settings.audit_log:
             yield admin_routes.log_router
     if pages:
-        from .routes.pages import delete, link_request, profile, security, sign_in, sign_up
+        from .routes.pages import delete, link_request, own_fields, profile, security, sign_in, sign_up
 
+        for body in (UserCreate, ProfileUpdate):
+            own_fields.own_fields(own_body(body, auth.bodies), auth.tables.user)
         for page in (sign_in, sign_up, link_request, profile, security, delete):
             yield page.router
 

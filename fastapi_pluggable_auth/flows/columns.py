@@ -17,20 +17,20 @@ from tortoise.fields.base import Field
 
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
-from ..models import AbstractUser, every
+from ..models import every
 from ..security.usernames import normalise_username
 
 
 def stored(auth: Auth, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the values that the user has a column for. None stands for no value in a column that cannot be
     empty. Raises `AuthError(VALIDATION_ERROR)` for what does not fit its column."""
-    users, kept = auth.tables.user, {}
+    users, kept = auth.tables.user, dict[str, Any]()
     for name, value in values.items():
         field = users._meta.fields_map.get(name)
         if field is None or name not in users._meta.fields_db_projection:
             continue
         if value is not None:
-            kept[name] = _fitting(users, field, _username(value) if name == "username" else value)
+            kept[name] = _fitting(auth, name, _username(value) if name == "username" else value)
         elif field.null:
             kept[name] = None
     return kept
@@ -46,21 +46,22 @@ def _username(name: str) -> str:
     try:
         return normalise_username(name)
     except ValueError as error:
-        raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+        raise AuthError(ErrorCode.VALIDATION_ERROR, field="username") from error
 
 
-def _fitting(users: type[AbstractUser], field: Field[Any], value: Any) -> Any:
+def _fitting(auth: Auth, name: str, value: Any) -> Any:
+    field = auth.tables.user._meta.fields_map[name]
     value, bounds = _plain(field, value), field.constraints
-    if isinstance(value, int) and not bounds.get("ge", value) <= value <= bounds.get("le", value):
-        raise AuthError(ErrorCode.VALIDATION_ERROR)
-    if isinstance(value, float | Decimal) and not isfinite(value):  # which not every database takes
-        raise AuthError(ErrorCode.VALIDATION_ERROR)
-    if isinstance(field, DecimalField):
-        value = _rounded(field, Decimal(value))
     try:
-        field.to_db_value(value, users)
+        if isinstance(value, int) and not bounds.get("ge", value) <= value <= bounds.get("le", value):
+            raise ValueError("out of bounds")
+        if isinstance(value, float | Decimal) and not isfinite(value):  # which not every database takes
+            raise ValueError("not finite")
+        if isinstance(field, DecimalField):
+            value = _rounded(field, Decimal(value))
+        field.to_db_value(value, auth.tables.user)
     except (ValidationError, ValueError, TypeError, ArithmeticError) as error:
-        raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+        raise AuthError(ErrorCode.VALIDATION_ERROR, field=name) from error
     return value
 
 
@@ -72,12 +73,9 @@ def _plain(field: Field[Any], value: Any) -> Any:
 
 
 def _rounded(field: DecimalField[Any], value: Decimal) -> Decimal:
-    try:
-        rounded = value.quantize(field.quant)
-    except ArithmeticError as error:
-        raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+    rounded = value.quantize(field.quant)
     if rounded.adjusted() >= field.max_digits - field.decimal_places:
-        raise AuthError(ErrorCode.VALIDATION_ERROR)
+        raise ValueError("too many digits")
     return rounded
 
 
@@ -85,7 +83,8 @@ async def require_free(auth: Auth, columns: Mapping[str, Any], *, owner: UUID | 
     """Raises `AuthError` for a value that another account has and that has to be unique (USERNAME_TAKEN,
     VALUE_REFUSED), or that refers to nothing (VALUE_REFUSED)."""
     for name in await taken_columns(auth, columns, owner=owner):
-        raise AuthError(ErrorCode.USERNAME_TAKEN if name == "username" else ErrorCode.VALUE_REFUSED)
+        code = ErrorCode.USERNAME_TAKEN if name == "username" else ErrorCode.VALUE_REFUSED
+        raise AuthError(code, field=name)
     await require_known_references(auth, columns)
 
 
@@ -109,7 +108,7 @@ async def require_known_references(auth: Auth, columns: Mapping[str, Any]) -> No
         if value is not None and related is not None:
             key = related.to_field_instance.model_field_name
             if not await related.related_model.exists(**{key: value}):
-                raise AuthError(ErrorCode.VALUE_REFUSED)
+                raise AuthError(ErrorCode.VALUE_REFUSED, field=name)
 
 
 @asynccontextmanager

@@ -93,7 +93,8 @@ def _all_of(request: Request, name: str) -> str:
 def error_response(error: AuthError) -> JSONResponse:
     """The JSON answer to a refusal."""
     if error.code is ErrorCode.VALIDATION_ERROR:
-        return validation_response([UNFIT_VALUE])
+        where = ["body", error.field] if error.field else ["body"]
+        return validation_response([{**UNFIT_VALUE, "loc": where}])
     return JSONResponse({"detail": error.detail, "code": error.code.code}, error.code.status, error.headers)
 
 

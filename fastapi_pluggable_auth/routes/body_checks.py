@@ -81,7 +81,7 @@ def _require_safe(body: type[BaseModel], shipped: type[BaseModel]) -> None:
 
 def _keeps(own: FieldInfo, shipped: FieldInfo) -> bool:
     """Whether it has every rule of the package, and perhaps more."""
-    types, rules = {*_types(own.annotation)}, _rules_of(own)
+    types, rules = {*value_types(own.annotation)}, _rules_of(own)
     return types <= {str, NoneType} and str in types and all(rule in rules for rule in _rules_of(shipped))
 
 
@@ -157,31 +157,31 @@ def _columns(user_model: type[AbstractUser]) -> dict[str, Field[Any] | None]:
 
 def _takes(column: Field[Any], annotation: Any) -> bool:
     """Whether a column takes what a body says, where that can be told."""
-    types = {*_types(annotation)} - {NoneType}
+    types = {*value_types(annotation)} - {NoneType}
     if SecretStr in types or SecretBytes in types:
         return False
-    wanted = {*_types(column.field_type)}
+    wanted = {*value_types(column.field_type)}
     if isinstance(column, JSONField) or not wanted <= {*_SCALARS}:
         return True
     allowed = wanted.union(*(_ALSO.get(each, ()) for each in wanted))
     return types - {object} <= allowed
 
 
-def _types(annotation: Any) -> Iterator[type]:
+def value_types(annotation: Any) -> Iterator[type]:
     """The types of the values, `object` where they cannot be told."""
     origin = get_origin(annotation)
     if annotation is None or annotation is NoneType:
         yield NoneType
     elif origin is Annotated:
-        yield from _types(get_args(annotation)[0])
+        yield from value_types(get_args(annotation)[0])
     elif origin in (Union, UnionType):
         for part in get_args(annotation):
-            yield from _types(part)
+            yield from value_types(part)
     elif origin is Literal:
         for value in get_args(annotation):
-            yield from _types(type(value))
+            yield from value_types(type(value))
     elif real := getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None):
-        yield from _types(real)  # of a NewType, or of a type alias
+        yield from value_types(real)  # of a NewType, or of a type alias
     elif isinstance(origin or annotation, type):
         yield from _types_of(origin or annotation)
     else:
@@ -225,14 +225,14 @@ def _always_given(body: type[BaseModel]) -> set[str]:
     given = {
         name
         for name, field in body.model_fields.items()
-        if NoneType not in _types(field.annotation)
+        if NoneType not in value_types(field.annotation)
         and (field.is_required() or field.get_default(call_default_factory=False) is not None)
     }
     factories = {name for name, field in body.model_fields.items() if field.default_factory is not None}
     computed = {
         name
         for name, field in body.model_computed_fields.items()
-        if NoneType not in _types(field.return_type)
+        if NoneType not in value_types(field.return_type)
     }
     return given | factories | computed
 
@@ -272,12 +272,12 @@ def _require_attribute(where: str, field: FieldInfo, user_model: type[AbstractUs
 
 def _require_shown(where: str, field: FieldInfo, user_model: type[AbstractUser], column: Field[Any]) -> None:
     """Raises `ValueError` where the field would not take what is in the column."""
-    types, users = {*_types(field.annotation)}, user_model.__name__
+    types, users = {*value_types(field.annotation)}, user_model.__name__
     if object in types:
         return
     if column.null and NoneType not in types:
         raise ValueError(f"{where} must be `| None`, as {users}.{column.model_field_name} may be empty")
-    stored = {*_types(column.field_type)}
+    stored = {*value_types(column.field_type)}
     if isinstance(column, JSONField) or not stored <= {*_SCALARS}:
         return
     never = {dict, list} if stored == {str} else {dict, list, str}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, TypeAlias
 
@@ -12,6 +14,7 @@ from pydantic_core.core_schema import no_info_after_validator_function
 from ...errors import PASSWORD_REFUSALS, AuthError, ErrorCode, HostCode
 from ...schemas import Text
 from ...security.plaintext import Plaintext
+from .faults import Fault, UnfilledError
 
 Rejected: TypeAlias = ValidationError | AuthError
 """Why a form has to be shown again."""
@@ -48,6 +51,9 @@ _INVALID: Final = {
 }
 """What is wrong with a field that is not valid."""
 
+_FORM_NAMES: Final = {"password": "new_password"}
+"""What the forms call a field of a body that sets a password."""
+
 _ELSEWHERE: Final = frozenset(
     {
         ErrorCode.NOT_AUTHENTICATED,
@@ -63,7 +69,7 @@ _ELSEWHERE: Final = frozenset(
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What was wrong with the last try: a key of the words `errors`, the sentence for a code that has none
-    there, and the form and field it belongs to."""
+    there, and the form and field it belongs to. `faults` are said beside their fields."""
 
     code: str
     field: str
@@ -71,6 +77,7 @@ class Problem:
     status: int
     headers: dict[str, str]
     detail: str = ""
+    faults: Mapping[str, Fault] = dataclasses.field(default_factory=dict)
 
 
 def code_from(typed: Plaintext) -> str | None:
@@ -90,8 +97,26 @@ def problem_with(error: Rejected | None, form: str = "") -> Problem | None:
     return problem_of(error, form)
 
 
+def problem_with_fields(error: UnfilledError, form: str = "") -> Problem:
+    """What to say of a form with faults, each beside its field. One in a field that every app has is said
+    once, as any other refusal is."""
+    faults = {_FORM_NAMES.get(name, name): fault for name, fault in error.faults.items()}
+    status = ErrorCode.VALIDATION_ERROR.status
+    (first, fault), *more = faults.items()
+    if not more and (first in _INVALID or not first):
+        code = "own_sentence" if fault.sentence else _INVALID.get(first, ErrorCode.VALIDATION_ERROR.code)
+        return Problem(code, first, form, status, {}, fault.sentence)
+    shown = {
+        name: Fault(f"errors.{_INVALID[name]}") if name in _INVALID and not fault.sentence else fault
+        for name, fault in faults.items()
+    }
+    return Problem("check_fields", next(name for name in shown if name), form, status, {}, faults=shown)
+
+
 def problem_of(error: AuthError, form: str = "") -> Problem:
     """What to say of a refusal."""
     code = error.code
-    name = "" if isinstance(code, HostCode) else _FIELDS.get(code, "")
+    if code is ErrorCode.VALIDATION_ERROR and error.field:
+        return problem_with_fields(UnfilledError({error.field: Fault("not_valid")}), form)
+    name = error.field or ("" if isinstance(code, HostCode) else _FIELDS.get(code, ""))
     return Problem(code.code, name, form, code.status, error.headers, code.detail)

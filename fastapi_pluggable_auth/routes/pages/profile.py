@@ -15,8 +15,11 @@ from ...flows import account as account_flow
 from ...flows import password as password_flow
 from ...flows.authentication import Authentication, is_recent
 from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword, taken
+from ..bodies import own_body
 from ..router import AuthRouter
-from .forms import Rejected, Typed, TypedSecret, problem_with
+from .faults import UnfilledError
+from .forms import Problem, Typed, TypedSecret, problem_with, problem_with_fields
+from .own_fields import OwnField, filled, own_fields, shown_in, typed_in
 from .rendering import render_page, see_other
 from .route import PageRoute
 
@@ -28,7 +31,7 @@ async def profile_page(
     auth: CurrentAuth, request: Request, authentication: CurrentAuthentication
 ) -> Response:
     """The forms."""
-    return _profile_page(auth, request, authentication)
+    return await _profile_page(auth, request, authentication)
 
 
 @router.post("/profile")
@@ -48,8 +51,7 @@ async def profile_form(
     try:
         match form:
             case "name":
-                name = ProfileUpdate(display_name=display_name).display_name
-                await account_flow.update_account(auth, authentication, columns={"display_name": name or ""})
+                await _save(auth, request, authentication, display_name)
                 return see_other(auth, request, "profile", notice="saved")
             case "email":
                 address = EmailRequest(email=email).email
@@ -65,22 +67,42 @@ async def profile_form(
                 await password_flow.change_password(auth, authentication, old, chosen)
                 sign_out(request, auth)
                 return see_other(auth, request, "sign-in", notice="password_changed")
+    except UnfilledError as error:
+        return await _profile_page(auth, request, authentication, problem_with_fields(error, form))
     except (ValidationError, AuthError) as error:
-        return _profile_page(auth, request, authentication, error, form)
+        return await _profile_page(auth, request, authentication, problem_with(error, form))
 
 
-def _profile_page(
-    auth: Auth,
-    request: Request,
-    authentication: Authentication,
-    error: Rejected | None = None,
-    form: str = "",
+async def _save(auth: Auth, request: Request, authentication: Authentication, display_name: str) -> None:
+    body, fields = _body_of(auth)
+    typed = typed_in(fields, await request.form())
+    changes = filled(body, fields, typed, {"display_name": display_name})
+    columns = changes.model_dump(exclude={"email"}, exclude_unset=True)
+    await account_flow.update_account(
+        auth, authentication, columns=columns | {"display_name": changes.display_name or ""}
+    )
+
+
+def _body_of(auth: Auth) -> tuple[type[ProfileUpdate], tuple[OwnField, ...]]:
+    body: type[ProfileUpdate] = own_body(ProfileUpdate, auth.bodies)
+    return body, own_fields(body, auth.tables.user)
+
+
+async def _profile_page(
+    auth: Auth, request: Request, authentication: Authentication, problem: Problem | None = None
 ) -> Response:
+    user, (_, fields) = authentication.user, _body_of(auth)
+    typed = {"display_name": user.display_name or "", **shown_in(fields, user)}
+    if problem is not None and problem.form == "name":
+        form = await request.form()
+        typed |= {**typed_in(fields, form), "display_name": str(form.get("display_name", ""))}
     return render_page(
         auth,
         request,
         "profile",
-        user=authentication.user,
-        problem=problem_with(error, form),
+        user=user,
+        problem=problem,
+        own_fields=fields,
+        typed=typed,
         recent=is_recent(auth, authentication),
     )

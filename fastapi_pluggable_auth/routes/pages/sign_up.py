@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from fastapi import Depends, Request, Response
-from pydantic import ValidationError
 
+from ...auth import Auth
 from ...cookies import bind_signup, check_form, new_signup_binding
 from ...dependencies import CurrentAuth, rate_limited
 from ...errors import AuthError
 from ...flows import signup as signup_flow
-from ...schemas import EmailRequest, ResetPassword, UsernameRequest, taken
+from ...schemas import UserCreate, taken
+from ..bodies import own_body
 from ..router import AuthRouter
-from .forms import Typed, TypedSecret, problem_with
+from .faults import UnfilledError
+from .forms import Problem, Typed, TypedSecret, problem_with, problem_with_fields
+from .own_fields import OwnField, filled, own_fields, typed_in
 from .rendering import render_page, see_other
 from .route import PageRoute
 
@@ -21,27 +24,48 @@ router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageR
 @router.get("/sign-up")
 async def sign_up_page(auth: CurrentAuth, request: Request) -> Response:
     """The form."""
-    return render_page(auth, request, "sign_up", email="", username="")
+    _, fields = _body_of(auth)
+    return _page(auth, request, {field.name: field.default or "" for field in fields})
 
 
 @router.post("/sign-up", dependencies=[Depends(check_form), rate_limited("signup")])
 async def sign_up_form(
-    auth: CurrentAuth,
-    request: Request,
-    new_password: TypedSecret,
-    email: Typed = "",
-    username: Typed = "",
+    auth: CurrentAuth, request: Request, new_password: TypedSecret, email: Typed = ""
 ) -> Response:
     """Creates the account; the link is in the mail."""
     language, binding = request.headers.get("accept-language", ""), new_signup_binding(request, auth)
+    body, fields = _body_of(auth)
+    typed = typed_in(fields, await request.form())
     try:
-        address = EmailRequest(email=email).email
-        columns = UsernameRequest(username=username).model_dump() if auth.has_usernames else {}
-        password = taken(ResetPassword(new_password=new_password.take()), "new_password")
-        await signup_flow.signup(auth, address, password, language, columns, binding)
-    except (ValidationError, AuthError) as error:
-        problem = problem_with(error)
-        return render_page(auth, request, "sign_up", problem=problem, email=email, username=username)
+        account = filled(body, fields, typed, {"email": email, "password": new_password.take()})
+        columns = account.model_dump(exclude={"email", "password"})
+        password = taken(account, "password")
+        await signup_flow.signup(auth, account.email, password, language, columns, binding)
+    except UnfilledError as error:
+        return _page(auth, request, typed, problem_with_fields(error), email)
+    except AuthError as error:
+        return _page(auth, request, typed, problem_with(error), email)
     response = see_other(auth, request, "sign-in", notice="signed_up")
     bind_signup(response, auth, binding)
     return response
+
+
+def _body_of(auth: Auth) -> tuple[type[UserCreate], tuple[OwnField, ...]]:
+    body: type[UserCreate] = own_body(UserCreate, auth.bodies)
+    return body, own_fields(body, auth.tables.user)
+
+
+def _page(
+    auth: Auth, request: Request, typed: dict[str, str], problem: Problem | None = None, email: str = ""
+) -> Response:
+    _, fields = _body_of(auth)
+    return render_page(
+        auth,
+        request,
+        "sign_up",
+        problem=problem,
+        email=email,
+        own_fields=fields,
+        typed=typed,
+        username=typed.get("username", ""),
+    )

@@ -28,6 +28,10 @@ class Words:
         """The text of a key, with values in its places. Raises `KeyError`."""
         return self.texts[key].format(**values)
 
+    def own(self, key: str, otherwise: str) -> str:
+        """The host's own text of a key, or what it says elsewhere."""
+        return self.texts.get(key, otherwise)
+
     def saying(self, key: str, text: str) -> Words:
         """The same words, with this text for a key that has none."""
         if key in self.texts:
