@@ -68,6 +68,44 @@ def test_the_helpers_take_any_password_in_full(password: str, settings: AuthSett
     assert not verify_password(password + "\0", hashed, settings)
 
 
+LONG = "correct horse battery staple " * 3  # 87 bytes
+SPLIT = "x" * 71 + "\u00e9" * 5
+"""0.1 cut through the middle of a letter."""
+
+
+def cut(password: str) -> str:
+    """What 0.1 stored: bcrypt of the first 72 bytes."""
+    return str(bcrypt.using(rounds=4).hash(password.encode()[:72]))
+
+
+@pytest.mark.parametrize("password", [LONG, SPLIT, "y" * 72, "z" * 1024])
+async def test_a_hash_of_the_first_72_bytes_is_right_once_and_replaced_by_one_of_all(
+    password: str, hasher: PasswordHasher
+) -> None:
+    """0.1 and others made such."""
+    hashed = cut(password)
+    assert verify_password(password, hashed)
+    for wrong in (password[:60], "q" + password[1:], password + "\0", password[:20] + "\0" + password[20:]):
+        assert not (await hasher.verify(wrong, hashed)).ok
+    verification = await hasher.verify(password, hashed)
+    assert verification.ok
+    assert verification.replacement is not None
+    assert verification.replacement.startswith("$bcrypt-sha256$")
+    assert await hasher.verify(password, verification.replacement) == (True, None)
+    first = password.encode()[:72].decode(errors="ignore")
+    for other in {first, first + "!", password + "!", password[:-1] + "!"} - {password}:
+        assert not (await hasher.verify(other, verification.replacement)).ok
+
+
+@pytest.mark.parametrize("length", [71, 72, 73, 1024])
+async def test_no_new_hash_is_right_for_a_longer_password(length: int, hasher: PasswordHasher) -> None:
+    password = "p" * length
+    hashed = await hasher.hash(password)
+    assert await hasher.verify(password, hashed) == (True, None)
+    for other in (password + "p", password + "x" * 80, password + "\0", password[:-1]):
+        assert not (await hasher.verify(other, hashed)).ok
+
+
 async def test_no_hash_takes_as_long_as_a_wrong_password(settings: AuthSettings) -> None:
     """A-18: the work is the same, whoever asks."""
     settings.bcrypt_rounds = 10

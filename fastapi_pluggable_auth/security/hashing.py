@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 # passlib 1.7.4 looks for a version attribute that bcrypt 4 no longer has, and logs a harmless traceback.
 logging.getLogger("passlib.handlers.bcrypt").setLevel(logging.ERROR)
 
-BCRYPT_MAXIMUM_BYTES: Final = 72
+BCRYPT_BYTES: Final = 72
+"""Plain bcrypt ignores what follows them, and 0.1 let it."""
 RETRY_AFTER: Final = 2
 """Seconds that a client is asked to wait when the pool is full."""
 NICENESS: Final = 10
@@ -103,8 +104,14 @@ def _dummy_hash(scheme: str, rounds: int) -> str:
 
 
 def _beyond_bcrypt(password: str) -> bool:
-    """Whether plain bcrypt would ignore a part of the password: it stops at 72 bytes and refuses NUL."""
-    return len(password.encode()) > BCRYPT_MAXIMUM_BYTES or "\0" in password
+    """Whether plain bcrypt is not for this password. One of just 72 bytes neither: its hash would fit every
+    longer one that begins so."""
+    return len(password.encode()) >= BCRYPT_BYTES or "\0" in password
+
+
+def _was_cut(password: str, hashed: str, settings: AuthSettings) -> bool:
+    """Whether this hash is good for longer passwords as well."""
+    return _beyond_bcrypt(password) and _context_for(settings).identify(hashed) == "bcrypt"
 
 
 def hash_password(password: str, settings: AuthSettings = default_settings) -> str:
@@ -180,11 +187,13 @@ def _compare(password: str, hashed: str, settings: AuthSettings) -> tuple[bool, 
     context = _context_for(settings)
     try:
         scheme = context.identify(hashed)
-        if scheme is not None and not (scheme == "bcrypt" and _beyond_bcrypt(password)):
+        if scheme is not None and not (scheme == "bcrypt" and "\0" in password):
             if _is_affordable(scheme, context.handler(scheme).from_string(hashed), settings.bcrypt_rounds):
                 clock = _clock_of(scheme)
                 started = clock()
-                matches: bool = context.verify(password, hashed)
+                # 0.1 and other systems left the cut to bcrypt, which in some versions refuses.
+                shown = password.encode()[:BCRYPT_BYTES] if scheme == "bcrypt" else password
+                matches: bool = context.verify(shown, hashed)
                 return matches, _saved(scheme, hashed, clock() - started, settings)
             logger.warning("A stored password hash would take too long to check: its owner needs a reset")
     except (ValueError, TypeError):  # a hash that is damaged
@@ -287,8 +296,10 @@ class PasswordHasher:
     def _verify(self, password: str, hashed: str | None) -> Verification:
         settings = self._settings
         matches, saved = (False, 1.0) if hashed is None else _compare(password, hashed, settings)
-        if matches and hashed is not None and _context_for(settings).needs_update(hashed):
-            return Verification(True, hash_password(password, settings))  # which costs more than was saved
+        if matches and hashed is not None:
+            outdated = _context_for(settings).needs_update(hashed)
+            if outdated or _was_cut(password, hashed, settings):
+                return Verification(True, hash_password(password, settings))  # costs more than was saved
         _spend(saved, settings)
         return Verification(matches)
 
