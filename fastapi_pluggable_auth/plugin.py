@@ -22,6 +22,7 @@ from .database import current_context
 from .dependencies import SignInRequired
 from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
+from .email.template_folders import has_own_templates
 from .errors import AuthError
 from .flows.purge import keep_purging
 from .host_transactions import HostTransactionMiddleware
@@ -80,7 +81,8 @@ def include_auth(
     Raises `RuntimeError` where the app has an `Auth` or has started already, `InsecureSettingsError` for a
     placeholder or short JWT secret, for a base URL without TLS and for the development mailbox, unless the
     app is local, and `ValueError` for bodies that do not fit the user model, and for a role, permission or
-    scope that is no name (RFC 6749 section 3.3).
+    scope that is no name (RFC 6749 section 3.3), and `TemplateError` for a mail of the app that cannot be
+    rendered.
     """
     if hasattr(app.state, STATE_ATTRIBUTE):
         raise RuntimeError(
@@ -91,6 +93,10 @@ def include_auth(
         raise RuntimeError("include_auth came too late: call it before the app starts, not in its lifespan.")
     chosen = settings or settings_override or default_settings
     check_settings(chosen)
+    if has_own_templates(chosen.template_dir):
+        from .email.template_check import check_templates  # with Jinja, which an app starts without
+
+        check_templates(chosen)
     bodies = bodies_of(tables_for(user_model).user, user_out, user_create, profile_update)
     auth = Auth(
         chosen,

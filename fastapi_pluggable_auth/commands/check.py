@@ -12,6 +12,8 @@ from tortoise.exceptions import OperationalError
 from ..config import AuthSettings
 from ..database import is_read_only
 from ..email.provider import MailError, provider_for
+from ..email.template_check import template_problems
+from ..email.template_folders import has_own_templates
 from ..failures import Failure, failure_of
 from ..models import Tables, tables_for
 from ..poolers import pooler_problem
@@ -55,6 +57,7 @@ async def _problems(settings: AuthSettings, database_url: str | None) -> dict[st
         **{each.setting: each.sentence for each in key_problems(settings) if "TOTP" in each.setting},
         "PUBLIC_BASE_URL": settings.base_url_problem(),
         "mail": await _mail_problem(settings),
+        **_template_problem(settings),
         "database": await _database_problem(database_url),
     }
     # Transports, and threads of SQLite, end some turns of the event loop after they were told to.
@@ -80,6 +83,13 @@ async def _mail_problem(settings: AuthSettings) -> str | None:
     except (MailError, ValueError) as error:
         return str(error)
     return None
+
+
+def _template_problem(settings: AuthSettings) -> dict[str, str | None]:
+    """For apps that have templates."""
+    if not has_own_templates(settings.template_dir):
+        return {}
+    return {"templates": "\n      ".join(template_problems(settings)) or None}
 
 
 async def _database_problem(url: str | None) -> str | None:

@@ -17,7 +17,7 @@ from ..rounds import Rounds
 from .base import MailError
 from .composer import Composer
 from .outbox import Outbox
-from .sender import Mailer
+from .sender import Mailer, TemplateError
 
 logger = logging.getLogger(__name__)
 
@@ -157,8 +157,11 @@ class Dispatcher:
                         await self._mailer.hand_in(mail.recipient, rendered)
             except MailError as error:
                 await self._outbox.mark_failed(mail, str(error), permanent=error.permanent)
+            except TemplateError as error:
+                logger.error("Mail %s (%s) waits until its template is mended: %s", mail.id, mail.kind, error)
+                await self._outbox.mark_failed(mail, str(error), permanent=False)
             except Exception as error:
-                # A broken template or provider must not stop the mails behind it.
+                # A broken provider must not stop the mails behind it.
                 if failure_of(error) is None:
                     logger.exception("Mail %s (%s) failed", mail.id, mail.kind)
                 else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -13,12 +14,15 @@ import jinja2
 
 from ..config import AuthSettings
 from .languages import FALLBACK, fallbacks
-from .template_folders import TEMPLATES, RenderedMail, TemplateError, template_roots
+from .template_folders import FORMER, TEMPLATES, RenderedMail, TemplateError, template_folders
 
 WORDS: Final = "_words.txt"
 """What a language says in every mail."""
 
 PARTS: Final = (".subject.txt", ".txt", ".html")
+
+LINK_NAMES: Final = {"verify": "verify_link", "reset": "reset_link"}
+"""What 0.1 documents as the name of the link in a mail; else it is `url`."""
 
 TEMPLATE_NAME: Final = re.compile(r"[\w-]+(\.[\w-]+)*")
 """A bare file name: no folder, no way up, no control character."""
@@ -34,75 +38,136 @@ def render(
 ) -> RenderedMail:
     """Fills `<name>.subject.txt`, unless a subject is given, `<name>.txt`, and `<name>.html` if there is one.
 
-    The first language in which all parts of the mail exist is taken: the one asked for, the default, English.
-    Durations in the context are put into words. Raises `TemplateError`, and `ValueError` if the name is not a
-    bare one.
+    Each may end with `.jinja` as well, as in 0.1; beside an app's own text of such a name, the library's HTML
+    is left out. The first language in which all parts of the mail exist is taken: the one asked for, the
+    default, English. Durations in the context are put into words. Raises `TemplateError`, which says in which
+    line of which file, and `ValueError` if the name is not a bare one.
     """
-    name = template_name.removesuffix(".txt").removesuffix(".html")
+    name = template_name.removesuffix(FORMER).removesuffix(".txt").removesuffix(".html")
     if not TEMPLATE_NAME.fullmatch(name):
         raise ValueError(f"{template_name!r} is not the bare name of a template.")
-    spoken = _language_of(settings, name, language)
-    environment = _environment(settings.template_dir, spoken)
+    spoken = language_of(settings, template_name, language)
+    environment = environment_for(settings.template_dir, spoken)
+    files = files_of(settings.template_dir, spoken, template_name)
+    for part in (".txt", *([".subject.txt"] if subject is None else [])):
+        if part not in files:
+            raise TemplateError(f"There is no mail template {name + part!r}.")
     try:
         words: Any = environment.get_template(WORDS).module
         values = {
             "app_name": settings.totp_issuer,
             "public_base_url": settings.public_base_url,
             "language": spoken,
-            **{key: _in_words(words, value) for key, value in context.items()},
+            **{key: _in_words(words, value) for key, value in _with_link(settings, name, context).items()},
         }
         if subject is None:
-            rendered = environment.get_template(f"{name}.subject.txt").render(values)
+            rendered = environment.get_template(files[".subject.txt"]).render(values)
             # A line break or control character in a value must neither add a header nor stop the mail.
             subject = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", rendered).strip()
         values.setdefault("subject", subject)
-        body = environment.get_template(f"{name}.txt").render(values)
-        page = environment.get_template(f"{name}.html") if _has(environment, f"{name}.html") else None
-        return RenderedMail(subject, body, None if page is None else page.render(values))
-    except jinja2.TemplateNotFound as error:
-        raise TemplateError(f"There is no mail template {error.name!r}.") from error
-    except jinja2.TemplateError as error:
-        raise TemplateError(f"Mail template {name!r}: {error.message}") from error
+        body = environment.get_template(files[".txt"]).render(values)
+        page = environment.get_template(files[".html"]).render(values) if ".html" in files else None
+    except Exception as error:
+        raise explained(error, name, context) from error
+    return RenderedMail(subject, body, page)
 
 
 def missing_parts(template_dir: Path | None, language: str) -> list[str]:
     """The files that a language lacks: the mails they belong to are sent in another one."""
-    environment = _environment(template_dir, language)
     english = sorted(path.name for path in (TEMPLATES / FALLBACK).iterdir())
-    return [name for name in english if not _has(environment, name)]
+    return [name for name in english if find(template_dir, language, [name, name + FORMER]) is None]
 
 
-def _language_of(settings: AuthSettings, name: str, wanted: str | None) -> str:
-    needed = [name + part for part in PARTS if (TEMPLATES / FALLBACK / (name + part)).exists()]
+def find(template_dir: Path | None, language: str, names: Sequence[str]) -> Path | None:
+    """The file that counts of those with these names; it may be broken."""
+    folders = template_folders(template_dir, language)
+    files = (folder / name for folder in folders for name in names)
+    return next((file for file in files if file.is_file()), None)
+
+
+def files_of(template_dir: Path | None, language: str, template_name: str) -> dict[str, str]:
+    """The names of the files of a mail in a language, by part; those that it has."""
+    name = template_name.removesuffix(FORMER).removesuffix(".txt").removesuffix(".html")
+    found: dict[str, Path] = {}
+    for part in PARTS:
+        names = [name + part, name + part + FORMER]
+        if part == ".txt" and "." in template_name and ".html" not in template_name:
+            names.insert(0, template_name)
+        file = find(template_dir, language, names)
+        if file is not None:
+            found[part] = file
+    # A mail of 0.1 was its text alone.
+    if found.get(".txt", TEMPLATES).suffix == FORMER and _is_shipped(found.get(".html")):
+        del found[".html"]
+    return {part: file.name for part, file in found.items()}
+
+
+def _is_shipped(file: Path | None) -> bool:
+    return file is not None and TEMPLATES in file.parents and file.suffix != FORMER
+
+
+def language_of(settings: AuthSettings, template_name: str, wanted: str | None) -> str:
+    """The language that a mail is sent in."""
+    shipped = files_of(None, FALLBACK, template_name)
     for language in fallbacks(wanted, settings.default_language):
-        environment = _environment(settings.template_dir, language)
-        if all(_has(environment, part) for part in (*(needed or [f"{name}.txt"]), WORDS)):
+        files = files_of(settings.template_dir, language, template_name)
+        text_alone = files.get(".txt", "").endswith(FORMER)
+        needed = {".txt", *shipped} - ({".html"} if text_alone else set())
+        if needed <= files.keys() and find(settings.template_dir, language, [WORDS]) is not None:
             return language
     return FALLBACK
 
 
+def _with_link(settings: AuthSettings, name: str, context: Mapping[str, object]) -> dict[str, object]:
+    """The context with the link under both of its names."""
+    values = dict(context)
+    former = LINK_NAMES.get(name)
+    if former is None:
+        return values
+    if "url" in values:
+        values.setdefault(former, values["url"])
+    elif former in values:
+        values["url"] = values[former]
+        lifetime = settings.verify_token_ttl if name == "verify" else settings.reset_token_ttl
+        values.setdefault("lifetime", lifetime)
+    return values
+
+
+def explained(error: Exception, name: str, context: Mapping[str, object]) -> TemplateError:
+    """What is wrong with a template, and where. Of what the mail says it shows nothing."""
+    if isinstance(error, jinja2.TemplateNotFound):
+        said = f"There is no mail template {error.name!r}."
+    elif isinstance(error, jinja2.TemplateError):
+        said = str(error.message)
+    else:
+        said = f"{type(error).__name__}: {error}"
+    for value in context.values():
+        if isinstance(value, str) and len(value) > 3:
+            said = said.replace(value, "(hidden)")
+    place = _place_of(error)
+    return TemplateError(f"Mail template {name!r}{place and f', {place}'}: {said.rstrip('.')}.")
+
+
+def _place_of(error: Exception) -> str:
+    """File and line, as far as they are known."""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f"{error.filename or error.name}, line {error.lineno}"
+    # Jinja puts frames of the template into the traceback, which have its file.
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame for frame in frames if Path(frame.filename).suffix in (".txt", ".html", FORMER)]
+    return f"{lines[-1].filename}, line {lines[-1].lineno}" if lines else ""
+
+
 @lru_cache(maxsize=64)
-def _environment(template_dir: Path | None, language: str) -> jinja2.Environment:
-    """The templates of a language. A file right in the app's folder stands for all languages."""
-    folders = [folder for root in template_roots(template_dir) for folder in (root / language, root)]
+def environment_for(template_dir: Path | None, language: str) -> jinja2.Environment:
+    """The templates of a language."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folders),
-        autoescape=jinja2.select_autoescape(("html",), default=False),
+        loader=jinja2.FileSystemLoader(template_folders(template_dir, language)),
+        autoescape=jinja2.select_autoescape(("html", f"html{FORMER}"), default=False),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _has(environment: jinja2.Environment, name: str) -> bool:
-    """Whether there is such a file; it may be broken."""
-    try:
-        environment.get_template(name)
-    except jinja2.TemplateNotFound as error:
-        return error.name != name
-    except jinja2.TemplateError:
-        return True
-    return True
 
 
 def _in_words(words: Any, value: object) -> object:

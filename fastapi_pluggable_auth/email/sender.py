@@ -86,10 +86,10 @@ class Mailer:
 
 
 async def send_email_async(to: str, subject: str, template_name: str, **ctx: object) -> None:
-    """Send one of the app's own mails, on the default settings; `language` in the context chooses one. Raises
-    as `Mailer.send`."""
+    """Send one of the app's own mails, on the default settings; `language` in the context chooses one, and
+    `email` is the recipient unless it is given. Raises as `Mailer.send`."""
     mailer = Mailer(default_settings)
     try:
-        await mailer.send(to, template_name, subject=subject, **ctx)  # type: ignore[arg-type]
+        await mailer.send(to, template_name, subject=subject, **{"email": to, **ctx})  # type: ignore[arg-type]
     finally:
         await mailer.close()

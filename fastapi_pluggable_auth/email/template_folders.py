@@ -26,9 +26,25 @@ class RenderedMail:
     html: str | None
 
 
+FORMER: Final = ".jinja"
+"""What the names of templates ended with in 0.1. None of the library's does."""
+
+
 def template_roots(template_dir: Path | None) -> list[Path]:
     """The app's own folder, if it has one, before that of the library."""
     return [TEMPLATES] if template_dir is None else [template_dir, TEMPLATES]
+
+
+def template_folders(template_dir: Path | None, language: str) -> list[Path]:
+    """Where the templates of a language are, the first that counts first. A file right in the app's folder
+    stands for all languages; so does one in that of the library, where 0.1 looked for them."""
+    own = [] if template_dir is None else [template_dir / language, template_dir]
+    return [*own, TEMPLATES, TEMPLATES / language]
+
+
+def has_own_templates(template_dir: Path | None) -> bool:
+    """Whether the app may have replaced one."""
+    return template_dir is not None or any(TEMPLATES.glob(f"*{FORMER}"))
 
 
 @lru_cache(maxsize=16)
