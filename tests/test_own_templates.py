@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,6 +13,7 @@ from fastapi import FastAPI
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth import config as config_module
 from fastapi_pluggable_auth.cli import main
+from fastapi_pluggable_auth.email import rendering, template_folders
 from fastapi_pluggable_auth.email.sender import TemplateError, send_email_async
 from fastapi_pluggable_auth.email.template_folders import TEMPLATES
 from fastapi_pluggable_auth.models import Mail, MailState
@@ -93,16 +93,20 @@ async def test_the_mail_that_0_1_documents_is_sent_from_a_template_of_the_app(
 
 
 @pytest.fixture(params=["template_dir", "its language", "where 0.1 had them"])
-def place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Path]:
-    """Where an app may have put its templates of 0.1."""
+def place(
+    request: pytest.FixtureRequest, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Where an app may have put its templates of 0.1; in a copy of the package's folder, which other tests
+    use meanwhile."""
     if request.param == "its language":
         (folder / "en").mkdir()
-        yield folder / "en"
-        return
-    where = folder if request.param == "template_dir" else TEMPLATES
-    yield where
-    for name in ("verify.txt.jinja", "reset.txt.jinja"):
-        (where / name).unlink(missing_ok=True)
+        return folder / "en"
+    if request.param == "template_dir":
+        return folder
+    installed = shutil.copytree(TEMPLATES, tmp_path / "installed")
+    for module in (rendering, template_folders):
+        monkeypatch.setattr(module, "TEMPLATES", installed)
+    return installed
 
 
 async def test_the_flows_mail_the_templates_of_0_1_and_their_links_work(
