@@ -35,6 +35,7 @@ GIVING_UP_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 0.005
 """The longest pause before the second try; each next one is twice as long. Those that met wait unequally."""
 LONGEST_RETRY_SECONDS: Final = 0.25
+DROPPING_SECONDS: Final = 0.5
 
 _READ_ONLY: Final = {
     "postgres": "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS answer",
@@ -154,7 +155,9 @@ async def _patiently(
             return await run()
         except Exception as error:
             if client is not None and failure_of(error) is Failure.READ_ONLY:
-                await _drop_connections(client)
+                await _drop_connections(root_of(client))
+                if isinstance(client, TransactionalDBClient):
+                    _keep(asyncio.get_running_loop().create_task(_drop_later(root_of(client))))
             late = tried > 1 and time.monotonic() - started > TRYING_SECONDS
             if tried == tries or late or not again(error):
                 raise
@@ -165,13 +168,19 @@ async def _patiently(
 
 async def _drop_connections(client: BaseDBAsyncClient) -> None:
     """Has the next request connect anew: a name that led to this server may lead to its successor now.
-    Connections that are in use follow when they meet the same."""
-    pool: Any = getattr(root_of(client), "_pool", None)
+    asyncmy drops those that are not in use; others follow when they meet the same."""
+    pool: Any = getattr(client, "_pool", None)
     with suppress(Exception):  # the next one to meet it tries again
         if hasattr(pool, "expire_connections"):  # asyncpg
             await pool.expire_connections()
         elif hasattr(pool, "clear"):  # asyncmy, aiomysql
             await pool.clear()
+
+
+async def _drop_later(client: BaseDBAsyncClient) -> None:
+    """Again, when a transaction of the host that is open now has given its connection back."""
+    await asyncio.sleep(DROPPING_SECONDS)
+    await _drop_connections(client)
 
 
 class Patient:
@@ -358,8 +367,7 @@ async def guarded(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
     reset = _deadline.set(deadline)
     task = loop.create_task(work)
     _deadline.reset(reset)
-    _running.add(task)
-    task.add_done_callback(_running.discard)
+    _keep(task)
     try:
         await deadline.wait(task)
         return task.result()
@@ -390,6 +398,12 @@ def _refusal(error: Exception) -> AuthError:
     if failure is Failure.NOT_MIGRATED:
         return AuthError(ErrorCode.DATABASE_NOT_MIGRATED)
     return AuthError(ErrorCode.DATABASE_UNAVAILABLE, retry_after=1)
+
+
+def _keep(task: asyncio.Task[Any]) -> None:
+    """The event loop itself would let go of it."""
+    _running.add(task)
+    task.add_done_callback(_running.discard)
 
 
 async def _give_up(task: asyncio.Task[Any]) -> None:

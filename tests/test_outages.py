@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 from asyncmy.errors import OperationalError as MariaDBError
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from starlette.middleware.base import RequestResponseEndpoint
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import DoesNotExist, OperationalError
 from tortoise.transactions import in_transaction
@@ -53,10 +54,10 @@ def new_app(settings: AuthSettings) -> FastAPI:
 
 @asynccontextmanager
 async def served(
-    settings: AuthSettings, dialect: str, url: str, *, user: bool = True
+    settings: AuthSettings, dialect: str, url: str, *, user: bool = True, app: FastAPI | None = None
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Auth]]:
     """An app that runs on this database, and its client."""
-    app = new_app(settings)
+    app = app or new_app(settings)
     auth: Auth = app.state.pluggable_auth
     async with TortoiseContext() as context:
         await context.init(databases.config(url, dialect))
@@ -137,6 +138,44 @@ async def test_read_only_connections_to_mariadb_are_dropped_too(spare: Spare, se
         await User._meta.db.execute_query("SET SESSION TRANSACTION READ ONLY")
         assert await log_in(client) == UNAVAILABLE
         assert await log_in(client) == OK
+
+
+@on_mariadb
+async def test_those_that_a_transaction_of_the_host_held_are_dropped_after_it(
+    spare: Spare, settings: AuthSettings
+) -> None:
+    await spare.create("fastapi_pluggable_auth.models")
+    app = new_app(settings)
+
+    @app.middleware("http")
+    async def in_a_transaction(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        async with in_transaction():
+            return await call_next(request)
+
+    async with served(settings, spare.dialect, f"{spare.url}?maxsize=1", app=app) as (client, _):
+        assert await log_in(client) == OK
+        await User._meta.db.execute_query("SET SESSION TRANSACTION READ ONLY")
+        assert await log_in(client) == UNAVAILABLE
+        async with asyncio.timeout(10):
+            while await log_in(client) != OK:
+                await asyncio.sleep(0.1)
+
+
+@on_mariadb
+async def test_a_statement_that_has_waited_too_long_for_a_lock_is_tried_again(
+    spare: Spare, settings: AuthSettings
+) -> None:
+    await spare.create("fastapi_pluggable_auth.models")
+    init = "init_command=SET SESSION innodb_lock_wait_timeout=1"
+    async with served(settings, spare.dialect, f"{spare.url}?{init}") as (_, auth):
+        await rows_of_every_kind(auth)
+        async with in_transaction():
+            await Throttle.filter(id="x").update(count=2)
+            waiting = asyncio.create_task(beside(auth, Throttle, "x", "count", 3))
+            await asyncio.sleep(1.3)
+            assert not waiting.done()
+        assert await waiting == 1
+        assert (await Throttle.get(id="x")).count == 3
 
 
 @on_postgres
@@ -407,6 +446,7 @@ def test_every_task_in_the_background_is_known_to_these_tests() -> None:
         "autonomous.py: self._run_on(client, work, _again_at_once)",  # waited for
         "autonomous.py: work",  # one piece of work, logged
         "database.py: work",  # a request
+        "database.py: _drop_later(root_of(client))",  # raises nothing
     }
 
 

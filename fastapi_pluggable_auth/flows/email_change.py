@@ -54,6 +54,8 @@ async def confirm_email_change(auth: Auth, token: str | Plaintext) -> None:
         try:
             await _move(auth, user)
         except IntegrityError as error:
+            if not await auth.tables.user.exists(email=user.pending_email):
+                raise  # a constraint of the host
             raise AuthError(ErrorCode.INVALID_LINK) from error
     old_email, was_verified = user.email, user.is_verified
     user.update_from_dict({"email": user.pending_email, **without_begun(user), "is_verified": True})
