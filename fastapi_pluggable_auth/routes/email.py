@@ -25,6 +25,7 @@ from .base import asks_as_program, documented, is_browser
 from .pages.forms import TypedSecret
 from .pages.links import LinkToken, done_page, link_page, probe_link, show_link
 from .pages.route import PageRoute
+from .queries import REQUIRED, EmailBody, given
 from .router import AuthRouter
 
 router = AuthRouter(prefix="/auth", tags=["e-mail"], route_class=PageRoute)
@@ -40,10 +41,15 @@ VALID = "The link is valid. Send a POST request to use it."
     "/verify/resend",
     dependencies=[rate_limited("resend")],
     responses=documented(ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
+    openapi_extra=REQUIRED,
 )
-async def resend(auth: CurrentAuth, body: EmailRequest) -> Message:
+async def resend(
+    auth: CurrentAuth,
+    request: Request,
+    body: EmailBody = None,  # type: ignore[assignment]  # null is no body
+) -> Message:
     """Mail a new verification link. The answer is the same whether or not there is an account."""
-    await email_flow.resend_verification(auth, body.email)
+    await email_flow.resend_verification(auth, given(request, body, EmailRequest).email)
     return Message(detail="If the address needs verification, a link is on its way.")
 
 

@@ -16,6 +16,7 @@ from .core import device_in
 from .pages.forms import TypedSecret
 from .pages.links import LinkToken, done_page, link_page, probe_link, show_link
 from .pages.route import PageRoute
+from .queries import REQUIRED, EmailBody, given
 from .router import AuthRouter
 
 router = AuthRouter(prefix="/auth", tags=["password"], route_class=PageRoute)
@@ -25,10 +26,15 @@ router = AuthRouter(prefix="/auth", tags=["password"], route_class=PageRoute)
     "/forgot-password",
     dependencies=[rate_limited("forgot_password")],
     responses=documented(ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
+    openapi_extra=REQUIRED,
 )
-async def forgot_password(auth: CurrentAuth, body: EmailRequest) -> Message:
+async def forgot_password(
+    auth: CurrentAuth,
+    request: Request,
+    body: EmailBody = None,  # type: ignore[assignment]  # null is no body
+) -> Message:
     """Mail a password reset link. The answer is the same whether or not there is an account."""
-    await password_flow.forgot_password(auth, body.email)
+    await password_flow.forgot_password(auth, given(request, body, EmailRequest).email)
     return Message(detail="If there is an account with this address, a link is on its way.")
 
 

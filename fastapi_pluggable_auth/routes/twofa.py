@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fastapi import Request
+
 from ..dependencies import (
     CurrentAuth,
     CurrentAuthentication,
@@ -13,6 +15,7 @@ from ..errors import ErrorCode
 from ..flows import twofa as twofa_flow
 from ..schemas import CodeRequest, Message, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment, taken
 from .base import RECENT_LOGIN, SIGNED_IN, documented
+from .queries import REQUIRED, CodeBody, given
 from .router import AuthRouter
 
 router = AuthRouter(
@@ -43,12 +46,16 @@ async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> 
         ErrorCode.PASSWORD_LOCKED,
         ErrorCode.RATE_LIMITED,
     ),
+    openapi_extra=REQUIRED,
 )
 async def verify_two_factor(
-    auth: CurrentAuth, authentication: EnrollingAuthentication, body: CodeRequest
+    auth: CurrentAuth,
+    request: Request,
+    authentication: EnrollingAuthentication,
+    body: CodeBody = None,  # type: ignore[assignment]  # null is no body
 ) -> Message:
     """Finish enrolling with a code of the authenticator app. All other sessions end."""
-    await twofa_flow.verify(auth, authentication, taken(body, "code"))
+    await twofa_flow.verify(auth, authentication, taken(given(request, body, CodeRequest), "code"))
     return Message(detail="Two-factor authentication is active.")
 
 
