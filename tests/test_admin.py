@@ -260,7 +260,8 @@ async def test_logins_that_race_with_a_disabling_leave_no_session(root: Administ
 
     async def log_in() -> None:
         visitor = Account(eve.client, eve.mailbox, EVE, PASSWORD)
-        assert (await visitor.login()).status_code in (200, 401)
+        answer = await visitor.login()
+        assert answer.status_code == 200 or answer.json()["code"] == "invalid_credentials"
 
     _, answer, *_ = await asyncio.gather(
         log_in(), root.post(user_id, "disable"), *(log_in() for _ in range(6))
@@ -521,7 +522,8 @@ async def test_an_id_that_is_none_or_nobody_is_told_so(root: Administrator) -> N
     for what in (*CHANGES, "delete"):
         for target in ("x", "%00", "1", "..%2f..", "1;DROP TABLE user", "é", "x" * 3000):
             answer = await root.change(target, what)
-            assert answer.status_code in (404, 405, 422), (what, target)
+            told = {"..%2f..": 404, "": 405}.get(target, 422)
+            assert answer.status_code == told, (what, target)
         answer = await root.change(uuid4(), what)
         assert (answer.status_code, answer.json()["code"]) == (404, "user_not_found"), what
     assert (await root.get(f"/users/{uuid4()}")).json()["code"] == "user_not_found"
@@ -601,4 +603,5 @@ async def test_nobody_acts_on_an_account_that_has_more_rights(
     assert await User.filter(id=eve_id).values() == before
     assert (await eve.me()).status_code == 200
     await User.filter(id=eve_id).update(is_superuser=False, roles=["editor"], permissions=["posts:write"])
-    assert (await clerk.change(eve_id, what)).status_code in (200, 204)  # as many are not more
+    told = 200 if what in ("grant", "revoke", "impersonate") else 204
+    assert (await clerk.change(eve_id, what)).status_code == told  # as many are not more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import fastapi_pluggable_auth
@@ -47,50 +48,100 @@ HIDDEN_LIBRARIES = {
 }
 
 
+NAME = PACKAGE.name
+MODULES = {
+    ".".join((NAME, *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+"""Every module of the package by its full name."""
+
+
 def floor_of(module: str) -> int:
-    return next(level for level, names in enumerate(FLOORS) if module in names)
+    """Of a full name."""
+    name = module.split(".")[1] if "." in module else "__init__"
+    return next(level for level, names in enumerate(FLOORS) if name in names)
 
 
-def imports_of(path: Path) -> list[tuple[str, bool]]:
-    """The modules a file imports: (name, whether it is one of ours, seen from the package)."""
-    found = []
-    depth = len(path.relative_to(PACKAGE).parts)
+def imports_of(module: str) -> set[str]:
+    """The full names of what a module imports: modules where they are ours, else as they are written."""
+    found = set()
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            found += [(alias.name, False) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.append((node.module or "", False))
-        elif isinstance(node, ast.ImportFrom) and node.level == depth:
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            found += [(name, True) for name in names]
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            whole = ".".join([*base, *([node.module] if node.module else [])])
+            named = {f"{whole}.{alias.name}" for alias in node.names}
+            # `from .email import outbox` is the module, `from .email import MailError` its package.
+            found |= {name if name in MODULES else whole for name in named}
     return found
 
 
+def ours(names: set[str]) -> set[str]:
+    """Those of the package."""
+    return {name for name in names if name.split(".")[0] == NAME}
+
+
+def libraries(module: str) -> set[str]:
+    """What a module imports from elsewhere, by the first name."""
+    return {name.split(".")[0] for name in imports_of(module)} - {NAME}
+
+
+def test_every_import_is_resolved() -> None:
+    """Else one that is not understood would be allowed."""
+    resolved = {name: ours(imports_of(name)) for name in MODULES}
+    assert not {name for names in resolved.values() for name in names} - MODULES.keys()
+    assert f"{NAME}.flows.authentication" in resolved[f"{NAME}.flows.sessions"]
+    assert f"{NAME}.models" in resolved[f"{NAME}.flows.sessions"]
+    assert f"{NAME}.email.kinds" in resolved[f"{NAME}.flows.sessions"]
+    assert f"{NAME}.routes.base" in resolved[f"{NAME}.routes.pages.links"]
+
+
 def test_imports_point_down() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        for name, ours in imports_of(path):
-            if ours:
-                imported = name.split(".")[0]
-                assert imported == own or floor_of(imported) < floor_of(own), f"{path} imports {name}"
+    wrong = [
+        f"{module} imports {name}"
+        for module in MODULES
+        for name in ours(imports_of(module))
+        if name.split(".")[:2] != module.split(".")[:2] and floor_of(name) >= floor_of(module)
+    ]
+    assert not wrong
+
+
+def test_inside_a_folder_no_two_modules_need_each_other() -> None:
+    beside = {
+        module: {
+            name
+            for name in ours(imports_of(module))
+            # What a package gathers for others is beneath none of its modules.
+            if name.split(".")[:2] == module.split(".")[:2] and MODULES[name].name != "__init__.py"
+        }
+        for module, path in MODULES.items()
+        if path.name != "__init__.py"
+    }
+    assert sum(map(len, beside.values())) > 100
+    try:
+        [*TopologicalSorter(beside).static_order()]
+    except CycleError as error:
+        raise AssertionError(f"these import each other: {error.args[1]}") from error
 
 
 def test_each_hidden_library_is_imported_in_one_file() -> None:
     importers = defaultdict(set)
-    for path in PACKAGE.rglob("*.py"):
-        for name, ours in imports_of(path):
-            root = name.split(".")[0]
-            if not ours and root in HIDDEN_LIBRARIES:
-                importers[root].add(path.name)
+    for module in MODULES:
+        for library in libraries(module) & HIDDEN_LIBRARIES:
+            importers[library].add(module)
     assert set(importers) == HIDDEN_LIBRARIES
     assert {library: files for library, files in importers.items() if len(files) > 1} == {}
 
 
 def test_flows_know_no_http_and_security_knows_no_database() -> None:
-    for folder, forbidden in (("flows", ("fastapi", "starlette")), ("security", ("fastapi", "tortoise"))):
-        for path in (PACKAGE / folder).glob("*.py"):
-            roots = {name.split(".")[0] for name, ours in imports_of(path) if not ours}
-            assert not roots & set(forbidden), path
+    forbidden = {"flows": {"fastapi", "starlette"}, "security": {"fastapi", "starlette", "tortoise"}}
+    for folder, names in forbidden.items():
+        inside = [module for module in MODULES if module.startswith(f"{NAME}.{folder}.")]
+        assert inside
+        assert not {module: found for module in inside if (found := libraries(module) & names)}
 
 
 READS = {"get", "get_or_none", "get_or_create", "in_bulk"}

@@ -553,7 +553,9 @@ async def test_a_cookie_of_nearly_our_name_is_not_ours(
     app: FastAPI, signed_in: httpx.AsyncClient, spelling: str
 ) -> None:
     """A-75: any page may set those, as no browser guards their prefix."""
-    for name, value in cookies_of(signed_in).items():
+    cookies = cookies_of(signed_in)
+    assert len(cookies) == 2
+    for name, value in cookies.items():
         for pair in (f"{spelling.format(name)}={value}", f"{name.swapcase()}={value}", f"a={name}={value}"):
             async with client_with(app, {}, **OWN_PAGE) as client:
                 headers = [(b"cookie", f"a=1; {pair}; b=2".encode("latin-1"))]

@@ -463,7 +463,9 @@ def test_no_text_is_a_form_token_but_one_made_for_this_binding(
     assert not is_form_token(key, binding, token)
     assert not is_form_token(key, f"{binding} ", made)
     assert not is_form_token(key + b"x", binding, made)
-    assert other == binding or not is_form_token(key, other, made) or "?" in other + binding
+    # Half characters, which no binding has, are alike.
+    same = other.encode("utf-8", "replace") == binding.encode("utf-8", "replace")
+    assert is_form_token(key, other, made) is same
 
 
 # --- where to go on to -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pyotp
 import pytest
 from tortoise.context import TortoiseContext
 
-from fastapi_pluggable_auth import Auth, AuthSettings
+from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, ErrorCode
 from fastapi_pluggable_auth.email.tokens import Purpose, link_state
 from fastapi_pluggable_auth.models import Mail, RecoveryCode, RefreshToken, Session, User
 from fastapi_pluggable_auth.security.hashing import hash_password
@@ -98,9 +98,9 @@ class Bench:
 
     async def assert_all_dead(self, pairs: list[dict[str, str]]) -> None:
         """No access token and no refresh token of these works."""
-        assert {await self.me(pair["access_token"]) for pair in pairs} <= {401}
+        assert {await self.me(pair["access_token"]) for pair in pairs} == {401}
         refreshes = [await self.post("/auth/refresh", token=pair["refresh_token"]) for pair in pairs]
-        assert {answer.status_code for answer in refreshes} <= {401}
+        assert {answer.status_code for answer in refreshes} == {401}
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ async def test_no_session_outlives_a_password_that_a_refresh_races_with(by: str,
         )
         refreshes = [bench.post("/auth/refresh", token=pair["refresh_token"]) for pair in pairs]
         answers = await asyncio.gather(*refreshes[:2], change, *refreshes[2:])
-        assert answers[2].status_code in (200, 204), answers[2].text
+        assert answers[2].status_code == (200 if by == "reset" else 204), answers[2].text
         await bench.assert_all_dead([*pairs, *pairs_of(answers)])
         assert await RefreshToken.filter(revoked=False).count() == 0
 
@@ -182,7 +182,7 @@ async def test_no_token_outlives_an_account_that_logins_and_refreshes_race_with(
             *(bench.login() for _ in range(4)),
             end(user.id, pair["access_token"]),
         )
-        assert ended in (1, 204)
+        assert ended == (1 if by == "disabling" else 204)
         assert set(statuses(answers)) <= {200, 401}, [answer.text for answer in answers]
         await bench.assert_all_dead([pair, *pairs_of(answers)])
         if by == "deletion":
@@ -327,7 +327,7 @@ async def test_of_two_changes_of_a_password_one_wins_and_no_profile_change_is_lo
                 for each in passwords
             )
         )
-        assert answers[0].status_code == 204 or answers[1].status_code == 204
+        assert statuses(answers)[204] == 1
         assert set(statuses(answers)) <= {204, 401, 403}
         logins = [(await bench.login(password=each)).status_code for each in passwords]
         assert sorted(logins) == [200, 401]
@@ -480,5 +480,6 @@ async def test_a_new_secret_ends_every_session_of_a_restored_database(bench: Ben
     await RefreshToken.bulk_create([RefreshToken(**row) for row in backup])
     other = Auth(AuthSettings(_env_file=None, jwt_secret=SECRET[::-1]))
     for token, scope in ((pair["access_token"], "access"), (pair["refresh_token"], "refresh")):
-        with pytest.raises(Exception, match="not valid"):
+        with pytest.raises(AuthError) as refused:
             other.signer.verify(token, scope)
+        assert refused.value.code is ErrorCode.INVALID_TOKEN

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 
-from fastapi_pluggable_auth import Auth, AuthSettings
+from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, ErrorCode
 from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.commands.database import connected
 from fastapi_pluggable_auth.flows.login import login
@@ -109,7 +109,9 @@ def logs_in(url: str, name: str = EMAIL, password: str = PASSWORD) -> bool:
             auth = Auth(AuthSettings())
             try:
                 await login(auth, name, password)
-            except Exception:
+            except AuthError as error:
+                if error.code is not ErrorCode.INVALID_CREDENTIALS:
+                    raise
                 return False
             finally:
                 await auth.close()
