@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from uuid import UUID
 
+from tortoise.manager import Manager
 from tortoise.queryset import QuerySet, UpdateQuery, ValuesQuery
 
 from .compiled import Insert, SelectRelated, SelectValues, Update
-from .models import Tables
+from .models import AbstractUser, Tables
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+Row: TypeAlias = dict[str, Any]
+UserRow: TypeAlias = tuple[Row, Any]
+
+
+class Read(Protocol[R_co]):
+    """A query of one row."""
+
+    async def first(self, **values: object) -> R_co | None:
+        """What the row says, or None."""
+
+
+class _OfExisting(Generic[R]):
+    """A read of what belongs to a user, where the host's own `Manager` says who exists: a join knows nothing
+    of it, and its condition may change from request to request."""
+
+    def __init__(
+        self,
+        read: Read[R],
+        users: type[AbstractUser],
+        owner: Callable[[R], UUID],
+        hidden: Callable[[R], R | None] = lambda _: None,
+    ) -> None:
+        self._read, self._users, self._owner, self._hidden = read, users, owner, hidden
+
+    async def first(self, **values: object) -> R | None:
+        """What the row says, or what it says of a user who does not exist."""
+        found = await self._read.first(**values)
+        if found is None or await self._users.exists(id=self._owner(found)):
+            return found
+        return self._hidden(found)
+
+
+def _owner(found: UserRow) -> UUID:
+    owner: UUID = found[1].id
+    return owner
 
 
 class Queries:
@@ -42,7 +84,7 @@ class Queries:
         def confirm(session_id: str, gen: int) -> UpdateQuery:
             return sessions.filter(id=session_id, confirmed_gen__lt=gen).update(confirmed_gen=gen)
 
-        self.session = SelectRelated(
+        self.session: Read[UserRow] = SelectRelated(
             sessions,
             session_of,
             (
@@ -53,15 +95,24 @@ class Queries:
             user_id="user_id",
         )
         """The state of a session of a user, and the user."""
-        self.personal_token = SelectRelated(
+        self.personal_token: Read[UserRow] = SelectRelated(
             personal_tokens,
             personal,
             ("id", "user_id", "digest", "scopes", "expires_at", "last_used_at"),
             digest="digest",
         )
         """The state of a personal access token, and its user."""
-        self.refresh_token = SelectValues(tokens, stored, digest="token")
+        self.refresh_token: Read[Row] = SelectValues(tokens, stored, digest="token")
         """A refresh token, with what its user and session say of it."""
+        if type(tables.user._meta.manager) is not Manager:
+            self.session = _OfExisting[UserRow](self.session, tables.user, _owner)
+            self.personal_token = _OfExisting[UserRow](self.personal_token, tables.user, _owner)
+            self.refresh_token = _OfExisting[Row](
+                self.refresh_token,
+                tables.user,
+                lambda row: row["user_id"],
+                lambda row: {**row, "active": False},
+            )
         self.spend = Update(tokens, spend, digest="token", now="rotated_at", successor="replaced_by")
         """Spends a refresh token, where it is good."""
         self.confirm = Update(sessions, confirm, session_id="id", gen="confirmed_gen")

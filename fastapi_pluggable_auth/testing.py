@@ -33,7 +33,7 @@ from .email import sender
 from .email.local import KeptMail, MemoryProvider
 from .flows.sessions import TokenSet, start_session
 from .lookup import STATE_ATTRIBUTE
-from .models import AbstractUser, stored_totp_secret
+from .models import AbstractUser, every, stored_totp_secret
 from .security.clock import Clock
 from .security.rates import VolumeLimiter
 from .security.totp import code_at, generate_totp_secret
@@ -180,8 +180,8 @@ class UserFactory:
         if two_factor:  # as enrolling does: `create` would open what is sealed with the app's own key
             secret = auth.totp_box.seal(generate_totp_secret(), user.id)
             active = {"totp_secret": secret, "totp_confirmed": True, "totp_enrolled_at": auth.clock()}
-            await users.filter(id=user.id).update(**active)
-        return await users.get(id=user.id)  # as requests see it
+            await every(users).filter(id=user.id).update(**active)
+        return await every(users).get(id=user.id)  # as requests see it
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..hooks import ChangingEmail, EmailChanged, EmailVerified
-from ..models import AbstractUser, exact
+from ..models import AbstractUser, every, exact
 from ..security.plaintext import Plaintext
 from .authentication import is_live
 from .email import owner_of
@@ -29,7 +29,7 @@ async def request_email_change(
 
     Raises `AuthError(EMAIL_TAKEN)`; with `prevent_enumeration` the owner of the address is told instead.
     """
-    taken = await auth.tables.user.exists(email=email)
+    taken = await every(auth.tables.user).filter(email=email).exists()
     if taken and not auth.settings.prevent_enumeration:
         raise AuthError(ErrorCode.EMAIL_TAKEN)
     account = auth.tables.user.filter(id=user.id)

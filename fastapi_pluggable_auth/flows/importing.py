@@ -17,7 +17,7 @@ from tortoise.fields.base import DatabaseDefault, Field
 from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
-from ..models import AbstractUser
+from ..models import AbstractUser, every
 from ..security.addresses import normalise_email
 from ..security.clock import as_utc
 from ..security.hashing import imported_hash, unusable_hash
@@ -189,7 +189,7 @@ async def _store(auth: Auth, rows: Mapping[str, _Row], done: Batch) -> None:
     """
     if await _insert_all(auth, [*rows.values()], done):
         return
-    users = auth.tables.user
+    users = every(auth.tables.user)
     known: set[Any] = {*await users.filter(email__in=[*rows]).values_list("email", flat=True)}
     new = [row for email, row in rows.items() if email not in known]
     done.skipped += len(rows) - len(new)
@@ -217,7 +217,7 @@ async def _store_one(auth: Auth, row: _Row, done: Batch) -> None:
         reason = "A value does not fit its column." if unfit else str(error)
         done.refused.append(Refusal(row.line, row.cells, reason))
     except IntegrityError:
-        if await auth.tables.user.exists(email=row.user.email):
+        if await every(auth.tables.user).filter(email=row.user.email).exists():
             done.skipped += 1
         else:
             done.refused.append(Refusal(row.line, row.cells, ErrorCode.VALUE_REFUSED.detail))

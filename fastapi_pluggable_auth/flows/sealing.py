@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from ..auth import Auth
-from ..models import stored_totp_secret
+from ..models import every, stored_totp_secret
 from ..security.encryption import UnreadableSecretError
 
 BATCH: Final = 500
@@ -26,7 +26,7 @@ class Sealing:
 async def seal_secrets(auth: Auth, *, batch: int = BATCH) -> AsyncIterator[Sealing]:
     """Seals every two-factor secret with the present key, for its user. Safe beside a running app: a secret
     that changes meanwhile stays as it is. After an interruption, what is sealed is passed over."""
-    users, last = auth.tables.user, None
+    users, last = every(auth.tables.user), None
     while True:
         some = users.filter(totp_secret__not_isnull=True)
         if last is not None:

@@ -18,7 +18,7 @@ from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..hooks import AccountDeleted, LoggedOut, SignedUp, SigningUp, TwoFactorDisabled
-from ..models import EMAIL_LENGTH, AbstractUser, exact
+from ..models import EMAIL_LENGTH, AbstractUser, every, exact
 from ..security.addresses import normalise_email
 from ..security.clock import as_utc
 from ..security.hashing import unusable_hash
@@ -139,7 +139,7 @@ async def create_user(
                 raise AuthError(ErrorCode.VALIDATION_ERROR)
             await require_good_password(auth, password, email, values.get("username"))
         await require_free(auth, values)
-        if await auth.tables.user.exists(email=email):
+        if await every(auth.tables.user).filter(email=email).exists():
             raise AuthError(ErrorCode.EMAIL_TAKEN)
         hashed = unusable_hash() if password is None else await auth.hasher.hash(password)
         language = auth.settings.default_language
@@ -149,12 +149,12 @@ async def create_user(
             async with storing(auth, values):
                 await _store(auth, user, _first_mail(password, verified) if mail else None)
         except IntegrityError as error:
-            taken = await auth.tables.user.exists(email=email)
+            taken = await every(auth.tables.user).filter(email=email).exists()
             raise AuthError(ErrorCode.EMAIL_TAKEN if taken else ErrorCode.VALUE_REFUSED) from error
         except ValidationError as error:  # a column that must not be empty
             raise AuthError(ErrorCode.VALIDATION_ERROR) from error
         observation.user_id = user.id
-    stored_user = await exact(auth.tables.user.all(), id=user.id) or user
+    stored_user = await exact(every(auth.tables.user), id=user.id) or user
     await auth.hooks.fire(SignedUp, stored_user)
     return stored_user
 
