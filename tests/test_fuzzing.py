@@ -135,14 +135,30 @@ def test_a_token_that_was_changed_anywhere_is_refused(data: st.DataObject) -> No
 
 
 @bounded
-@given(made=st.sampled_from(Purpose), read=st.sampled_from(Purpose), state=st.none() | st.text(max_size=20))
-def test_a_link_serves_one_purpose(made: Purpose, read: Purpose, state: str | None) -> None:
+@given(
+    made=st.sampled_from(Purpose),
+    read=st.sampled_from(Purpose),
+    state=st.none() | st.binary(min_size=16, max_size=16),
+)
+def test_a_link_serves_one_purpose(made: Purpose, read: Purpose, state: bytes | None) -> None:
     token = LINKS.generate(made, USER, state)
     if made is read:
         assert (str(LINKS.read(read, token).user_id), LINKS.read(read, token).state) == (USER, state)
     else:
         with pytest.raises(AuthError):
             LINKS.read(read, token)
+
+
+@bounded
+@given(data=st.data())
+def test_one_other_character_makes_a_link_worthless(data: Any) -> None:
+    """The last one too, which has bits to spare."""
+    token = LINKS.generate(Purpose.RESET, USER)
+    place = data.draw(st.integers(0, len(token) - 1))
+    character = data.draw(st.sampled_from("ABQRgwabc019-_.=+/ \n\0é"))
+    assume(character != token[place])
+    with pytest.raises(AuthError):
+        LINKS.read(Purpose.RESET, token[:place] + character + token[place + 1 :])
 
 
 # --- addresses -------------------------------------------------------------------------------------------

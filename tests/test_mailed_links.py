@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import httpx
@@ -111,6 +112,15 @@ async def test_what_looks_into_mails_spends_no_link(
     assert await rows() == before
     assert (await confirm(client, kind, link)).status_code == 200
     assert await rows() != before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_link_is_short_and_of_signs_that_no_mail_program_cuts(
+    kind: str, client: httpx.AsyncClient, mailbox: Mailbox
+) -> None:
+    path = await mailed(kind, client, mailbox)
+    assert len("http://localhost:8000" + path) < 130
+    assert re.fullmatch(rf"/auth/{kind}/[A-Za-z0-9_-]{{73}}[AQgw]", path)
 
 
 @pytest.mark.parametrize("kind", KINDS)

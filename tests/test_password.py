@@ -255,6 +255,6 @@ async def test_the_reset_link_can_point_at_a_front_end(
     settings.reset_url = "https://front.example.com/reset?token={token}&x=1"
     await account.client.post("/auth/forgot-password", json={"email": EMAIL})
     link = mailbox.link()
-    assert link.startswith("https://front.example.com/reset?token=ey")
+    assert link.startswith("https://front.example.com/reset?token=A")
     token = link.removeprefix("https://front.example.com/reset?token=").removesuffix("&x=1")
     assert (await reset(account.client, f"/auth/reset-password/{token}")).status_code == 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -13,11 +13,13 @@ from ..config import settings as default_settings
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from ..security.clock import Clock, utc_now
-from ..security.jwt import TokenSigner, issued_at_of, subject_of
+from ..security.jwt import LEEWAY_SECONDS, bare_claims, subject_of
+from ..security.keys import SignatureError, key_set
+from ..security.links import TO_MOMENT, TO_STATE, SignedLink, moment_as_bytes, moment_of, open_link, sign_link
 
 
 class Purpose(StrEnum):
-    """What a link is for; the scope of its token."""
+    """What a link is for; no token of one is good for another."""
 
     VERIFY = "verify"
     RESET = "reset"
@@ -27,14 +29,15 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a valid token says. `state` is None where the token was made without looking at the account."""
+    """What a valid token says: the state that it was made for, or where it was made without looking at the
+    account, when."""
 
     user_id: UUID
-    issued_at: datetime
-    state: str | None
+    state: bytes | None
+    issued_at: datetime | None
 
 
-def link_state(purpose: Purpose, user: AbstractUser) -> str:
+def link_state(purpose: Purpose, user: AbstractUser) -> bytes:
     """A digest of what must not have changed since the link was made: any use of the link changes it."""
     pending = (user.email, user.hashed_password, user.pending_email or "", str(user.pending_email_session))
     parts = {
@@ -43,7 +46,7 @@ def link_state(purpose: Purpose, user: AbstractUser) -> str:
         Purpose.EMAIL_CHANGE: pending,
         Purpose.STOP_EMAIL_CHANGE: pending,
     }[purpose]
-    return hashlib.sha256("\0".join((purpose, *parts)).encode()).hexdigest()[:32]
+    return hashlib.sha256("\0".join((purpose, *parts)).encode()).digest()[:16]
 
 
 class LinkSigner:
@@ -52,45 +55,59 @@ class LinkSigner:
     def __init__(self, settings: AuthSettings, clock: Clock = utc_now) -> None:
         self._settings = settings
         self._clock = clock
-        self._signer = TokenSigner(settings, clock)
 
     def lifetime(self, purpose: Purpose) -> timedelta:
         """How long a link works."""
         settings = self._settings
         return settings.reset_token_ttl if purpose is Purpose.RESET else settings.verify_token_ttl
 
-    def generate(self, purpose: Purpose, user_id: UUID | str, state: str | None = None) -> str:
+    def generate(self, purpose: Purpose, user_id: UUID | str, state: bytes | None = None) -> str:
         """A token for this purpose; with the state it dies as soon as the account changes."""
         now = self._clock()
-        # To the microsecond: a token without state must lose to a password change just after it.
-        claims = {"issued": _microseconds(now)} if state is None else {"state": state}
-        return self._signer.sign(
-            purpose, user_id, issued_at=now, expires_at=now + self.lifetime(purpose), **claims
-        )
+        form, bound = (TO_MOMENT, moment_as_bytes(now)) if state is None else (TO_STATE, state)
+        link = SignedLink(form, UUID(str(user_id)), now + self.lifetime(purpose), bound)
+        return sign_link(key_set(self._settings), self._use(purpose), link)
 
     def read(self, purpose: Purpose, token: str) -> Link:
         """What the token says; raises `AuthError(INVALID_LINK)`, whatever is wrong with it."""
         try:
-            claims = self._signer.verify(token, purpose)
-            issued = claims.get("issued")
-            exact = timedelta(microseconds=issued % 1_000_000 if isinstance(issued, int) else 0)
-            return Link(subject_of(claims), issued_at_of(claims) + exact, claims.get("state"))
-        except AuthError as error:
+            # What 0.1 mailed is a JSON Web Token, with dots.
+            return self._read_bare(purpose, token) if "." in token else self._read(purpose, token)
+        except (AuthError, SignatureError) as error:
             raise AuthError(ErrorCode.INVALID_LINK) from error
 
+    def _read(self, purpose: Purpose, token: str) -> Link:
+        signed = open_link(key_set(self._settings), self._use(purpose), token)
+        if self._clock() >= signed.expires_at:
+            raise SignatureError
+        if signed.form == TO_STATE:
+            return Link(signed.user_id, signed.bound, None)
+        return Link(signed.user_id, None, moment_of(signed))
 
-def _microseconds(moment: datetime) -> int:
-    """Since the epoch."""
-    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+    def _read_bare(self, purpose: Purpose, token: str) -> Link:
+        """A link of 0.1, which says when it ends and not when it was made."""
+        claims = bare_claims(self._settings, token, purpose)
+        now, expires_at = self._clock(), datetime.fromtimestamp(claims["exp"], UTC)
+        issued_at = expires_at - self.lifetime(purpose)
+        # From the future: its lifetime was another, and what it is older than cannot be told.
+        if now >= expires_at or issued_at > now + timedelta(seconds=LEEWAY_SECONDS):
+            raise SignatureError
+        return Link(subject_of(claims), None, issued_at)
+
+    def _use(self, purpose: Purpose) -> str:
+        """The links of another deployment with the same key are not ours."""
+        return "\0".join((purpose, self._settings.issuer, self._settings.audience))
 
 
 def generate_verify_token(user_id: UUID | str) -> str:
-    """A verification token on the default settings; it works until the address is verified."""
+    """A verification token on the default settings; it works until an address is verified, or the password
+    changes."""
     return LinkSigner(default_settings).generate(Purpose.VERIFY, user_id)
 
 
 def generate_reset_token(user_id: UUID | str) -> str:
-    """A password reset token on the default settings; it works until the password changes."""
+    """A password reset token on the default settings; it works until the password changes, or an address is
+    verified."""
     return LinkSigner(default_settings).generate(Purpose.RESET, user_id)
 
 

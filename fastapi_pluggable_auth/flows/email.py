@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from ..auth import Auth, transactional
 from ..email.kinds import MailKind
@@ -16,7 +17,7 @@ from ..security.clock import as_utc
 from ..security.plaintext import Plaintext
 from .ends import End, end_access, without_begun
 from .guesses import guessing
-from .mailbox import VERIFIED, signed_up_with
+from .mailbox import signed_up_with, verified
 from .notices import mail_on_request
 
 
@@ -77,14 +78,15 @@ async def resend_verification(auth: Auth, email: str) -> None:
 
 
 async def _verify(auth: Auth, user: AbstractUser, *, keep: bool) -> None:
-    await _mark_verified(auth, user, keep=keep)
-    user.update_from_dict({**VERIFIED, **({} if keep else without_begun(user))})
+    changes = verified(auth)
+    await _mark_verified(auth, user, changes, keep=keep)
+    user.update_from_dict({**changes, **({} if keep else without_begun(user))})
 
 
 @transactional
-async def _mark_verified(auth: Auth, user: AbstractUser, *, keep: bool) -> None:
+async def _mark_verified(auth: Auth, user: AbstractUser, changes: dict[str, Any], *, keep: bool) -> None:
     unverified = auth.tables.user.filter(id=user.id, email=user.email, is_verified=False)
-    if not await unverified.update(**VERIFIED):
+    if not await unverified.update(**changes):
         raise AuthError(ErrorCode.INVALID_LINK)
     if not keep:
         await end_access(auth, user.id, End.CLAIM)
@@ -93,8 +95,10 @@ async def _mark_verified(auth: Auth, user: AbstractUser, *, keep: bool) -> None:
 def _still_valid(purpose: Purpose, link: Link, user: AbstractUser) -> bool:
     if link.state is not None:
         return link.state == link_state(purpose, user)
-    # Made by a helper that saw no account: only verification and reset can be told to be unused without it.
-    if purpose is Purpose.VERIFY:
-        return not user.is_verified
-    changed = user.password_changed_at
-    return purpose is Purpose.RESET and (changed is None or link.issued_at > as_utc(changed))
+    # Made without a look at the account, by a helper or by 0.1.
+    if link.issued_at is None or purpose not in (Purpose.VERIFY, Purpose.RESET):
+        return False
+    if purpose is Purpose.VERIFY and user.is_verified:
+        return False
+    changes = (user.verified_at, user.password_changed_at)
+    return all(change is None or link.issued_at > as_utc(change) for change in changes)

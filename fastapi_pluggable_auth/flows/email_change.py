@@ -58,7 +58,8 @@ async def confirm_email_change(auth: Auth, token: str | Plaintext) -> None:
                 raise  # a constraint of the host
             raise AuthError(ErrorCode.INVALID_LINK) from error
     old_email, was_verified = user.email, user.is_verified
-    user.update_from_dict({"email": user.pending_email, **without_begun(user), "is_verified": True})
+    moved = {"email": user.pending_email, "is_verified": True, "verified_at": auth.clock()}
+    user.update_from_dict({**without_begun(user), **moved})
     await auth.hooks.fire(EmailChanged, user, old_email)
     if not was_verified:
         await auth.hooks.fire(EmailVerified, user)
@@ -79,7 +80,8 @@ async def stop_email_change(auth: Auth, token: str | Plaintext) -> None:
 async def _move(auth: Auth, user: AbstractUser) -> None:
     unchanged = _as_read(auth, user).filter(hashed_password=user.hashed_password, is_active=True)
     session_id = user.pending_email_session
-    if not await unchanged.update(email=user.pending_email, **NO_PENDING_EMAIL, is_verified=True):
+    moved = {"email": user.pending_email, "is_verified": True, "verified_at": auth.clock()}
+    if not await unchanged.update(**NO_PENDING_EMAIL, **moved):
         raise AuthError(ErrorCode.INVALID_LINK)
     if session_id is not None and not await _lives(auth, session_id):
         raise AuthError(ErrorCode.INVALID_LINK)

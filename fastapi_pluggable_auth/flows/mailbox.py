@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Any, Final
+from typing import Any
 
 from ..auth import Auth
 from ..email.kinds import MailKind
@@ -14,8 +14,10 @@ from .ends import NO_PENDING_EMAIL, End, end_access
 from .notices import notify
 from .twofa import SWITCHED_OFF
 
-VERIFIED: Final[dict[str, Any]] = {"is_verified": True, "signup_binding": None}
-"""The account once its address is verified: the browser of the signup has done its part."""
+
+def verified(auth: Auth) -> dict[str, Any]:
+    """The columns of an account whose address is verified now. The browser of the signup is done with."""
+    return {"is_verified": True, "verified_at": auth.clock(), "signup_binding": None}
 
 
 def binding_digest(email: str, value: str) -> str:
@@ -52,7 +54,7 @@ async def claim_mailbox(auth: Auth, user: AbstractUser, **changes: object) -> di
         is_active=True,
         is_verified=False,
     )
-    written = _emptied(auth) | VERIFIED | changes
+    written = _emptied(auth) | verified(auth) | changes
     if not await unclaimed.update(**written):
         return None
     await auth.tables.recovery_code.filter(user_id=user.id).delete()

@@ -21,7 +21,7 @@ from .devices import Device, remember_device
 from .email import owner_of
 from .ends import End, end_access, without_begun
 from .guesses import forget_passwords, guessing
-from .mailbox import VERIFIED, claim_mailbox, is_claimable
+from .mailbox import claim_mailbox, is_claimable, verified
 from .notices import mail_on_request, notify
 
 
@@ -62,7 +62,7 @@ async def _set_by_mail(
         was_verified, had_two_factor = user.is_verified, user.two_factor_active
         claims = is_claimable(auth, user)
         end = End.CLAIM if claims else End.RESET
-        if not await _set_password(auth, user, new_password, end, **VERIFIED):
+        if not await _set_password(auth, user, new_password, end, **verified(auth)):
             raise AuthError(ErrorCode.INVALID_LINK)
     if claims:
         await auth.events.emit(EventKind.MAILBOX_CLAIMED, Outcome.SUCCESS, observation)

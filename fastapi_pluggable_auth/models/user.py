@@ -42,6 +42,7 @@ class AbstractUser(Outward, Model):
     sessions_opened = fields.IntField(null=True)
     password_reset_required = fields.BooleanField(default=False, db_default=False)
     language = fields.CharField(max_length=35, null=True)
+    verified_at = MomentField(null=True)
     password_changed_at = MomentField(null=True)
     last_login_at = MomentField(null=True)
     created_at = MomentField(auto_now_add=True, db_index=True)

@@ -156,6 +156,21 @@ def _claims_of(keys: KeySet, token: str, scope: str, issuer: str, audience: str)
     return MappingProxyType(claims)
 
 
+def bare_claims(settings: AuthSettings, token: str, scope: str) -> Claims:
+    """The claims of a token for this purpose that has subject, scope and end alone, as 0.1 put into links;
+    whatever the time. Raises `SignatureError`."""
+    claims = key_set(settings).open(token)
+    fits = (
+        claims.keys() == {"sub", "scope", "exp"}
+        and claims["scope"] == scope
+        and isinstance(claims["sub"], str)
+        and _is_time(claims["exp"])
+    )
+    if not fits:
+        raise SignatureError
+    return claims
+
+
 def _is_time(value: object) -> bool:
     """Whole seconds since the epoch; `bool` is an `int` too."""
     return type(value) is int and 0 <= value < LATEST

@@ -20,8 +20,8 @@ _CURVES: Final = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.
 
 def rotated_keys(settings: AuthSettings, *, keep: int = 1) -> dict[str, str]:
     """The names and new values of the settings after a rotation: a new signing key for the algorithm, and the
-    present one as the first of `keep` previous ones, a key pair with its public half alone. A secret that
-    others may know is not kept. Raises `KeyConfigurationError`."""
+    present one as the first of `keep` previous ones. A secret that others may know is not kept. Raises
+    `KeyConfigurationError`."""
     if settings.jwt_algorithm.startswith("HS"):
         name, new = "JWT_SECRET", secrets.token_urlsafe(SECRET_BYTES)
         present = (settings.jwt_secret, *settings.jwt_previous_keys)
@@ -29,8 +29,8 @@ def rotated_keys(settings: AuthSettings, *, keep: int = 1) -> dict[str, str]:
     else:
         keys = key_set(settings)
         name, new = "JWT_PRIVATE_KEY", _one_line(_new_private_key(settings.jwt_algorithm))
-        public = keys.verifying[keys.signing_id].to_pem()
-        previous = [*map(_one_line, (public, *settings.jwt_previous_keys))]
+        # With its private half: mailed links are checked by what only that gives.
+        previous = [*map(_one_line, (keys.signing_key.to_pem(), *settings.jwt_previous_keys))]
     kept = previous[:keep]
     if any("," in key or key != key.strip() for key in kept):
         raise KeyConfigurationError(

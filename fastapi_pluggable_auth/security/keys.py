@@ -73,16 +73,21 @@ class KeySet:
     verifying: Mapping[str, Any]
     public: tuple[dict[str, str], ...]
     """The verifying keys as JSON Web Keys (RFC 7517); none where they are secrets."""
-    material: bytes = field(repr=False)
-    """What the signing key is made of."""
+    materials: tuple[bytes, ...] = field(repr=False)
+    """What the signing key is made of, and then each other one whose private half is there."""
 
     def derive(self, purpose: str) -> bytes:
         """A key for another purpose, from which nobody learns anything about the signing key (RFC 5869)."""
+        return next(self.derive_each(purpose))
+
+    def derive_each(self, purpose: str) -> Iterator[bytes]:
+        """The same from the signing key, and then from each earlier one that is more than a public half."""
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-        hkdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose.encode())
-        return hkdf.derive(self.material)
+        for material in self.materials:
+            hkdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose.encode())
+            yield hkdf.derive(material)
 
     def sign(self, claims: dict[str, Any]) -> str:
         """A compact token whose header names the key."""
@@ -94,7 +99,7 @@ class KeySet:
         """The claims of a token; raises `SignatureError`.
 
         The key is looked up by `kid` in the configured set and never taken from the token: `jwk`, `jku`,
-        `x5u` and `x5c` mean nothing. A token without `kid` is tried with the signing key alone.
+        `x5u` and `x5c` mean nothing. A token without `kid`, as 0.1 signed them, is tried with each of them.
         """
         if len(token) > MAXIMUM_TOKEN_BYTES or not _COMPACT.fullmatch(token):
             raise SignatureError
@@ -102,16 +107,29 @@ class KeySet:
         try:
             header = jose.jws.get_unverified_header(token)
             # python-jose skips critical extensions that it does not know (RFC 7515 section 4.1.11).
-            key_id = header.get("kid", self.signing_id)
-            key = self.verifying.get(key_id) if isinstance(key_id, str) and "crit" not in header else None
-            if key is None:
+            if "crit" in header:
                 raise SignatureError
-            claims = json.loads(jose.jws.verify(token, key, algorithms=[self.algorithm]))
+            claims = json.loads(self._verified(token, self._keys_for(header)))
         except (jose.exceptions.JOSEError, ValueError, RecursionError) as error:
             raise SignatureError from error
         if not isinstance(claims, dict):
             raise SignatureError
         return claims
+
+    def _keys_for(self, header: dict[str, Any]) -> list[Any]:
+        if "kid" not in header:
+            return [*self.verifying.values()]
+        key_id = header["kid"]
+        return [self.verifying[key_id]] if isinstance(key_id, str) and key_id in self.verifying else []
+
+    def _verified(self, token: str, keys: list[Any]) -> bytes:
+        """The payload of a token that one of these keys signed. Raises `SignatureError`."""
+        jose = _jose()
+        for key in keys:
+            with suppress(jose.exceptions.JWSError):
+                payload: bytes = jose.jws.verify(token, key, algorithms=[self.algorithm])
+                return payload
+        raise SignatureError
 
 
 def check_keys(settings: AuthSettings) -> None:
@@ -242,15 +260,17 @@ def _build(
         raise KeyConfigurationError("JWT_PRIVATE_KEY is a public key.")
     name = "JWT_PREVIOUS_KEYS"
     others = [(name, _construct(name, _pem(name, each), algorithm)) for each in previous]
-    verifying, public = {}, []
+    verifying, public, materials = {}, [], []
     for setting, key in (("JWT_PRIVATE_KEY", signing_key), *others):
         _check_strength(setting, key, algorithm)
         public_key = key if key.is_public() else key.public_key()
+        if not key.is_public():
+            materials.append(_private_bytes(key))
         members = {name: as_text(value) for name, value in public_key.to_dict().items()}
         key_id = _thumbprint(members)
         verifying[key_id] = public_key
         public.append({**members, "kid": key_id, "use": "sig", "alg": algorithm})
-    return KeySet(algorithm, next(iter(verifying)), signing_key, verifying, tuple(public), pem.encode())
+    return KeySet(algorithm, next(iter(verifying)), signing_key, verifying, tuple(public), tuple(materials))
 
 
 def _usable(secret: str, previous: tuple[str, ...], base_url: str) -> tuple[str, tuple[str, ...]]:
@@ -268,7 +288,8 @@ def _of_secrets(algorithm: str, secret: str, previous: tuple[str, ...]) -> KeySe
     named = (("JWT_SECRET", secret), *(("JWT_PREVIOUS_KEYS", each) for each in previous))
     keys = {_secret_id(each): _construct(setting, each, algorithm) for setting, each in named}
     signing_id = _secret_id(secret)
-    return KeySet(algorithm, signing_id, keys[signing_id], keys, (), secret.encode())
+    materials = tuple(each.encode() for _, each in named)
+    return KeySet(algorithm, signing_id, keys[signing_id], keys, (), materials)
 
 
 def _construct(setting: str, key: str, algorithm: str) -> Any:
@@ -303,6 +324,14 @@ def _check_strength(setting: str, key: Any, algorithm: str) -> None:
 def _secret_id(secret: str) -> str:
     """A name for a secret that tells nothing about a random one."""
     return hmac.new(secret.encode(), b"kid", hashlib.sha256).hexdigest()[:16]
+
+
+def _private_bytes(key: Any) -> bytes:
+    """The same for a key however its PEM file spells it."""
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    encoded: bytes = key.prepared_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return encoded
 
 
 def _thumbprint(members: dict[str, str]) -> str:
