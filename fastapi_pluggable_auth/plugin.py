@@ -29,7 +29,7 @@ from .host_transactions import HostTransactionMiddleware
 from .lookup import STATE_ATTRIBUTE, AuthInScope, Handlers, answer_refusals
 from .models import AbstractUser, User, tables_for
 from .poolers import pooler_problem
-from .routes import account, core, email, keys, password, sessions, twofa
+from .routes import account, core, email, former_links, keys, password, sessions, twofa
 from .routes.base import error_response
 from .routes.bodies import bodies_of, own_body, profile_columns
 from .routes.router import AuthRouter
@@ -129,6 +129,7 @@ def include_auth(
     # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
     app.include_router(APIRouter(lifespan=lifespan))
     keys.router.add_to(app.router)
+    former_links.router.add_to(app.router, chosen.route_prefix)
     if chosen.dev_mailbox:
         from .routes import mailbox
 

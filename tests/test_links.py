@@ -202,6 +202,16 @@ async def test_the_links_of_0_1_are_none_for_other_purposes(account: Account, cl
         assert (await account.client.get("/auth/me", headers=headers)).status_code == 401
 
 
+async def test_a_link_of_0_1_with_two_slashes_leads_to_its_page(client: httpx.AsyncClient) -> None:
+    """0.1 joined so for resets and changed addresses. Nobody is led to another host."""
+    for path in ("auth/verify/x.y.z", "auth/reset-password/x.y.z"):
+        answer = await client.get(f"http://testserver//{path}")
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/{path}")
+    for path in ("//evil.example//auth/verify/x", "///auth/verify/x", "//auth/verify//evil.example/x"):
+        answer = await client.get(f"http://testserver{path}")
+        assert not answer.headers.get("location", "").startswith("//")
+
+
 async def test_a_link_of_0_1_expires(user: User, client: httpx.AsyncClient, clock: Clock) -> None:
     token = of_0_1(user, "verify", clock())
     clock.advance(hours=24, seconds=1)

@@ -438,6 +438,7 @@ async def test_every_path_answers_with_and_without_slashes_at_its_end_and_no_red
     accounts.include_router(outer)
     parent.mount("/mounted", accounts)
     ours = [route.path for route in accounts.routes if isinstance(route, AuthRoute)]
+    ours = [path for path in ours if not path.startswith("//")]  # which a client takes for a host
     assert len(ours) > 40
     ours += ["/by-hand/v1/auth/login", "/by-hand/v1/auth/me", "/by-hand/v1/account"]
     foreign = {"Host": "evil.example"}

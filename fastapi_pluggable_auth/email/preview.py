@@ -35,7 +35,7 @@ def sample(settings: AuthSettings, kind: MailKind, *, pages: bool) -> dict[str, 
     if kind in LINK_PATHS:
         unknown = {"jwt_secret": token_urlsafe(48), "jwt_algorithm": "HS256"}
         links, purpose = LinkSigner(settings.model_copy(update=unknown)), Purpose(kind.value)
-        context["url"] = link_url(settings, kind, links.generate(purpose, uuid4(), "0" * 32))
+        context["url"] = link_url(settings, kind, links.generate(purpose, uuid4(), bytes(16)))
         context["lifetime"] = links.lifetime(purpose)
     return context
 

@@ -55,7 +55,7 @@ class Migration(BaseMigration):
             AddColumn("User", "totp_pending_session", fields.UUIDField(null=True)),
             AddColumn("User", "access_epoch", fields.IntField(default=0, db_default=0)),
             AddColumn("User", "sessions_opened", fields.IntField(null=True)),
-            AddColumn("User", "verified_at", fields.DatetimeField(null=True)),
+            AddColumn("User", "verified_at", MomentField(null=True)),
             AddColumn("Session", "begun_in", fields.UUIDField(null=True, db_index=True)),
             AddColumn("Session", "confirmed_gen", fields.IntField(default=0, db_default=0)),
             AddColumn("Session", "superseded", fields.CharField(default="", db_default="", max_length=1024)),
