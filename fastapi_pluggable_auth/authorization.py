@@ -1,7 +1,5 @@
 """What a host app puts into `Depends()` where being signed in is not enough, or not needed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Annotated, Final
 

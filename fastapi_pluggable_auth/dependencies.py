@@ -1,7 +1,5 @@
 """What a host app puts into `Depends()`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import cache

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from passlib.hash import bcrypt, bcrypt_sha256, django_pbkdf2_sha256, pbkdf2_sha256
+from passlib.hash import bcrypt, bcrypt_sha256, django_pbkdf2_sha256, pbkdf2_sha256, phpass, scrypt
 
 from fastapi_pluggable_auth import AuthError, AuthSettings
 from fastapi_pluggable_auth.models import token_digest
@@ -134,6 +134,8 @@ CHEAPER = {
     "bcrypt of this cost": bcrypt.using(rounds=ROUNDS),
     "bcrypt_sha256": bcrypt_sha256.using(rounds=6),
     "PBKDF2": pbkdf2_sha256.using(rounds=5000),
+    "scrypt": scrypt.using(rounds=8),
+    "phpass": phpass.using(rounds=8),
     "PBKDF2 of Django": django_pbkdf2_sha256.using(rounds=20_000),
 }
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import csv
+import hashlib
 import io
 import os
 import pty
@@ -13,16 +15,19 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 import argon2
 import bcrypt
+import django.conf
+import django.contrib.auth.hashers
 import httpx
 import passlib.hash
 import pytest
+import werkzeug.security
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext
 
@@ -30,7 +35,14 @@ from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.commands.database import connected
 from fastapi_pluggable_auth.flows.importing import Batch, ImportFileError, import_users
 from fastapi_pluggable_auth.models import Mail, User
-from fastapi_pluggable_auth.security.hashing import imported_hash, is_usable, verify_password
+from fastapi_pluggable_auth.security.hashing import (
+    PasswordHasher,
+    Verification,
+    imported_hash,
+    is_usable,
+    verify_password,
+)
+from fastapi_pluggable_auth.security.plaintext import Plaintext
 
 from . import databases, own_tables
 from .conftest import EMAIL, PASSWORD, SECRET, Database
@@ -58,7 +70,44 @@ def _samples() -> dict[str, str]:
         handler = getattr(passlib.hash, f"django_{name}")
         made[f"Django {name}"] = handler.using(rounds=4 if "bcrypt" in name else 10).hash(PASSWORD)
     made["Django argon2"] = f"argon2{made['argon2 ID']}"
+    made["passlib scrypt"] = passlib.hash.scrypt.using(rounds=4).hash(PASSWORD)
+    made["passlib phpass"] = passlib.hash.phpass.using(rounds=7).hash(PASSWORD)
+    made["phpBB"] = passlib.hash.phpass.using(rounds=7, ident="H").hash(PASSWORD)
+    for method in ("scrypt:1024:8:1", "pbkdf2:sha256:10", "pbkdf2:sha512:10", "pbkdf2:sha1:10"):
+        made[f"Werkzeug {method}"] = werkzeug.security.generate_password_hash(PASSWORD, method)
+    made |= _django_samples()
+    # PHP 8.2: '$wp' . password_hash(base64_encode(hash_hmac('sha384', $password, 'wp-sha384', true)), ...),
+    # as WordPress 6.8 does.
+    made["WordPress"] = "$wp$2y$04$u3xSJiAsX/nLqKmT3b5I9Omz6QRIUk5vZhgioKbAsHfclRyEcmx76"
+    for name, length in (("sha1", 20), ("sha256", 32), ("sha512", 64), ("sha512", 32)):
+        digest = hashlib.pbkdf2_hmac(name, secret, b"some salt", 10, length)
+        salt, text = (base64.b64encode(part).decode().rstrip("=") for part in (b"some salt", digest))
+        made[f"PHC {name} {length}"] = f"$pbkdf2-{name}$i=10,l={length}${salt}${text}"
+    made["PHC without a length"] = made["PHC sha512 64"].replace(",l=64", "")
     return made
+
+
+def _django_samples() -> dict[str, str]:
+    """By Django itself, whose default scrypt has 64 MiB."""
+    if not django.conf.settings.configured:
+        django.conf.settings.configure()
+    scrypt = django.contrib.auth.hashers.ScryptPasswordHasher()
+    pbkdf2 = django.contrib.auth.hashers.PBKDF2PasswordHasher()
+    bcrypt_sha256 = django.contrib.auth.hashers.BCryptSHA256PasswordHasher()
+    bcrypt_sha256.rounds = 4
+    return {
+        "Django's own scrypt": scrypt.encode(PASSWORD, "some-salt", n=16),
+        "Django's own PBKDF2": pbkdf2.encode(PASSWORD, "some-salt", iterations=10),
+        "Django's own bcrypt": bcrypt_sha256.encode(PASSWORD, bcrypt_sha256.salt()),
+    }
+
+
+FIREBASE = (
+    "$fbscrypt$v=1,n=14,r=8,p=1,ss=Bw==,"
+    "sk=jxspr8Ki0RYycVU8zykbdLGjFQ3McFUH0uiiTvC8pVMXAn210wjLNmdZJzxUECKbm0QsEmYUSDzZvpjeJ9WmXA=="
+    "$42xEC+ixf3L2lw==$lSrfV15cpx95/sZS2W9c9Kp6i/LVgQNDNC/qzrCnh1SAyZvqmZqAjTdn3aoItz+VHjoZilo78198JAdRuid5lQ=="
+)
+"""Of `user1password`: the example of Firebase's own tool (github.com/firebase/scrypt, README)."""
 
 
 HASHES = _samples()
@@ -97,7 +146,11 @@ def written(header: list[str], *rows: list[str]) -> str:
 
 async def test_every_hash_logs_in_and_is_replaced_by_todays(auth: Auth, client: httpx.AsyncClient) -> None:
     rows = [[f"u{n}@example.com", hashed, "true"] for n, hashed in enumerate(HASHES.values())]
-    assert counts(await load(auth, written(["email", "hashed_password", "is_verified"], *rows))) == (14, 0, 0)
+    assert counts(await load(auth, written(["email", "hashed_password", "is_verified"], *rows))) == (
+        len(HASHES),
+        0,
+        0,
+    )
     for (email, _, _), name in zip(rows, HASHES, strict=True):
         body = {"email": email, "password": "wrong"}
         assert (await client.post("/auth/login", json=body)).status_code == 401, name
@@ -105,6 +158,123 @@ async def test_every_hash_logs_in_and_is_replaced_by_todays(auth: Auth, client: 
             answer = await client.post("/auth/login", json=body | {"password": PASSWORD})
             assert answer.status_code == 200, name
             assert (await User.get(email=email)).hashed_password.startswith("$2"), name
+
+
+@pytest.mark.parametrize(
+    ("hashed", "password"),
+    [
+        (FIREBASE, "user1password"),
+        # Of phpass's own tests.
+        ("$P$9IQRaTwmfeRo7ud9Fh4E2PdI0S3r.L0", "test12345"),
+        # PHP 8.2, as above; WordPress cuts the blanks of "  caf\u00e9 12345 \t" before it hashes.
+        ("$wp$2y$04$9/mjZ3iitCPivLgGy1abueEd85BSkIlLrygT.hppY9n.EMTVuuI1m", "  caf\u00e9 12345 "),
+        # PHP's password_hash, which takes 72 of these 84 bytes.
+        ("$2y$04$odVqg2o6wup.BsH4J.fmM.hoJZWHuVbG7MK.BAnIEbUYtBI7n52ca", "long password " * 6),
+    ],
+)
+async def test_a_hash_of_another_program_logs_in_and_is_replaced(
+    hashed: str, password: str, auth: Auth, client: httpx.AsyncClient
+) -> None:
+    await load(auth, written(["email", "hashed_password", "is_verified"], [EMAIL, hashed, "1"]))
+    wrong = await client.post("/auth/login", json={"email": EMAIL, "password": f"x{password}"})
+    assert wrong.status_code == 401
+    for _ in range(2):
+        answer = await client.post("/auth/login", json={"email": EMAIL, "password": password})
+        assert answer.status_code == 200
+        assert (await User.get()).hashed_password.startswith(("$2b$", "$bcrypt-sha256$"))
+    if len(password) > 72:
+        cut = await client.post("/auth/login", json={"email": EMAIL, "password": password[:72]})
+        assert cut.status_code == 401
+
+
+@pytest.mark.parametrize("hashed", ["Werkzeug pbkdf2:sha256:10", "bcrypt 2y", "argon2 ID"])
+async def test_of_many_right_logins_at_once_after_an_import_all_succeed(
+    hashed: str, auth: Auth, client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """Each replaces the hash, and one of them is the first."""
+    settings.bcrypt_rounds = 5
+    await load(auth, written(["email", "hashed_password", "is_verified"], [EMAIL, HASHES[hashed], "1"]))
+    body = {"email": EMAIL, "password": PASSWORD}
+    answers = await asyncio.gather(*(client.post("/auth/login", json=body) for _ in range(8)))
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert (await User.get()).hashed_password.startswith("$2b$05$")
+    for answer in answers:
+        headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        assert (await client.get("/auth/me", headers=headers)).status_code == 200
+
+
+class Waiting(PasswordHasher):
+    """Holds what it has verified until it is let go."""
+
+    def __init__(self, settings: AuthSettings) -> None:
+        super().__init__(settings)
+        self.verified, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def verify(self, password: str | Plaintext, hashed: str | None) -> Verification:
+        """As ever, and then waits."""
+        verification = await super().verify(password, hashed)
+        self.verified.set()
+        await self.go_on.wait()
+        return verification
+
+
+async def _while_verifying(auth: Auth, work: Awaitable[httpx.Response], change: Awaitable[object]) -> int:
+    """The answer of a request whose password was right before this change."""
+    auth.hasher = waiting = Waiting(auth.settings)
+    request = asyncio.ensure_future(work)
+    await waiting.verified.wait()
+    await change
+    waiting.go_on.set()
+    return (await request).status_code
+
+
+async def test_a_replaced_hash_never_brings_an_earlier_password_back(
+    auth: Auth, client: httpx.AsyncClient
+) -> None:
+    await load(auth, written(["email", "hashed_password", "is_verified"], [EMAIL, HASHES["WordPress"], "1"]))
+    body = {"email": EMAIL, "password": PASSWORD}
+    other = await auth.hasher.hash("another password")
+    change = User.all().update(hashed_password=other)
+    assert await _while_verifying(auth, client.post("/auth/login", json=body), change) == 401
+    assert (await User.get()).hashed_password == other
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/reauthenticate", "/account/change-password"])
+async def test_a_hash_that_another_sign_in_replaces_refuses_no_right_password(
+    path: str, auth: Auth, client: httpx.AsyncClient
+) -> None:
+    """By a worker with another cost, for one: here the hash is up to date, and no other is stored."""
+    today = await auth.hasher.hash(PASSWORD)
+    await User.create(email=EMAIL, hashed_password=today, is_verified=True)
+    first = await client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD})
+    headers = {"Authorization": f"Bearer {first.json()['access_token']}"}
+    body = {
+        "/auth/login": {"email": EMAIL, "password": PASSWORD},
+        "/auth/reauthenticate": {"password": PASSWORD},
+        "/account/change-password": {"old_password": PASSWORD, "new_password": "another password"},
+    }[path]
+    change = User.all().update(hashed_password=await auth.hasher.hash(PASSWORD))
+    status = await _while_verifying(auth, client.post(path, json=body, headers=headers), change)
+    assert status in (200, 204)
+    change = User.all().update(hashed_password=await auth.hasher.hash("a third password"))
+    refused = await _while_verifying(
+        auth, client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD}), change
+    )
+    assert refused == 401
+
+
+@pytest.mark.parametrize("length", [71, 72, 73, 200])
+def test_a_bcrypt_hash_of_a_cut_password_fits_and_is_outdated(length: int, settings: AuthSettings) -> None:
+    """Cut in the middle of a character too; ours is of the whole password, and fits no other."""
+    password = ("\u00e9x" * length)[:length]
+    cut = bcrypt.hashpw(password.encode()[:72], bcrypt.gensalt(4)).decode()
+    hasher = PasswordHasher(settings)
+    replacement = hasher._verify(password, cut).replacement or ""
+    assert replacement.startswith("$bcrypt-sha256$")
+    assert hasher._verify(password, replacement) == (True, None)
+    for other in (password[:-1], f"{password}x"):
+        assert not hasher._verify(other, replacement).ok
+    hasher.close()
 
 
 async def test_argon2_is_todays_where_it_is_chosen(
@@ -135,7 +305,38 @@ async def test_argon2_is_todays_where_it_is_chosen(
         ("$argon2id$v=19$m=262145,t=1,p=4$c29tZXNhbHQ$" + "A" * 43, "takes too long"),
         ("$argon2id$v=19$m=1024,t=1,p=17$c29tZXNhbHQ$" + "A" * 43, "takes too long"),
         ("$pbkdf2-sha512$4000001$c2FsdHNhbHQ$" + "A" * 86, "takes too long"),
+        ("scrypt:4294967296:8:1$salt$" + "00" * 64, "takes too long"),
+        ("scrypt:262144:8:1$salt$" + "00" * 64, "takes too long"),
+        ("scrypt:32768:8:17$salt$" + "00" * 64, "takes too long"),
+        ("scrypt:2:1048576:1$salt$" + "00" * 64, "takes too long"),
+        ("scrypt$1073741824$salt$8$1$" + "A" * 86 + "==", "takes too long"),
+        ("$scrypt$ln=63,r=8,p=1$c29tZXNhbHQ$" + "A" * 43, "takes too long"),
+        ("$scrypt$ln=18,r=8,p=1$c29tZXNhbHQ$" + "A" * 43, "takes too long"),
+        (FIREBASE.replace("n=14", "n=18"), "takes too long"),
+        ("pbkdf2:sha256:10000001$salt$" + "00" * 32, "takes too long"),
+        ("pbkdf2:sha512:4000001$salt$" + "00" * 64, "takes too long"),
+        ("$pbkdf2-sha512$i=4000001$c29tZXNhbHQ$" + "A" * 86, "takes too long"),
+        ("$pbkdf2-sha256$i=5000001,l=64$c29tZXNhbHQ$" + "A" * 86, "takes too long"),
+        ("$P$I" + "a" * 30, "takes too long"),
+        ("$wp$2y$17$" + BITS, "takes too long"),
         ("$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$QQ", "damaged"),
+        ("scrypt:16:8:1$salt$00", "damaged"),
+        ("scrypt:17:8:1$salt$" + "00" * 64, "damaged"),
+        ("scrypt:16:8:1$salt$" + "0" * 127, "damaged"),
+        ("scrypt:16:0:1$salt$" + "00" * 64, "damaged"),
+        ("scrypt$16$salt$8$1$" + "A" * 85 + "==", "damaged"),
+        ("$scrypt$ln=4,r=8,p=1$c29tZXNhbHQ$QQ", "damaged"),
+        ("$scrypt$ln=4,r=8$c29tZXNhbHQ$" + "A" * 43, "damaged"),
+        ("pbkdf2:sha256$salt$" + "00" * 32, "damaged"),
+        ("pbkdf2:md5:1000$salt$" + "00" * 16, "damaged"),
+        ("pbkdf2:sha256:1000$salt$00", "damaged"),
+        ("$pbkdf2-sha512$i=10,l=32$c29tZXNhbHQ$" + "A" * 86, "damaged"),
+        (FIREBASE[:-4], "damaged"),
+        (FIREBASE.replace("sk=", "sk=AAAA"), "damaged"),
+        (FIREBASE.replace(",sk=", ",xx="), "damaged"),
+        ("scrypt:16:8:1$" + "s" * 200 + "$" + "00" * 64, "damaged"),
+        ("$wp$2y$04$short", "damaged"),
+        ("$wp$P$B" + "a" * 30, "known format"),
         ("$2b$99$" + BITS, "damaged"),
         ("$2b$04$short", "damaged"),
         ("$2b$04$" + "a" * 53, "damaged"),

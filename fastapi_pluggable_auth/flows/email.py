@@ -19,6 +19,7 @@ from .ends import End, end_access, without_begun
 from .guesses import guessing
 from .mailbox import signed_up_with, verified
 from .notices import mail_on_request
+from .passwords import check_password
 
 
 async def owner_of(auth: Auth, purpose: Purpose, token: str | Plaintext) -> AbstractUser:
@@ -68,7 +69,7 @@ async def _require_password(auth: Auth, user: AbstractUser, password: Plaintext 
     if password is None:
         raise AuthError(ErrorCode.SIGNUP_ELSEWHERE)
     async with guessing(auth, user):
-        if not (await auth.hasher.verify(password, user.hashed_password)).ok:
+        if not await check_password(auth, user, password):
             raise AuthError(ErrorCode.WRONG_PASSWORD)
 
 

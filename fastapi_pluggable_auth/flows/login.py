@@ -25,6 +25,7 @@ from .authentication import Authentication, observed, refuse_impersonation
 from .devices import Device, remember_device
 from .guesses import Guess, guessing
 from .notices import mail_on_request
+from .passwords import check_password, still_fits
 from .sessions import TokenSet, start_session
 from .twofa import Accepted, accept_code, may_pass, store_accepted, tell_accepted
 
@@ -73,12 +74,12 @@ async def login(
         user = await account_named(auth, name)
         async with guessing(auth, user, name, device=device) as guess:
             observation.user_id = user.id if user else None
-            verification = await auth.hasher.verify(password, user.hashed_password if user else None)
-            if user is None or not verification.ok or not user.is_active:
+            if user is None:
+                await auth.hasher.verify(password, None)
                 raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-            if verification.replacement is not None:
-                await _renew_hash(auth, user, verification.replacement)
-            accepted, tokens = await _admit(auth, user, code, observation, guess, device, transport)
+            if not await check_password(auth, user, password) or not user.is_active:
+                raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+            accepted, tokens = await _admit(auth, user, password, code, observation, guess, device, transport)
         await _tell(auth, accepted, observation)
     await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
     return tokens
@@ -129,7 +130,7 @@ async def answer_challenge(
         async with guessing(auth, user, device=device) as guess:
             unchanged = {"last_login_at": user.last_login_at, "access_epoch": user.access_epoch}
             accepted, tokens = await _admit(
-                auth, user, code, observation, guess, device, transport, **unchanged
+                auth, user, None, code, observation, guess, device, transport, **unchanged
             )
         await _tell(auth, accepted, observation)
     await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
@@ -160,12 +161,16 @@ async def reauthenticate(
         refuse_impersonation(authentication)
         try:
             async with guessing(auth, user, session_id=authentication.session_id) as guess:
-                verification = await auth.hasher.verify(password, user.hashed_password)
-                if not verification.ok:
+                if not await check_password(auth, user, password):
                     raise AuthError(ErrorCode.INVALID_CREDENTIALS)
                 observation.factors = ("pwd",)
                 accepted = await _second_factor(auth, user, code, guess)
-                await _renew(auth, authentication, accepted)
+                try:
+                    await _renew(auth, authentication, accepted)
+                except AuthError:
+                    if not await still_fits(auth, user, password):
+                        raise
+                    await _renew(auth, authentication, accepted)
         except AuthError as error:
             if error.code is ErrorCode.INVALID_CREDENTIALS:
                 raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
@@ -179,16 +184,10 @@ async def account_named(auth: Auth, name: str) -> AbstractUser | None:
     return await exact(auth.tables.user.all(), **{column: name})
 
 
-async def _renew_hash(auth: Auth, user: AbstractUser, hashed_password: str) -> None:
-    """Replaces an outdated hash, unless the password has changed meanwhile: then this login fails later."""
-    unchanged = auth.tables.user.filter(id=user.id, hashed_password=user.hashed_password)
-    if await unchanged.update(hashed_password=hashed_password):
-        user.hashed_password = hashed_password
-
-
 async def _admit(
     auth: Auth,
     user: AbstractUser,
+    password: Plaintext | None,
     code: Plaintext | None,
     observation: Observation,
     guess: Guess,
@@ -196,8 +195,8 @@ async def _admit(
     transport: Transport,
     **unchanged: object,
 ) -> tuple[Accepted | None, TokenSet]:
-    """The session of an active user who gave the right password, where nothing else is in the way and what
-    must be `unchanged` is."""
+    """The session of an active user who gave the right password, in this step where there is one, where
+    nothing else is in the way and what must be `unchanged` is."""
     observation.factors = ("pwd",)
     if user.password_reset_required:
         raise AuthError(ErrorCode.PASSWORD_RESET_REQUIRED)
@@ -208,7 +207,12 @@ async def _admit(
         if accepted is not None and not await may_pass(auth, user, accepted):
             raise AuthError(ErrorCode.INVALID_CREDENTIALS)
         await auth.hooks.fire(BeforeLogin, user)
-    tokens = await _start(auth, user, accepted, device, guess.device_id, transport, **unchanged)
+    try:
+        tokens = await _start(auth, user, accepted, device, guess.device_id, transport, **unchanged)
+    except AuthError:
+        if password is None or not await still_fits(auth, user, password):
+            raise
+        tokens = await _start(auth, user, accepted, device, guess.device_id, transport, **unchanged)
     observation.session_id = tokens.session_id
     return accepted, tokens
 

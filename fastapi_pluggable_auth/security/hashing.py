@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import logging
 import os
 import re
@@ -18,6 +20,8 @@ from ..config import AuthSettings
 from ..config import settings as default_settings
 from ..errors import AuthError, ErrorCode
 from .fair_pool import FairPool, PoolFullError
+from .foreign_hashes import foreign_hash
+from .passwords import spellings
 from .plaintext import Plaintext
 
 if TYPE_CHECKING:
@@ -42,9 +46,9 @@ OWN_SCHEMES: Final = {"bcrypt": ("bcrypt", "bcrypt_sha256"), "argon2": ("argon2"
 SCHEMES: Final = (
     *("bcrypt", "bcrypt_sha256", "argon2"),
     *("pbkdf2_sha256", "pbkdf2_sha512", "pbkdf2_sha1"),
-    *("django_pbkdf2_sha256", "django_pbkdf2_sha1", "django_bcrypt_sha256"),
+    *("django_bcrypt_sha256", "phpass"),
 )
-"""Those that log in; with any other than the present one a login replaces the hash."""
+"""Those of passlib that log in; with any other than the present one a login replaces the hash."""
 
 MAXIMUM_HASH_LENGTH: Final = 255
 MINIMUM_CHECKSUM: Final = 16
@@ -56,6 +60,8 @@ MEASURED_ROUNDS: Final = 8
 MAXIMUM_PBKDF2_ROUNDS: Final = {"pbkdf2_sha512": 4_000_000}
 OTHER_PBKDF2_ROUNDS: Final = 10_000_000
 """About 4 s; Django's own are a million."""
+MAXIMUM_PHPASS_ROUNDS: Final = 19
+"""Twos to this power, in Python: 0.2 s; WordPress has 13."""
 MAXIMUM_ARGON2: Final = {"memory_cost": 2**18, "parallelism": 16, "rounds": 512}
 """KiB, lanes and passes: each lane is a thread, begun four times a pass, which takes 2 s for these."""
 MAXIMUM_ARGON2_WORK: Final = 2**22
@@ -63,10 +69,15 @@ MAXIMUM_ARGON2_WORK: Final = 2**22
 
 _WRAPPED: Final = {"bcrypt$$2": "bcrypt$", "argon2$argon2": "argon2"}
 """What Django writes in front of hashes that are everybody's."""
+_WORDPRESS: Final = "$wp"
+"""What WordPress 6.8 and later write in front of bcrypt of a keyed digest."""
+_PHP_BLANKS: Final = b" \t\n\r\0\x0b"
 _BCRYPT: Final = re.compile(
     r"(bcrypt_sha256\$)?\$2[aby]\$\d\d\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]"
 )
 """With no bit set that salt and digest have not."""
+
+_PHPASS: Final = re.compile(r"\$[PH]\$[./A-Za-z0-9]{31}")
 
 _UNUSABLE: Final = "!"
 """What no hash starts with, Django's mark too."""
@@ -104,19 +115,16 @@ def _dummy_hash(scheme: str, rounds: int) -> str:
 
 
 def _beyond_bcrypt(password: str) -> bool:
-    """Whether plain bcrypt is not for this password. One of just 72 bytes neither: its hash would fit every
-    longer one that begins so."""
+    """Whether plain bcrypt is not to be used for the password: it takes 72 bytes at most, and no NUL. One of
+    just 72 counts too, so that a hash of ours never fits a longer one."""
     return len(password.encode()) >= BCRYPT_BYTES or "\0" in password
 
 
-def _was_cut(password: str, hashed: str, settings: AuthSettings) -> bool:
-    """Whether this hash is good for longer passwords as well."""
-    return _beyond_bcrypt(password) and _context_for(settings).identify(hashed) == "bcrypt"
-
-
 def hash_password(password: str, settings: AuthSettings = default_settings) -> str:
-    """The hash to store. Blocks for as long as the configured cost takes; flows use `PasswordHasher`."""
+    """The hash to store, of the password in NFC (RFC 8265 section 4.2). Blocks for as long as the configured
+    cost takes; flows use `PasswordHasher`."""
     scheme: str = settings.password_scheme
+    password = spellings(password)[0]
     if scheme == "bcrypt" and _beyond_bcrypt(password):
         scheme = "bcrypt_sha256"
     hashed: str = _context_for(settings).handler(scheme).hash(password)
@@ -135,19 +143,30 @@ def is_usable(hashed: str) -> bool:
 
 
 def imported_hash(hashed: str) -> str:
-    """What is stored for a hash that another system has made: bcrypt, argon2, PBKDF2 in passlib's form, and
-    those of Django, whose unusable ones stay so. Raises `ValueError` for any other, a damaged one, and one
-    that would take too long to check."""
+    """What is stored for a hash that another system has made: bcrypt, argon2, scrypt and PBKDF2 in the forms
+    of passlib, PHC, Django, Werkzeug and Firebase, and those of WordPress. Django's unusable ones stay so.
+    Raises `ValueError` for any other, a damaged one, and one that would take too long to check."""
     if not is_usable(hashed):
         return unusable_hash()
+    if len(hashed) > MAXIMUM_HASH_LENGTH:
+        raise ValueError("a damaged hash")
     for start, wrapper in _WRAPPED.items():
         if hashed.startswith(start):
             hashed = hashed.removeprefix(wrapper)
+    if foreign_hash(hashed) is None:
+        _require_sound(hashed.removeprefix(_WORDPRESS), wordpress=hashed.startswith(_WORDPRESS))
+    return hashed
+
+
+def _require_sound(hashed: str, *, wordpress: bool) -> None:
+    """Raises `ValueError` for what passlib does not know, or only in part."""
     context = _context("bcrypt", 12)
     scheme = context.identify(hashed)
-    if scheme is None:
+    if scheme is None or (wordpress and scheme != "bcrypt"):
         raise ValueError("not a hash of a known format")
     if scheme in ("bcrypt", "django_bcrypt_sha256") and not _BCRYPT.fullmatch(hashed):
+        raise ValueError("a damaged hash")
+    if scheme == "phpass" and not _PHPASS.fullmatch(hashed):
         raise ValueError("a damaged hash")
     handler = context.handler(scheme)
     if scheme == "argon2" and not handler.has_backend():
@@ -156,18 +175,18 @@ def imported_hash(hashed: str) -> str:
         parsed = handler.from_string(hashed)
     except (ValueError, TypeError) as error:
         raise ValueError("a damaged hash") from error
-    checksum = parsed.checksum or ""
-    if len(hashed) > MAXIMUM_HASH_LENGTH or len(checksum) < MINIMUM_CHECKSUM:
+    if len(parsed.checksum or "") < MINIMUM_CHECKSUM:
         raise ValueError("a damaged hash")
     if not _is_affordable(scheme, parsed):
         raise ValueError("a hash that takes too long to check")
-    return hashed
 
 
 def _is_affordable(scheme: str, parsed: Any, bcrypt_rounds: int = 0) -> bool:
     """Whether a check takes no more than some 4 s and 256 MiB, or than the app's own rounds of bcrypt."""
     if "bcrypt" in scheme:
         return bool(parsed.rounds <= max(MAXIMUM_BCRYPT_ROUNDS, bcrypt_rounds))
+    if scheme == "phpass":
+        return bool(parsed.rounds <= MAXIMUM_PHPASS_ROUNDS)
     if scheme != "argon2":
         return bool(parsed.rounds <= MAXIMUM_PBKDF2_ROUNDS.get(scheme, OTHER_PBKDF2_ROUNDS))
     within = all(getattr(parsed, cost) <= bound for cost, bound in MAXIMUM_ARGON2.items())
@@ -175,30 +194,64 @@ def _is_affordable(scheme: str, parsed: Any, bcrypt_rounds: int = 0) -> bool:
 
 
 def verify_password(password: str, hashed: str, settings: AuthSettings = default_settings) -> bool:
-    """Whether the password belongs to the hash. Blocks as long as a hash of the configured cost does, also
-    for one that cost less, and for what is no hash, which is never right."""
-    matches, saved = _compare(password, hashed, settings)
-    _spend(saved, settings)
-    return matches
+    """Whether the password belongs to the hash, in NFC or as it is. Blocks as long as a hash of the
+    configured cost does, also for one that cost less, and for what is no hash, which is never right."""
+    for spelling in spellings(password):
+        checked = _compare(spelling, hashed, settings)
+        _spend(checked.saved, settings)
+        if checked.matches:
+            return True
+    return False
 
 
-def _compare(password: str, hashed: str, settings: AuthSettings) -> tuple[bool, float]:
-    """Whether the password belongs to the hash, and which share of the configured cost that has saved."""
-    context = _context_for(settings)
+class _Checked(NamedTuple):
+    """Whether the password belongs to the hash, which share of the configured cost the check has saved, and
+    whether another hash of the same password is to be stored."""
+
+    matches: bool
+    saved: float
+    outdated: bool
+
+
+_NOT_CHECKED: Final = _Checked(False, 1.0, False)
+
+
+def _compare(password: str, hashed: str, settings: AuthSettings) -> _Checked:
+    """Looks whether this spelling belongs to the hash."""
     try:
-        scheme = context.identify(hashed)
-        if scheme is not None and not (scheme == "bcrypt" and "\0" in password):
-            if _is_affordable(scheme, context.handler(scheme).from_string(hashed), settings.bcrypt_rounds):
-                clock = _clock_of(scheme)
-                started = clock()
-                # 0.1 and other systems left the cut to bcrypt, which in some versions refuses.
-                shown = password.encode()[:BCRYPT_BYTES] if scheme == "bcrypt" else password
-                matches: bool = context.verify(shown, hashed)
-                return matches, _saved(scheme, hashed, clock() - started, settings)
-            logger.warning("A stored password hash would take too long to check: its owner needs a reset")
-    except (ValueError, TypeError):  # a hash that is damaged
-        pass
-    return False, 1.0
+        return _compare_sound(password, hashed, settings)
+    except (ValueError, TypeError, IndexError):  # a hash that is damaged
+        return _NOT_CHECKED
+
+
+def _compare_sound(password: str, hashed: str, settings: AuthSettings) -> _Checked:
+    context = _context_for(settings)
+    foreign = foreign_hash(hashed)
+    if foreign is not None:
+        started = time.thread_time()
+        matches = foreign.fits(password)
+        return _Checked(matches, _saved_by(time.thread_time() - started, settings), True)
+    secret, wordpress = password.encode(), hashed.startswith(_WORDPRESS)
+    if wordpress:
+        hashed, secret = hashed.removeprefix(_WORDPRESS), _wordpress_secret(secret)
+    scheme = context.identify(hashed)
+    if scheme is None or (wordpress and scheme != "bcrypt") or (scheme == "bcrypt" and b"\0" in secret):
+        return _NOT_CHECKED
+    if not _is_affordable(scheme, context.handler(scheme).from_string(hashed), settings.bcrypt_rounds):
+        logger.warning("A stored password hash would take too long to check: its owner needs a reset")
+        return _NOT_CHECKED
+    cut = scheme == "bcrypt" and _beyond_bcrypt(password)  # as other systems have cut it, ours never does
+    clock = _clock_of(scheme)
+    started = clock()
+    matches = context.verify(secret[:BCRYPT_BYTES] if scheme == "bcrypt" else secret, hashed)
+    saved = _saved(scheme, hashed, clock() - started, settings)
+    own = scheme in OWN_SCHEMES[settings.password_scheme] and not (wordpress or cut)
+    return _Checked(matches, saved, not own or context.needs_update(hashed))
+
+
+def _wordpress_secret(secret: bytes) -> bytes:
+    """What WordPress makes of a password before bcrypt."""
+    return base64.b64encode(hmac.digest(b"wp-sha384", secret.strip(_PHP_BLANKS), "sha384"))
 
 
 def _saved(scheme: str, hashed: str, seconds: float, settings: AuthSettings) -> float:
@@ -210,7 +263,12 @@ def _saved(scheme: str, hashed: str, seconds: float, settings: AuthSettings) -> 
     if present == "bcrypt" and "bcrypt" in scheme:
         rounds: int = context.handler(scheme).from_string(hashed).rounds
         return max(0.0, 1 - 2.0 ** (rounds - settings.bcrypt_rounds))
-    return max(0.0, 1 - seconds / _seconds_of(present, settings.bcrypt_rounds))
+    return _saved_by(seconds, settings)
+
+
+def _saved_by(seconds: float, settings: AuthSettings) -> float:
+    """Which share of the configured cost is left after so much work."""
+    return max(0.0, 1 - seconds / _seconds_of(settings.password_scheme, settings.bcrypt_rounds))
 
 
 def _spend(share: float, settings: AuthSettings) -> None:
@@ -295,13 +353,16 @@ class PasswordHasher:
 
     def _verify(self, password: str, hashed: str | None) -> Verification:
         settings = self._settings
-        matches, saved = (False, 1.0) if hashed is None else _compare(password, hashed, settings)
-        if matches and hashed is not None:
-            outdated = _context_for(settings).needs_update(hashed)
-            if outdated or _was_cut(password, hashed, settings):
-                return Verification(True, hash_password(password, settings))  # costs more than was saved
-        _spend(saved, settings)
-        return Verification(matches)
+        for number, spelling in enumerate(spellings(password)):
+            checked = _NOT_CHECKED if hashed is None else _compare(spelling, hashed, settings)
+            if checked.matches and (checked.outdated or number):
+                return Verification(
+                    True, hash_password(password, settings)
+                )  # which costs more than was saved
+            _spend(checked.saved, settings)
+            if checked.matches:
+                return Verification(True)
+        return Verification(False)
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:

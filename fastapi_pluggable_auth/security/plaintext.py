@@ -23,6 +23,10 @@ class Plaintext:
             raise ValueError("This secret was taken already.")
         return self._value
 
+    def copy(self) -> Plaintext:
+        """Another one, for what takes it. Raises `ValueError` once it was taken."""
+        return Plaintext(self.look())
+
     def take(self) -> str:
         """The secret, which is gone from here. Raises `ValueError` once it was taken."""
         value, self._value = self.look(), None
