@@ -254,10 +254,11 @@ async def tables_that_refer(client: BaseDBAsyncClient, table: str, key: object) 
 
 @asynccontextmanager
 async def _transaction(connection_name: str | None) -> AsyncIterator[None]:
-    """Like Tortoise's own, which never gives its connection back where BEGIN fails or is cancelled."""
+    """Like Tortoise's own, which never gives its connection back where BEGIN fails or is cancelled, and
+    leaves the transaction open whose COMMIT SQLite refuses."""
     begun = in_transaction(connection_name)
     try:
-        await begun.__aenter__()
+        client = await begun.__aenter__()
     except BaseException as error:
         if hasattr(begun, "token"):  # it has a connection, or the lock of SQLite's only one
             with suppress(Exception):
@@ -265,6 +266,8 @@ async def _transaction(connection_name: str | None) -> AsyncIterator[None]:
         raise
     try:
         yield
+        if hasattr(begun, "token"):  # no savepoint
+            await client.commit()
     except BaseException as error:
         with suppress(Exception):  # a connection that is gone has rolled back, and the cause matters
             await begun.__aexit__(type(error), error, error.__traceback__)

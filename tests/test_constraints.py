@@ -17,7 +17,7 @@ from fastapi_pluggable_auth import Auth, AuthSettings, include_auth, models
 from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.errors import AuthError
 from fastapi_pluggable_auth.flows.importing import import_users
-from fastapi_pluggable_auth.flows.users import create_user
+from fastapi_pluggable_auth.flows.users import create_user, delete_user
 from fastapi_pluggable_auth.models import AbstractUser
 from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate
 
@@ -182,6 +182,35 @@ async def test_an_account_to_which_rows_refer_is_not_deleted_and_the_log_alone_s
         assert "invoice" not in page.text
     await Invoice.all().delete()
     assert (await shop.client.delete("/account", headers=headers)).status_code == 204
+
+
+@pytest.mark.parametrize("spare", ["sqlite", "postgres"], indirect=True)
+async def test_a_reference_that_is_checked_at_the_commit_keeps_the_account_and_breaks_nothing(
+    spare: Spare, settings: AuthSettings
+) -> None:
+    """SQLite keeps a transaction open whose COMMIT it refuses: the next one must not meet it."""
+    app = FastAPI()
+    auth = include_auth(app, settings=settings)
+    await spare.create("fastapi_pluggable_auth.models")
+    async with spare.opened() as context:
+        client = context.connections.get(spare.dialect)
+        kind = {"sqlite": "CHAR(36)", "postgres": "UUID"}[spare.dialect]
+        reference = 'REFERENCES "user" (id) DEFERRABLE INITIALLY DEFERRED'
+        await client.execute_script(f"CREATE TABLE ledger (owner {kind} NOT NULL {reference})")
+        await create_user(auth, "ada@example.com", PASSWORD, verified=True)
+        eve = await create_user(auth, "eve@example.com", PASSWORD, verified=True)
+        await client.execute_script("INSERT INTO ledger SELECT id FROM \"user\" WHERE email LIKE 'ada%'")
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as http:
+            login = {"email": "ada@example.com", "password": PASSWORD}
+            token = (await http.post("/auth/login", json=login)).json()["access_token"]
+            refused = await http.delete("/account", headers={"Authorization": f"Bearer {token}"})
+            assert (refused.status_code, refused.json()["code"]) == (409, "account_in_use")
+            assert (await http.post("/auth/login", json=login)).status_code == 200
+            await delete_user(auth, eve.id)
+        assert await models.User.all().values_list("email", flat=True) == ["ada@example.com"]
+        assert await models.Mail.filter(kind="account_deleted").count() == 1, "of Eve"
+    await auth.close()
 
 
 async def test_the_command_names_the_table_whose_rows_refer_to_the_account(
