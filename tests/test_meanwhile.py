@@ -1,0 +1,235 @@
+"""Nothing is written over what has changed since it was looked at.
+
+Each request here waits for a row that another transaction has changed and not committed yet: it has read the
+account as it was, and must find that out when it writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx
+import pyotp
+import pytest
+from fastapi import FastAPI
+from passlib.hash import django_pbkdf2_sha256
+from tortoise.connection import get_connections
+from tortoise.transactions import in_transaction
+
+from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth.models import PersonalToken, RecoveryCode, Session, User
+
+from .conftest import EMAIL, PASSWORD, Account, Clock, Database
+from .visitor import Page, Visitor
+
+DIALECTS = ("postgres",)
+NEW = "a new horse battery"
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def app(settings: AuthSettings, clock: Clock) -> FastAPI:
+    """With pages, and scopes for personal tokens."""
+    app = FastAPI()
+    include_auth(app, settings=settings, clock=clock, pages=True, scopes={"notes:read": "Read notes"})
+    return app
+
+
+async def raced(database: Database, request: Awaitable[T], change: Callable[[], Awaitable[object]]) -> T:
+    """What comes of a request while this change is not committed yet."""
+    made, waits = asyncio.Event(), asyncio.Event()
+
+    async def other() -> None:
+        async with in_transaction(database.dialect):
+            await change()
+            made.set()
+            await waits.wait()
+
+    changing = asyncio.create_task(other())
+    await made.wait()
+    asking = asyncio.ensure_future(request)
+    connection = get_connections().get(database.dialect)
+    try:
+        while not await connection.execute_query_dict(WAITING):
+            assert not asking.done(), f"it did not wait: {asking.result()}"
+            await asyncio.sleep(0.005)
+    finally:
+        waits.set()
+        await changing
+    return await asking
+
+
+class Scene:
+    """An account, and what somebody does with it."""
+
+    def __init__(self, account: Account, auth: Auth, clock: Clock, visitor: Visitor) -> None:
+        self.account, self.auth, self.clock, self.visitor = account, auth, clock, visitor
+
+    async def post(self, path: str, body: Any = None) -> httpx.Response:
+        return await self.account.client.post(path, json=body, headers=self.account.headers)
+
+    async def enrol(self) -> pyotp.TOTP:
+        """Begins with a second factor."""
+        begun = await self.post("/auth/2fa/enable")
+        totp: pyotp.TOTP = pyotp.parse_uri(begun.json()["otpauth_uri"])  # type: ignore[assignment]
+        return totp
+
+    async def with_two_factor(self) -> pyotp.TOTP:
+        """Turns it on; its next code is a fresh one."""
+        totp = await self.enrol()
+        assert (await self.post("/auth/2fa/verify", {"code": totp.at(self.clock())})).is_success
+        return totp
+
+
+Request = Callable[[], Awaitable[Any]]
+
+
+async def resets(scene: Scene) -> Request:
+    await scene.post("/auth/forgot-password", {"email": EMAIL})
+    link = scene.account.mailbox.link()
+    return lambda: scene.post(link, {"new_password": NEW})
+
+
+async def claims(scene: Scene) -> Request:
+    await User.all().update(is_verified=False, last_login_at=None)
+    return await resets(scene)
+
+
+async def changes_the_password(scene: Scene) -> Request:
+    body = {"old_password": PASSWORD, "new_password": NEW}
+    return lambda: scene.post("/account/change-password", body)
+
+
+async def verifies(scene: Scene) -> Request:
+    await User.all().update(is_verified=False)
+    await scene.post("/auth/verify/resend", {"email": EMAIL})
+    link = scene.account.mailbox.link()
+    return lambda: scene.account.client.post(link)
+
+
+async def confirms_an_address(scene: Scene) -> Request:
+    await scene.account.client.patch(
+        "/account", json={"email": "new@example.com"}, headers=scene.account.headers
+    )
+    link = scene.account.mailbox.link("new@example.com")
+    return lambda: scene.account.client.post(link)
+
+
+async def keeps_the_address(scene: Scene) -> Request:
+    await confirms_an_address(scene)
+    link = scene.account.mailbox.link(EMAIL)
+    return lambda: scene.account.client.post(link)
+
+
+async def logs_in(scene: Scene) -> Request:
+    return scene.account.login
+
+
+async def logs_in_with_a_code(scene: Scene) -> Request:
+    totp = await scene.with_two_factor()
+    scene.clock.advance(seconds=31)
+    return lambda: scene.account.login(totp.at(scene.clock()))
+
+
+async def answers_a_challenge(scene: Scene) -> Request:
+    totp = await scene.with_two_factor()
+    scene.clock.advance(seconds=31)
+    await scene.visitor.open("/account/sign-in")
+    await scene.visitor.submit("password", email=EMAIL, password=PASSWORD)
+    return lambda: scene.visitor.submit("code", code=totp.at(scene.clock()))
+
+
+async def reauthenticates(scene: Scene) -> Request:
+    return lambda: scene.post("/auth/reauthenticate", {"password": PASSWORD})
+
+
+async def begins_two_factor(scene: Scene) -> Request:
+    return lambda: scene.post("/auth/2fa/enable")
+
+
+async def activates_two_factor(scene: Scene) -> Request:
+    totp = await scene.enrol()
+    return lambda: scene.post("/auth/2fa/verify", {"code": totp.at(scene.clock())})
+
+
+async def renews_recovery_codes(scene: Scene) -> Request:
+    await scene.with_two_factor()
+    return lambda: scene.post("/auth/2fa/recovery-codes")
+
+
+async def makes_a_token(scene: Scene) -> Request:
+    return lambda: scene.post("/account/tokens", {"name": "build", "scopes": ["notes:read"]})
+
+
+NOW = datetime(2031, 1, 1, tzinfo=UTC)
+ADDRESS = {"email": "other@example.com"}
+HASH = {"hashed_password": "$2b$04$abcdefghijklmnopqrstuuOTHERHASHOTHERHASHOTHERHASHOTHE"}
+DISABLED = {"is_active": False}
+EPOCH = {"access_epoch": 77}
+ANOTHER = {"pending_email": "evil@example.com"}
+ELSEWHERE = {"pending_email_session": uuid4()}
+ENROLLED = {"totp_enrolled_at": NOW}
+CODE_SPENT = {"totp_last_step": 2**40}
+
+MEANWHILE: dict[Callable[[Scene], Awaitable[Request]], tuple[int, tuple[dict[str, Any], ...]]] = {
+    resets: (400, (ADDRESS, HASH, DISABLED)),
+    claims: (400, (ADDRESS, HASH, DISABLED, {"is_verified": True})),
+    changes_the_password: (403, (ADDRESS, HASH, DISABLED, EPOCH)),
+    verifies: (400, (ADDRESS, {"is_verified": True})),
+    confirms_an_address: (400, (ADDRESS, HASH, DISABLED, ANOTHER, ELSEWHERE)),
+    keeps_the_address: (400, (ADDRESS, ANOTHER, ELSEWHERE)),
+    logs_in: (401, (HASH, DISABLED, {"password_reset_required": True})),
+    logs_in_with_a_code: (401, (HASH, ENROLLED, CODE_SPENT, {"totp_confirmed": False})),
+    answers_a_challenge: (400, (HASH, EPOCH, CODE_SPENT, {"last_login_at": NOW})),
+    reauthenticates: (403, (HASH, DISABLED)),
+    begins_two_factor: (409, ({"totp_confirmed": True},)),
+    activates_two_factor: (400, (ENROLLED, CODE_SPENT, {"totp_confirmed": True})),
+    renews_recovery_codes: (409, ({"totp_confirmed": False},)),
+    makes_a_token: (401, (DISABLED, EPOCH)),
+}
+
+
+@pytest.fixture
+def scene(account: Account, auth: Auth, clock: Clock, client: httpx.AsyncClient) -> Scene:
+    """Somebody who is signed in."""
+    return Scene(account, auth, clock, Visitor(client))
+
+
+@pytest.mark.parametrize(
+    ("does", "status", "columns"),
+    [(does, status, columns) for does, (status, changes) in MEANWHILE.items() for columns in changes],
+    ids=lambda each: each.__name__ if callable(each) else next(iter(each)) if isinstance(each, dict) else "",
+)
+async def test_what_changes_meanwhile_is_kept_and_the_request_refused(
+    does: Callable[[Scene], Awaitable[Request]],
+    status: int,
+    columns: dict[str, Any],
+    scene: Scene,
+    database: Database,
+) -> None:
+    request = await does(scene)
+    (before,) = await User.all().values()
+    rows = [await table.all().count() for table in (Session, PersonalToken, RecoveryCode)]
+    answer = await raced(database, request(), lambda: User.all().update(**columns))
+    told = answer.answer if isinstance(answer, Page) else answer
+    assert told.status_code == status, told.text[:200]
+    assert await User.all().values() == [before | columns]
+    assert [await table.all().count() for table in (Session, PersonalToken, RecoveryCode)] == rows
+
+
+async def test_a_hash_that_is_renewed_brings_no_old_password_back(
+    account: Account, database: Database, auth: Auth
+) -> None:
+    await User.all().update(hashed_password=django_pbkdf2_sha256.using(rounds=1000).hash(PASSWORD))
+    new = await auth.hasher.hash(NEW)
+    login = await raced(database, account.login(), lambda: User.all().update(hashed_password=new))
+    assert login.status_code == 401
+    assert (await User.get()).hashed_password == new
+    account.password = NEW
+    assert (await account.login()).status_code == 200
