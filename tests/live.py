@@ -49,11 +49,18 @@ def free_port() -> int:
 class Process:
     """A command in a folder, as a process group of its own. What it prints goes into a file."""
 
-    def __init__(self, command: list[str], folder: Path, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        log: Path,
+        python: str | Path = sys.executable,
+    ) -> None:
         self.log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [python, "-m", *command],
                 cwd=folder,
                 env=os.environ | environment,
                 stdout=output,
@@ -100,9 +107,15 @@ class Process:
 
 
 @contextmanager
-def running(command: list[str], folder: Path, environment: Mapping[str, str], log: Path) -> Iterator[Process]:
+def running(
+    command: list[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    python: str | Path = sys.executable,
+) -> Iterator[Process]:
     """A process that is ended at the end."""
-    process = Process(command, folder, environment, log)
+    process = Process(command, folder, environment, log, python)
     try:
         yield process
     finally:
