@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from tortoise.context import _current_context
+from tortoise.exceptions import ConfigurationError
 
 from .auth import Auth
 from .config import AuthSettings
@@ -27,7 +28,7 @@ from .errors import AuthError
 from .flows.purge import keep_purging
 from .host_transactions import HostTransactionMiddleware
 from .lookup import STATE_ATTRIBUTE, AuthInScope, Handlers, answer_refusals
-from .models import AbstractUser, User, tables_for
+from .models import AbstractUser, User, require_own_tables, require_own_tables_to_make, tables_for
 from .poolers import pooler_problem
 from .routes import account, core, email, former_links, keys, password, sessions, twofa
 from .routes.base import error_response
@@ -124,6 +125,7 @@ def include_auth(
         async with running(auth):
             yield
 
+    app.router.lifespan_context = _naming_clashes(app.router.lifespan_context, auth)
     for router in _routers(auth, admin=admin, pages=pages):
         router.add_to(app.router, chosen.route_prefix, bodies)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
@@ -141,6 +143,24 @@ def include_auth(
         logger.warning("PUBLIC_BASE_URL is not https: cookies are set without Secure. For development only.")
     _wrap(app, auth)
     return auth
+
+
+def _naming_clashes(starting: Lifespan[Any], auth: Auth) -> Lifespan[Any]:
+    """The app's own lifespan, whose `generate_schemas` would only speak of cyclic references."""
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[Any]:
+        async with AsyncExitStack() as stack:
+            try:
+                state = await stack.enter_async_context(starting(app))
+            except ConfigurationError as error:
+                if "cyclic" in str(error):
+                    context = current_context()
+                    require_own_tables_to_make(auth.tables, context and context.apps)
+                raise
+            yield state
+
+    return lifespan
 
 
 def _wrap(app: FastAPI, auth: Auth) -> None:
@@ -213,7 +233,9 @@ class _Sent(Response):
 async def running(auth: Auth) -> AsyncIterator[None]:
     """Delivers mail and purges expired rows in the background while the app runs. Raises `RuntimeError` where
     Tortoise was initialised without the models, and behind a pooler that mixes up prepared statements."""
-    auth.tortoise_context = current_context()
+    if (context := current_context()) is not None:
+        require_own_tables(auth.tables, context.apps)
+    auth.tortoise_context = context
     unknown = [model.__name__ for model in auth.tables if model._meta.app is None]
     if auth.tortoise_context is not None and unknown:
         raise RuntimeError(

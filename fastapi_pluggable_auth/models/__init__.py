@@ -4,6 +4,7 @@ Tortoise reads the source of each model for comments: small files take it 6 ms o
 """
 
 from .audit import AbstractAuditEvent, AuditEvent, new_event_id
+from .clashes import require_own_tables, require_own_tables_to_make
 from .columns import (
     EMAIL_LENGTH,
     EmailField,
@@ -58,6 +59,8 @@ __all__ = [
     "exact",
     "matching",
     "new_event_id",
+    "require_own_tables",
+    "require_own_tables_to_make",
     "stored_totp_secret",
     "tables_for",
     "token_digest",
