@@ -15,6 +15,7 @@ from tortoise import Model, fields
 from tortoise.fields.data import CharEnumFieldInstance
 
 from fastapi_pluggable_auth import Auth
+from fastapi_pluggable_auth.flows.throttle import Key
 from fastapi_pluggable_auth.models import MailState
 from fastapi_pluggable_auth.security.identifiers import time_ordered_id
 
@@ -29,9 +30,8 @@ async def settle(auth: Auth, password_hash: str) -> None:
     disabled and has only begun. What expires is good for years; all of it was made yesterday."""
     tables, now = auth.tables, auth.clock()
     day, far = now - timedelta(days=1), now + YEARS
-    ids = {
-        name: uuid4() for name in ("bob", "carol", "dora", "session", "ended", "carols", "of carol", "of bob")
-    }
+    names = ("bob", "carol", "dora", "session", "ended", "carols", "of carol", "of bob", "device")
+    ids = {name: uuid4() for name in names}
     bob, carol, dora = ids["bob"], ids["carol"], ids["dora"]
     own = {"hashed_password": password_hash, "created_at": day}
     await tables.user.create(
@@ -130,6 +130,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
         )
     for digest, seen_in in (("3" * 64, ids["session"]), ("4" * 64, None)):
         await tables.device.create(
+            id=ids["device"] if seen_in else uuid4(),
             user_id=bob,
             digest=digest,
             session_id=seen_in,
@@ -139,7 +140,10 @@ async def settle(auth: Auth, password_hash: str) -> None:
             created_at=day,
         )
     counter = {"started_at": day, "blocked_until": far, "version": 3}
-    await tables.throttle.create(id="5" * 64, count=7, details='{"networks": {}}', **counter)
+    on = {"passwords": bob, "codes": bob, "session": ids["session"], "device": ids["device"]}
+    for what, whom in on.items():
+        (row_id,) = Key.of(what, whom).ids
+        await tables.throttle.create(id=row_id, count=7, details='{"networks": {}}', **counter)
     await tables.throttle.create(id="shared 5000 1", holder="6" * 64, count=2, **counter)
     for actor_id in (None, carol):
         await tables.audit_event.create(

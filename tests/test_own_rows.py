@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import uuid4
 
 import httpx
+import pyotp
 import pytest
 from fastapi import FastAPI
+from tortoise.expressions import Q
 
 from fastapi_pluggable_auth import Auth, AuthSettings, PageUser, include_auth
 from fastapi_pluggable_auth.email.kinds import MailKind
-from fastapi_pluggable_auth.models import Mail, MailState, RefreshToken, Session, User
+from fastapi_pluggable_auth.flows.impersonation import impersonate
+from fastapi_pluggable_auth.flows.purge import BATCH, purge
+from fastapi_pluggable_auth.hooks import BeforeLogin
+from fastapi_pluggable_auth.models import Device, Mail, MailState, RefreshToken, Session, Throttle, User
 
 from .conftest import EMAIL, Account, Clock, Mailbox
 from .visitor import BROWSER
@@ -56,7 +63,6 @@ async def test_sessions_that_have_ended_take_no_place(
     settings.max_sessions = 2
     await account.login()
     newest = account.access_token
-    await Session.all().order_by("-id").limit(1).first()
     ended = await Session.all().order_by("-id").first()
     assert ended is not None
     await account.client.delete(f"/account/sessions/{ended.id}", headers=account.headers)
@@ -104,12 +110,7 @@ async def test_a_token_of_the_host_that_gets_a_session_leaves_others_without(
     for email in (BOB, EMAIL, EMAIL):
         if not await User.exists(email=email):
             await register(email)
-        user, now = await User.get(email=email), auth.clock()
-        token = auth.signer.sign(
-            "refresh", user.id, issued_at=now, expires_at=now + timedelta(days=1), jti=str(uuid4())
-        )
-        await RefreshToken.create_for(user.id, token, timedelta(days=1))
-        tokens.append(token)
+        tokens.append(await host_token(auth, await User.get(email=email)))
     ada = await register("ada.lovelace@example.com")
     assert (await ada.refresh(tokens[1])).status_code == 200
     kept = await RefreshToken.filter(session_id=None).values_list("token", flat=True)
@@ -204,3 +205,237 @@ async def test_a_page_of_the_host_works_without_our_pages(
         lacking = await client.get("/reports", headers=account.headers)
         assert (lacking.status_code, lacking.json()["code"]) == (403, "two_factor_enrolment_required")
     await auth.close()
+
+
+# --- mails -----------------------------------------------------------------------------------------------
+
+
+async def test_a_disabled_account_gets_no_mail(account: Account, auth: Auth, mailbox: Mailbox) -> None:
+    """Neither of those to the account nor of those to whom the address belongs."""
+    user = await User.get()
+    await User.all().update(is_active=False)
+    mailbox.clear()
+    for user_id in (user.id, None):
+        for kind in (MailKind.VERIFY, MailKind.RESET):
+            await auth.outbox.add(kind, EMAIL, user_id=user_id)
+    assert await auth.dispatcher.deliver_due() == 4
+    assert mailbox.messages == []
+
+
+async def test_a_mail_that_is_tried_again_starts_anew_and_one_that_has_gone_has_no_error(
+    account: Account, auth: Auth, clock: Clock
+) -> None:
+    outbox = auth.outbox
+    await Mail.all().delete()
+    await outbox.add(MailKind.RESET, EMAIL)
+    (mail,) = await outbox.claim(1)
+    await outbox.mark_failed(mail, "refused", permanent=True)
+    assert await outbox.retry(Q(id=mail.id)) == 1
+    again = await Mail.get()
+    assert (again.state, again.attempts) == (MailState.WAITING, 0)
+    (mail,) = await outbox.claim(1)
+    assert mail.last_error == "refused"
+    await outbox.mark_sent(mail)
+    assert (await Mail.get()).last_error == ""
+
+
+async def test_a_task_queue_gets_mails_that_are_due_and_meant_and_its_failures_count(
+    account: Account, auth: Auth, clock: Clock
+) -> None:
+    outbox = auth.outbox
+    await Mail.all().delete()
+    for _ in range(3):
+        await outbox.add(MailKind.RESET, EMAIL)
+    first, later, other = await Mail.all().order_by("created_at")
+    await Mail.filter(id=later.id).update(next_attempt_at=clock() + timedelta(hours=1))
+    (handed,) = await outbox.hand_over(9, [first.id, later.id])
+    assert handed.id == first.id
+    assert (await Mail.get(id=other.id)).state is MailState.WAITING
+    await outbox.mark_failed(handed, "busy", permanent=False)
+    assert (await Mail.get(id=first.id)).attempts == 1
+
+
+# --- ends ------------------------------------------------------------------------------------------------
+
+
+async def host_token(auth: Auth, user: User) -> str:
+    """A refresh token that the host has stored, without a session."""
+    now = auth.clock()
+    token = auth.signer.sign(
+        "refresh", user.id, issued_at=now, expires_at=now + timedelta(days=1), jti=str(uuid4())
+    )
+    await RefreshToken.create_for(user.id, token, timedelta(days=1))
+    return token
+
+
+@pytest.mark.parametrize("path", ["/auth/logout", "/account/logout-others"])
+async def test_a_token_without_a_session_ends_with_the_others(
+    path: str, account: Account, auth: Auth
+) -> None:
+    token = await host_token(auth, await User.get())
+    listed = await account.client.get("/account/sessions", headers=account.headers)
+    assert len(listed.json()) == 1
+    await account.client.post(path, headers=account.headers)
+    assert (await account.refresh(token)).status_code == 401
+
+
+async def test_a_session_that_nobody_has_used_for_long_is_not_listed(account: Account, clock: Clock) -> None:
+    clock.advance(days=8)
+    await account.login()
+    assert await Session.filter(revoked_at=None, expires_at__gt=clock()).count() == 2
+    listed = await account.client.get("/account/sessions", headers=account.headers)
+    assert len(listed.json()) == 1
+
+
+async def test_when_a_session_ended_is_not_changed_by_a_later_end(account: Account, clock: Clock) -> None:
+    ended = await Session.get()
+    await account.login()
+    await account.client.delete(f"/account/sessions/{ended.id}", headers=account.headers)
+    before = (await Session.get(id=ended.id)).revoked_at
+    clock.advance(minutes=5)
+    await account.client.post("/auth/logout", headers=account.headers)
+    assert before is not None
+    assert (await Session.get(id=ended.id)).revoked_at == before
+
+
+async def test_what_was_begun_in_the_session_that_ends_the_others_goes_on(account: Account) -> None:
+    await account.client.post("/auth/2fa/enable", headers=account.headers)
+    secret = (await User.get()).totp_secret
+    await account.client.patch("/account", json={"email": "new@example.com"}, headers=account.headers)
+    await account.client.post("/account/logout-others", headers=account.headers)
+    user = await User.get()
+    assert secret is not None
+    assert (user.totp_secret, user.pending_email) == (secret, "new@example.com")
+
+
+async def test_an_address_waits_for_no_session_that_has_expired_whoever_else_is_signed_in(
+    register: Register, clock: Clock, mailbox: Mailbox, settings: AuthSettings
+) -> None:
+    settings.session_max_age = timedelta(hours=2)
+    ada, bob = await register(EMAIL), await register(BOB)
+    await ada.client.patch("/account", json={"email": "new@example.com"}, headers=ada.headers)
+    link = mailbox.link("new@example.com")
+    clock.advance(hours=3)
+    for account in (ada, bob):
+        await account.login()
+    answer = await ada.client.post(link)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_link")
+    assert await User.exists(email=EMAIL)
+
+
+async def test_an_address_that_is_mailed_no_link_does_not_wait(
+    account: Account, settings: AuthSettings
+) -> None:
+    settings.mail_limit = 2
+    for name in ("one", "two", "three"):
+        assert (await User.get()).pending_email in (None, "one@example.com", "two@example.com")
+        body = {"email": f"{name}@example.com"}
+        assert (await account.client.patch("/account", json=body, headers=account.headers)).status_code == 200
+    assert (await User.get()).pending_email is None
+
+
+# --- what is one of several ------------------------------------------------------------------------------
+
+
+async def test_generations_that_another_session_has_lost_are_none_of_this_one(
+    account: Account, clock: Clock, settings: AuthSettings
+) -> None:
+    settings.refresh_idempotent = True
+
+    async def loses() -> None:
+        spent = account.refresh_token
+        await account.refresh()
+        clock.advance(seconds=11)
+        await rotates(spent)
+
+    async def rotates(token: str | None = None) -> None:
+        answer = (await account.refresh(token)).json()
+        account.access_token, account.refresh_token = answer["access_token"], answer["refresh_token"]
+        assert (await account.me()).status_code == 200
+
+    await loses()  # generation 1
+    await account.login()
+    await rotates()
+    shown = account.access_token
+    await loses()  # generation 2, of another session
+    assert (await account.me(shown)).status_code == 200
+    assert (await account.me()).status_code == 200
+
+
+async def test_one_of_two_devices_is_seen_again(account: Account, clock: Clock) -> None:
+    values = []
+    for _ in range(2):
+        body = {"email": EMAIL, "password": account.password, "device": None}
+        values.append((await account.client.post("/auth/login", json=body)).json()["device"])
+    before = {device.id: (device.session_id, device.expires_at) for device in await Device.all()}
+    clock.advance(days=30)
+    body = {"email": EMAIL, "password": account.password, "device": values[0]}
+    assert (await account.client.post("/auth/login", json=body)).json()["device"] == values[0]
+    after = {device.id: (device.session_id, device.expires_at) for device in await Device.all()}
+    (seen,) = [device_id for device_id in after if after[device_id] != before[device_id]]
+    assert after[seen][1] - before[seen][1] >= timedelta(days=30)
+    assert after[seen][0] != before[seen][0]
+
+
+async def test_a_recovery_code_of_somebody_else_reaches_no_hook(register: Register, auth: Auth) -> None:
+    bob, ada = await register(BOB), await register(EMAIL)
+    codes: list[str] = []
+    for account in (bob, ada):
+        begun = await account.client.post("/auth/2fa/enable", headers=account.headers)
+        code = pyotp.parse_uri(begun.json()["otpauth_uri"]).at(auth.clock())  # type: ignore[attr-defined]
+        await account.client.post("/auth/2fa/verify", json={"code": code}, headers=account.headers)
+        made = await account.client.post("/auth/2fa/recovery-codes", headers=account.headers)
+        codes = codes or made.json()["codes"]
+    heard: list[str] = []
+
+    @auth.on(BeforeLogin)
+    async def hear(event: BeforeLogin) -> None:
+        heard.append(event.user.email)
+
+    assert (await ada.login(codes[0])).status_code == 401
+    assert heard == []
+    assert (await bob.login(codes[0])).status_code == 200
+    assert heard == [BOB]
+
+
+async def test_two_processes_count_together(
+    account: Account, settings: AuthSettings, clock: Clock, app: FastAPI
+) -> None:
+    settings.throttle_free_attempts, settings.throttle_first_pause = 5, timedelta(hours=1)
+    second = FastAPI()
+    auth = include_auth(second, settings=settings, clock=clock)
+    transport = httpx.ASGITransport(second, client=("192.0.2.7", 4321))
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as other:
+        body = {"email": EMAIL, "password": "wrong"}
+        asked = [each.post("/auth/login", json=body) for _ in range(15) for each in (account.client, other)]
+        answers = await asyncio.gather(*asked)
+    await auth.close()
+    assert Counter(answer.status_code for answer in answers) == {401: 5, 429: 25}
+
+
+async def test_a_purge_ends_where_many_rows_live(account: Account, auth: Auth, clock: Clock) -> None:
+    now = clock()
+    live = {"count": 1, "started_at": now, "blocked_until": now}
+    old = {"count": 1, "started_at": now, "blocked_until": now - timedelta(days=9)}
+    await Throttle.all().delete()
+    await Throttle.bulk_create([Throttle(id=f"live {number}", **live) for number in range(BATCH + 1)])
+    await Throttle.bulk_create([Throttle(id=f"old {number}", **old) for number in range(2)])
+    async with asyncio.timeout(20):
+        assert (await purge(auth))["auth_throttle"] == 2
+    assert await Throttle.all().count() == BATCH + 1
+
+
+async def test_an_impersonation_by_a_script_ends_with_its_administrator(
+    register: Register, auth: Auth
+) -> None:
+    """One that was begun in no session."""
+    bob = await register(BOB)
+    await User.filter(email=BOB).update(is_superuser=True)
+    ada = await register(EMAIL)
+    tokens = await impersonate(auth, await User.get(email=BOB), (await User.get(email=EMAIL)).id)
+    assert (await ada.me(tokens.access_token)).json()["email"] == EMAIL
+    await User.filter(email=BOB).update(is_active=False)
+    assert (await ada.me(tokens.access_token)).status_code == 401
+    await User.filter(email=BOB).update(is_active=True)
+    assert (await ada.me(tokens.access_token)).status_code == 401
+    assert (await bob.me()).status_code == 200
