@@ -159,6 +159,19 @@ BROKEN = {
         3,
         "'nme' is undefined",
     ),
+    "a missing include in a branch": (
+        "\n{% if email == '' %}{% include 'x' %}{% endif %}",
+        2,
+        "template 'x'",
+    ),
+    "a broken include in a branch": ("{% if email == '' %}{% include 'bad' %}{% endif %}", 1, "unexpected"),
+    "a part of a name that is not there": (
+        "{% for _ in () %}{{ nme.first }}{% endfor %}",
+        1,
+        "'nme' is undefined",
+    ),
+    "an import that is not there": ("{% import 'words' as words %}", 1, "no mail template 'words'"),
+    "itself": ("{% include 'verify.subject.txt' %}", 1, "RecursionError"),
     "an unknown part": ("Hi {{ email.first.name }}", 1, "no attribute 'first'"),
     "an include that is not there": ("Hi\n{% include 'foot.txt' %}", 2, "no mail template 'foot.txt'"),
     "a parent that is not there": ("{% extends 'base.txt' %}", 1, "no mail template 'base.txt'"),
@@ -171,7 +184,7 @@ BROKEN = {
 NAMES = ("verify.txt.jinja", "verify.txt", "de/verify.html", "verify.subject.txt", "en/verify.txt.jinja")
 
 
-@pytest.mark.parametrize(("fault", "name"), [*zip(BROKEN, NAMES * 2, strict=True)])
+@pytest.mark.parametrize(("fault", "name"), [*zip(BROKEN, NAMES * 3, strict=True)])
 def test_a_template_that_cannot_be_rendered_is_found_at_the_start(
     fault: str, name: str, folder: Path, settings: AuthSettings
 ) -> None:
@@ -179,10 +192,29 @@ def test_a_template_that_cannot_be_rendered_is_found_at_the_start(
     text, line, said = BROKEN[fault]
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text(text)
+    (folder / "bad").write_text("{{ }")
     with pytest.raises(TemplateError) as refusal:
         include_auth(FastAPI(), settings=settings)
-    assert f"'verify', {folder / name}, line {line}: " in str(refusal.value)
+    file = folder / ("bad" if fault.startswith("a broken include") else name)
+    assert f"'verify', {file}, line {line}: " in str(refusal.value)
     assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["_layout.html", "de/_words.txt", "fr/reset.html"])
+def test_a_broken_part_that_mails_share_is_found_at_the_start(
+    name: str, folder: Path, settings: AuthSettings
+) -> None:
+    for language in ("de", "fr"):
+        shutil.copytree(TEMPLATES / "en", folder / language)
+    (folder / name).write_text("{% if %}")
+    with pytest.raises(TemplateError, match=f"{folder / name}, line 1: "):
+        include_auth(FastAPI(), settings=settings)
+
+
+def test_a_template_that_is_no_text_is_found_at_the_start(folder: Path, settings: AuthSettings) -> None:
+    (folder / "verify.txt.jinja").write_bytes(b"Gr\xfc\xdfe {{ verify_link }}")
+    with pytest.raises(TemplateError, match=f"{folder}/verify.txt.jinja.*utf-8"):
+        include_auth(FastAPI(), settings=settings)
 
 
 @pytest.mark.parametrize(

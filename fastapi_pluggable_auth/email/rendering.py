@@ -67,6 +67,11 @@ def render(
         values.setdefault("subject", subject)
         body = environment.get_template(files[".txt"]).render(values)
         page = environment.get_template(files[".html"]).render(values) if ".html" in files else None
+    except jinja2.TemplateError as error:
+        raise explained(error, name, context) from error
+    except (OSError, UnicodeError) as error:  # which name no line
+        unread = [str(find(settings.template_dir, spoken, [file])) for file in files.values()]
+        raise TemplateError(f"Mail template {name!r}, one of {', '.join(unread)}: {error}.") from error
     except Exception as error:
         raise explained(error, name, context) from error
     return RenderedMail(subject, body, page)

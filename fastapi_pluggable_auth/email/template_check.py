@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jinja2
@@ -11,8 +11,8 @@ from jinja2 import meta, nodes
 from ..config import AuthSettings
 from .kinds import MailKind
 from .preview import sample
-from .rendering import environment_for, files_of, language_of, render
-from .template_folders import TemplateError, available_languages
+from .rendering import LINK_NAMES, environment_for, explained, files_of, language_of, render
+from .template_folders import FORMER, TEMPLATES, TemplateError, available_languages, template_roots
 
 ALWAYS_THERE = frozenset({"app_name", "public_base_url", "language", "subject"})
 
@@ -34,49 +34,70 @@ def check_templates(settings: AuthSettings) -> None:
 
 def _problems(settings: AuthSettings) -> Iterator[str]:
     for language in sorted(available_languages(settings.template_dir)):
-        for kind in MailKind:
+        for kind in _touched(settings.template_dir):
             context = sample(settings, kind, pages=True)
             try:
                 render(settings, kind, context, language=language)
+                yield from _in_other_branches(settings, kind, language, context)
             except TemplateError as error:
                 yield str(error)
-            else:
-                yield from _unknown_names(settings, kind, language, context)
+            except (jinja2.TemplateError, OSError, UnicodeError) as error:  # of a part that it did not need
+                yield str(explained(error, kind.value, context))
 
 
-def _unknown_names(
+def _touched(template_dir: Path | None) -> list[MailKind]:
+    """The mails in which something is the app's: all, where it has one of the parts that they share."""
+    roots = template_roots(template_dir)
+    files = [file for root in roots for folder in (root, *root.glob("*/")) for file in folder.glob("*")]
+    own = [file.name for file in files if TEMPLATES not in file.parents or file.suffix == FORMER]
+    if any(name.startswith("_") for name in own):
+        return [*MailKind]
+    return [kind for kind in MailKind if any(name.startswith(f"{kind}.") for name in own)]
+
+
+def _in_other_branches(
     settings: AuthSettings, kind: MailKind, language: str, context: Mapping[str, object]
 ) -> Iterator[str]:
-    """Names that nothing gives to the mail, wherever they stand in it."""
+    """What a mail names and nothing gives, wherever it stands."""
     spoken = language_of(settings, kind, language)
     environment = environment_for(settings.template_dir, spoken)
-    files = files_of(settings.template_dir, spoken, kind).values()
-    parsed = {name: _parse(environment, name) for name in _with_parents(environment, files)}
-    given = ALWAYS_THERE | context.keys() | {"verify_link", "reset_link"}
+    parsed: dict[str, tuple[Path, nodes.Template]] = {}
+    wanted = [*files_of(settings.template_dir, spoken, kind).values()]
+    while wanted:
+        name = wanted.pop()
+        if name in parsed:
+            continue
+        file, tree = parsed[name] = _parse(environment, name)
+        for line, other, needed in _references(tree):
+            if _exists(environment, other):
+                wanted.append(other)
+            elif needed:
+                yield _fault(kind, file, line, f"There is no mail template {other!r}.")
+    given = ALWAYS_THERE | context.keys() | set(LINK_NAMES.values())
     given |= {name for _, tree in parsed.values() for name in _made_or_tested(tree)}
     for file, tree in parsed.values():
         for name in sorted(meta.find_undeclared_variables(tree) - given):
             line = next(each.lineno for each in tree.find_all(nodes.Name) if each.name == name)
-            yield f"Mail template {kind.value!r}, {file}, line {line}: {name!r} is undefined."
+            yield _fault(kind, file, line, f"{name!r} is undefined.")
 
 
-def _with_parents(environment: jinja2.Environment, names: Iterable[str]) -> list[str]:
-    """These templates, and what they extend, include and import by name."""
-    found: list[str] = []
-    wanted = [*names]
-    while wanted:
-        name = wanted.pop()
-        if name not in found:
-            found.append(name)
-            references = meta.find_referenced_templates(_parse(environment, name)[1])
-            wanted += [each for each in references if each is not None and _exists(environment, each)]
-    return found
+def _fault(kind: MailKind, file: Path, line: int, said: str) -> str:
+    return f"Mail template {kind.value!r}, {file}, line {line}: {said}"
+
+
+def _references(tree: nodes.Template) -> Iterator[tuple[int, str, bool]]:
+    """The line and the name of each template that this one extends, includes or imports by name, and whether
+    it has to be there."""
+    for node in tree.find_all((nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)):
+        named = getattr(node, "template", None)
+        if isinstance(named, nodes.Const) and isinstance(named.value, str):
+            yield node.lineno, named.value, not getattr(node, "ignore_missing", False)
 
 
 def _exists(environment: jinja2.Environment, name: str) -> bool:
-    """One that is not there is no fault where it may be missing; else rendering has shown it."""
+    assert environment.loader is not None  # noqa: S101 - each of ours has one
     try:
-        environment.get_template(name)
+        environment.loader.get_source(environment, name)
     except jinja2.TemplateNotFound:
         return False
     return True
@@ -85,7 +106,7 @@ def _exists(environment: jinja2.Environment, name: str) -> bool:
 def _parse(environment: jinja2.Environment, name: str) -> tuple[Path, nodes.Template]:
     assert environment.loader is not None  # noqa: S101 - each of ours has one
     source, file, _ = environment.loader.get_source(environment, name)
-    return Path(file or name), environment.parse(source)
+    return Path(file or name), environment.parse(source, name, file)
 
 
 def _made_or_tested(tree: nodes.Template) -> Iterator[str]:
