@@ -6,20 +6,24 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from tortoise.context import TortoiseContext
+from tortoise.exceptions import IntegrityError
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth, models
 from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.errors import AuthError
+from fastapi_pluggable_auth.flows import purge as purge_flow
 from fastapi_pluggable_auth.flows.importing import import_users
 from fastapi_pluggable_auth.flows.users import create_user, delete_user
 from fastapi_pluggable_auth.models import AbstractUser
 from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate
+from fastapi_pluggable_auth.security.clock import utc_now
 
 from . import databases, strict_tables
 from .conftest import PASSWORD, Mailbox
@@ -211,6 +215,30 @@ async def test_a_reference_that_is_checked_at_the_commit_keeps_the_account_and_b
         assert await models.User.all().values_list("email", flat=True) == ["ada@example.com"]
         assert await models.Mail.filter(kind="account_deleted").count() == 1, "of Eve"
     await auth.close()
+
+
+async def test_a_row_to_which_rows_of_the_host_refer_keeps_no_other_from_being_purged(
+    spare: Spare, settings: AuthSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purge_flow, "BATCH", 2)
+    await spare.create("fastapi_pluggable_auth.models")
+    async with spare.opened() as context:
+        user = await models.User.create(email="ada@example.com", hashed_password="x")
+        past = utc_now() - timedelta(days=1)
+        made = [
+            await models.Session.create(user_id=user.id, authenticated_at=past, expires_at=past)
+            for _ in range(7)
+        ]
+        client = context.connections.get(spare.dialect)
+        kind = {"sqlite": "CHAR(36)", "postgres": "UUID", "mysql": "CHAR(36)"}[spare.dialect]
+        reference = "FOREIGN KEY (session) REFERENCES auth_session (id) ON DELETE RESTRICT"
+        await client.execute_script(f"CREATE TABLE ledger (session {kind} NOT NULL, {reference})")
+        for kept in made[:3]:
+            await client.execute_script(f"INSERT INTO ledger VALUES ('{kept.id}')")
+        with pytest.raises(IntegrityError):
+            await purge_flow.purge(Auth(settings))
+        left = await models.Session.all().values_list("id", flat=True)
+    assert {*left} == {each.id for each in made[:3]}
 
 
 async def test_the_command_names_the_table_whose_rows_refer_to_the_account(

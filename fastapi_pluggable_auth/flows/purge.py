@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from tortoise import Model
+from tortoise.exceptions import IntegrityError
 from tortoise.expressions import Q
 
 from ..auth import Auth
@@ -66,12 +67,24 @@ async def keep_purging(auth: Auth, stop: asyncio.Event) -> None:
 
 
 async def _delete(table: type[Model], expired: Q) -> int:
-    """In batches, each a short statement of its own: nobody waits long for a lock."""
-    deleted = 0
-    while ids := await _ids(table, expired):
-        deleted += await _delete_these(table, expired, ids)
+    """In batches, each a short statement of its own: nobody waits long for a lock. Raises `IntegrityError`
+    for a row to which rows of the host refer, when all others are gone."""
+    deleted, refusal = 0, None
+    kept: list[Any] = []
+    while ids := await _ids(table, Q(expired, ~Q(id__in=kept)) if kept else expired):
+        try:
+            deleted += await _delete_these(table, expired, ids)
+        except IntegrityError:
+            for each in ids:
+                try:
+                    deleted += await _delete_these(table, expired, [each])
+                except IntegrityError as error:
+                    kept.append(each)
+                    refusal = error
         if len(ids) < BATCH:
             break
+    if refusal is not None:
+        raise refusal
     return deleted
 
 
