@@ -99,6 +99,25 @@ def test_check_names_what_is_wrong_and_fails(
     assert complaint in line
 
 
+@pytest.mark.parametrize("folder", ["shop.migrations", "fastapi_pluggable_auth.migrations", None])
+def test_check_says_where_migrations_of_the_host_would_delete_rows(
+    folder: str | None,
+    environment: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = f"sqlite://{tmp_path / 'own.sqlite3'}"
+    asyncio.run(databases.create(url, "sqlite", "tests.own_tables", "shop"))
+    named = {} if folder is None else {"migrations": folder}
+    config = databases.config(url, "own check", "shop", "tests.own_tables", **named)
+    module = f"settings_of_{str(folder)[:4]}"
+    (tmp_path / f"{module}.py").write_text(f"TORTOISE_ORM = {config!r}")
+    environment.syspath_prepend(str(tmp_path))
+    assert main(["check", "--config", f"{module}.TORTOISE_ORM"]) == 0
+    said = "note  migrations: shop.migrations alters these tables. On SQLite, migrate with ?foreign_keys=OFF"
+    assert (said in capsys.readouterr().out) == (folder == "shop.migrations")
+
+
 def test_check_tries_the_smtp_login(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

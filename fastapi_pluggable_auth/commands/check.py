@@ -7,6 +7,7 @@ import asyncio
 from typing import Final
 
 from pydantic import ValidationError
+from tortoise.cli.utils import get_tortoise_config
 from tortoise.exceptions import OperationalError
 
 from ..config import AuthSettings
@@ -29,6 +30,13 @@ RECOMMENDED: Final = (
 )
 
 
+REBUILT: Final = (
+    "{folder} alters these tables. On SQLite, migrate with ?foreign_keys=OFF in the URL: Tortoise rebuilds a"
+    " table that it alters, which else deletes all rows that refer to it."
+)
+SHIPPED: Final = "fastapi_pluggable_auth.migrations"
+
+
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Fills in the parser of the command."""
     add_database_url(parser)
@@ -42,16 +50,18 @@ def _check(database_url: str | None) -> int:
         for invalid in error.errors():
             print(f"FAIL  {'.'.join(map(str, invalid['loc'])).upper()}: {invalid['msg']}")
         return 1
-    problems = asyncio.run(_problems(settings, database_url))
+    problems, notes = asyncio.run(_found(settings, database_url))
     for name, problem in problems.items():
         print(f"ok    {name}" if problem is None else f"FAIL  {name}: {problem}")
-    if settings.verify_by_get:
-        print(f"note  VERIFY_BY_GET: {RECOMMENDED}")
+    for name, note in notes.items():
+        print(f"note  {name}: {note}")
     return 1 if any(problems.values()) else 0
 
 
-async def _problems(settings: AuthSettings, database_url: str | None) -> dict[str, str | None]:
-    """What is checked, and the sentence about it where something is wrong."""
+async def _found(
+    settings: AuthSettings, database_url: str | None
+) -> tuple[dict[str, str | None], dict[str, str]]:
+    """What is checked, with the sentence about it where something is wrong, and what is worth knowing."""
     problems = {
         "JWT_SECRET": secret_problem(settings) or _key_problem(settings),
         **{each.setting: each.sentence for each in key_problems(settings) if "TOTP" in each.setting},
@@ -60,9 +70,12 @@ async def _problems(settings: AuthSettings, database_url: str | None) -> dict[st
         **_template_problem(settings),
         "database": await _database_problem(database_url),
     }
+    notes = {"VERIFY_BY_GET": RECOMMENDED} if settings.verify_by_get else {}
+    if problems["database"] is None and (folder := await _altering_migrations(str(database_url))):
+        notes["migrations"] = REBUILT.format(folder=folder)
     # Transports, and threads of SQLite, end some turns of the event loop after they were told to.
     await asyncio.sleep(0.1)
-    return problems
+    return problems, notes
 
 
 def _key_problem(settings: AuthSettings) -> str | None:
@@ -106,6 +119,17 @@ async def _database_problem(url: str | None) -> str | None:
         if (problem := problem_of(error)) is None:
             raise
         return problem
+
+
+async def _altering_migrations(where: str) -> str | None:
+    """The migrations of the host that make our tables, where these are in SQLite."""
+    if "://" in where:
+        return None
+    async with connected(where) as user_model:
+        if user_model._meta.db.capabilities.dialect != "sqlite":
+            return None
+    folder = get_tortoise_config(where).apps[str(user_model._meta.app)].migrations
+    return None if folder == SHIPPED else folder
 
 
 async def _table_problem(tables: Tables) -> str | None:

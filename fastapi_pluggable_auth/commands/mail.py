@@ -67,7 +67,7 @@ async def _list(options: argparse.Namespace, auth: Auth) -> int:
 
 
 def _line(mail: AbstractMail) -> str:
-    when = "" if mail.next_attempt_at is None else f"  next {mail.next_attempt_at:%Y-%m-%d %H:%M:%S}"
+    when = "" if mail.next_attempt_at is None else f"  next {mail.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC"
     fields = f"{mail.id}  {mail.state:<11}  {mail.kind:<22}  {mail.recipient}  {mail.attempts} attempts{when}"
     return f"{fields}  {mail.last_error}".rstrip()
 
