@@ -309,3 +309,33 @@ def test_an_app_with_its_own_users_is_named_by_its_configuration(
     ]
     assert json.loads(users("show", "ADA", "--json", *config))["username"] == "ada"
     sys.modules.pop("own_settings", None)
+
+
+def test_the_columns_of_a_host_are_set_by_name(
+    users: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite://{tmp_path / 'form.sqlite3'}"
+    asyncio.run(databases.create(url, "sqlite", "tests.own_form", "shop"))
+    settings = databases.config(url, "form command", "shop", "tests.own_form")
+    (tmp_path / "form_settings.py").write_text(f"TORTOISE_ORM = {settings!r}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    common = [EMAIL, "--no-password", "--username", "ada", "--config", "form_settings.TORTOISE_ORM"]
+    given: list[str] = []
+    for missing, value in (("company", "company=Engines"), ("plan", "plan=team"), ("seats", "seats=3")):
+        users("create", *common, *given, status=1)
+        assert users.errors == f"Users of this app need {missing}: pass --set {missing}=VALUE.\n"
+        given += ["--set", value]
+    for wrong in ("seats=many", "plan=gold", f"seats={2**40}", f"company={'x' * 21}", "born_on=1"):
+        users("create", *common, *given, "--set", wrong, status=1)
+        assert users.errors == f"The value of {wrong.partition('=')[0]} is not valid.\n", wrong
+    for unknown in ("hashed_password=x", "is_superuser=1", "username=eve", "nothing=1"):
+        users("create", *common, *given, "--set", unknown, status=1)
+        assert "have no column" in users.errors
+    users("create", *common, *given, "--set", "phone=12")
+    shown = json.loads(users("show", "ada", "--json", "--config", "form_settings.TORTOISE_ORM"))
+    assert shown["username"] == "ada"
+    users(
+        "create", "bob@example.com", *common[1:3], "bob", *common[4:], *given, "--set", "phone=12", status=1
+    )
+    assert users.errors.startswith("The value of phone is refused: A value belongs to another account")
+    sys.modules.pop("form_settings", None)

@@ -22,7 +22,7 @@ from ..auth import Auth
 from ..errors import AuthError, ErrorCode
 from ..flows.account import AccountInUseError
 from ..flows.authorization import grant
-from ..flows.importing import PRIVATE, ImportFileError, import_users
+from ..flows.importing import PRIVATE, ImportFileError, column_value, import_users
 from ..flows.sessions import count_sessions
 from ..flows.twofa import remaining_recovery_codes
 from ..flows.users import (
@@ -95,6 +95,15 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     create.add_argument("email")
     create.add_argument("--username", help="where users have one")
     create.add_argument("--display-name")
+    create.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_assignment,
+        dest="own",
+        metavar="COLUMN=VALUE",
+        help="a column of the app's own user model; may be repeated",
+    )
     passwords = create.add_mutually_exclusive_group()
     passwords.add_argument(
         "--password-stdin", action="store_true", help="read the password from the first line of stdin"
@@ -169,6 +178,7 @@ async def _create(options: argparse.Namespace, auth: Auth) -> int:
         raise RefusedError("Users of this app have no usernames.")
     given = {"username": options.username, "display_name": options.display_name}
     columns = {name: value for name, value in given.items() if value is not None}
+    columns |= {name: _own_value(auth, name, text) for name, text in options.own}
     try:
         roles = name_set(options.roles)
     except ValueError as error:
@@ -179,6 +189,11 @@ async def _create(options: argparse.Namespace, auth: Auth) -> int:
             auth, options.email, password, verified=options.verified, mail=options.mail, columns=columns
         )
     except AuthError as error:
+        if error.field and error.field not in columns:
+            needed = f"Users of this app need {error.field}: pass --set {error.field}=VALUE."
+            raise RefusedError(needed) from error
+        if error.field in dict(options.own):
+            raise RefusedError(f"The value of {error.field} is refused: {error.detail}") from error
         if error.code is ErrorCode.VALIDATION_ERROR:
             raise RefusedError(
                 f"The address, a name or the password ({MINIMUM_LENGTH} to {MAXIMUM_LENGTH} characters) is"
@@ -189,6 +204,24 @@ async def _create(options: argparse.Namespace, auth: Auth) -> int:
         user = await grant(auth, user.id, roles=roles, superuser=options.superuser)
     print(_line(user))
     return 0
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError("COLUMN=VALUE is needed")
+    return name, value
+
+
+def _own_value(auth: Auth, name: str, text: str) -> object:
+    """What `--set` says. Columns of the package have options and commands of their own."""
+    shipped = AbstractUser._meta.fields_map.keys() | {"username"}
+    if name not in auth.tables.user._meta.fields_db_projection.keys() - shipped:
+        raise RefusedError(f"Users of this app have no column {name!r} of their own.")
+    try:
+        return column_value(auth, name, text)
+    except ValueError as error:
+        raise RefusedError(f"The value of {name} is not valid.") from error
 
 
 def _password(from_stdin: bool) -> str:

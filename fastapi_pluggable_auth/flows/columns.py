@@ -17,7 +17,7 @@ from tortoise.fields.base import Field
 
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
-from ..models import every
+from ..models import AbstractUser, every
 from ..security.usernames import normalise_username
 
 
@@ -34,6 +34,16 @@ def stored(auth: Auth, values: Mapping[str, Any]) -> dict[str, Any]:
         elif field.null:
             kept[name] = None
     return kept
+
+
+def require_all(auth: Auth, values: Mapping[str, Any]) -> None:
+    """Raises `AuthError(VALIDATION_ERROR)` for a column of the host that needs a value and has none."""
+    users = auth.tables.user._meta
+    for name in sorted(users.fields_db_projection.keys() - AbstractUser._meta.fields_map.keys()):
+        column = users.fields_map[name]
+        automatic = getattr(column, "auto_now_add", False) or getattr(column, "auto_now", False)
+        if column.required and not automatic and values.get(name) is None:
+            raise AuthError(ErrorCode.VALIDATION_ERROR, field=name)
 
 
 def not_stored(auth: Auth, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -155,6 +155,14 @@ def _row(auth: Auth, header: list[str], line: int, cells: list[str], problem: st
     return _Row(line, cells, user, values)
 
 
+def column_value(auth: Auth, name: str, text: str) -> object:
+    """What a text says for this column, as in a CSV file. Raises `ValueError`."""
+    try:
+        return _value(auth, name, text)
+    except (ArithmeticError, BaseORMException) as error:
+        raise ValueError("not valid") from error
+
+
 def _value(auth: Auth, name: str, text: str) -> object:
     if not is_unicode(text):
         raise ValueError("not Unicode text in UTF-8, or with NUL")

@@ -26,7 +26,7 @@ from ..security.passwords import is_storable
 from ..security.plaintext import Plaintext
 from ..security.usernames import fold_username
 from .account import erase
-from .columns import require_free, stored, storing
+from .columns import require_all, require_free, stored, storing
 from .ends import End, end_access
 from .guesses import forget_codes, forget_guesses
 from .login import account_named
@@ -134,6 +134,7 @@ async def create_user(
     async with auth.events.observe(EventKind.ACCOUNT_CREATION) as observation:
         email = _address(email)
         values = stored(auth, columns or {})
+        require_all(auth, values)
         if password is not None:
             if not is_storable(password.look()):
                 raise AuthError(ErrorCode.VALIDATION_ERROR)
