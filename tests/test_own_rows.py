@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from uuid import uuid4
 
@@ -14,10 +15,12 @@ import pytest
 from fastapi import FastAPI
 from tortoise.expressions import Q
 
-from fastapi_pluggable_auth import Auth, AuthSettings, PageUser, include_auth
+from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, PageUser, include_auth
 from fastapi_pluggable_auth.email.kinds import MailKind
+from fastapi_pluggable_auth.email.tokens import Purpose
 from fastapi_pluggable_auth.flows.impersonation import impersonate
 from fastapi_pluggable_auth.flows.purge import BATCH, purge
+from fastapi_pluggable_auth.flows.users import create_user
 from fastapi_pluggable_auth.hooks import BeforeLogin
 from fastapi_pluggable_auth.models import Device, Mail, MailState, RefreshToken, Session, Throttle, User
 
@@ -439,3 +442,40 @@ async def test_an_impersonation_by_a_script_ends_with_its_administrator(
     await User.filter(email=BOB).update(is_active=True)
     assert (await ada.me(tokens.access_token)).status_code == 401
     assert (await bob.me()).status_code == 200
+
+
+async def test_a_mail_to_an_address_that_the_account_has_left_is_not_sent(
+    account: Account, auth: Auth, mailbox: Mailbox
+) -> None:
+    user = await User.get()
+    await User.all().update(pending_email="new@example.com")
+    for kind in (MailKind.VERIFY, MailKind.RESET, MailKind.STOP_EMAIL_CHANGE):
+        await auth.outbox.add(kind, EMAIL, user_id=user.id, new_email="new@example.com", when="now")
+    await auth.outbox.add(MailKind.EMAIL_CHANGE, "newer@example.com", user_id=user.id)
+    await User.all().update(email="moved@example.com", is_verified=False)
+    mailbox.clear()
+    assert await auth.dispatcher.deliver_due() == 4
+    assert mailbox.messages == []
+
+
+async def test_a_link_that_knows_no_state_changes_no_address(account: Account, auth: Auth) -> None:
+    """As a helper would make it: it could not be told whether it was used."""
+    user = await User.get()
+    await account.client.patch("/account", json={"email": "new@example.com"}, headers=account.headers)
+    for purpose in (Purpose.EMAIL_CHANGE, Purpose.STOP_EMAIL_CHANGE):
+        path = f"/auth/{purpose.value.replace('_', '-')}/{auth.links.generate(purpose, user.id)}"
+        answer = await account.client.post(path)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_link")
+    assert (await User.get()).pending_email == "new@example.com"
+
+
+@pytest.mark.parametrize(("length", "fits"), [(7, False), (8, True), (1024, True), (1025, False)])
+async def test_a_script_sets_passwords_of_the_lengths_that_a_signup_takes(
+    length: int, fits: bool, client: httpx.AsyncClient, auth: Auth
+) -> None:
+    password = "kq7vzj2mwx" * 103
+    body = {"email": EMAIL, "password": password[:length]}
+    assert (await client.post("/auth/signup", json=body)).status_code == (201 if fits else 422)
+    with nullcontext() if fits else pytest.raises(AuthError):
+        await create_user(auth, BOB, password[:length])
+    assert await User.exists(email=BOB) is fits

@@ -95,6 +95,15 @@ def test_every_placeholder_of_our_pages_is_known_as_one() -> None:
     assert [each for each in found if "paste" in each and not is_published(each)] == []
 
 
+@pytest.mark.parametrize("secret", ["", " " * 40, "\u200b" * 40, "\0" * 40, " \u200b\t\0" * 12])
+def test_a_secret_of_nothing_that_can_be_seen_is_none(secret: str) -> None:
+    assert is_published(secret)
+    with pytest.raises(InsecureSettingsError):
+        include_auth(
+            FastAPI(), settings=settings_with(jwt_secret=secret, public_base_url="https://a.example.com")
+        )
+
+
 @pytest.mark.parametrize(
     "setting", ["jwt_secret", "jwt_previous_keys", "totp_encryption_key", "totp_previous_keys"]
 )
