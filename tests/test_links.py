@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import string
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
@@ -235,3 +236,14 @@ async def test_earlier_keys_are_good_for_tokens_that_name_none(
     settings.jwt_previous_keys = ["x" * 40, SECRET]
     assert (await account.client.get(link)).status_code == 200
     assert (await account.refresh(refresh)).status_code == 200
+
+
+def test_a_link_has_one_spelling() -> None:
+    """The last character has bits to spare, and decoders skip what they do not know."""
+    links, user_id = signer(), uuid4()
+    token = links.generate(Purpose.VERIFY, user_id)
+    assert links.read(Purpose.VERIFY, token).user_id == user_id
+    others = [token[:-1] + each for each in string.ascii_letters + string.digits + "-_" if each != token[-1]]
+    for other in (*others, token + "=", token + "==", token[:-1], token + "A", f"{token[:40]}\n{token[41:]}"):
+        with pytest.raises(AuthError):
+            links.read(Purpose.VERIFY, other)
