@@ -383,6 +383,7 @@ async def test_a_storm_on_one_account_is_no_outage(
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_what_follows_on_answers_outlives_every_error(
     account: Account, auth: Auth, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -403,6 +404,7 @@ async def test_what_follows_on_answers_outlives_every_error(
     assert auth.afterwards.idle
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_mails_that_fail_in_any_way_do_not_end_the_dispatcher(
     auth: Auth, tortoise: TortoiseContext, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
