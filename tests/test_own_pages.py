@@ -11,18 +11,19 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, ConfigDict, create_model, model_validator
+from pydantic.alias_generators import to_camel
 from tortoise import fields
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings, Refused, include_auth
 from fastapi_pluggable_auth.hooks import BeforeSignup
 from fastapi_pluggable_auth.models import AbstractUser
-from fastapi_pluggable_auth.schemas import NotStored, ProfileUpdate, UserCreate
+from fastapi_pluggable_auth.schemas import NotStored, ProfileUpdate, Text, UserCreate
 
 from . import databases, own_form
 from .conftest import EMAIL, PASSWORD
-from .own_form import Customer, CustomerProfile, NewCustomer
+from .own_form import Customer, CustomerProfile, NewCustomer, Plan
 from .visitor import BROWSER, Page, Visitor
 
 BASE = "http://testserver"
@@ -268,6 +269,54 @@ async def test_the_host_has_words_for_its_own_fields(visitor: Visitor, tmp_path:
     page = await visitor.submit("sign-up", **ACCOUNT | {"phone": "abc", "company": ""})
     assert described(page, "phone") == "Nur Ziffern."
     assert described(page, "company") == "Wie auf der Rechnung. Bitte füllen Sie dieses Feld aus."
+
+
+async def test_bodies_may_have_other_names_for_their_fields_and_rules_for_the_whole(
+    visitor: Visitor, settings: AuthSettings
+) -> None:
+    class Camel(UserCreate):
+        model_config = ConfigDict(alias_generator=to_camel)
+        username: Text
+        company: Text
+        plan: Plan
+        seats: int
+        display_name: Text = ""
+
+        @model_validator(mode="after")
+        def _all_in_all(self) -> Camel:
+            if self.company == "Engines" and self.seats > 2:
+                raise ValueError("That is {too} much.")
+            return self
+
+    class CamelProfile(ProfileUpdate):
+        model_config = ConfigDict(alias_generator=to_camel)
+
+    app = FastAPI()
+    include_auth(
+        app,
+        settings=settings,
+        user_model=Customer,
+        user_create=Camel,
+        profile_update=CamelProfile,
+        pages=True,
+    )
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
+        visitor = Visitor(client)
+        await visitor.open("/account/sign-up")
+        typed = {name: text for name, text in ACCOUNT.items() if name != "terms"} | {"display_name": "Ada"}
+        page = await visitor.submit("sign-up", **typed)
+        assert (page.status, "That is {too} much." in page.text) == (422, True)
+        await visitor.submit("sign-up", **typed | {"seats": "2"})
+        assert (await Customer.get()).display_name == "Ada"
+        await Customer.all().update(is_verified=True)
+        await visitor.open("/account/sign-in")
+        await visitor.submit("sign-in", email=EMAIL, password=PASSWORD)
+        page = await visitor.submit("name", display_name="x\ny")
+        assert (page.status, "A name is one line" in page.text) == (422, True)
+        await visitor.submit("name", display_name="Countess")
+        assert (await Customer.get()).display_name == "Countess"
+    await app.state.pluggable_auth.close()
 
 
 class Nested(BaseModel):

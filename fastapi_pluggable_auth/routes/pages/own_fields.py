@@ -137,7 +137,7 @@ def _field(name: str, info: FieldInfo, user_model: type[AbstractUser], *, profil
     known = next((token for token, names in _AUTOCOMPLETE.items() if name in names), "off")
     return OwnField(
         name=name,
-        key=info.validation_alias if isinstance(info.validation_alias, str) else info.alias or name,
+        key=_key(name, info),
         label=info.title or name.replace("_", " ").capitalize(),
         hint=info.description or "",
         example=_text_of(info.examples[0]) if info.examples and name != "username" else "",
@@ -149,6 +149,11 @@ def _field(name: str, info: FieldInfo, user_model: type[AbstractUser], *, profil
         autocomplete=str(extra.get("autocomplete", known)),
         **look,
     )
+
+
+def _key(name: str, info: FieldInfo) -> str:
+    """What the body calls a field."""
+    return info.validation_alias if isinstance(info.validation_alias, str) else info.alias or name
 
 
 def _default(info: FieldInfo) -> str:
@@ -240,7 +245,9 @@ def filled(
     body: type[BaseModel], fields: tuple[OwnField, ...], typed: Mapping[str, str], given: Mapping[str, Any]
 ) -> Any:
     """The body that a form makes, with what the page asks for itself. Raises `UnfilledError`."""
-    values, faults = dict(given), dict[str, Fault]()
+    names = {_key(name, info): name for name, info in body.model_fields.items()}
+    values = {key: given[name] for key, name in names.items() if name in given}
+    faults: dict[str, Fault] = {}
     for field in fields:
         if field.name not in typed:
             if field.widget == "checkbox" and body.model_fields[field.name].is_required():
@@ -258,7 +265,7 @@ def filled(
     try:
         made = body.model_validate(values)
     except ValidationError as error:
-        faults = faults_of(error, {field.key: field.name for field in fields}) | faults
+        faults = faults_of(error, names) | faults
     if faults:
         raise UnfilledError(_told({field.name: field for field in fields}, faults))
     return made
