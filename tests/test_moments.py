@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from tortoise.context import TortoiseContext
+from tortoise.exceptions import ConfigurationError
 from tortoise.fields import DatetimeField
 
-from fastapi_pluggable_auth.models import MomentField, Tables, User
+from fastapi_pluggable_auth.models import AbstractUser, MomentField, Tables, User
 
 from .conftest import Database
 
@@ -82,3 +83,8 @@ def test_every_moment_has_the_column_of_moments() -> None:
     ]
     assert len(moments) > 20
     assert all(isinstance(column, MomentField) for column in moments)
+
+
+def test_an_own_user_model_keeps_the_columns_of_moments() -> None:
+    with pytest.raises(ConfigurationError, match=r"Customer.created_at must be a MomentField"):
+        type("Customer", (AbstractUser,), {"__module__": __name__, "created_at": DatetimeField()})

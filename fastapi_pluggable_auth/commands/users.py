@@ -351,7 +351,7 @@ def _line(user: AbstractUser) -> str:
     active = "active" if user.is_active else "disabled"
     verified = "verified" if user.is_verified else "unverified"
     factors = "2fa" if user.two_factor_active else "-"
-    created = f"{as_utc(user.created_at):%Y-%m-%dT%H:%M:%SZ}"
+    created = f"{user.created_at:%Y-%m-%dT%H:%M:%SZ}"
     username = getattr(user, "username", None)
     names = user.email if username is None else f"{user.email}  {username}"
     return f"{user.id}  {created}  {active:<8}  {verified:<10}  {factors:<3}  {_printable(names)}"

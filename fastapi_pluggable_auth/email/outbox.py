@@ -18,7 +18,7 @@ from tortoise.queryset import QuerySet
 from ..config import AuthSettings
 from ..database import in_one_transaction
 from ..models import AbstractMail, MailState, Tables, among
-from ..security.clock import Clock, as_utc
+from ..security.clock import Clock
 from .kinds import PAGES, MailKind
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Outbox:
         attempts = mail.attempts + (mail.state is MailState.HANDED_OVER)  # which was not counted before
         reason = "".join(each if each.isprintable() else "?" for each in reason)[:255]
         told = _ADDRESS.sub("<address>", reason)  # servers repeat it, and logs go far
-        if permanent or now >= as_utc(mail.give_up_at):
+        if permanent or now >= mail.give_up_at:
             logger.error("Mail %s (%s) is given up: %s", mail.id, mail.kind, told)
             state, retry_at = MailState.DEAD, None
         else:
@@ -182,7 +182,7 @@ class Outbox:
         due = self._tables.mail.filter(claimable).order_by("next_attempt_at").limit(limit)
         while rows := await due.values_list("id", "give_up_at"):
             now = self._clock()
-            fresh = [mail_id for mail_id, give_up_at in rows if as_utc(give_up_at) > now]
+            fresh = [mail_id for mail_id, give_up_at in rows if give_up_at > now]
             if len(fresh) < len(rows):
                 old = Q(claimable, id__in=[mail_id for mail_id, _ in rows], give_up_at__lte=now)
                 changes = {"state": MailState.DEAD, "next_attempt_at": None, "last_error": TOO_OLD}

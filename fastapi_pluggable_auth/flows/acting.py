@@ -8,7 +8,6 @@ from uuid import UUID
 
 from ..auth import Auth, autonomous
 from ..models import AbstractUser, exact, matching
-from ..security.clock import as_utc
 from .ends import End, end_access
 
 READ: Final = "accounts:read"
@@ -53,7 +52,7 @@ async def acting_administrator(
         if found is None:
             return None
         session, administrator = found
-        if session["revoked_at"] is not None or as_utc(session["expires_at"]) <= auth.clock():
+        if session["revoked_at"] is not None or session["expires_at"] <= auth.clock():
             return None
     if administrator is None or not administrator.is_active or not may_act_as(auth, administrator, user):
         return None

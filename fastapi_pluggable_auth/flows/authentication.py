@@ -11,7 +11,6 @@ from ..auth import Auth
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
 from ..models import AbstractUser, exact
-from ..security.clock import as_utc
 from ..security.jwt import ACCESS, Claims, Transport, generation_of, issued_at_of, session_of, subject_of
 from .acting import WRITE, acting_administrator, covers, end_impersonation
 from .generations import note_shown
@@ -98,7 +97,7 @@ async def authenticate_session(
         raise AuthError(ErrorCode.INVALID_TOKEN)
     if gen and live:
         await note_shown(auth, user_id, session_id, session, gen, confirm=confirm)
-    authenticated_at = as_utc(session["authenticated_at"])
+    authenticated_at = session["authenticated_at"]
     return Authentication(user, session_id, authenticated_at, live, gen=gen, administrator=administrator)
 
 
@@ -142,10 +141,10 @@ def require_scopes(auth: Auth, authentication: Authentication, asked: frozenset[
 
 def is_live(auth: Auth, revoked_at: datetime | None, expires_at: datetime) -> bool:
     """Whether a session of these columns has not ended."""
-    return revoked_at is None and auth.clock() < as_utc(expires_at)
+    return revoked_at is None and auth.clock() < expires_at
 
 
 def _outdated(claims: Claims, user: AbstractUser) -> bool:
     """Whether a token without session was signed before the password changed."""
     changed = user.password_changed_at
-    return changed is not None and issued_at_of(claims) < as_utc(changed).replace(microsecond=0)
+    return changed is not None and issued_at_of(claims) < changed.replace(microsecond=0)

@@ -12,7 +12,6 @@ from tortoise.queryset import QuerySet
 
 from ..auth import Auth
 from ..models import AbstractThrottle, among
-from ..security.clock import as_utc
 from ..security.throttling import Counter
 
 
@@ -138,7 +137,7 @@ def _columns(counted: Counted) -> dict[str, Any]:
 
 
 def _counted(row: AbstractThrottle) -> Counted:
-    counter = Counter(row.count, as_utc(row.started_at), as_utc(row.blocked_until), row.details)
+    counter = Counter(row.count, row.started_at, row.blocked_until, row.details)
     return Counted(row.id, row.version, row.holder, counter)
 
 

@@ -9,7 +9,6 @@ from uuid import UUID
 from ..auth import Auth, autonomous
 from ..events import origin
 from ..models import AbstractUser, exact
-from ..security.clock import as_utc
 from ..security.devices import DEVICE_LIFETIME, device_digest, generate_device
 
 MAXIMUM_DEVICES: Final = 10
@@ -30,7 +29,7 @@ async def known_device(auth: Auth, user: AbstractUser | None, device: Device | N
     found = await exact(auth.tables.device.all(), digest=device_digest(device.value))
     if found is None or user is None or found.user_id != user.id:
         return None
-    return found.id if auth.clock() < as_utc(found.expires_at) else None
+    return found.id if auth.clock() < found.expires_at else None
 
 
 async def remember_device(

@@ -13,7 +13,6 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..hooks import EmailVerified
 from ..models import AbstractUser, exact
-from ..security.clock import as_utc
 from ..security.plaintext import Plaintext
 from .ends import End, end_access, without_begun
 from .guesses import guessing
@@ -102,4 +101,4 @@ def _still_valid(purpose: Purpose, link: Link, user: AbstractUser) -> bool:
     if purpose is Purpose.VERIFY and user.is_verified:
         return False
     changes = (user.verified_at, user.password_changed_at)
-    return all(change is None or link.issued_at > as_utc(change) for change in changes)
+    return all(change is None or link.issued_at > change for change in changes)

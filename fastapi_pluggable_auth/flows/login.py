@@ -17,7 +17,6 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
 from ..hooks import BeforeLogin, LoggedIn
 from ..models import AbstractUser, exact
-from ..security.clock import as_utc
 from ..security.jwt import Transport, subject_of
 from ..security.plaintext import Plaintext
 from ..security.recovery import is_recovery_code
@@ -141,7 +140,7 @@ def _challenge_state(user: AbstractUser) -> str:
     """A digest of what must not have changed between the steps: another password, another or no second
     factor, a login, or an end of all access ends all challenges."""
     moments = (user.totp_enrolled_at, user.last_login_at)
-    stamps = (as_utc(moment).isoformat() if moment else "" for moment in moments)
+    stamps = (moment.isoformat() if moment else "" for moment in moments)
     parts = (CHALLENGE, user.hashed_password, str(user.two_factor_active), str(user.access_epoch), *stamps)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 

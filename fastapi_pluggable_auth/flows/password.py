@@ -13,7 +13,6 @@ from ..events import EventKind, Outcome
 from ..hooks import BeforePasswordChange, EmailVerified, MailboxClaimed, PasswordChanged, TwoFactorDisabled
 from ..models import AbstractUser
 from ..security.breaches import require_unbreached
-from ..security.clock import as_utc
 from ..security.passwords import context_of, require_uncommon
 from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation
@@ -169,4 +168,4 @@ def _later(now: datetime, previous: datetime | None) -> datetime:
     """Now, or just after the previous change where the clock was set back: old links must stay dead."""
     if previous is None:
         return now
-    return max(now, as_utc(previous) + timedelta(microseconds=1))
+    return max(now, previous + timedelta(microseconds=1))

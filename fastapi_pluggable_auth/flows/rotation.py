@@ -15,7 +15,6 @@ from ..events import EventKind, Observation, Outcome
 from ..failures import WrongRowError
 from ..models import AbstractRefreshToken, AbstractSession, exact, token_digest
 from ..models.session import SUPERSEDED_LENGTH
-from ..security.clock import as_utc
 from ..security.generations import as_ranges
 from ..security.identifiers import time_ordered_id
 from ..security.jwt import (
@@ -233,7 +232,7 @@ async def _spent_before(
         raise _OvertakenError if repeats else AuthError(ErrorCode.REFRESH_RACED)
     now = auth.clock()
     minted = spent["rotated_at"] if successor is None else successor.created_at
-    raced = now - as_utc(minted) <= auth.settings.refresh_reuse_leeway
+    raced = now - minted <= auth.settings.refresh_reuse_leeway
     if successor is None or successor.revoked:
         raise AuthError(ErrorCode.REFRESH_RACED) if raced else await _stolen(auth, spent)
     again = sign_pair(auth, _repeated_pair(successor, spent, answer))
@@ -244,7 +243,7 @@ async def _spent_before(
         raise AuthError(ErrorCode.REFRESH_RACED)
     if not auth.settings.signs_with_secret or successor.gen <= spent["confirmed_gen"]:
         raise await _stolen(auth, spent)
-    if as_utc(spent["expires_at"]) <= now:
+    if spent["expires_at"] <= now:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     return await _lost(auth, spent, successor, answer if repeats and (bound or same) else None, now)
 
@@ -263,8 +262,8 @@ def _repeated_pair(token: AbstractRefreshToken, spent: _StoredToken, answer: Tra
         transport=answer,
         jti=token.jti,
         gen=token.gen,
-        issued_at=as_utc(token.created_at),
-        expires_at=as_utc(token.expires_at),
+        issued_at=token.created_at,
+        expires_at=token.expires_at,
     )
 
 

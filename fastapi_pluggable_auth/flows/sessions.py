@@ -15,7 +15,6 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Origin, origin
 from ..hooks import LoggedOut, OtherSessionsEnded, SessionEnded
 from ..models import AbstractRefreshToken, AbstractSession, AbstractUser, matching
-from ..security.clock import as_utc
 from ..security.identifiers import time_ordered_id
 from ..security.jwt import REFRESH, Transport, actor_claim, new_token_id
 from ..security.user_agents import device_of
@@ -128,8 +127,7 @@ async def live_sessions(
     found = matching(await tokens.order_by("-id").limit(limit + 1), user_id=user_id, revoked=False)
     matching([token.session for token in found], user_id=user_id, revoked_at=None)
     shown = [
-        SessionInfo(token.session, as_utc(token.created_at), token.session.id == current)
-        for token in found[:limit]
+        SessionInfo(token.session, token.created_at, token.session.id == current) for token in found[:limit]
     ]
     return SessionPage(shown, found[limit - 1].id if len(found) > limit else None)
 
@@ -301,4 +299,4 @@ def sign_pair(auth: Auth, pair: Pair) -> TokenSet:
 
 def refresh_token_end(auth: Auth, now: datetime, session_ends: datetime) -> datetime:
     """When a refresh token that is signed now expires: never after its session."""
-    return min(now + auth.settings.refresh_token_expires, as_utc(session_ends))
+    return min(now + auth.settings.refresh_token_expires, session_ends)

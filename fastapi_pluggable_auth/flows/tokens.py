@@ -17,7 +17,6 @@ from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractPersonalToken, exact, matching
-from ..security.clock import as_utc
 from ..security.personal import generate_personal_token, personal_digest
 from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation, require_recent_login
@@ -95,11 +94,11 @@ async def authenticate_token(auth: Auth, secret: str) -> Authentication:
     if found is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     token, user = found
-    ended = token["expires_at"] is not None and as_utc(token["expires_at"]) <= now
+    ended = token["expires_at"] is not None and token["expires_at"] <= now
     if ended or not user.is_active:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     used_at = token["last_used_at"]
-    if used_at is None or as_utc(used_at) <= now - USE_RECORDED_EVERY:
+    if used_at is None or used_at <= now - USE_RECORDED_EVERY:
         unchanged = auth.tables.personal_token.filter(id=token["id"], last_used_at=used_at)
         await unchanged.update(last_used_at=now)
     return Authentication(user, None, _NEVER, scopes=token["scopes"])

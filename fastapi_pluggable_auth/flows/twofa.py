@@ -15,7 +15,6 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
 from ..hooks import TwoFactorDisabled, TwoFactorEnabled
 from ..models import AbstractRecoveryCode, AbstractUser, exact, stored_totp_secret
-from ..security.clock import as_utc
 from ..security.encryption import UnreadableSecretError
 from ..security.plaintext import Plaintext
 from ..security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
@@ -180,7 +179,7 @@ def _enrolling(auth: Auth, authentication: Authentication) -> bool:
     user = authentication.user
     if user.totp_enrolled_at is None or user.two_factor_active:
         return False
-    young = auth.clock() - as_utc(user.totp_enrolled_at) <= PENDING_LIFETIME
+    young = auth.clock() - user.totp_enrolled_at <= PENDING_LIFETIME
     return young and user.totp_pending_session == authentication.session_id
 
 

@@ -20,7 +20,6 @@ from ..events import EventKind
 from ..hooks import AccountDeleted, LoggedOut, SignedUp, SigningUp, TwoFactorDisabled
 from ..models import EMAIL_LENGTH, AbstractUser, every, exact
 from ..security.addresses import normalise_email
-from ..security.clock import as_utc
 from ..security.hashing import unusable_hash
 from ..security.passwords import is_storable
 from ..security.plaintext import Plaintext
@@ -46,7 +45,7 @@ class Cursor:
 
     def __str__(self) -> str:
         """Text for a URL or a command line."""
-        return f"{(as_utc(self.created_at) - _EPOCH) // _MICROSECOND}-{self.id.hex}"
+        return f"{(self.created_at - _EPOCH) // _MICROSECOND}-{self.id.hex}"
 
     @classmethod
     def parse(cls, text: str) -> Self:

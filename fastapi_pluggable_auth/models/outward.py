@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Final
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
+from tortoise.exceptions import ConfigurationError
 
 from ..database import PatientMeta
+from .moments import MomentField
 
 __all__ = ["Outward", "SecretColumn"]
 
@@ -69,6 +71,9 @@ class Outward:
         # Tortoise lets all subclasses share the fields of an abstract model, which then know one of them.
         columns = cls._meta.fields_map  # type: ignore[attr-defined]  # of the model beside this
         columns.update({name: copy(column) for name, column in columns.items()})
+        for name, column in columns.items():
+            if _is_moment(cls, name) and not isinstance(column, MomentField):
+                raise ConfigurationError(f"{cls.__name__}.{name} must be a MomentField, as what it replaces.")
         cls._meta.__class__ = PatientMeta  # type: ignore[attr-defined]  # Tortoise has made it already
         for name in cls._withheld:
             if not isinstance(getattr(cls, name, None), SecretColumn):
@@ -117,6 +122,12 @@ class Outward:
         """The same in and out: FastAPI can be told to have one schema for both."""
         serialization: Any = schema["serialization"]
         return handler(serialization["return_schema"])
+
+
+def _is_moment(model: type, name: str) -> bool:
+    """Whether a base has a moment of this name."""
+    known = [vars(base)["_meta"].fields_map.get(name) for base in model.__mro__[1:] if "_meta" in vars(base)]
+    return any(isinstance(column, MomentField) for column in known)
 
 
 def _leaving(row: Outward, info: SerializationInfo) -> dict[str, Any]:

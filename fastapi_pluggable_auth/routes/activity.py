@@ -6,7 +6,6 @@ from ..dependencies import CurrentAuth, CurrentUser
 from ..errors import ErrorCode
 from ..flows import audit as audit_flow
 from ..schemas.audit import Activity, ActivityEvent, AfterEvent, PageSize
-from ..security.clock import as_utc
 from .base import SIGNED_IN, documented
 from .router import AuthRouter
 
@@ -28,7 +27,7 @@ async def list_activity(
         events=[
             ActivityEvent(
                 id=event.id,
-                time=as_utc(event.time),
+                time=event.time,
                 event=event.kind,
                 outcome=event.outcome,
                 reason=event.reason,

@@ -23,7 +23,6 @@ from ..models import AbstractUser, User
 from ..schemas import CookieSession, TokenPair
 from ..schemas.admin import AccountOut, AccountPage, AccountSession, AccountSummary, AfterAccount, Rights
 from ..schemas.audit import AfterEvent, AuditEventOut, AuditPage, PageSize
-from ..security.clock import as_utc
 from .base import RECENT_LOGIN, SIGNED_IN, documented, joined
 from .core import session_answer
 from .router import AuthRouter
@@ -96,9 +95,9 @@ async def read_user(auth: CurrentAuth, administrator: Reader, user_id: UUID) -> 
         sessions=[
             AccountSession(
                 id=info.session.id,
-                created_at=as_utc(info.session.created_at),
+                created_at=info.session.created_at,
                 last_used_at=info.last_used_at,
-                expires_at=as_utc(info.session.expires_at),
+                expires_at=info.session.expires_at,
                 user_agent=info.session.user_agent,
                 address=info.session.address,
                 impersonated_by=info.session.impersonated_by,
@@ -231,10 +230,7 @@ async def list_user_activity(
 
 
 def _columns(auth: CurrentAuth, user: AbstractUser) -> dict[str, object]:
-    times = {
-        name: None if (time := getattr(user, name)) is None else as_utc(time)
-        for name in ("created_at", "last_login_at", "password_changed_at")
-    }
+    times = {name: getattr(user, name) for name in ("created_at", "last_login_at", "password_changed_at")}
     return {
         "id": user.id,
         "email": user.email,
@@ -256,7 +252,7 @@ def _audit_page(page: EventPage) -> AuditPage:
         events=[
             AuditEventOut(
                 id=event.id,
-                time=as_utc(event.time),
+                time=event.time,
                 event=event.kind,
                 outcome=event.outcome,
                 reason=event.reason,

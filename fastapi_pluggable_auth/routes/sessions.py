@@ -14,7 +14,6 @@ from ..flows import sessions as sessions_flow
 from ..flows.sessions import PAGE
 from ..schemas import AfterSession, SessionOut
 from ..schemas.audit import PageSize
-from ..security.clock import as_utc
 from .base import SIGNED_IN, documented
 from .router import AuthRouter
 
@@ -43,9 +42,9 @@ async def list_sessions(
     return [
         SessionOut(
             id=info.session.id,
-            created_at=as_utc(info.session.created_at),
+            created_at=info.session.created_at,
             last_used_at=info.last_used_at,
-            expires_at=as_utc(info.session.expires_at),
+            expires_at=info.session.expires_at,
             user_agent="" if info.impersonated else info.session.user_agent,
             address="" if info.impersonated else info.session.address,
             current=info.current,

@@ -10,7 +10,6 @@ from ..errors import AuthError, ErrorCode
 from ..flows import tokens as tokens_flow
 from ..models import AbstractPersonalToken
 from ..schemas.tokens import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
-from ..security.clock import as_utc
 from .base import RECENT_LOGIN, SIGNED_IN, documented
 from .router import AuthRouter
 
@@ -68,7 +67,7 @@ def _shown(token: AbstractPersonalToken) -> PersonalTokenOut:
         id=token.id,
         name=token.name,
         scopes=sorted(token.scopes),
-        created_at=as_utc(token.created_at),
-        last_used_at=None if token.last_used_at is None else as_utc(token.last_used_at),
-        expires_at=None if token.expires_at is None else as_utc(token.expires_at),
+        created_at=token.created_at,
+        last_used_at=token.last_used_at,
+        expires_at=token.expires_at,
     )
