@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_origin
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_origin
 from weakref import WeakValueDictionary
 
 from tortoise.context import TortoiseContext
@@ -26,7 +26,8 @@ from .errors import AuthError, ErrorCode
 from .events import Events, SecurityEvent, origin
 from .failures import Failure, failure_of, log_failure
 from .hooks import Event, Hooks
-from .models import AbstractUser, User, tables_for
+from .models import AbstractUser, Tables, User, tables_for
+from .models.user import U, U_co
 from .queries import Queries
 from .security.clock import Clock, utc_now
 from .security.encryption import SecretBox
@@ -39,24 +40,28 @@ from .security.rates import VolumeLimiter
 P = ParamSpec("P")
 T = TypeVar("T")
 E = TypeVar("E", bound=Event | SecurityEvent)
+A = TypeVar("A", bound="Auth[Any]")
 
 
-class Auth:
+class Auth(Generic[U_co]):
     """Everything that belongs to one app: settings, clock, tables, hooks, tokens, password hashing and mail.
 
     `include_auth` makes one and keeps it on `app.state`; a script makes its own to call the flows. Another
-    `clock` or `limiter`, and other settings, take effect at once.
+    `clock` or `limiter`, and other settings, take effect at once. To type checkers it is `Auth[Member]` where
+    users are of the class `Member`, and plain `Auth` is that of any app.
     """
 
+    tables: Tables[U_co]
+
     def __init__(
-        self,
+        self: Auth[U],
         settings: AuthSettings,
         *,
-        user_model: type[AbstractUser] = User,
+        user_model: type[U] = User,  # type: ignore[assignment]  # where no other is named
         clock: Clock = utc_now,
         email_provider: EmailProvider | None = None,
         send_email: SendEmail | None = None,
-        require_two_factor: Callable[[Any], bool] | None = None,
+        require_two_factor: Callable[[U], bool] | None = None,
         limiter: Any = None,
         pages: bool = False,
         roles: Mapping[str, str | Iterable[str]] | None = None,
@@ -94,10 +99,10 @@ class Auth:
         self.outbox = Outbox(settings, self.tables, self._now, pages=pages)
         composer = Composer(settings, self.tables, self.mailer, self.links)
         self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)
-        self._require_two_factor = require_two_factor
+        self._require_two_factor: Callable[[Any], bool] | None = require_two_factor
         self.tortoise_context: TortoiseContext | None = None
 
-    def on(self, event: type[E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
+    def on(self, event: Callable[..., E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
         """Calls the decorated function, async or not, with each event of this class, or of a class below it:
         those of `hooks`, and `SecurityEvent`. Handlers run one after the other, in the order of their
         decorators. The event's class says when, and what happens where one raises. Raises `TypeError` for any
@@ -159,8 +164,8 @@ def _checked_roles(roles: Mapping[str, str | Iterable[str]]) -> dict[str, frozen
 
 
 def transactional(
-    flow: Callable[Concatenate[Auth, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Auth, P], Coroutine[Any, Any, T]]:
+    flow: Callable[Concatenate[A, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[A, P], Coroutine[Any, Any, T]]:
     """Runs a flow in one transaction on the database that holds the accounts; whatever it raises rolls back.
     In one that the host app has open, it stands and falls with that one: for what belongs to a change.
 
@@ -170,7 +175,7 @@ def transactional(
     """
 
     @wraps(flow)
-    async def run(auth: Auth, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(auth: A, /, *args: P.args, **kwargs: P.kwargs) -> T:
         name = auth.tables.user._meta.default_connection
         try:
             return await in_one_transaction(name, lambda: flow(auth, *args, **kwargs))
@@ -184,8 +189,8 @@ def transactional(
 
 
 def autonomous(
-    flow: Callable[Concatenate[Auth, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Auth, P], Coroutine[Any, Any, T]]:
+    flow: Callable[Concatenate[A, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[A, P], Coroutine[Any, Any, T]]:
     """Like `transactional`, for what must outlive a refusal: guesses that are counted, ends that a refusal
     brings, rotation, audit rows. It stays whatever becomes of a transaction that the host app has open.
 
@@ -194,7 +199,7 @@ def autonomous(
     """
 
     @wraps(flow)
-    async def run(auth: Auth, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(auth: A, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await auth.autonomous.run(lambda: flow(auth, *args, **kwargs))
 
     return run

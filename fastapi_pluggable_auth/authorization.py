@@ -1,23 +1,27 @@
 """What a host app puts into `Depends()` where being signed in is not enough, or not needed."""
 
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, cast
 
 from fastapi import Depends, Request
 from fastapi.security import SecurityScopes
+from typing_extensions import TypeVar
 
 from .auth import Auth
 from .cookies import sends_token
-from .dependencies import NO_SCOPES, SignedIn, current_user, has_credentials
+from .dependencies import NO_SCOPES, SignedIn, UserDependency, current_user, has_credentials
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, require_recent_login
 from .lookup import auth_of
 from .models import AbstractUser, User
+from .models.user import U
 from .security.names import name_set
 
+MaybeU = TypeVar("MaybeU", bound=AbstractUser | None, default=User | None)
 
-class Requirement(SignedIn[User]):
+
+class Requirement(UserDependency):
     """What `require` returns."""
 
     def __init__(
@@ -124,25 +128,26 @@ def _asked(names: str | Iterable[str] | None) -> frozenset[str]:
     return asked
 
 
-class _Optional(SignedIn[User | None]):
-    async def __call__(self, request: Request, asked: SecurityScopes = NO_SCOPES) -> User | None:
+class _Optional(SignedIn[Any]):
+    async def __call__(self, request: Request, asked: SecurityScopes = NO_SCOPES) -> MaybeU:
         auth_of(request)  # also for strangers: an app without one is told so at its first request
         if not has_credentials(request):
-            return None
+            return cast(MaybeU, None)
         by_cookie = not sends_token(request)
         try:
-            return await super().__call__(request, asked)
+            user: MaybeU = await super().__call__(request, asked)
         except AuthError as error:
             # The response deletes such cookies; a client that sends a token has to learn that it is spent.
             if by_cookie and error.code is ErrorCode.INVALID_TOKEN:
-                return None
+                return cast(MaybeU, None)
             raise
+        return user
 
 
 get_optional_user: Final = _Optional(current_user)
 """The user who asks, or None where nobody is signed in. A token that is not valid is 401 as elsewhere: its
 client would else take the answer for a stranger for its own."""
 
-OptionalUser = Annotated[User | None, Depends(get_optional_user)]
+OptionalUser = Annotated[U | None, Depends(get_optional_user)]
 
-Superuser = Annotated[User, Depends(require(superuser=True))]
+Superuser = Annotated[U, Depends(require(superuser=True))]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Request
@@ -27,7 +27,7 @@ from .flows.authentication import Authentication, authenticate, require_recent_l
 from .flows.throttle import count_request
 from .flows.tokens import authenticate_token
 from .lookup import auth_of, included
-from .models import User
+from .models.user import U
 from .security.bearer import bearer_tokens
 from .security.csrf import SAFE_METHODS
 from .security.personal import is_personal_token
@@ -139,9 +139,18 @@ def _all(authentication: Authentication) -> Authentication:
     return authentication
 
 
-def current_user(authentication: Authentication) -> User:
+def current_user(authentication: Authentication) -> Any:
     """Of an authentication."""
-    return cast(User, authentication.user)
+    return authentication.user
+
+
+class UserDependency(SignedIn[Any]):
+    """A dependency that gives the user. A type checker takes the user for what it is assigned to, or given as
+    in `CurrentUser[Member]`: no check at run time, as only the app knows its model."""
+
+    if TYPE_CHECKING:
+
+        async def __call__(self, request: Request, asked: SecurityScopes = NO_SCOPES) -> U: ...
 
 
 get_authentication: Final = SignedIn(_all)
@@ -155,17 +164,17 @@ get_enrolling_authentication: Final = SignedIn(_all, enrolled=False)
 get_ended_authentication: Final = SignedIn(_all, enrolled=False, live=False)
 """Like `get_enrolling_authentication`, also for a session that has ended: a logout may be repeated."""
 
-get_current_user: Final = SignedIn(current_user)
+get_current_user: Final = UserDependency(current_user)
 """The user who asks; raises like `get_authentication`."""
 
-get_recent_user: Final = SignedIn(current_user, recent=True)
+get_recent_user: Final = UserDependency(current_user, recent=True)
 """Like `get_current_user`, for sensitive routes: raises `AuthError`, answered as 403
 REAUTHENTICATION_REQUIRED, when the login is older than `reauth_ttl` (ASVS 7.5.3)."""
 
 EnrollingAuthentication = Annotated[Authentication, Depends(get_enrolling_authentication)]
 CurrentAuthentication = Annotated[Authentication, Depends(get_authentication)]
-CurrentUser = Annotated[User, Depends(get_current_user)]
-RecentUser = Annotated[User, Depends(get_recent_user)]
+CurrentUser = Annotated[U, Depends(get_current_user)]
+RecentUser = Annotated[U, Depends(get_recent_user)]
 
 
 async def _authenticate(
@@ -248,7 +257,7 @@ class SignInRequired(Exception):
         self.location = location
 
 
-async def current_user_or_redirect(request: Request, asked: SecurityScopes = NO_SCOPES) -> User:
+async def current_user_or_redirect(request: Request, asked: SecurityScopes = NO_SCOPES) -> U:
     """Like `get_current_user`, for pages: whoever is not signed in is sent to the sign-in page (303), which
     leads back with its parameter `next`; and whoever has to set up two-factor first to the page for it, where
     there is one."""
@@ -287,4 +296,4 @@ def sign_in_page(request: Request, auth: Auth) -> str:
     return f"{page}{'&' if '?' in page else '?'}{urlencode({'next': back})}"
 
 
-PageUser = Annotated[User, Depends(current_user_or_redirect)]
+PageUser = Annotated[U, Depends(current_user_or_redirect)]

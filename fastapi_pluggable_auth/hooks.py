@@ -13,24 +13,21 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec, TypeAlias
 from uuid import UUID
 
-from typing_extensions import TypeVar
-
 from .config import AuthSettings
 from .database import spent_by, uncounted
 from .errors import AuthError, ErrorCode
 from .events import Origin, SecurityEvent, origin
 from .failures import Failure, failure_of
-from .models import AbstractUser, User
+from .models.user import U
 
 logger = logging.getLogger(__name__)
-
-U = TypeVar("U", bound=AbstractUser, default=User)
-"""The user model of the app: `SignedUp` has a `User`, `SignedUp[Member]` the app's own `Member`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happens. `origin` is where the request comes from, with empty texts where there is none."""
+    """What happens. `origin` is where the request comes from, with empty texts where there is none.
+
+    To type checkers the user of `SignedUp` is the package's, that of `SignedUp[Member]` a `Member`."""
 
     origin: Origin = field(default_factory=lambda: origin.get()(), kw_only=True)
 

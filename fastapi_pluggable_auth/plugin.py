@@ -29,6 +29,7 @@ from .flows.purge import keep_purging
 from .host_transactions import HostTransactionMiddleware
 from .lookup import STATE_ATTRIBUTE, AuthInScope, Handlers, answer_refusals
 from .models import AbstractUser, User, require_own_tables, require_own_tables_to_make, tables_for
+from .models.user import U
 from .poolers import pooler_problem
 from .routes import account, core, email, former_links, keys, password, sessions, twofa
 from .routes.base import error_response
@@ -52,20 +53,20 @@ def include_auth(
     *,
     settings: AuthSettings | None = None,
     settings_override: AuthSettings | None = None,
-    user_model: type[AbstractUser] = User,
+    user_model: type[U] = User,  # type: ignore[assignment]  # where no other is named
     user_out: type[UserOut] | None = None,
     user_create: type[UserCreate] | None = None,
     profile_update: type[ProfileUpdate] | None = None,
     clock: Clock = utc_now,
     email_provider: EmailProvider | None = None,
     send_email: SendEmail | None = None,
-    require_two_factor: Callable[[Any], bool] | None = None,
+    require_two_factor: Callable[[U], bool] | None = None,
     limiter: Any = None,
     pages: bool = False,
     roles: Mapping[str, str | Iterable[str]] | None = None,
     scopes: Mapping[str, str] | None = None,
     admin: bool = False,
-) -> Auth:
+) -> Auth[U]:
     """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
 
     `settings` defaults to the environment (`settings_override` is another name for it), `clock` to UTC now,

@@ -16,7 +16,7 @@ from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, authenticate, authenticate_session, require_scopes
 from .lookup import auth_of
-from .models import User
+from .models.user import U
 from .security.cookies import Cookies, received_cookie
 from .security.csrf import from_trusted_page
 from .security.jwt import Transport
@@ -28,7 +28,7 @@ SUBPROTOCOL: Final = "bearer"
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.websocket"
 
 
-async def get_websocket_user(websocket: WebSocket, asked: SecurityScopes = NO_SCOPES) -> User:
+async def get_websocket_user(websocket: WebSocket, asked: SecurityScopes = NO_SCOPES) -> U:
     """The user who opens a WebSocket: by the header `Authorization`, by the pair of subprotocols `bearer` and
     an access token, or, where the app uses cookies, by the cookie and an `Origin` of the app. Never by the
     address, which is logged.
@@ -54,10 +54,10 @@ async def get_websocket_user(websocket: WebSocket, asked: SecurityScopes = NO_SC
         code = WS_1013_TRY_AGAIN_LATER if down else WS_1008_POLICY_VIOLATION
         raise WebSocketException(code, error.code.code) from error
     websocket.scope[_SCOPE_KEY] = token, transport, authentication
-    return cast(User, authentication.user)
+    return cast(U, authentication.user)
 
 
-CurrentWebSocketUser = Annotated[User, Depends(get_websocket_user)]
+CurrentWebSocketUser = Annotated[U, Depends(get_websocket_user)]
 
 
 async def still_signed_in(websocket: WebSocket) -> bool:

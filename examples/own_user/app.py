@@ -2,15 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from models import Note, User
 from schemas import Me, NewUser, Profile
 from settings import TORTOISE_ORM
 from tortoise.contrib.fastapi import RegisterTortoise
 
-from fastapi_pluggable_auth import get_current_user, include_auth
+from fastapi_pluggable_auth import CurrentUser, include_auth
 
 
 @asynccontextmanager
@@ -22,10 +21,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 include_auth(app, user_model=User, user_out=Me, user_create=NewUser, profile_update=Profile)
 
-CurrentUser = Annotated[User, Depends(get_current_user)]
-
 
 @app.post("/notes", status_code=201)
-async def add(text: str, user: CurrentUser) -> dict[str, str]:
+async def add(text: str, user: CurrentUser[User]) -> dict[str, str]:
     note = await Note.create(owner=user, text=text)
     return {"text": note.text, "by": user.username, "from": user.city}

@@ -1,11 +1,11 @@
 """The app's own tests."""
 
-from models import Note
+from models import Note, User
 
 from fastapi_pluggable_auth.testing import AuthClient, FakeClock, Mailbox, UserFactory
 
 
-async def test_a_note_belongs_to_its_author(auth_client: AuthClient, user_factory: UserFactory) -> None:
+async def test_a_note_belongs_to_its_author(auth_client: AuthClient, user_factory: UserFactory[User]) -> None:
     ada = await user_factory(username="Ada", city="London")
     await auth_client.sign_in(ada)
     answer = await auth_client.post("/notes", params={"text": "Hello"})
@@ -13,7 +13,7 @@ async def test_a_note_belongs_to_its_author(auth_client: AuthClient, user_factor
     assert (await Note.get(owner=ada)).text == "Hello"
 
 
-async def test_notes_are_for_users(auth_client: AuthClient, user_factory: UserFactory) -> None:
+async def test_notes_are_for_users(auth_client: AuthClient, user_factory: UserFactory[User]) -> None:
     assert (await auth_client.post("/notes", params={"text": "Hello"})).status_code == 401
     await auth_client.sign_in(await user_factory(is_active=False))
     assert (await auth_client.post("/notes", params={"text": "Hello"})).status_code == 401
@@ -31,7 +31,7 @@ async def test_users_log_in_by_the_name_they_signed_up_with(
 
 
 async def test_a_session_ends(
-    auth_client: AuthClient, user_factory: UserFactory, auth_clock: FakeClock
+    auth_client: AuthClient, user_factory: UserFactory[User], auth_clock: FakeClock
 ) -> None:
     await auth_client.sign_in(await user_factory())
     auth_clock.advance(minutes=16)

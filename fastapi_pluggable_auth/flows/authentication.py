@@ -5,24 +5,26 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Generic
 from uuid import UUID
 
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
 from ..models import AbstractUser, exact
+from ..models.user import U_co
 from ..security.jwt import ACCESS, Claims, Transport, generation_of, issued_at_of, session_of, subject_of
 from .acting import WRITE, acting_administrator, covers, end_impersonation
 from .generations import note_shown
 
 
 @dataclass(frozen=True, slots=True)
-class Authentication:
+class Authentication(Generic[U_co]):
     """Who is asking. `session_id` is None for a token that the host app minted on the user alone, and for a
     personal access token, whose `scopes` are not None; `live` is whether the session has not ended; `gen`
     counts the pairs of the session; `administrator` acts as the user."""
 
-    user: AbstractUser
+    user: U_co
     session_id: UUID | None
     authenticated_at: datetime
     live: bool = True

@@ -17,6 +17,7 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
 from ..hooks import BeforeLogin, LoggedIn
 from ..models import AbstractUser, exact
+from ..models.user import U
 from ..security.jwt import Transport, subject_of
 from ..security.plaintext import Plaintext
 from ..security.recovery import is_recovery_code
@@ -177,7 +178,7 @@ async def reauthenticate(
         await _tell(auth, accepted, observation)
 
 
-async def account_named(auth: Auth, name: str) -> AbstractUser | None:
+async def account_named(auth: Auth[U], name: str) -> U | None:
     """The account of an address in its normal form or, where users have one, of a folded username."""
     column = "email" if "@" in name or not auth.has_usernames else "username"
     return await exact(auth.tables.user.all(), **{column: name})

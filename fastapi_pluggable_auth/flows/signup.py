@@ -17,6 +17,7 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..hooks import BeforeSignup, SignedUp, SigningUp
 from ..models import AbstractUser, every
+from ..models.user import U
 from ..security.plaintext import Plaintext
 from .columns import not_stored, require_free, require_known_references, stored, storing, taken_columns
 from .mailbox import binding_digest
@@ -26,13 +27,13 @@ from .throttle import may_mail
 
 
 async def signup(
-    auth: Auth,
+    auth: Auth[U],
     email: str,
     password: str | Plaintext,
     accept_language: str = "",
     columns: Mapping[str, Any] | None = None,
     binding: str | None = None,
-) -> AbstractUser:
+) -> U:
     """Creates an account and queues its verification mail; both are stored, or neither.
 
     `email` is in its normal form; `accept_language`, a header, chooses the language of the mails. Of the
@@ -110,7 +111,7 @@ def _complete(user: AbstractUser) -> None:
 
 
 @transactional
-async def _store(auth: Auth, user: AbstractUser, extra: Mapping[str, Any]) -> AbstractUser:
+async def _store(auth: Auth[U], user: U, extra: Mapping[str, Any]) -> U:
     await user.save(force_create=True)
     await auth.outbox.add(MailKind.VERIFY, user.email, user_id=user.id)
     # A copy: another run of this transaction begins with nothing of what a hook did to its user.

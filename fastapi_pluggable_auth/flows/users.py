@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError, ValidationError
@@ -19,6 +19,7 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..hooks import AccountDeleted, LoggedOut, SignedUp, SigningUp, TwoFactorDisabled
 from ..models import EMAIL_LENGTH, AbstractUser, every, exact
+from ..models.user import U
 from ..security.addresses import normalise_email
 from ..security.hashing import unusable_hash
 from ..security.passwords import is_storable
@@ -58,14 +59,14 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[U]):
     """Users, and where the next ones start; None after the last."""
 
-    users: list[AbstractUser]
+    users: list[U]
     after: Cursor | None
 
 
-async def find_user(auth: Auth, name: UUID | str) -> AbstractUser:
+async def find_user(auth: Auth[U], name: UUID | str) -> U:
     """The account of this id, address or username. Raises `AuthError(USER_NOT_FOUND)`."""
     user_id = name if isinstance(name, UUID) else _id_in(name)
     if user_id is not None:
@@ -78,7 +79,7 @@ async def find_user(auth: Auth, name: UUID | str) -> AbstractUser:
 
 
 async def list_users(
-    auth: Auth,
+    auth: Auth[U],
     *,
     search: str = "",
     active: bool | None = None,
@@ -86,7 +87,7 @@ async def list_users(
     role: str | None = None,
     after: Cursor | None = None,
     limit: int = 50,
-) -> Page:
+) -> Page[U]:
     """A page of accounts, the newest first. `search` is a part of the address or username, in any case;
     `role` is one that they have; `after` is the cursor of the page before."""
     given = search + (role or "")
@@ -115,14 +116,14 @@ async def list_users(
 
 
 async def create_user(
-    auth: Auth,
+    auth: Auth[U],
     email: str,
     password: str | Plaintext | None = None,
     *,
     verified: bool = False,
     mail: bool = False,
     columns: Mapping[str, Any] | None = None,
-) -> AbstractUser:
+) -> U:
     """Creates an account. Without a password nobody can log in until the owner sets one by a reset mail.
 
     `mail` sends what the owner needs: a link to set a password where there is none, else one to verify the

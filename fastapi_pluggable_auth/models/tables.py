@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from functools import cache
-from typing import Any
+from typing import Any, Generic
 
 from tortoise import Model
 from tortoise.fields.relational import ForeignKeyFieldInstance
@@ -19,14 +19,14 @@ from .personal_token import AbstractPersonalToken, PersonalToken
 from .recovery_code import AbstractRecoveryCode, RecoveryCode
 from .session import AbstractRefreshToken, AbstractSession, RefreshToken, Session
 from .throttle import AbstractThrottle, Throttle
-from .user import AbstractUser, User
+from .user import U, U_co, User
 
 
 @dataclass(frozen=True, slots=True)
-class Tables:
+class Tables(Generic[U_co]):
     """The models that an app uses for its accounts; each refers to earlier ones only."""
 
-    user: type[AbstractUser] = User
+    user: type[U_co] = User  # type: ignore[assignment]  # where no other is named
     session: type[AbstractSession] = Session
     refresh_token: type[AbstractRefreshToken] = RefreshToken
     mail: type[AbstractMail] = Mail
@@ -41,12 +41,17 @@ class Tables:
         return (getattr(self, field.name) for field in dataclass_fields(self))
 
 
-@cache
-def tables_for(user_model: type[AbstractUser]) -> Tables:
+def tables_for(user_model: type[U]) -> Tables[U]:
     """The models around a user model: those of this module, or for another user copies that refer to it. The
     host lists them in the module of its user: `__models__ = [*tables_for(User), Note]`. Raises `ValueError`
     where accounts could not live in this model."""
     require_user_model(user_model)
+    tables: Tables[U] = _tables_for(user_model)
+    return tables
+
+
+@cache  # which knows nothing of type variables
+def _tables_for(user_model: type[Any]) -> Tables[Any]:
     if user_model is User:
         return Tables()
     own: dict[type[Model], type[Model]] = {User: user_model}
@@ -57,7 +62,7 @@ def tables_for(user_model: type[AbstractUser]) -> Tables:
 
 
 def _copy_for(
-    user_model: type[AbstractUser], shipped: type[Model], own: dict[type[Model], type[Model]]
+    user_model: type[Any], shipped: type[Model], own: dict[type[Model], type[Model]]
 ) -> type[Model]:
     """The same table in the module of the user; its name leaves room for models of the host."""
     options = {"table": shipped._meta.db_table or shipped.__name__.lower(), "indexes": shipped._meta.indexes}

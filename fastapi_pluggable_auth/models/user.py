@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from tortoise import Model, fields
+from typing_extensions import TypeVar
 
 from .columns import EmailField, NamesField, TotpSecretColumn, TotpSecretField
 from .moments import MomentField
@@ -61,3 +62,10 @@ setattr(AbstractUser, "totp_secret", TotpSecretColumn("totp_secret"))  # noqa: B
 
 class User(AbstractUser):
     """An account."""
+
+
+U = TypeVar("U", bound=AbstractUser, default=User)
+"""The user model of an app, where the package's own is meant unless another one is named."""
+
+U_co = TypeVar("U_co", bound=AbstractUser, default=AbstractUser, covariant=True)
+"""The same where any is meant."""
