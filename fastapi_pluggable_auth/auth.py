@@ -12,6 +12,15 @@ from weakref import WeakValueDictionary
 from tortoise.context import TortoiseContext
 
 from .afterwards import Afterwards
+from .arguments import (
+    require_callable,
+    require_clock,
+    require_handler,
+    require_instance,
+    require_roles,
+    require_scopes,
+    require_subclass,
+)
 from .audit import AuditLog
 from .autonomous import AutonomousTransactions
 from .config import AuthSettings
@@ -69,6 +78,15 @@ class Auth(Generic[U_co]):
         profile_columns: Iterable[str] = (),
         bodies: Mapping[type[Any], type[Any]] | None = None,
     ) -> None:
+        require_instance("settings", settings, AuthSettings, "write settings=AuthSettings(...).")
+        require_subclass("user_model", user_model, AbstractUser)
+        require_clock(clock)
+        if email_provider is not None:
+            require_instance("email_provider", email_provider, EmailProvider, "pass one, made by its class.")
+        require_callable("send_email", send_email, "async def send_email(mail_id: UUID) -> None")
+        require_callable("require_two_factor", require_two_factor, "lambda user: user.is_superuser")
+        require_roles(roles or {})
+        require_scopes(scopes or {})
         self.settings = settings
         self.pages = pages
         self.roles = _checked_roles(roles or {})
@@ -106,12 +124,17 @@ class Auth(Generic[U_co]):
         """Calls the decorated function, async or not, with each event of this class, or of a class below it:
         those of `hooks`, and `SecurityEvent`. Handlers run one after the other, in the order of their
         decorators. The event's class says when, and what happens where one raises. Raises `TypeError` for any
-        other class."""
+        other class, and for a function that does not take an event."""
         heard: Any = get_origin(event) or event
-        if not issubclass(heard, Event | SecurityEvent):
-            raise TypeError(f"{heard.__name__} is no event.")
+        if not (isinstance(heard, type) and issubclass(heard, Event | SecurityEvent)):
+            name = getattr(heard, "__name__", repr(heard))
+            raise TypeError(
+                f"{name} is not an event: name one above the function, as in `@auth.on(SignedUp)`, with "
+                f"`from fastapi_pluggable_auth.hooks import SignedUp`."
+            )
 
         def add(handler: Callable[[E], T]) -> Callable[[E], T]:
+            require_handler(handler, heard.__name__)
             if issubclass(heard, SecurityEvent):
                 self.events.listeners.append(partial(self.hooks.tell, handler))
             else:

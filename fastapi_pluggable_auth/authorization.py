@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends
 from fastapi.security import SecurityScopes
+from starlette.requests import HTTPConnection
 from typing_extensions import TypeVar
 
 from .auth import Auth
 from .cookies import sends_token
-from .dependencies import NO_SCOPES, SignedIn, UserDependency, current_user, has_credentials
+from .dependencies import NO_SCOPES, SignedIn, UserDependency, current_user, has_credentials, of_http
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, require_recent_login
@@ -129,7 +130,8 @@ def _asked(names: str | Iterable[str] | None) -> frozenset[str]:
 
 
 class _Optional(SignedIn[Any]):
-    async def __call__(self, request: Request, asked: SecurityScopes = NO_SCOPES) -> MaybeU:
+    async def __call__(self, request: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> MaybeU:
+        request = of_http(request)
         auth_of(request)  # also for strangers: an app without one is told so at its first request
         if not has_credentials(request):
             return cast(MaybeU, None)

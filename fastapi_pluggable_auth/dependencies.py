@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Request
@@ -73,6 +73,13 @@ def has_credentials(request: Request) -> bool:
     return sends_token(request) or authenticates_by_cookie(request)
 
 
+def of_http(request: HTTPConnection) -> Request:
+    """The request. Raises `RuntimeError` on a WebSocket, which FastAPI tells no user of HTTP routes."""
+    if request.scope["type"] == "websocket":
+        raise RuntimeError("This dependency is for HTTP routes: on a WebSocket take CurrentWebSocketUser.")
+    return cast(Request, request)
+
+
 class SignedIn(SecurityBase, Generic[T]):
     """A dependency that is the security scheme of the OpenAPI document as well: FastAPI takes 15 us to
     resolve each, also where it does nothing."""
@@ -98,12 +105,13 @@ class SignedIn(SecurityBase, Generic[T]):
         """The scheme in the OpenAPI document."""
         return _bearer_scheme()
 
-    async def __call__(self, request: Request, asked: SecurityScopes = NO_SCOPES) -> T:
+    async def __call__(self, request: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> T:
         """What is wanted of whoever asks, read from the database for this request. `asked` are the scopes of
         FastAPI's `Security(..., scopes=...)`, also of those around it: see `require_scopes`."""
-        auth = auth_of(request)
+        http = of_http(request)
+        auth = auth_of(http)
         authentication = await _authenticate(
-            request, auth, allow_ended=not self._live, allow_personal=self._allow_personal
+            http, auth, allow_ended=not self._live, allow_personal=self._allow_personal
         )
         await self._check(auth, authentication)
         if asked.scopes:
@@ -150,7 +158,7 @@ class UserDependency(SignedIn[Any]):
 
     if TYPE_CHECKING:
 
-        async def __call__(self, request: Request, asked: SecurityScopes = NO_SCOPES) -> U: ...
+        async def __call__(self, request: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> U: ...
 
 
 get_authentication: Final = SignedIn(_all)
@@ -257,18 +265,19 @@ class SignInRequired(Exception):
         self.location = location
 
 
-async def current_user_or_redirect(request: Request, asked: SecurityScopes = NO_SCOPES) -> U:
+async def current_user_or_redirect(request: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> U:
     """Like `get_current_user`, for pages: whoever is not signed in is sent to the sign-in page (303), which
     leads back with its parameter `next`; and whoever has to set up two-factor first to the page for it, where
     there is one."""
+    http = of_http(request)
     try:
-        return await get_current_user(request, asked)
+        return await get_current_user(http, asked)
     except AuthError as error:
-        auth = auth_of(request)
+        auth = auth_of(http)
         if error.code in SIGN_IN_FIRST:
-            raise SignInRequired(sign_in_page(request, auth)) from error
+            raise SignInRequired(sign_in_page(http, auth)) from error
         if error.code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED and auth.pages:
-            raise SignInRequired(account_path(request, auth, "security")) from error
+            raise SignInRequired(account_path(http, auth, "security")) from error
         raise
 
 

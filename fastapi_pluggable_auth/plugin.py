@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from tortoise.context import _current_context
 from tortoise.exceptions import ConfigurationError
 
+from .arguments import require_instance, require_subclass
 from .auth import Auth
 from .config import AuthSettings
 from .config import settings as default_settings
@@ -86,6 +87,7 @@ def include_auth(
     scope that is no name (RFC 6749 section 3.3), and `TemplateError` for a mail of the app that cannot be
     rendered.
     """
+    require_instance("app", app, FastAPI, "pass what `FastAPI(...)` made, no router and no factory.")
     if hasattr(app.state, STATE_ATTRIBUTE):
         raise RuntimeError(
             "include_auth was called for this app before: call it once, with all that it is to do, and use "
@@ -93,7 +95,18 @@ def include_auth(
         )
     if app.middleware_stack is not None:
         raise RuntimeError("include_auth came too late: call it before the app starts, not in its lifespan.")
+    if settings is not None and settings_override is not None:
+        raise TypeError("settings and settings_override are one and the same: pass settings alone.")
     chosen = settings or settings_override or default_settings
+    require_instance("settings", chosen, AuthSettings, "write settings=AuthSettings(...).")
+    require_subclass("user_model", user_model, AbstractUser)
+    for name, body, wanted in (
+        ("user_out", user_out, UserOut),
+        ("user_create", user_create, UserCreate),
+        ("profile_update", profile_update, ProfileUpdate),
+    ):
+        if body is not None:
+            require_subclass(name, body, wanted)
     check_settings(chosen)
     if has_own_templates(chosen.template_dir):
         from .email.template_check import check_templates  # with Jinja, which an app starts without

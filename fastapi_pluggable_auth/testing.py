@@ -105,7 +105,11 @@ class Mailbox(MemoryProvider):
 def under_test(app: FastAPI, clock: Clock, mailbox: MemoryProvider) -> Iterator[Auth]:
     """The app's `Auth` with this clock and mailbox, and with `SETTINGS`, until the end. Then all is as it
     was, also settings that were changed and hooks that were added meanwhile."""
-    auth: Auth = getattr(app.state, STATE_ATTRIBUTE)
+    auth: Auth | None = getattr(getattr(app, "state", None), STATE_ATTRIBUTE, None)
+    if auth is None:
+        pytest.fail(
+            "The fixture `auth_app` has to return an app that include_auth was called for.", pytrace=False
+        )
     before = auth.settings.model_copy(deep=True)
     with pytest.MonkeyPatch.context() as patch:
         try:
@@ -185,6 +189,18 @@ class UserFactory(Generic[U]):
         return await every(users).get(id=user.id)  # as requests see it
 
 
+def require_tables(auth: Auth, database: TortoiseContext) -> None:
+    """Fails the test where the app's tables are not in its database."""
+    there = {model for models in (database.apps or {}).values() for model in models.values()}
+    user = auth.tables.user
+    if user not in there:
+        pytest.fail(
+            f"The tables of {user.__name__} are not in the database of the test: override the fixture "
+            f'`auth_models` so that it returns {{"models": ["{user.__module__}"]}}.',
+            pytrace=False,
+        )
+
+
 @pytest.fixture
 def auth_app() -> FastAPI:
     """The app under test: the host overrides this one."""
@@ -251,6 +267,7 @@ async def auth_client(
     auth_app: FastAPI, pluggable_auth: Auth, auth_database: TortoiseContext
 ) -> AsyncIterator[AuthClient]:
     """A client of the app; nobody is signed in."""
+    require_tables(pluggable_auth, auth_database)
     yield AuthClient(auth_app)
     await pluggable_auth.autonomous.close()  # PostgreSQL drops no database that somebody is connected to
 
@@ -258,4 +275,5 @@ async def auth_client(
 @pytest.fixture
 def user_factory(pluggable_auth: Auth, auth_database: TortoiseContext) -> UserFactory[Any]:
     """Makes users."""
+    require_tables(pluggable_auth, auth_database)
     return UserFactory(pluggable_auth)

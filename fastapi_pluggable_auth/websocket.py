@@ -6,6 +6,7 @@ from typing import Annotated, Final, cast
 
 from fastapi import Depends, WebSocket, WebSocketException
 from fastapi.security import SecurityScopes
+from starlette.requests import HTTPConnection
 from starlette.status import WS_1008_POLICY_VIOLATION, WS_1013_TRY_AGAIN_LATER
 
 from .auth import Auth
@@ -28,7 +29,7 @@ SUBPROTOCOL: Final = "bearer"
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.websocket"
 
 
-async def get_websocket_user(websocket: WebSocket, asked: SecurityScopes = NO_SCOPES) -> U:
+async def get_websocket_user(websocket: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> U:
     """The user who opens a WebSocket: by the header `Authorization`, by the pair of subprotocols `bearer` and
     an access token, or, where the app uses cookies, by the cookie and an `Origin` of the app. Never by the
     address, which is logged.
@@ -36,6 +37,8 @@ async def get_websocket_user(websocket: WebSocket, asked: SecurityScopes = NO_SC
     Raises `WebSocketException` (1008; 1013 without a database), whose reason is the code of the refusal. That
     is before the app accepts: the client gets a 403.
     """
+    if websocket.scope["type"] != "websocket":
+        raise RuntimeError("This dependency is for WebSockets: on an HTTP route take CurrentUser.")
     auth = auth_of(websocket)
     note_origin(websocket, auth)
     try:
@@ -82,7 +85,7 @@ async def still_signed_in(websocket: WebSocket) -> bool:
     return not auth.lacks_two_factor(found.user)
 
 
-def _token(websocket: WebSocket, auth: Auth) -> tuple[Plaintext, Transport]:
+def _token(websocket: HTTPConnection, auth: Auth) -> tuple[Plaintext, Transport]:
     if sends_token(websocket):
         return Plaintext(access_token(websocket)), Transport.BEARER
     offered: list[str] = websocket.scope.get("subprotocols") or []

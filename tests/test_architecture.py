@@ -11,7 +11,7 @@ import fastapi_pluggable_auth
 
 PACKAGE = Path(fastapi_pluggable_auth.__file__).parent
 FLOORS = (
-    {"config", "errors", "failures"},
+    {"config", "errors", "failures", "arguments"},
     {"security"},
     {"events", "rounds"},
     {"database"},

@@ -1,0 +1,307 @@
+"""Slips of the pen: each is answered where it is made, by one sentence that has the cure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, WebSocket
+from pydantic import BaseModel
+from starlette.applications import Starlette
+
+from fastapi_pluggable_auth import (
+    Auth,
+    AuthSettings,
+    CurrentUser,
+    CurrentWebSocketUser,
+    OptionalUser,
+    PageUser,
+    RecentUser,
+    SecurityEvent,
+    include_auth,
+    require,
+)
+from fastapi_pluggable_auth.email.local import MemoryProvider
+from fastapi_pluggable_auth.hooks import AccountDeleted, BeforeSignup, SignedUp
+from fastapi_pluggable_auth.models import User
+
+from .conftest import SECRET
+from .hosts import STRICT, run_pytest
+
+Anything: Any = object()
+
+
+class Body(BaseModel):
+    email: str
+
+
+def given(**options: Any) -> Callable[[AuthSettings], object]:
+    """`include_auth` with these arguments."""
+    return lambda settings: include_auth(**{"app": FastAPI(), "settings": settings, **options})
+
+
+ARGUMENTS: dict[str, tuple[Callable[[AuthSettings], object], str]] = {
+    "a router": (given(app=APIRouter()), "app is of type APIRouter, but .* pass what `FastAPI"),
+    "a factory": (given(app=lambda: FastAPI()), "app is of type function, but .* pass what `FastAPI"),
+    "the class of the app": (given(app=FastAPI), "app is the class FastAPI, but .* pass what"),
+    "the app's name": (given(app="main:app"), "app is of type str, but .* pass what `FastAPI"),
+    "an app of Starlette": (given(app=Starlette()), "app is of type Starlette, but .* pass what"),
+    "settings as a dict": (
+        given(settings={"jwt_secret": SECRET}),
+        "of type dict, .* write settings=AuthSettings",
+    ),
+    "settings as a class": (given(settings=AuthSettings), "the class AuthSettings, .* write settings=Auth"),
+    "settings as an Auth": (
+        lambda settings: include_auth(FastAPI(), settings=Auth(settings)),  # type: ignore[arg-type]
+        "of type Auth, .* write settings=AuthSettings",
+    ),
+    "settings twice": (
+        lambda settings: include_auth(FastAPI(), settings=settings, settings_override=settings),
+        "pass settings alone",
+    ),
+    "Auth of a dict": (lambda _: Auth({"jwt_secret": SECRET}), "of type dict, .* write settings="),  # type: ignore[arg-type]
+    "Auth of an app": (lambda _: Auth(FastAPI()), "of type FastAPI, .* write settings="),  # type: ignore[arg-type]
+    "a user model by name": (
+        given(user_model="app.User"),
+        "of type str, .* write `class Mine\\(AbstractUser",
+    ),
+    "any class for users": (given(user_model=Body), "the class Body, .* write `class Mine\\(AbstractUser"),
+    "a user for the model": (lambda s: given(user_model=User())(s), "of type User, .* write `class Mine"),
+    "an answer of its own": (given(user_out=Body), "the class Body, .* write `class Mine\\(UserOut"),
+    "a signup of its own": (given(user_create=Body), "the class Body, .* write `class Mine\\(UserCreate"),
+    "a profile of its own": (given(profile_update=Body), "the class Body, .* write `class Mine\\(ProfileUpd"),
+    "roles as a list": (given(roles=["editor"]), "of type list, .* write roles={'editor': \\(\\)}"),
+    "roles as a set": (given(roles={"editor"}), "of type set, .* write roles={'editor': \\(\\)}"),
+    "a role as a text": (given(roles="editor"), "of type str, .* write roles="),
+    "a role of a number": (
+        given(roles={"editor": 5}),
+        "roles\\['editor'\\] is of type int, but has to be a list of permissions",
+    ),
+    "scopes as a list": (
+        given(scopes=["notes"]),
+        "of type list, .* write scopes={'notes': 'What it allows'}",
+    ),
+    "scopes as a text": (given(scopes="notes"), "of type str, .* write scopes="),
+    "a scope without words": (given(scopes={"notes": None}), "scopes\\['notes'\\] has to be a text"),
+    "a scope with a list": (given(scopes={"notes": ["read"]}), "scopes\\['notes'\\] has to be a text"),
+    "a time as the clock": (
+        given(clock=datetime.now()),
+        "of type datetime, .* such as `lambda: datetime.now\\(UTC",
+    ),
+    "a clock without a zone": (given(clock=datetime.now), "with a zone, such as `lambda: datetime.now\\(UTC"),
+    "a provider by name": (given(email_provider="smtp"), "of type str, .* of type EmailProvider: pass one"),
+    "a provider's class": (given(email_provider=MemoryProvider), "the class MemoryProvider, .* pass one"),
+    "no function for mails": (
+        given(send_email="queue"),
+        "send_email is of type str, .* has to be a function",
+    ),
+    "a truth for two-factor": (given(require_two_factor=True), "of type bool, .* such as `lambda user"),
+}
+
+
+@pytest.mark.parametrize(("call", "told"), ARGUMENTS.values(), ids=ARGUMENTS)
+def test_an_argument_of_another_kind_is_refused_at_the_start(
+    settings: AuthSettings, call: Callable[[AuthSettings], object], told: str
+) -> None:
+    with pytest.raises(TypeError, match=told) as refused:
+        call(settings)
+    assert SECRET not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+async def no_parameter() -> None: ...
+async def too_many(event: SignedUp, more: int) -> None: ...
+async def by_name_alone(*, event: SignedUp) -> None: ...
+
+
+class Hooks:
+    async def method(self, event: SignedUp) -> None: ...
+    @classmethod
+    async def of_class(cls, event: SignedUp) -> None: ...
+
+
+class Callback:
+    async def __call__(self, event: SignedUp) -> None: ...
+
+
+HEARD: dict[str, tuple[Any, str]] = {
+    "a bare decorator": (no_parameter, "no_parameter is not an event: .* `@auth.on\\(SignedUp\\)`"),
+    "an event that happened": (AccountDeleted(Anything, "a@example.com"), "is not an event: .*`@auth.on"),
+    "another class": (int, "int is not an event: .*`@auth.on"),
+    "a model": (User, "User is not an event: .*`@auth.on"),
+    "a name": ("SignedUp", "'SignedUp' is not an event: .*`@auth.on"),
+    "a list": (list[SignedUp], "list is not an event"),
+    "nothing": (None, "None is not an event"),
+}
+
+
+@pytest.mark.parametrize(("event", "told"), HEARD.values(), ids=HEARD)
+def test_only_an_event_is_heard(settings: AuthSettings, event: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        Auth(settings).on(event)
+
+
+@pytest.mark.parametrize("event", [SignedUp, SignedUp[User], SecurityEvent, BeforeSignup])
+@pytest.mark.parametrize("handler", [no_parameter, too_many, by_name_alone, Hooks.method, 5, None])
+def test_a_handler_takes_the_event_and_nothing_else(settings: AuthSettings, event: Any, handler: Any) -> None:
+    auth = Auth(settings)
+    with pytest.raises(TypeError, match=r"write `async def handler\(event: \w+\) -> None`"):
+        auth.on(event)(handler)
+    assert auth.hooks.handlers == auth.events.listeners == []
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        lambda event: None,
+        lambda event, again=3: None,
+        lambda *events: None,
+        Hooks().method,
+        Hooks.of_class,
+        Callback(),
+        partial(too_many, more=1),
+        [].append,
+    ],
+)
+def test_whatever_can_be_called_with_an_event_may_hear_it(settings: AuthSettings, handler: Any) -> None:
+    auth = Auth(settings)
+    assert auth.on(SignedUp)(handler) is handler
+    assert auth.on(SecurityEvent)(handler) is handler
+
+
+@asynccontextmanager
+async def at(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver") as client:
+        yield client
+
+
+async def open_socket(app: FastAPI, path: str) -> None:
+    """Raises what the app does."""
+    scope = {"type": "websocket", "path": path, "headers": [], "query_string": b"", "subprotocols": []}
+
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None: ...
+
+    await app(scope, receive, send)
+
+
+OF_HTTP = {
+    "CurrentUser": CurrentUser,
+    "RecentUser": RecentUser,
+    "PageUser": PageUser,
+    "OptionalUser": OptionalUser,
+    "require": Annotated[User, Depends(require(role="editor"))],
+}
+
+
+@pytest.mark.parametrize("user", OF_HTTP.values(), ids=OF_HTTP)
+@pytest.mark.parametrize("included", [True, False])
+async def test_a_dependency_for_http_says_on_a_websocket_which_one_to_take(
+    settings: AuthSettings, user: Any, *, included: bool
+) -> None:
+    app = FastAPI()
+    if included:
+        include_auth(app, settings=settings)
+
+    async def socket(websocket: WebSocket, user: Any) -> None:
+        raise AssertionError
+
+    socket.__annotations__ = {"websocket": WebSocket, "user": user}
+    app.websocket("/socket")(socket)
+    with pytest.raises(RuntimeError, match="take CurrentWebSocketUser"):
+        await open_socket(app, "/socket")
+
+
+async def test_a_dependency_for_websockets_says_on_a_route_which_one_to_take(settings: AuthSettings) -> None:
+    app = FastAPI()
+    include_auth(app, settings=settings)
+
+    @app.get("/route")
+    async def route(user: CurrentWebSocketUser) -> None: ...
+
+    async with at(app) as client:
+        with pytest.raises(RuntimeError, match="on an HTTP route take CurrentUser"):
+            await client.get("/route")
+
+
+async def test_without_include_auth_a_dependency_says_what_is_missing() -> None:
+    app = FastAPI()
+
+    @app.get("/route")
+    async def route(user: CurrentUser) -> None: ...
+
+    @app.websocket("/socket")
+    async def socket(websocket: WebSocket, user: CurrentWebSocketUser) -> None: ...
+
+    async with at(app) as client:
+        with pytest.raises(RuntimeError, match=r"call include_auth\(app\)"):
+            await client.get("/route")
+    with pytest.raises(RuntimeError, match=r"call include_auth\(app\)"):
+        await open_socket(app, "/socket")
+
+
+HOST = f"""
+from fastapi import FastAPI
+from tortoise import fields
+
+from fastapi_pluggable_auth import AuthSettings, include_auth
+from fastapi_pluggable_auth.models import AbstractUser, tables_for
+
+
+class Member(AbstractUser):
+    city = fields.CharField(max_length=80, default="")
+
+
+__models__ = [*tables_for(Member)]
+app, bare = FastAPI(), FastAPI()
+include_auth(app, settings=AuthSettings(_env_file=None, jwt_secret="{SECRET}"), user_model=Member)
+"""
+
+CONFTEST = """
+import pytest
+import host
+
+pytest_plugins = ["fastapi_pluggable_auth.testing"]
+
+
+@pytest.fixture
+def auth_app(request):
+    return getattr(host, request.param) if hasattr(request, "param") else host.app
+"""
+
+TESTS = """
+import pytest
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_client(auth_client): ...
+
+
+async def test_factory(user_factory):
+    await user_factory()
+
+
+@pytest.mark.parametrize("auth_app", ["bare", "__doc__"], indirect=True)
+async def test_app(auth_client): ...
+"""
+
+
+def test_the_test_kit_says_which_fixture_to_override(tmp_path: Path) -> None:
+    for name, text in (("host.py", HOST), ("conftest.py", CONFTEST), ("test_it.py", TESTS)):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "pytest.ini").write_text(STRICT)
+    told = run_pytest(tmp_path)
+    assert re.search("4 errors in ", told), told
+    assert told.count('override the fixture `auth_models` so that it returns {"models": ["host"]}') >= 2
+    assert told.count("The fixture `auth_app` has to return an app that include_auth was called for") >= 2
+    assert "Traceback" not in told
