@@ -39,6 +39,15 @@ def require_clock(clock: Callable[[], datetime]) -> None:
         )
 
 
+def require_limiter(limiter: object) -> None:
+    """Raises `TypeError` for what counts nothing."""
+    if limiter is not None and not hasattr(getattr(limiter, "limiter", limiter), "hit"):
+        raise TypeError(
+            f"limiter is {_described(limiter)}, but has to be a strategy of `limits` or a SlowAPI `Limiter`: "
+            f"how much is allowed is said by RATE_LIMITS."
+        )
+
+
 def require_roles(roles: object) -> None:
     """Raises `TypeError` unless these are names of permissions by the name of a role."""
     if not isinstance(roles, Mapping):

@@ -17,6 +17,7 @@ from .arguments import (
     require_clock,
     require_handler,
     require_instance,
+    require_limiter,
     require_roles,
     require_scopes,
     require_subclass,
@@ -83,6 +84,7 @@ class Auth(Generic[U_co]):
         require_clock(clock)
         if email_provider is not None:
             require_instance("email_provider", email_provider, EmailProvider, "pass one, made by its class.")
+        require_limiter(limiter)
         require_callable("send_email", send_email, "async def send_email(mail_id: UUID) -> None")
         require_callable("require_two_factor", require_two_factor, "lambda user: user.is_superuser")
         require_roles(roles or {})

@@ -1,6 +1,7 @@
 """What a host app puts into `Depends()` where being signed in is not enough, or not needed."""
 
 from collections.abc import Iterable
+from inspect import Parameter, Signature
 from typing import Annotated, Any, Final, cast
 
 from fastapi import Depends
@@ -120,6 +121,16 @@ def require(
         two_factor=two_factor,
         superuser=superuser,
     )
+
+
+class RequireIsToBeCalled:
+    """Write `Depends(require(...))`: FastAPI would take the arguments of `Depends(require)` for parameters of
+    the query and let everybody in. It refuses this class when the route is defined, and names it."""
+
+
+require.__signature__ = Signature(  # type: ignore[attr-defined]  # read by FastAPI
+    [Parameter("asked", Parameter.KEYWORD_ONLY, annotation=RequireIsToBeCalled)]
+)
 
 
 def _asked(names: str | Iterable[str] | None) -> frozenset[str]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
+from fastapi.exceptions import FastAPIError
 from pydantic import BaseModel
 from starlette.applications import Starlette
 
@@ -98,6 +99,7 @@ ARGUMENTS: dict[str, tuple[Callable[[AuthSettings], object], str]] = {
     "a clock without a zone": (given(clock=datetime.now), "with a zone, such as `lambda: datetime.now\\(UTC"),
     "a provider by name": (given(email_provider="smtp"), "of type str, .* of type EmailProvider: pass one"),
     "a provider's class": (given(email_provider=MemoryProvider), "the class MemoryProvider, .* pass one"),
+    "a limit for the limiter": (given(limiter="10/minute"), "of type str, .* said by RATE_LIMITS"),
     "no function for mails": (
         given(send_email="queue"),
         "send_email is of type str, .* has to be a function",
@@ -231,6 +233,17 @@ async def test_a_dependency_for_websockets_says_on_a_route_which_one_to_take(set
     async with at(app) as client:
         with pytest.raises(RuntimeError, match="on an HTTP route take CurrentUser"):
             await client.get("/route")
+
+
+def test_require_that_is_not_called_lets_nobody_in() -> None:
+    app = FastAPI()
+
+    with pytest.raises(FastAPIError, match="RequireIsToBeCalled"):
+
+        @app.get("/route", dependencies=[Depends(require)])
+        async def route() -> None: ...
+
+    assert "/route" not in {getattr(route, "path", "") for route in app.routes}
 
 
 async def test_without_include_auth_a_dependency_says_what_is_missing() -> None:
