@@ -126,9 +126,9 @@ def test_a_host_with_its_own_user_is_typed_in_full(tmp_path: Path) -> None:
     folder = copied("own_user", tmp_path)
     wrong = folder / "wrong.py"
     wrong.write_text(
-        "from app import CurrentUser\n\n\n"
-        "def mistaken(user: CurrentUser) -> int:\n    return user.city\n\n\n"
-        "def unknown(user: CurrentUser) -> object:\n    return user.town\n"
+        "from models import User\n\nfrom fastapi_pluggable_auth import CurrentUser\n\n\n"
+        "def mistaken(user: CurrentUser[User]) -> int:\n    return user.city\n\n\n"
+        "def unknown(user: CurrentUser[User]) -> object:\n    return user.town\n"
     )
     command = ["--strict", "--cache-dir", os.devnull, "--config-file", os.devnull]
     result = subprocess.run(
