@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from .commands import check, demo, keys, mail, purge, users
+from .commands.faults import CommandError
 
 COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]]] = {
     "demo": ("serve a demo of the whole product on a SQLite file", demo.add_to),
@@ -26,4 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add_to(commands.add_parser(name, help=purpose, description=f"{purpose.capitalize()}."))
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
-    return run(options)
+    try:
+        return run(options)
+    except CommandError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130

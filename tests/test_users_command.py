@@ -289,7 +289,7 @@ def test_a_stored_name_writes_nothing_of_its_own_on_a_terminal(users: Command, u
 def test_a_database_that_is_not_there_is_said(users: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
     users("list", status=1)
-    assert "not reachable" in users.errors
+    assert "No database answers" in users.errors
 
 
 def test_an_app_with_its_own_users_is_named_by_its_configuration(

@@ -6,23 +6,16 @@ import argparse
 import asyncio
 from typing import Final
 
-from pydantic import ValidationError
 from tortoise.cli.utils import get_tortoise_config
-from tortoise.exceptions import OperationalError
 
 from ..config import AuthSettings
 from ..database import is_read_only
 from ..email.provider import MailError, provider_for
 from ..email.template_check import template_problems
 from ..email.template_folders import has_own_templates
-from ..failures import Failure, failure_of
-from ..models import Tables, tables_for
-from ..poolers import pooler_problem
 from ..security.keys import KeyConfigurationError, key_problems, key_set, secret_problem
-from .database import add_database_url, connected, problem_of
-
-DATABASE_TIMEOUT: Final = 10.0
-"""Seconds."""
+from .database import add_database_url, connected
+from .faults import CommandError, read_settings
 
 RECOMMENDED: Final = (
     "set it to false, unless a program of yours opens verification links by GET: a scanner that does not look"
@@ -45,10 +38,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def _check(database_url: str | None) -> int:
     try:
-        settings = AuthSettings()
-    except ValidationError as error:
-        for invalid in error.errors():
-            print(f"FAIL  {'.'.join(map(str, invalid['loc'])).upper()}: {invalid['msg']}")
+        settings = read_settings()
+    except CommandError as error:
+        for line in str(error).splitlines():
+            print(f"FAIL  {line}")
         return 1
     problems, notes = asyncio.run(_found(settings, database_url))
     for name, problem in problems.items():
@@ -109,16 +102,12 @@ async def _database_problem(url: str | None) -> str | None:
     if url is None:
         return "set DATABASE_URL, or pass --database-url, to have it checked."
     try:
-        async with asyncio.timeout(DATABASE_TIMEOUT), connected(url) as user_model:
+        async with connected(url) as user_model:
             if await is_read_only(user_model._meta.db):
                 return "read-only, as a standby is: name the primary."
-            return await pooler_problem(user_model) or await _table_problem(tables_for(user_model))
-    except TimeoutError:
-        return f"no answer within {DATABASE_TIMEOUT:.0f} seconds."
-    except Exception as error:
-        if (problem := problem_of(error)) is None:
-            raise
-        return problem
+            return None
+    except CommandError as error:
+        return str(error)
 
 
 async def _altering_migrations(where: str) -> str | None:
@@ -130,14 +119,3 @@ async def _altering_migrations(where: str) -> str | None:
             return None
     folder = get_tortoise_config(where).apps[str(user_model._meta.app)].migrations
     return None if folder == SHIPPED else folder
-
-
-async def _table_problem(tables: Tables) -> str | None:
-    for model in tables:
-        try:
-            await model.first()  # which names every column
-        except OperationalError as error:
-            if failure_of(error) is not Failure.NOT_MIGRATED:
-                raise
-            return f"the table of {model.__name__} is missing or old: run `tortoise migrate`."
-    return None

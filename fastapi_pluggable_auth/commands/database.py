@@ -6,31 +6,28 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
 
-from pydantic import ValidationError
+from tortoise.backends.base.config_generator import DB_LOOKUP, expand_db_url, generate_config
 from tortoise.cli.utils import CLIError, get_tortoise_config
 from tortoise.context import TortoiseContext
-from tortoise.exceptions import BaseORMException, ConfigurationError
+from tortoise.exceptions import ConfigurationError
 
 from ..auth import Auth
-from ..config import AuthSettings
-from ..failures import Failure, failure_of, said_by, sentence
-from ..models import AbstractUser, User
+from ..errors import AuthError
+from ..migrations._inspection import columns_of
+from ..models import AbstractUser, User, tables_for
+from ..poolers import pooler_problem
 from ..security.keys import sharing_problem
+from .faults import CommandError, UnreachableError, fault, read_settings
 
-
-def problem_of(error: Exception) -> str | None:
-    """The sentence about a database that is not reachable, or whose URL is wrong; None for another error."""
-    failure = failure_of(error)
-    if failure is Failure.UNAVAILABLE:
-        return f"The database is not reachable ({said_by(error)})."
-    if failure is not None:
-        return sentence(error)
-    if isinstance(error, BaseORMException | ValueError | ImportError | CLIError):
-        return f"The database is not reachable ({type(error).__name__})."
-    return None
+ANSWER_SECONDS: Final = 10.0
+"""How long the database may take to answer at first."""
 
 
 def add_database_url(parser: argparse.ArgumentParser) -> None:
@@ -49,52 +46,159 @@ def add_database_url(parser: argparse.ArgumentParser) -> None:
 
 
 @asynccontextmanager
-async def connected(where: str) -> AsyncIterator[type[AbstractUser]]:
-    """Tortoise on the database of the app, which a URL or a Tortoise configuration names; gives its user
-    model. Raises what
-    `problem_of` knows."""
-    async with TortoiseContext() as context:
-        if "://" in where:
-            await context.init(db_url=where, modules={"models": ["fastapi_pluggable_auth.models"]})
-            yield User
-            return
-        sys.path.insert(0, os.getcwd())
-        await context.init(config=get_tortoise_config(where))
-        models = [model for app in (context.apps or {}).values() for model in app.values()]
-        users = [model for model in models if issubclass(model, AbstractUser)]
-        if len(users) != 1:
-            raise ConfigurationError(f"There are {len(users)} user models in {where}, not one.")
-        yield users[0]
-
-
-def with_auth(url: str | None, work: Callable[[Auth], Awaitable[int]], *, signs: bool = False) -> int:
-    """Runs a command on the app's database and the settings of the environment; returns its exit status. One
-    that `signs` what the app is to verify needs the app's key."""
-    if url is None:
-        print("Set DATABASE_URL, or pass --database-url or --config.", file=sys.stderr)
-        return 1
+async def connected(where: str, *, patient: bool = False) -> AsyncIterator[type[AbstractUser]]:
+    """Tortoise on the database of the app, which a URL or a Tortoise configuration names, with all tables in
+    it; gives its user model. Raises `CommandError` for whatever the database has to do with; `patient` only
+    says that it does not answer yet."""
+    credentials: Mapping[str, Any] = {}
+    connecting = True
     try:
-        settings = AuthSettings()
-    except ValidationError as error:
-        for invalid in error.errors():
-            print(f"{'.'.join(map(str, invalid['loc'])).upper()}: {invalid['msg']}", file=sys.stderr)
-        return 1
+        async with TortoiseContext() as context:
+            user_model = await _initialised(context, where)
+            credentials = _credentials(context, user_model)
+            _require_file(credentials)
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await _require_database(user_model)
+            except Exception as error:
+                problem = fault(error, credentials)
+                if not (patient and isinstance(problem, UnreachableError)):
+                    raise
+                print(problem, file=sys.stderr)
+            connecting = False
+            yield user_model
+    except (AuthError, CommandError):
+        raise
+    except Exception as error:
+        if (problem := fault(error, credentials, connecting=connecting)) is None:
+            raise
+        await asyncio.sleep(0.1)  # the thread of SQLite ends after it was told to
+        raise problem from error
+
+
+async def _initialised(context: TortoiseContext, where: str) -> type[AbstractUser]:
+    if "://" in where:
+        scheme = where.partition("://")[0]
+        if scheme not in DB_LOOKUP:
+            raise CommandError(
+                f"{scheme}:// is no database that Tortoise knows: use postgres://, mysql:// or sqlite://."
+            )
+        try:
+            config = generate_config(where, {"models": ["fastapi_pluggable_auth.models"]})
+        except (ConfigurationError, ValueError) as error:
+            raise CommandError(f"The URL of the database is not valid: {error}.") from error
+        await context.init(config=config)
+        return User
+    config = _config(where)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # that a module has no models
+            await context.init(config=config)
+    except (ConfigurationError, KeyError) as error:
+        raise CommandError(f"Tortoise refuses {where}: {error}.") from error
+    models = [model for app in (context.apps or {}).values() for model in app.values()]
+    users = [model for model in models if issubclass(model, AbstractUser)]
+    if len(users) == 1:
+        return users[0]
+    if users:
+        names = ", ".join(f"{model.__module__}.{model.__name__}" for model in users)
+        raise CommandError(f"There are several user models in {where}: {names}. Name the module of one.")
+    raise CommandError(
+        f"There is no user model in {where}: list fastapi_pluggable_auth.models, or the module of your own"
+        " user model, in the `models` of one of its apps."
+    )
+
+
+def _config(where: str) -> Any:
+    """The configuration of this name, such as `settings.TORTOISE_ORM`."""
+    name, _, variable = where.rpartition(".")
+    if not name or not variable:
+        raise CommandError(
+            f"{where!r} is neither a database URL, such as postgres://user@host/name, nor the name of a"
+            " Tortoise configuration, such as settings.TORTOISE_ORM."
+        )
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise CommandError(
+                f"There is no module {name} here: run the command in the folder of the app ({folder} is not)."
+            ) from error
+        raise CommandError(f"{name} cannot be imported: {error}. Install it.") from error
+    except Exception as error:
+        raise CommandError(f"{name} cannot be imported ({type(error).__name__}: {error}).") from error
+    if getattr(module, variable, None) is None:
+        raise CommandError(f"The module {name} has no {variable}.")
+    try:
+        return get_tortoise_config(where)
+    except CLIError as error:
+        first, *more = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise CommandError(" ".join([first, *more[:1]])) from error
+
+
+def _credentials(context: TortoiseContext, user_model: type[AbstractUser]) -> Mapping[str, Any]:
+    """How the connection of the accounts is made."""
+    name = user_model._meta.default_connection
+    connections = context.connections.db_config
+    if name not in connections:
+        raise CommandError(
+            f"There is no connection {name}: name it in the `connections` of the configuration."
+        )
+    configured = connections[name]
+    try:
+        expanded = expand_db_url(configured) if isinstance(configured, str) else configured
+    except (ConfigurationError, ValueError) as error:
+        raise CommandError(f"The URL of the connection {name} is not valid: {error}.") from error
+    return dict(expanded["credentials"])
+
+
+def _require_file(credentials: Mapping[str, Any]) -> None:
+    """Else SQLite makes an empty one of any name."""
+    file = credentials.get("file_path")
+    if file in (None, ":memory:"):
+        return
+    path = Path(str(file))
+    if not path.is_file():
+        raise CommandError(
+            f"There is no file {path.absolute()}: check the path of the SQLite database, or make it with"
+            " `tortoise migrate`."
+        )
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise CommandError(f"You may not read and write {path.absolute()}.")
+
+
+async def _require_database(user_model: type[AbstractUser]) -> None:
+    """Raises `CommandError` behind a pooler that mixes up statements, and where a table is missing or old."""
+    await user_model._meta.db.execute_query("SELECT 1")
+    if (problem := await pooler_problem(user_model)) is not None:
+        raise CommandError(problem)
+    for model in tables_for(user_model):
+        # SQLite takes a column that it does not know for a text.
+        if not model._meta.db_fields <= (await columns_of(model._meta.db, model._meta.db_table)).keys():
+            raise CommandError(f"The table of {model.__name__} is missing or old: run `tortoise migrate`.")
+        await model.first()
+
+
+def with_auth(
+    url: str | None, work: Callable[[Auth], Awaitable[int]], *, signs: bool = False, patient: bool = False
+) -> int:
+    """Runs a command on the app's database and the settings of the environment; returns its exit status. One
+    that `signs` what the app is to verify needs the app's key; a `patient` one waits for its database. Raises
+    `CommandError`."""
+    if url is None:
+        raise CommandError("Set DATABASE_URL, or pass --database-url or --config.")
+    settings = read_settings()
     if signs and (problem := sharing_problem(settings)) is not None:
-        print(problem, file=sys.stderr)
-        return 1
+        raise CommandError(problem)
 
     async def run() -> int:
-        async with connected(url) as user_model:
+        async with connected(url, patient=patient) as user_model:
             auth = Auth(settings, user_model=user_model)
             try:
                 return await work(auth)
             finally:
                 await auth.close()
 
-    try:
-        return asyncio.run(run())
-    except Exception as error:
-        if (problem := problem_of(error)) is None:
-            raise
-        print(problem, file=sys.stderr)
-        return 1
+    return asyncio.run(run())

@@ -10,6 +10,7 @@ from typing import Final
 from ..config import is_local
 from ..demo import demo_app
 from ..routes.pages.rendering import MAILBOX
+from .faults import valid_settings
 
 DEMO_DATABASE: Final = "pluggable-auth-demo.sqlite3"
 
@@ -40,5 +41,7 @@ def _demo(host: str, port: int) -> int:
     base_url = f"http://{host}:{port}"
     mails = f"Your mails are at {base_url}{MAILBOX}" if is_local(base_url) else "Mails are printed here."
     print(WALK_THROUGH.format(base=base_url, mails=mails, database=database.name), flush=True)
-    uvicorn.run(demo_app(database, base_url), host=host, port=port, log_level="warning")
+    with valid_settings():
+        app = demo_app(database, base_url)
+    uvicorn.run(app, host=host, port=port, log_level="warning")
     return 0

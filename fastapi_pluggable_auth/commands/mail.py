@@ -13,13 +13,13 @@ from uuid import UUID
 from tortoise.expressions import Q
 
 from ..auth import Auth
-from ..config import AuthSettings
 from ..email.preview import write_previews
 from ..email.provider import MailError
 from ..email.sender import Mailer
 from ..email.template_folders import TemplateError
 from ..models import AbstractMail, MailState
 from .database import add_database_url, with_auth
+from .faults import read_settings
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
     show = commands.add_parser("list", help="show mails that wait or were given up, the oldest first")
     show.add_argument("--state", choices=[state.value for state in MailState], help="only these")
-    show.add_argument("--limit", type=int, default=100, help="at most so many (default: 100)")
+    show.add_argument("--limit", type=_positive, default=100, help="at most so many (default: 100)")
     show.set_defaults(run=lambda options: with_auth(options.database_url, partial(_list, options)))
 
     retry = commands.add_parser("retry", help="try mails again that wait or were given up, at once")
@@ -39,7 +39,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     retry.set_defaults(run=lambda options: with_auth(options.database_url, partial(_retry, options)))
 
     run = commands.add_parser("run", help="send mails until stopped, for apps with DELIVER_MAIL=false")
-    run.set_defaults(run=lambda options: with_auth(options.database_url, _run, signs=True))
+    run.set_defaults(run=lambda options: with_auth(options.database_url, _run, signs=True, patient=True))
 
     for command in (show, retry, run):
         add_database_url(command)
@@ -53,6 +53,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     preview.add_argument("folder", nargs="?", type=Path, default=Path("mail-preview"))
     preview.add_argument("--pages", action="store_true", help="the app has the built-in pages")
     preview.set_defaults(run=lambda options: _preview(options.folder, pages=options.pages))
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 async def _list(options: argparse.Namespace, auth: Auth) -> int:
@@ -91,7 +98,7 @@ async def _run(auth: Auth) -> int:
 
 
 async def _test(address: str, language: str | None) -> int:
-    mailer = Mailer(AuthSettings())
+    mailer = Mailer(read_settings())
     try:
         await mailer.send(address, "test", language=language)
     except (MailError, TemplateError, ValueError) as error:
@@ -105,7 +112,7 @@ async def _test(address: str, language: str | None) -> int:
 
 def _preview(folder: Path, *, pages: bool) -> int:
     try:
-        missing = write_previews(AuthSettings(), folder, pages=pages)
+        missing = write_previews(read_settings(), folder, pages=pages)
     except (TemplateError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

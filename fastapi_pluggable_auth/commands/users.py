@@ -44,6 +44,7 @@ from ..security.names import name_set
 from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from ..security.plaintext import Plaintext
 from .database import add_database_url, with_auth
+from .faults import CommandError
 from .private_files import new_private_file
 from .progress import Progress
 
@@ -76,10 +77,6 @@ COLUMNS: Final = (
     "created_at",
 )
 """What is shown, as far as users have it."""
-
-
-class RefusedError(Exception):
-    """A sentence for the operator."""
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -164,25 +161,24 @@ def _run(work: Work, options: argparse.Namespace) -> int:
     async def refusable(auth: Auth) -> int:
         try:
             return await work(options, auth)
-        except (AuthError, RefusedError) as error:
-            print(error, file=sys.stderr)
-            return 1
+        except AuthError as error:
+            raise CommandError(str(error)) from error
 
     return with_auth(options.database_url, refusable)
 
 
 async def _create(options: argparse.Namespace, auth: Auth) -> int:
     if auth.has_usernames and options.username is None:
-        raise RefusedError("Users of this app have usernames: pass --username.")
+        raise CommandError("Users of this app have usernames: pass --username.")
     if options.username is not None and not auth.has_usernames:
-        raise RefusedError("Users of this app have no usernames.")
+        raise CommandError("Users of this app have no usernames.")
     given = {"username": options.username, "display_name": options.display_name}
     columns = {name: value for name, value in given.items() if value is not None}
     columns |= {name: _own_value(auth, name, text) for name, text in options.own}
     try:
         roles = name_set(options.roles)
     except ValueError as error:
-        raise RefusedError(f"{error}.") from error
+        raise CommandError(f"{error}.") from error
     password = None if options.no_password else Plaintext(_password(options.password_stdin))
     try:
         user = await create_user(
@@ -195,7 +191,7 @@ async def _create(options: argparse.Namespace, auth: Auth) -> int:
         if error.field in dict(options.own):
             raise RefusedError(f"The value of {error.field} is refused: {error.detail}") from error
         if error.code is ErrorCode.VALIDATION_ERROR:
-            raise RefusedError(
+            raise CommandError(
                 f"The address, a name or the password ({MINIMUM_LENGTH} to {MAXIMUM_LENGTH} characters) is"
                 " not valid."
             ) from error
@@ -229,10 +225,10 @@ def _password(from_stdin: bool) -> str:
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
-        raise RefusedError("There is no terminal to ask on: pass --password-stdin or --no-password.")
+        raise CommandError("There is no terminal to ask on: pass --password-stdin or --no-password.")
     password = getpass.getpass()
     if getpass.getpass("Again: ") != password:
-        raise RefusedError("The two passwords differ.")
+        raise CommandError("The two passwords differ.")
     return password
 
 
@@ -268,7 +264,7 @@ async def _import(options: argparse.Namespace, auth: Auth) -> int:
                 None if options.rejects is None else opened.enter_context(new_private_file(options.rejects))
             )
         except OSError as error:
-            raise RefusedError(f"{error.filename}: {error.strerror}.") from error
+            raise CommandError(f"{error.filename}: {error.strerror}.") from error
         progress = opened.enter_context(Progress(options.file.stat().st_size))
         return await _import_lines(auth, lines, raw, rejects, progress)
 
@@ -290,7 +286,7 @@ async def _import_lines(
             refused += len(batch.refused)
             progress.moved_to(raw.tell(), f"{imported} imported, {skipped} skipped, {refused} refused")
     except ImportFileError as error:
-        raise RefusedError(str(error)) from error
+        raise CommandError(str(error)) from error
     print(f"{imported} imported, {skipped} skipped as their address has an account, {refused} refused")
     return 1 if refused else 0
 
@@ -328,7 +324,7 @@ async def _delete(options: argparse.Namespace, auth: Auth) -> int:
     try:
         await delete_user(auth, user.id)
     except AccountInUseError as error:
-        raise RefusedError(
+        raise CommandError(
             f"Not deleted: rows of {error.table or 'a table'} refer to the account."
         ) from error
     print(f"{user.id}  {user.email}  deleted")
@@ -337,13 +333,13 @@ async def _delete(options: argparse.Namespace, auth: Auth) -> int:
 
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
-        raise RefusedError("There is no terminal to ask on: pass --yes.")
+        raise CommandError("There is no terminal to ask on: pass --yes.")
     try:
         answer = input(question)
     except EOFError:
         answer = ""
     if answer.strip().lower() != "y":
-        raise RefusedError("Nothing was deleted.")
+        raise CommandError("Nothing was deleted.")
 
 
 def _line(user: AbstractUser) -> str:
