@@ -187,9 +187,9 @@ async def _create(options: argparse.Namespace, auth: Auth) -> int:
     except AuthError as error:
         if error.field and error.field not in columns:
             needed = f"Users of this app need {error.field}: pass --set {error.field}=VALUE."
-            raise RefusedError(needed) from error
+            raise CommandError(needed) from error
         if error.field in dict(options.own):
-            raise RefusedError(f"The value of {error.field} is refused: {error.detail}") from error
+            raise CommandError(f"The value of {error.field} is refused: {error.detail}") from error
         if error.code is ErrorCode.VALIDATION_ERROR:
             raise CommandError(
                 f"The address, a name or the password ({MINIMUM_LENGTH} to {MAXIMUM_LENGTH} characters) is"
@@ -213,11 +213,11 @@ def _own_value(auth: Auth, name: str, text: str) -> object:
     """What `--set` says. Columns of the package have options and commands of their own."""
     shipped = AbstractUser._meta.fields_map.keys() | {"username"}
     if name not in auth.tables.user._meta.fields_db_projection.keys() - shipped:
-        raise RefusedError(f"Users of this app have no column {name!r} of their own.")
+        raise CommandError(f"Users of this app have no column {name!r} of their own.")
     try:
         return column_value(auth, name, text)
     except ValueError as error:
-        raise RefusedError(f"The value of {name} is not valid.") from error
+        raise CommandError(f"The value of {name} is not valid.") from error
 
 
 def _password(from_stdin: bool) -> str:
