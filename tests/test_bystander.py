@@ -34,11 +34,13 @@ from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sess
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security.throttling import Counter
 
+from . import databases
 from .bystander import BOB, DORA, Called, Rows, lacking, settle
 from .conftest import PASSWORD, SECRET, Clock, Database
+from .test_host_transactions import wrap_by_dispatch
 from .visitor import BROWSER, Page, PageForm, Visitor
 
-DIALECTS = ("sqlite",)
+DIALECTS = ("sqlite", *(pytest.param(name, marks=pytest.mark.full) for name in databases.SERVERS))
 BASE = "http://localhost:8000"
 NEW = "a new horse battery"
 OTHER = "one more horse battery"
@@ -893,9 +895,10 @@ def settings(settings: AuthSettings) -> AuthSettings:
     return settings
 
 
-@pytest.fixture
-def app(settings: AuthSettings, clock: Clock) -> FastAPI:
-    """A host app with all that can be turned on, and routes of its own."""
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.full)], ids=["", "transactions"])
+def app(request: pytest.FixtureRequest, settings: AuthSettings, clock: Clock) -> FastAPI:
+    """A host app with all that can be turned on, and routes of its own. It may wrap each request in a
+    transaction that a refusal rolls back."""
     app = FastAPI()
     include_auth(
         app,
@@ -915,6 +918,8 @@ def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     async def notes(user: Annotated[User, Depends(require(scope="notes:read"))]) -> str:
         return user.email
 
+    if request.param:
+        wrap_by_dispatch(app, "default")
     return app
 
 
