@@ -8,11 +8,11 @@ from fastapi.responses import RedirectResponse
 from ..dependencies import path_of
 from .router import AuthRouter
 
-router = AuthRouter(prefix="//auth", include_in_schema=False)
+router = AuthRouter(prefix="//auth", tags=["former links"], include_in_schema=False)
 
 
-@router.get("/verify/{token}")
-@router.get("/reset-password/{token}")
+@router.get("/verify/{token}", name="former_verify_link")
+@router.get("/reset-password/{token}", name="former_reset_link")
 async def former_link(request: Request, token: str) -> Response:
     """Leads to the page of the link."""
     path = path_of(request).replace("//auth/", "/auth/")
