@@ -29,7 +29,7 @@ from tortoise.fields.relational import (
     ManyToManyFieldInstance,
 )
 
-from ..models import AbstractUser
+from ..models import AbstractUser, NamesField
 from ..schemas import NotStored, ProfileUpdate, UserCreate, UserOut
 
 OPEN_COLUMNS: Final = {"email", "display_name", "language", "is_active", "is_verified"}
@@ -278,7 +278,7 @@ def _require_shown(where: str, field: FieldInfo, user_model: type[AbstractUser],
     if column.null and NoneType not in types:
         raise ValueError(f"{where} must be `| None`, as {users}.{column.model_field_name} may be empty")
     stored = {*value_types(column.field_type)}
-    if isinstance(column, JSONField) or not stored <= {*_SCALARS}:
+    if isinstance(column, JSONField | NamesField) or not stored <= {*_SCALARS}:
         return
     never = {dict, list} if stored == {str} else {dict, list, str}
     if types - {NoneType} <= never:
