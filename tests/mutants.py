@@ -15,6 +15,7 @@ import ast
 import copy
 import gc
 import json
+import math
 import os
 import random
 import select
@@ -350,7 +351,8 @@ class Runner:
     def _outcome(self, code: Code, mutant: Mutant) -> str:
         tests = [test for test in self.tests.of(mutant) if test in self.items and self.good.get(test, True)]
         before = self.killers[mutant.file]
-        tests.sort(key=lambda test: -before[test])
+        # Those that have killed others in this file come first.
+        tests.sort(key=lambda test: self.tests.seconds.get(test, 1) if before[test] else math.inf)
         if not tests:
             return "not covered"
         while True:
