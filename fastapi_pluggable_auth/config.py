@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -32,6 +33,13 @@ CommaSeparated = Annotated[
 """A list; in the environment its items are separated by commas."""
 
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def _domain(text: str) -> str:
+    domain = text.strip().strip(".").lower()
+    if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", domain):
+        raise ValueError("not a domain")
+    return domain
 
 
 def _parts(text: str) -> list[str]:
@@ -380,6 +388,12 @@ class AuthSettings(BaseSettings):
     )
     hashing_queue_size: int = Field(
         default=64, ge=1, description="Hashes that may wait for a thread before requests get 503."
+    )
+
+    email_special_domains: CommaSeparated[Annotated[str, AfterValidator(_domain)]] = Field(
+        default=[],
+        description="Domains, by commas, whose addresses are taken though the internet does not know them"
+        " (RFC 6761), with all below them: `test`, `local`, `internal`, `localhost`.",
     )
 
     password_context_words: CommaSeparated[str] = Field(

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
 from .auth import Auth
 from .config import settings
+from .security.addresses import special_domains
 from .security.startup import check_settings
 
 STATE_ATTRIBUTE: Final = "pluggable_auth"
@@ -50,6 +51,7 @@ class AuthInScope:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app."""
         before = scope.get(_SCOPE_KEY)
+        reset = special_domains.set(self._auth.settings.email_special_domains)
         found: dict[Auth, Included] = scope.setdefault(_FOUND, {})
         if self._auth not in found:
             place = scope.get("root_path", "")
@@ -59,6 +61,7 @@ class AuthInScope:
             await self.app(scope, receive, send)
         finally:  # the scope is shared with the app above
             scope[_SCOPE_KEY] = before
+            special_domains.reset(reset)
 
 
 def included(request: HTTPConnection) -> Included:
@@ -116,6 +119,7 @@ def use_default(request: HTTPConnection) -> None:
     if request.scope.get(_SCOPE_KEY) is None:
         scope = request.scope
         scope[_SCOPE_KEY] = Included(_default_auth(), scope.get("app"), scope.get("root_path", ""), {})
+        special_domains.set(settings.email_special_domains)
 
 
 @cache

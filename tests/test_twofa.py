@@ -210,7 +210,7 @@ async def test_an_older_code_is_dead_once_a_newer_one_was_used(
         "\uff11\uff12\uff13\uff14\uff15\uff16",
         "12 456",
         "-12345",
-        "123456\n",
+        "123-456",
         "\u0661\u0662\u0663\u0664\u0665\u0666",
     ],
 )

@@ -167,7 +167,7 @@ def _value(auth: Auth, name: str, text: str) -> object:
     if not is_unicode(text):
         raise ValueError("not Unicode text in UTF-8, or with NUL")
     if name == "email":
-        return normalise_email(text.strip())
+        return normalise_email(text, auth.settings.email_special_domains)
     if name == "hashed_password":
         return imported_hash(text.strip())
     if name == "display_name" and not is_single_line(text):

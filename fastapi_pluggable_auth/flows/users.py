@@ -24,6 +24,7 @@ from ..security.addresses import normalise_email
 from ..security.hashing import unusable_hash
 from ..security.passwords import is_storable
 from ..security.plaintext import Plaintext
+from ..security.text import without_blanks_around
 from ..security.usernames import fold_username
 from .account import erase
 from .columns import require_all, require_free, stored, storing
@@ -72,7 +73,8 @@ async def find_user(auth: Auth[U], name: UUID | str) -> U:
     if user_id is not None:
         user = await exact(auth.tables.user.all(), id=user_id)
     else:
-        user = await account_named(auth, _spelling(str(name))) if str(name).isprintable() else None
+        text = without_blanks_around(str(name))
+        user = await account_named(auth, _spelling(auth, text)) if text.isprintable() else None
     if user is None:
         raise AuthError(ErrorCode.USER_NOT_FOUND)
     return user
@@ -132,7 +134,7 @@ async def create_user(
     """
     password = None if password is None else Plaintext.of(password)
     async with auth.events.observe(EventKind.ACCOUNT_CREATION) as observation:
-        email = _address(email)
+        email = _address(auth, email)
         values = stored(auth, columns or {})
         require_all(auth, values)
         if password is not None:
@@ -226,19 +228,19 @@ def _id_in(name: str) -> UUID | None:
     return user_id if str(user_id) == name.lower() else None
 
 
-def _spelling(name: str) -> str:
+def _spelling(auth: Auth, name: str) -> str:
     """As an account is looked up, also one whose address no signup would take."""
     if "@" not in name:
         return fold_username(name)
     try:
-        return normalise_email(name)
+        return normalise_email(name, auth.settings.email_special_domains)
     except ValueError:
         return name.lower()
 
 
-def _address(email: str) -> str:
+def _address(auth: Auth, email: str) -> str:
     try:
-        return normalise_email(email)
+        return normalise_email(email, auth.settings.email_special_domains)
     except ValueError as error:
         raise AuthError(ErrorCode.VALIDATION_ERROR) from error
 

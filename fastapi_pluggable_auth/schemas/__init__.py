@@ -12,11 +12,17 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from ..errors import ErrorCode
+from ..security.addresses import MAXIMUM_LENGTH as MAXIMUM_EMAIL_LENGTH
 from ..security.addresses import normalise_email
-from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+from ..security.passwords import (
+    MAXIMUM_LENGTH,
+    MAXIMUM_TYPED_LENGTH,
+    MINIMUM_LENGTH,
+    normalise_password,
+)
 from ..security.plaintext import Plaintext
 from ..security.recovery import PATTERN as RECOVERY_CODE
-from ..security.text import is_single_line, is_unicode
+from ..security.text import is_single_line, is_unicode, without_blanks
 from ..security.usernames import MAXIMUM_LENGTH as MAXIMUM_USERNAME_LENGTH
 from ..security.usernames import fold_username, normalise_username
 
@@ -24,6 +30,8 @@ _PACKAGE: Final = __name__.partition(".")[0]
 
 MAXIMUM_TOKEN_LENGTH: Final = 8192
 MAXIMUM_FIELDS: Final = 50
+MAXIMUM_CODE_LENGTH: Final = 128
+"""With blanks."""
 
 
 def _unicode_text(value: str) -> str:
@@ -37,6 +45,25 @@ def single_line(value: str) -> str:
     if not is_single_line(value):
         raise PydanticCustomError("string_characters", "String contains characters that are not allowed")
     return value.strip()
+
+
+def _bounded(value: str) -> str:
+    """Refuses what is too long in any spelling before normalising it takes the square of the time."""
+    if len(value) > MAXIMUM_TYPED_LENGTH:
+        raise PydanticCustomError("string_too_long", "String is too long")
+    return value
+
+
+def _is_no_longer(value: str) -> str:
+    """As a password is looked at in the spelling that it was typed in too."""
+    if len(normalise_password(_bounded(value))) > MAXIMUM_LENGTH:
+        raise PydanticCustomError("string_too_long", "String is too long")
+    return value
+
+
+def _code(value: object) -> object:
+    """Without the blanks that apps and people put into it."""
+    return without_blanks(value) if isinstance(value, str) and len(value) <= MAXIMUM_CODE_LENGTH else value
 
 
 def _email(value: str) -> str:
@@ -63,7 +90,7 @@ def _login_name(value: str) -> str:
 
 def _empty_as_none(value: object) -> object:
     """A form that was left empty."""
-    return None if value == "" else value
+    return None if _code(value) == "" else value
 
 
 def documented(**schema: object) -> Any:
@@ -74,22 +101,43 @@ def documented(**schema: object) -> Any:
 Text = Annotated[str, Strict(), AfterValidator(_unicode_text), documented()]
 Email = Annotated[
     Text,
-    Field(max_length=320, examples=["ada@example.com"], json_schema_extra={"format": "email"}),
+    AfterValidator(_bounded),
     AfterValidator(_email),
+    Field(
+        max_length=MAXIMUM_EMAIL_LENGTH, examples=["ada@example.com"], json_schema_extra={"format": "email"}
+    ),
 ]
 Username = Annotated[
     Text,
-    Field(min_length=1, max_length=MAXIMUM_USERNAME_LENGTH, examples=["ada"]),
+    AfterValidator(_bounded),
     AfterValidator(_username),
+    Field(min_length=1, max_length=MAXIMUM_USERNAME_LENGTH, examples=["ada"]),
 ]
 NewPassword = Annotated[
     Text,
+    AfterValidator(_bounded),
+    AfterValidator(normalise_password),
     Field(min_length=MINIMUM_LENGTH, max_length=MAXIMUM_LENGTH, repr=False),
     documented(format="password"),
 ]
-Password = Annotated[Text, Field(max_length=MAXIMUM_LENGTH, repr=False), documented(format="password")]
-Code = Annotated[str, Strict(), Field(pattern="^[0-9]{6}$", examples=["123456"], repr=False)]
-LoginCode = Annotated[str, Strict(), Field(pattern=f"^(?:[0-9]{{6}}|{RECOVERY_CODE})$", examples=["123456"])]
+Password = Annotated[
+    Text,
+    AfterValidator(_is_no_longer),
+    Field(repr=False),
+    documented(format="password", maxLength=MAXIMUM_LENGTH),
+]
+Code = Annotated[
+    str,
+    Strict(),
+    Field(pattern="^[0-9]{6}$", examples=["123456"], repr=False),
+    BeforeValidator(_code),
+]
+LoginCode = Annotated[
+    str,
+    Strict(),
+    Field(pattern=f"^(?:[0-9]{{6}}|{RECOVERY_CODE})$", examples=["123456"]),
+    BeforeValidator(_code),
+]
 OptionalCode = Annotated[LoginCode | None, BeforeValidator(_empty_as_none), Field(repr=False)]
 DeviceValue = Annotated[Text, Field(max_length=128)]
 DisplayName = Annotated[
@@ -194,7 +242,12 @@ class UsernameRequest(Body):
 class NamedLoginData(LoginData):
     """A login by address or username; `code` is needed while two-factor is active."""
 
-    email: Annotated[Text, Field(max_length=320, examples=["ada"]), AfterValidator(_login_name)]
+    email: Annotated[
+        Text,
+        AfterValidator(_bounded),
+        AfterValidator(_login_name),
+        Field(max_length=MAXIMUM_EMAIL_LENGTH, examples=["ada"]),
+    ]
 
 
 class RefreshRequest(Body):

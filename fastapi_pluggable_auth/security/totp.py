@@ -13,6 +13,7 @@ import pyotp
 
 from ..config import settings as default_settings
 from .clock import utc_now
+from .text import without_blanks
 
 STEP_SECONDS: Final = 30
 WINDOW: Final = 1
@@ -39,7 +40,7 @@ def code_at(secret: str, moment: datetime) -> str:
 def matching_step(secret: str, code: str, now: datetime, after: int | None = None) -> int | None:
     """The time step that the code belongs to, or None. Steps up to `after` are spent and never match.
     Raises `ValueError` when the secret is no base32, or has less than 112 bits (NIST SP 800-63B-4)."""
-    if not isinstance(code, str) or not _SIX_DIGITS.fullmatch(code):
+    if not isinstance(code, str) or not _SIX_DIGITS.fullmatch(code := without_blanks(code)):
         return None
     totp = pyotp.TOTP(secret)
     current = int(now.timestamp()) // STEP_SECONDS

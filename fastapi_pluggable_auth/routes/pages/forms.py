@@ -14,6 +14,7 @@ from pydantic_core.core_schema import no_info_after_validator_function
 from ...errors import PASSWORD_REFUSALS, AuthError, ErrorCode, HostCode
 from ...schemas import Text
 from ...security.plaintext import Plaintext
+from ...security.text import without_blanks
 from .faults import Fault, UnfilledError
 
 Rejected: TypeAlias = ValidationError | AuthError
@@ -82,7 +83,7 @@ class Problem:
 
 def code_from(typed: Plaintext) -> str | None:
     """A code without the blanks that apps and people put into it; None where nothing was typed."""
-    return "".join(typed.take().split()) or None
+    return without_blanks(typed.take()) or None
 
 
 def problem_with(error: Rejected | None, form: str = "") -> Problem | None:
