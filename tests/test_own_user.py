@@ -215,10 +215,11 @@ async def test_a_login_that_fails_does_not_tell_whether_there_is_such_a_username
 async def test_blanks_behind_a_name_make_no_other_name_of_the_account(
     name: str, client: httpx.AsyncClient, ada: dict[str, str]
 ) -> None:
-    """MariaDB takes them for equal: each number of blanks had guesses of its own."""
+    """MariaDB takes them for equal: each number of blanks had guesses of its own. An address is cut to
+    the same name, and a username is wrong with them."""
     for blanks in (" ", " " * 7, "\u3000"):
         answer = await log_in(client, name + blanks)
-        assert answer.status_code in (401, 422), answer.text
+        assert answer.status_code in ((401, 422) if name == "ada" else (200,)), answer.text
 
 
 async def test_a_username_is_one_account_in_every_spelling(

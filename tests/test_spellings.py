@@ -21,7 +21,6 @@ from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security.addresses import normalise_email
 from fastapi_pluggable_auth.security.passwords import is_storable
 from fastapi_pluggable_auth.security.totp import verify_code
-from fastapi_pluggable_auth.security.usernames import normalise_username
 
 from .conftest import EMAIL, PASSWORD, Account, Mailbox
 
@@ -66,13 +65,6 @@ async def test_blanks_around_an_address_are_cut_wherever_one_is_taken(
 def test_blanks_inside_an_address_are_a_mistake(inside: str) -> None:
     with pytest.raises(ValueError, match="not a valid"):
         normalise_email(inside)
-
-
-@pytest.mark.parametrize("blanks", BLANKS)
-def test_blanks_around_a_username_are_cut_and_none_are_inside(blanks: str) -> None:
-    assert normalise_username(blanks.format("Ada")) == "ada"
-    with pytest.raises(ValueError, match="not a valid"):
-        normalise_username("a" + blanks.format("d") + "a")
 
 
 @pytest.mark.parametrize("blanks", [*BLANKS, "{} "])

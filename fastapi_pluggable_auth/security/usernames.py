@@ -5,17 +5,14 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-from .text import without_blanks_around
-
 MAXIMUM_LENGTH: Final = 64
 
 _PUNCTUATION: Final = frozenset("._-")
 
 
 def fold_username(name: str) -> str:
-    """The name as it is looked up: compatibility forms, case, and blanks around it make no difference."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return without_blanks_around(folded)
+    """The name as it is looked up: compatibility forms and case make no difference."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def normalise_username(name: str) -> str:

@@ -1,0 +1,69 @@
+"""What installs the package: pip, uv and Poetry."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+SIMPLE_INDEX = """
+[[tool.poetry.source]]
+name = "simple"
+url = "https://pypi.org/simple/"
+"""
+
+
+def test_no_extra_names_the_package_itself() -> None:
+    """Poetry takes that for a package to be found elsewhere."""
+    lists = PROJECT["optional-dependencies"].values()
+    named = [re.split(r"[\[<>=! ]", each, maxsplit=1)[0] for extra in lists for each in extra]
+    assert len(named) > 20
+    assert PROJECT["name"] not in named
+
+
+def test_the_extra_for_developers_has_all_that_the_tests_and_pages_need() -> None:
+    extras = {name: {*packages} for name, packages in PROJECT["optional-dependencies"].items()}
+    assert extras["dev"] >= extras["test"] | extras["browser"] | extras["docs"]
+    for name in ("argon2", "limits", "redis", "postgres", "mysql", "demo", "cli"):
+        assert extras["test"] >= extras[name], name
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("tool", ["poetry", "uv"])
+def test_other_installers_resolve_the_project(tool: str, tmp_path: Path) -> None:
+    """Each from PyPI, into an environment of its own."""
+    tools, project = tmp_path / "tools", tmp_path / "project"
+    subprocess.run([sys.executable, "-m", "venv", tools], check=True)
+    pip = [tools / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", tool]
+    subprocess.run(pip, check=True, timeout=300)
+    project.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, project)
+    with (project / "pyproject.toml").open("a") as file:  # the index that mirrors have too
+        file.write(SIMPLE_INDEX)
+    shutil.copytree(ROOT / "fastapi_pluggable_auth", project / "fastapi_pluggable_auth")
+    commands = {
+        "poetry": [["lock", "-n"], ["install", "-n", "--dry-run", "-E", "postgres", "-E", "redis"]],
+        "uv": [["lock"], ["sync", "--dry-run", "--extra", "postgres", "--extra", "redis"]],
+    }[tool]
+    environment = {**os.environ, "POETRY_VIRTUALENVS_IN_PROJECT": "true"}
+    environment.pop("VIRTUAL_ENV", None)
+    for arguments in commands:
+        done = subprocess.run(
+            [tools / "bin" / tool, *arguments],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
