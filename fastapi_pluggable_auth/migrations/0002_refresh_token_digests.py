@@ -2,6 +2,7 @@
 
 from tortoise.migrations.migration import Migration as BaseMigration
 
+from ._locks import LockTables
 from ._rows import DigestRefreshTokens, LowerCaseAddresses
 
 
@@ -13,4 +14,4 @@ class Migration(BaseMigration):
     def __init__(self, name: str, app_label: str) -> None:
         super().__init__(name, app_label)
         self.dependencies = [(app_label, "0001_initial")]
-        self.operations = [LowerCaseAddresses(), DigestRefreshTokens()]
+        self.operations = [LockTables(), LowerCaseAddresses(), DigestRefreshTokens()]

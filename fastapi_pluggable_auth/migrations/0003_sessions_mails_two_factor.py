@@ -10,6 +10,7 @@ from tortoise.fields.base import OnDelete
 from tortoise.migrations.migration import Migration as BaseMigration
 
 from ..models import EmailField, MailState, MomentField
+from ._locks import LockTables
 from ._rows import ConfirmTwoFactor
 from ._tables import AddColumn, AlignTable, CreateTable
 
@@ -22,6 +23,7 @@ class Migration(BaseMigration):
         self.dependencies = [(app_label, "0002_refresh_token_digests")]
         user = f"{app_label}.User"
         self.operations = [
+            LockTables(),
             AlignTable("User"),
             AlignTable("RefreshToken"),
             CreateTable(

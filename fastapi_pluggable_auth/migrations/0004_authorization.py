@@ -7,6 +7,7 @@ from tortoise.fields.base import OnDelete
 from tortoise.migrations.migration import Migration as BaseMigration
 
 from ..models import MomentField, NamesField
+from ._locks import LockTables
 from ._tables import AddColumn, CreateTable
 
 
@@ -17,6 +18,7 @@ class Migration(BaseMigration):
         super().__init__(name, app_label)
         self.dependencies = [(app_label, "0003_sessions_mails_two_factor")]
         self.operations = [
+            LockTables(),
             AddColumn("User", "is_superuser", fields.BooleanField(default=False, db_default=False)),
             AddColumn("User", "roles", NamesField(default=frozenset, db_default="", max_length=1024)),
             AddColumn("User", "permissions", NamesField(default=frozenset, db_default="", max_length=1024)),

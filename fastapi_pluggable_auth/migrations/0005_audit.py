@@ -5,6 +5,7 @@ from tortoise.indexes import Index
 from tortoise.migrations.migration import Migration as BaseMigration
 
 from ..models import MomentField, new_event_id
+from ._locks import LockTables
 from ._tables import AddColumn, CreateTable
 
 
@@ -15,6 +16,7 @@ class Migration(BaseMigration):
         super().__init__(name, app_label)
         self.dependencies = [(app_label, "0004_authorization")]
         self.operations = [
+            LockTables(),
             CreateTable(
                 name="AuditEvent",
                 fields=[

@@ -7,6 +7,7 @@ from tortoise.fields.base import OnDelete
 from tortoise.migrations.migration import Migration as BaseMigration
 
 from ..models import MomentField
+from ._locks import LockTables
 from ._moments import StoreMomentsInUtc
 from ._tables import AddColumn, CreateTable
 
@@ -18,6 +19,7 @@ class Migration(BaseMigration):
         super().__init__(name, app_label)
         self.dependencies = [(app_label, "0005_audit")]
         self.operations = [
+            LockTables(),
             CreateTable(
                 name="Device",
                 fields=[

@@ -8,6 +8,8 @@ from tortoise.migrations.operations import TortoiseOperation
 from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 from tortoise.migrations.schema_generator.state import State
 
+from ._locks import taken
+
 
 class Step(TortoiseOperation):
     """A step that says in one place what it does to the database. None can be undone: on SQLite, dropping a
@@ -25,7 +27,7 @@ class Step(TortoiseOperation):
     ) -> None:
         """Takes the step, unless only the state is wanted."""
         if state_editor is not None:
-            await self.take(state_editor, new_state, app_label)
+            await taken(state_editor, lambda: self.take(state_editor, new_state, app_label))
 
     async def take(self, editor: BaseSchemaEditor, state: State, app_label: str) -> None:
         """Takes the step; `state` is the one after it."""

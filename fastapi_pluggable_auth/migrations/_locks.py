@@ -1,0 +1,116 @@
+"""Waiting for tables that others use, without making all others wait.
+
+Whoever changes a table waits for the transactions that have read it, and everybody else waits behind. So the
+wait is short, and is tried again after a pause in which the others get through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from tortoise.migrations.operations import TortoiseOperation
+from tortoise.migrations.schema_editor.base import BaseSchemaEditor
+from tortoise.migrations.schema_generator.state import State
+from tortoise.transactions import in_transaction
+
+from ..database import new_client
+from ..failures import PASSING, failure_of
+from ._inspection import columns_of
+
+LOCK_SECONDS: Final = 2
+TRIES: Final = 20
+PAUSE_SECONDS: Final = 1.0
+
+DONE_BY_ANOTHER: Final = frozenset({1050, 1060, 1061, 1826})
+"""MariaDB and MySQL: the table, column, index or foreign key is there: another process migrates, too."""
+
+
+class TablesInUseError(Exception):
+    """Other transactions kept using the tables."""
+
+
+class LockTables(TortoiseOperation):
+    """PostgreSQL: takes all tables of the package at once, or none, before the first one is changed. What is
+    taken one after the other is kept while the next one is waited for. Of several processes that migrate, one
+    goes on and the others wait for it."""
+
+    reversible = True
+    reduces_to_sql = False
+
+    def describe(self) -> str:
+        """What `tortoise sqlmigrate` shows."""
+        return "Lock the tables (PostgreSQL)"
+
+    def state_forward(self, app_label: str, state: State) -> None:
+        """Changes nothing."""
+
+    async def database_forward(
+        self, app_label: str, old_state: State, new_state: State, state_editor: BaseSchemaEditor | None = None
+    ) -> None:
+        """Raises `TablesInUseError`."""
+        if state_editor is None or state_editor.collect_sql or state_editor.DIALECT != "postgres":
+            return
+        client, quote = state_editor.client, state_editor.quote
+        await client.execute_script("SELECT pg_advisory_xact_lock(hashtext('fastapi_pluggable_auth'))")
+        models = [
+            new_state.apps.get_model(".".join(each)) for each in new_state.models if each[0] == app_label
+        ]
+        names = sorted({model._meta.db_table for model in models})
+        tables = ", ".join([quote(name) for name in names if await columns_of(client, name)])
+        if not tables:
+            return
+
+        lock_all = f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"
+
+        async def lock() -> None:
+            async with in_transaction(client.connection_name):  # a savepoint: it gives back what it has taken
+                await client.execute_script(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; {lock_all}")
+
+        await _until_free(lock)
+
+    async def database_backward(
+        self, app_label: str, old_state: State, new_state: State, state_editor: BaseSchemaEditor | None = None
+    ) -> None:
+        """Changes nothing."""
+
+
+async def taken(editor: BaseSchemaEditor, step: Callable[[], Awaitable[None]]) -> None:
+    """Takes a step, on MariaDB and MySQL with a connection on which no statement waits long, and again where
+    others were in the way: they commit each statement, so that a step looks anew what is left to do. Raises
+    `TablesInUseError`."""
+    if editor.collect_sql or editor.DIALECT != "mysql":
+        await step()
+        return
+    root = editor.client
+    editor.client = client = new_client(root.connection_name, most=1)
+    try:
+        for waits in ("lock_wait_timeout", "innodb_lock_wait_timeout"):
+            await client.execute_script(f"SET SESSION {waits} = {LOCK_SECONDS}")
+        await _until_free(step)
+    finally:
+        editor.client = root
+        await client.close()
+
+
+async def _until_free(work: Callable[[], Awaitable[None]]) -> None:
+    for tries_left in reversed(range(TRIES)):
+        try:
+            await work()
+            return
+        except Exception as error:
+            if failure_of(error) not in PASSING and not _is_done_by_another(error):
+                raise
+            if not tries_left:
+                raise TablesInUseError(
+                    f"Other transactions have used the tables for {TRIES} tries: end those that are idle or"
+                    " long (pg_stat_activity, SHOW PROCESSLIST), and migrate again. It goes on where it was."
+                ) from error
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _is_done_by_another(error: Exception) -> bool:
+    cause = error.args[0] if error.args else None
+    number = cause.args[0] if isinstance(cause, Exception) and cause.args else None
+    return number in DONE_BY_ANOTHER
