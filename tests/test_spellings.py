@@ -155,7 +155,7 @@ async def test_lengths_count_in_nfc(auth: Auth, client: httpx.AsyncClient) -> No
 
 async def test_what_is_long_to_normalise_is_refused_first(client: httpx.AsyncClient, auth: Auth) -> None:
     """Marks in the wrong order are sorted one by one, which takes the square of the time."""
-    marks = "a" + "\u0301\u0316" * 250_000
+    marks = "a" + "\u0301\u0316" * 100_000
     started = time.perf_counter()
     for body in ({"email": EMAIL, "password": marks}, {"email": f"{marks}@example.com", "password": "x"}):
         for path in ("/auth/signup", "/auth/login"):
