@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -18,10 +18,21 @@ import pytest
 from fastapi import FastAPI
 from passlib.hash import django_pbkdf2_sha256
 from tortoise.connection import get_connections
+from tortoise.expressions import Q
 from tortoise.transactions import in_transaction
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
-from fastapi_pluggable_auth.models import PersonalToken, RecoveryCode, Session, User
+from fastapi_pluggable_auth.email.kinds import MailKind
+from fastapi_pluggable_auth.flows.purge import purge
+from fastapi_pluggable_auth.models import (
+    Mail,
+    MailState,
+    PersonalToken,
+    RecoveryCode,
+    RefreshToken,
+    Session,
+    User,
+)
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database
 from .visitor import Page, Visitor
@@ -235,3 +246,50 @@ async def test_a_hash_that_is_renewed_brings_no_old_password_back(
     assert (await User.get()).hashed_password == new
     account.password = NEW
     assert (await account.login()).status_code == 200
+
+
+async def test_a_mail_that_another_process_takes_meanwhile_is_not_given_up(
+    account: Account, auth: Auth, clock: Clock, database: Database
+) -> None:
+    """It had waited for too long when this process looked."""
+    await Mail.all().delete()
+    await auth.outbox.add(MailKind.RESET, EMAIL)
+    await Mail.all().update(give_up_at=clock())
+    taken = {"state": MailState.SENDING, "next_attempt_at": clock() + timedelta(minutes=2)}
+    assert await raced(database, auth.outbox.claim(1), lambda: Mail.all().update(**taken)) == []
+    assert (await Mail.get()).state is MailState.SENDING
+
+
+async def test_a_mail_that_is_tried_again_meanwhile_is_not_purged(
+    account: Account, auth: Auth, clock: Clock, database: Database
+) -> None:
+    await Mail.all().delete()
+    await auth.outbox.add(MailKind.RESET, EMAIL)
+    old = clock() - timedelta(days=400)
+    await Mail.all().update(state=MailState.DEAD, created_at=old)
+    deleted = await raced(database, purge(auth), lambda: auth.outbox.retry(Q()))
+    assert deleted["auth_mail"] == 0
+    assert (await Mail.get()).state is MailState.WAITING
+
+
+@pytest.mark.parametrize("what", ["spent", "shown", "ended"])
+async def test_a_pair_is_not_replaced_that_is_spent_shown_or_ended_meanwhile(
+    what: str, account: Account, clock: Clock, database: Database, settings: AuthSettings
+) -> None:
+    """Its answer seemed to be lost."""
+    settings.refresh_idempotent = True
+    spent = account.refresh_token
+    assert (await account.refresh()).status_code == 200
+    clock.advance(seconds=30)
+    unseen = RefreshToken.filter(revoked=False)
+    changes: dict[str, Callable[[], Awaitable[object]]] = {
+        "spent": lambda: unseen.update(revoked=True, rotated_at=clock(), replaced_by="another"),
+        "shown": lambda: Session.all().update(confirmed_gen=1),
+        "ended": lambda: Session.all().update(revoked_at=clock()),
+    }
+    before = await RefreshToken.all().count()
+    answer = await raced(database, account.refresh(spent), changes[what])
+    assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token")
+    assert await RefreshToken.all().count() == before
+    assert not await RefreshToken.filter(superseded=True).exists()
+    assert (await Session.get()).revoked_at is not None
