@@ -14,7 +14,7 @@ import pytest
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings
-from fastapi_pluggable_auth.commands.users import _create
+from fastapi_pluggable_auth.commands.users import _create, add_to
 from fastapi_pluggable_auth.flows.importing import import_users
 from fastapi_pluggable_auth.flows.users import create_user, find_user
 from fastapi_pluggable_auth.models import User
@@ -198,10 +198,9 @@ async def test_an_address_of_a_special_domain_is_taken_where_the_setting_says_so
         assert await everywhere() == [False] * 4
     settings.email_special_domains = ["test", "local", "internal", "localhost"]
     assert await everywhere() == [True] * 4
-    options = argparse.Namespace(
-        email=f"b{address}", username=None, display_name=None, roles=[], no_password=True
-    )
-    options.verified, options.mail, options.superuser, options.password_stdin = True, False, False, False
+    parser = argparse.ArgumentParser()
+    add_to(parser)
+    options = parser.parse_args(["create", f"b{address}", "--no-password", "--verified"])
     assert await _create(options, auth) == 0
     assert (await find_user(auth, f"b{address}".upper())).email == f"b{address}"
     settings.email_special_domains = ["corp.example"]
