@@ -19,6 +19,10 @@ EAST = timezone(timedelta(hours=8))
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
+class Day(datetime):
+    """As the libraries for calendars and those that stop the clock have it."""
+
+
 @pytest.fixture
 def any_adapter() -> Iterator[None]:
     """The recipe of Python's documentation, which some apps follow."""
@@ -50,8 +54,11 @@ STORED = {
         NOON.astimezone(EAST),
         "2026-01-31T12:00:00Z",
         "2026-01-31 20:00:00+08:00",
+        "20260131T120000",
+        int(NOON.timestamp()),
+        Day.fromtimestamp(NOON.timestamp(), EAST),
     ],
-    ids=["utc", "naive", "east", "text", "text of the east"],
+    ids=["utc", "naive", "east", "text", "text of the east", "short text", "seconds", "a subclass"],
 )
 async def test_a_moment_is_stored_in_one_form_however_it_was_given(
     tortoise: TortoiseContext, database: Database, given: object, any_adapter: None

@@ -16,6 +16,7 @@ from tortoise.migrations.operations import CreateModel
 
 from fastapi_pluggable_auth import migrations
 from fastapi_pluggable_auth.migrations import _rows
+from fastapi_pluggable_auth.migrations._locks import LockTables
 from fastapi_pluggable_auth.migrations._moments import MomentError
 from fastapi_pluggable_auth.migrations._steps import DataStep
 from fastapi_pluggable_auth.migrations._tables import AddColumn, CreateTable, ReferredToError
@@ -221,7 +222,7 @@ def test_no_migration_alters_or_drops_a_column() -> None:
     ]
     assert len(names) >= 6
     kinds = {type(step) for step in steps if not isinstance(step, DataStep)}
-    assert kinds == {CreateModel, CreateTable, AddColumn}
+    assert kinds == {CreateModel, CreateTable, AddColumn, LockTables}
 
 
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)

@@ -23,7 +23,7 @@ class MomentField(fields.DatetimeField[M]):
         ):
             value = utc_now()
             setattr(instance, self.model_field_name, value)
-        if isinstance(value, date) or (isinstance(value, str) and "-" in value):
+        if _is_moment(value):
             value = self._stored(_moment(value))
         self.validate(value)
         return value
@@ -32,16 +32,27 @@ class MomentField(fields.DatetimeField[M]):
         """Aware UTC."""
         return None if value is None else _moment(value)
 
-    def _stored(self, moment: datetime) -> datetime:
+    def _stored(self, moment: datetime) -> datetime | str:
         model: Any = self.model
-        # The driver of MySQL knows `datetime` itself and none of its subclasses.
-        exact = model is not None and model._meta.db.capabilities.dialect == "mysql"
-        return moment if exact else _Stored.combine(moment.date(), moment.timetz())
+        dialect = None if model is None else model._meta.db.capabilities.dialect
+        if dialect == "sqlite":  # a process may tell the driver to write any `datetime` otherwise
+            return stored_text(moment)
+        # The driver of MySQL knows `datetime` itself and none of its subclasses, as test kits and calendars
+        # have them.
+        kind = _AnyColumn if dialect == "postgres" else datetime
+        return kind.combine(moment.date(), moment.timetz())
 
 
 def stored_text(moment: datetime) -> str:
     """The form on SQLite: `2026-01-31 09:30:00.000000+00:00`."""
     return as_utc(moment).isoformat(" ", "microseconds")
+
+
+def _is_moment(value: Any) -> bool:
+    """Parts of one that a filter compares are numbers up to 999999, as microseconds."""
+    if isinstance(value, str):
+        return not value.isdecimal()
+    return isinstance(value, date) or (isinstance(value, int | float) and abs(value) > 999_999)
 
 
 def _moment(value: Any) -> datetime:
@@ -54,14 +65,10 @@ def _moment(value: Any) -> datetime:
     return as_utc(datetime.fromisoformat(value))
 
 
-class _Stored(datetime):
-    """A moment as drivers take it, which a process may tell to write any `datetime` otherwise."""
-
-    def __conform__(self, protocol: object) -> str:
-        """For sqlite3."""
-        return stored_text(self)
+class _AnyColumn(datetime):
+    """A moment that asyncpg writes into columns with a time zone and into those without, for which it
+    subtracts a naive one."""
 
     def __sub__(self, other: Any) -> Any:
-        """For asyncpg, which subtracts a naive moment for a column without a time zone."""
         plain = datetime.combine(self.date(), self.timetz())
         return plain - (as_utc(other) if isinstance(other, datetime) else other)
