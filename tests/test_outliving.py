@@ -7,6 +7,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -117,9 +118,12 @@ async def statuses(client: httpx.AsyncClient, times: int, body: dict[str, str]) 
 async def test_twelve_wrong_passwords_are_throttled_as_without_the_transaction(
     client: httpx.AsyncClient, account: Account, switch: Switch, email: str
 ) -> None:
-    """A-13."""
+    """A-13; and on nobody else."""
+    now = datetime.now(UTC)
+    other = await Throttle.create(id="other", count=1, started_at=now, blocked_until=now)
     switch.on = True
     assert await statuses(client, 12, WRONG | {"email": email}) == [401] * 5 + [429] * 7
+    assert [*await Throttle.filter(id="other").values()] == [dict(other)]
 
 
 async def test_twelve_wrong_passwords_at_once_are_throttled(

@@ -122,6 +122,7 @@ async def test_a_token_of_the_host_that_gets_a_session_leaves_others_without(
         assert (await ada.refresh(token)).status_code == 200
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
 async def test_of_mails_that_were_claimed_together_each_gets_its_own_end(
     account: Account, auth: Auth
 ) -> None:
@@ -135,6 +136,7 @@ async def test_of_mails_that_were_claimed_together_each_gets_its_own_end(
     await outbox.drop(dropped)
     states = {mail.id: mail.state for mail in await Mail.all()}
     assert states == {sent.id: MailState.SENT, failed.id: MailState.DEAD, held.id: MailState.SENDING}
+    assert await outbox.claim(4) == []
 
 
 async def test_who_has_lost_a_mail_to_another_process_changes_nothing_of_it(
@@ -242,6 +244,7 @@ async def test_a_mail_that_is_tried_again_starts_anew_and_one_that_has_gone_has_
     assert (await Mail.get()).last_error == ""
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
 async def test_a_task_queue_gets_mails_that_are_due_and_meant_and_its_failures_count(
     account: Account, auth: Auth, clock: Clock
 ) -> None:
