@@ -23,6 +23,13 @@ def require_subclass(name: str, value: object, wanted: type) -> None:
         )
 
 
+def require_bool(name: str, value: object) -> None:
+    """Raises `TypeError` for what is neither True nor False: the text of an environment variable is always
+    true, also where it says no."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {_described(value)}, but has to be True or False.")
+
+
 def require_callable(name: str, value: object, example: str) -> None:
     """Raises `TypeError` where a value is no function."""
     if value is not None and not callable(value):
@@ -75,10 +82,14 @@ def require_scopes(scopes: object) -> None:
 
 
 def require_handler(handler: object, event: str) -> None:
-    """Raises `TypeError` where a handler cannot be called with an event."""
+    """Raises `TypeError` where a handler cannot be called with an event, or would not run when it is."""
     cure = f"write `async def handler(event: {event}) -> None`."
     if not callable(handler):
         raise TypeError(f"{handler!r} is not a function that hears {event}: {cure}")
+    function = inspect.unwrap(handler)
+    for each in (function, getattr(function, "__call__", None)):  # noqa: B004  # not whether, but what
+        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            raise TypeError(f"{name_of(handler)} yields, and nobody would take what it yields: {cure}")
     try:
         signature = inspect.signature(handler)
     except ValueError:  # of a function in C
@@ -86,8 +97,14 @@ def require_handler(handler: object, event: str) -> None:
     try:
         signature.bind(None)
     except TypeError as error:
-        name = getattr(handler, "__qualname__", repr(handler))
-        raise TypeError(f"{name}{signature} is not called with the event alone: {cure}") from error
+        raise TypeError(
+            f"{name_of(handler)}{signature} is not called with the event alone: {cure}"
+        ) from error
+
+
+def name_of(function: object) -> str:
+    """What a function is called in messages."""
+    return getattr(function, "__qualname__", None) or repr(function)
 
 
 def _as_mapping(names: object, value: object) -> str:

@@ -13,6 +13,7 @@ from tortoise.context import TortoiseContext
 
 from .afterwards import Afterwards
 from .arguments import (
+    require_bool,
     require_callable,
     require_clock,
     require_handler,
@@ -84,6 +85,7 @@ class Auth(Generic[U_co]):
         require_clock(clock)
         if email_provider is not None:
             require_instance("email_provider", email_provider, EmailProvider, "pass one, made by its class.")
+        require_bool("pages", pages)
         require_limiter(limiter)
         require_callable("send_email", send_email, "async def send_email(mail_id: UUID) -> None")
         require_callable("require_two_factor", require_two_factor, "lambda user: user.is_superuser")

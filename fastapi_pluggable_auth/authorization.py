@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from inspect import Parameter, Signature
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, Never, cast
 
 from fastapi import Depends
 from fastapi.security import SecurityScopes
 from starlette.requests import HTTPConnection
 from typing_extensions import TypeVar
 
+from .arguments import require_bool, require_instance
 from .auth import Auth
 from .cookies import sends_token
 from .dependencies import NO_SCOPES, SignedIn, UserDependency, current_user, has_credentials, of_http
@@ -90,7 +91,7 @@ class Requirement(UserDependency):
 
 
 def require(
-    *,
+    *names: Never,
     verified: bool = False,
     role: str | Iterable[str] | None = None,
     permission: str | Iterable[str] | None = None,
@@ -110,13 +111,26 @@ def require(
     PERMISSION_DENIED, INSUFFICIENT_SCOPE (RFC 6750 section 3.1), REAUTHENTICATION_REQUIRED,
     TWO_FACTOR_ENROLMENT_REQUIRED. It raises `ValueError` at the first request where the app has named its
     roles or scopes and this is none of them; `require` itself does for what is no name (RFC 6749 section
-    3.3), and for an empty collection, which would let everybody in.
+    3.3), and for an empty collection, which would let everybody in, and `TypeError` for an argument of
+    another type, or without its name.
     """
+    if names:
+        raise TypeError(
+            f"require() does not know whether {names[0]!r} is a role or a permission: write "
+            f"`require(role={names[0]!r})` or `require(permission={names[0]!r})`."
+        )
+    for name, value in (
+        ("verified", verified),
+        ("recent", recent),
+        ("two_factor", two_factor),
+        ("superuser", superuser),
+    ):
+        require_bool(name, value)
     return Requirement(
         verified=verified,
-        roles=_asked(role),
-        permissions=_asked(permission),
-        scopes=_asked(scope),
+        roles=_asked("role", role),
+        permissions=_asked("permission", permission),
+        scopes=_asked("scope", scope),
         recent=recent,
         two_factor=two_factor,
         superuser=superuser,
@@ -133,7 +147,9 @@ require.__signature__ = Signature(  # type: ignore[attr-defined]  # read by Fast
 )
 
 
-def _asked(names: str | Iterable[str] | None) -> frozenset[str]:
+def _asked(argument: str, names: str | Iterable[str] | None) -> frozenset[str]:
+    if names is not None:
+        require_instance(argument, names, Iterable, f'write `require({argument}="name")`.')
     asked = frozenset[str]() if names is None else name_set(names)
     if names is not None and not asked:
         raise ValueError("require() was given no name; leave the argument out where nothing is asked for")

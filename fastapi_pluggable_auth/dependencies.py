@@ -93,7 +93,7 @@ class SignedIn(SecurityBase, Generic[T]):
         recent: bool = False,
         allow_personal: bool = False,
     ) -> None:
-        self.scheme_name = "Access token"
+        self.scheme_name = "Auth-AccessToken"
         self._wanted = wanted
         self._enrolled = enrolled
         self._live = live

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec, TypeAlias
 from uuid import UUID
 
+from .arguments import name_of
 from .config import AuthSettings
 from .database import spent_by, uncounted
 from .errors import AuthError, ErrorCode
@@ -264,10 +265,10 @@ class Hooks:
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and _being_cancelled():
                 raise
-            logger.exception("%s failed on %s", _name(handler), type(event).__name__)
+            logger.exception("%s failed on %s", name_of(handler), type(event).__name__)
 
     async def _ask(self, handler: Handler, event: Event) -> None:
-        where = f"{_name(handler)} on {type(event).__name__}"
+        where = f"{name_of(handler)} on {type(event).__name__}"
         try:
             if isinstance(event, DuringEvent):  # which has the time that the database has
                 with spent_by(where):
@@ -283,7 +284,7 @@ class Hooks:
             if isinstance(error, OSError) and error.filename is None:  # as a network has it, and a timeout
                 logger.error("%s got no answer, or not in time: %s", where, type(error).__name__)
                 raise AuthError(ErrorCode.HOOK_UNAVAILABLE, retry_after=1) from error
-            raise HookError(f"{_name(handler)} failed on {type(event).__name__}") from error
+            raise HookError(f"{name_of(handler)} failed on {type(event).__name__}") from error
 
     async def _in_time(self, handler: Handler, event: object) -> None:
         with uncounted():
@@ -301,7 +302,3 @@ def _being_cancelled() -> bool:
     """Whether the request is, rather than something that a handler waited for."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
-
-
-def _name(handler: Handler) -> str:
-    return getattr(handler, "__qualname__", None) or repr(handler)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from tortoise.context import _current_context
 from tortoise.exceptions import ConfigurationError
 
-from .arguments import require_instance, require_subclass
+from .arguments import require_bool, require_instance, require_subclass
 from .auth import Auth
 from .config import AuthSettings
 from .config import settings as default_settings
@@ -100,6 +100,7 @@ def include_auth(
     chosen = settings or settings_override or default_settings
     require_instance("settings", chosen, AuthSettings, "write settings=AuthSettings(...).")
     require_subclass("user_model", user_model, AbstractUser)
+    require_bool("admin", admin)
     for name, body, wanted in (
         ("user_out", user_out, UserOut),
         ("user_create", user_create, UserCreate),

@@ -184,7 +184,7 @@ def test_the_demo_can_be_walked_through(demo: tuple[str, Path], tmp_path: Path) 
         assert client.get("/").headers["location"] == "/account/profile"
         assert "Sign in" in client.get("/", headers=BROWSER, follow_redirects=True).text
         assert "swagger" in client.get("/docs").text
-        scheme = client.get("/openapi.json").json()["components"]["securitySchemes"]["Access token"]
+        scheme = client.get("/openapi.json").json()["components"]["securitySchemes"]["Auth-AccessToken"]
         assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
         assert client.get("/hello").status_code == 401
         assert client.post("/auth/signup", json=credentials).status_code == 201

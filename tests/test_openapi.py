@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -98,6 +99,18 @@ def test_names_of_our_bodies_do_not_depend_on_those_of_the_host(settings: AuthSe
     both = with_everything(settings, host_of(names=OURS)).openapi()
     for path, operations in alone["paths"].items():
         assert both["paths"][path] == operations
+
+
+def test_names_of_components_are_legal_and_differ_in_the_classes_that_generators_make_of_them(
+    settings: AuthSettings,
+) -> None:
+    """OpenAPI 3.1 section 4.8.7: orval refuses others. Most generators write `Auth-Error` as `AuthError`."""
+    components = with_everything(settings, host_of(names=OURS)).openapi()["components"]
+    assert {*components} == {"schemas", "securitySchemes"}
+    for kind in components.values():
+        assert [name for name in kind if not re.fullmatch(r"[a-zA-Z0-9._-]+", name)] == []
+        made = Counter(re.sub("[^a-z0-9]", "", name.lower()) for name in kind)
+        assert [name for name, count in made.items() if count > 1] == []
 
 
 def test_bodies_of_the_host_have_the_names_that_it_gave_them(settings: AuthSettings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -92,6 +92,18 @@ ARGUMENTS: dict[str, tuple[Callable[[AuthSettings], object], str]] = {
     "scopes as a text": (given(scopes="notes"), "of type str, .* write scopes="),
     "a scope without words": (given(scopes={"notes": None}), "scopes\\['notes'\\] has to be a text"),
     "a scope with a list": (given(scopes={"notes": ["read"]}), "scopes\\['notes'\\] has to be a text"),
+    "pages of a variable": (given(pages="no"), "pages is of type str, .* has to be True or False"),
+    "pages of no variable": (given(pages=None), "pages is of type NoneType, .* True or False"),
+    "admin of a variable": (given(admin="false"), "admin is of type str, .* has to be True or False"),
+    "pages of an Auth": (lambda s: Auth(s, pages="0"), "pages is of type str, .* True or False"),  # type: ignore[arg-type]
+    "a role without its name": (
+        lambda _: require("admin"),  # type: ignore[arg-type]
+        "write `require\\(role='admin'\\)` or `require\\(permission='admin'\\)`",
+    ),
+    "a role of an id": (lambda _: require(role=5), 'write `require\\(role="name"\\)`'),  # type: ignore[arg-type]
+    "a scope of a truth": (lambda _: require(scope=True), "scope is of type bool"),  # type: ignore[arg-type]
+    "verified by a text": (lambda _: require(verified="no"), "verified is .* True or False"),  # type: ignore[arg-type]
+    "recent by a number": (lambda _: require(recent=60), "recent is .* True or False"),  # type: ignore[arg-type]
     "a time as the clock": (
         given(clock=datetime.now()),
         "of type datetime, .* such as `lambda: datetime.now\\(UTC",
@@ -133,6 +145,19 @@ class Callback:
     async def __call__(self, event: SignedUp) -> None: ...
 
 
+async def yielding(event: SignedUp) -> AsyncIterator[None]:
+    yield
+
+
+def yielding_too(event: SignedUp) -> Iterator[None]:
+    yield
+
+
+class YieldingCallback:
+    async def __call__(self, event: SignedUp) -> AsyncIterator[None]:
+        yield
+
+
 HEARD: dict[str, tuple[Any, str]] = {
     "a bare decorator": (no_parameter, "no_parameter is not an event: .* `@auth.on\\(SignedUp\\)`"),
     "an event that happened": (AccountDeleted(Anything, "a@example.com"), "is not an event: .*`@auth.on"),
@@ -157,6 +182,16 @@ def test_a_handler_takes_the_event_and_nothing_else(settings: AuthSettings, even
     with pytest.raises(TypeError, match=r"write `async def handler\(event: \w+\) -> None`"):
         auth.on(event)(handler)
     assert auth.hooks.handlers == auth.events.listeners == []
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [yielding, yielding_too, YieldingCallback(), partial(yielding), asynccontextmanager(yielding)],
+)
+def test_a_handler_that_would_never_run_is_refused(settings: AuthSettings, handler: Any) -> None:
+    for event in (SignedUp, SecurityEvent):
+        with pytest.raises(TypeError, match=r"yields, .* write `async def handler"):
+            Auth(settings).on(event)(handler)
 
 
 @pytest.mark.parametrize(
