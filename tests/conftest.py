@@ -41,6 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"{dialect} is required and does not answer")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fails where processes that share the tests out would not call them the same."""
+    if unstable := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"Memory addresses in names of tests: {unstable}")
+
+
 def pytest_report_header() -> str:
     return "databases: " + ", ".join(d for d in databases.DIALECTS if d == "sqlite" or databases.answers(d))
 
