@@ -12,8 +12,20 @@ from uuid import UUID
 import httpx
 import pytest
 from fastapi import FastAPI
-from pydantic import AfterValidator, BaseModel, BeforeValidator, EmailStr, Field, SecretStr, create_model
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    EmailStr,
+    Field,
+    SecretStr,
+    create_model,
+)
 from pydantic import computed_field as computed
+from pydantic.alias_generators import to_camel
 from tortoise import fields
 from tortoise.context import TortoiseContext
 
@@ -88,6 +100,7 @@ FITTING_SIGNUPS: list[dict[str, Any]] = [
     {"code": (Annotated[SecretStr, NotStored], ...)},
     {"email": (Annotated[Email, AfterValidator(str.lower)], ...)},
     {"display_name": (Text, ...)},
+    {"repeated": (str, Field(exclude=True))},
 ]
 
 
@@ -125,7 +138,10 @@ UNFIT_SIGNUPS: list[tuple[dict[str, Any], str]] = [
     ({"email": (str, ...)}, "NewUser.email must keep the rules"),
     ({"password": (str, ...)}, "NewUser.password must keep the rules .*schemas[.]NewPassword,"),
     ({"password": (SecretStr, ...)}, "NewUser.password must keep the rules"),
-    ({"is_superuser": (bool, False)}, "NewUser must not name is_superuser"),
+    (
+        {"city": (Text, Field("", exclude=True))},
+        "NewUser.city has exclude=True, which keeps it from Shop.city",
+    ),
 ]
 
 
@@ -156,8 +172,24 @@ def test_no_body_lets_clients_name_the_columns(settings: AuthSettings) -> None:
 
     assert refusal(settings, user_create=Open).startswith('Open must not have extra="allow"')
     assert refusal(settings, profile_update=Loose).startswith('Loose must not have extra="allow"')
-    assert refusal(settings, user_create=Sly) == "Sly must not name is_superuser"
+    assert refusal(settings, user_create=Sly).startswith("Sly must not name is_superuser:")
     assert refusal(settings, user_create=Forgetful) == ""
+
+
+def test_clients_say_of_the_columns_of_the_package_only_what_is_theirs_to_say(settings: AuthSettings) -> None:
+    """ASVS 15.3.3; also of those to come."""
+    theirs = set()
+    for name in AbstractUser._meta.fields_map:
+        refusals = [
+            refusal(settings, **{option: create_model("Body", __base__=base, **{name: (Any, None)})})  # type: ignore[call-overload]  # any name
+            for option, base in (("user_create", UserCreate), ("profile_update", ProfileUpdate))
+            if name != "email"
+        ]
+        if not any(f"Body must not name {name}: clients" in each for each in refusals):
+            theirs.add(name)
+        else:
+            assert all(refusals)
+    assert theirs == {"email", "display_name", "language"}
 
 
 def test_a_profile_names_columns_alone(settings: AuthSettings) -> None:
@@ -220,6 +252,8 @@ FITTING_ANSWERS: list[dict[str, Any]] = [
     {"settings": (dict[str, Any], ...)},
     {"company_id": (int | None, ...)},
     {"is_active": (bool, ...)},
+    {"settings_x": (int, Field(validation_alias=AliasPath("settings", "x")))},
+    {"where": (str | None, Field(validation_alias=AliasChoices("town", "city")))},
 ]
 UNFIT_ANSWERS: list[tuple[dict[str, Any], str]] = [
     ({"country": (str, ...)}, "Me.country: Shop has no column and no property country"),
@@ -232,6 +266,12 @@ UNFIT_ANSWERS: list[tuple[dict[str, Any], str]] = [
     ({"shout": (str, ...)}, "Me.shout: Shop.shout is a method: make it a property"),
     ({"friends": (int, 0)}, "Me.friends: Shop.friends is async"),
     ({"hashed_password": (str, ...)}, "Me must not show hashed_password"),
+    ({"x": (str, Field(validation_alias="hashed_password"))}, "Me must not show hashed_password"),
+    ({"x": (Any, Field(alias="totp_secret"))}, "Me must not show totp_secret"),
+    ({"x": (str, Field(validation_alias=AliasChoices("y", "hashed_password")))}, "Me must not show hashed"),
+    ({"x": (str, Field(validation_alias=AliasPath("hashed_password")))}, "Me must not show hashed_password"),
+    ({"x": (str, Field(validation_alias=AliasChoices("y", "z")))}, "Me.x: Shop has .* no property z"),
+    ({"x": (str, Field(validation_alias=AliasChoices("y", "level")))}, "Me.x does not fit its column"),
 ]
 
 
@@ -392,6 +432,7 @@ async def test_a_value_that_a_column_cannot_hold_is_the_fault_of_the_request(
     assert stored.items() >= (values | {"price": "9999.99"}).items()
 
 
+@pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
 async def test_hooks_hear_the_fields_that_are_not_stored(client: httpx.AsyncClient, app: FastAPI) -> None:
     auth: Auth = app.state.pluggable_auth
     heard: list[tuple[str, object]] = []
@@ -417,3 +458,38 @@ async def test_hooks_hear_the_fields_that_are_not_stored(client: httpx.AsyncClie
     assert (await client.post("/auth/signup", json={**account, "code": "sesame"})).status_code == 201
     code = {"code": "sesame"}
     assert heard == [("before", {"code": "no"}), ("before", code), ("during", code), ("after", code)]
+
+
+@pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
+async def test_aliases_are_for_clients_alone(settings: AuthSettings, client: httpx.AsyncClient) -> None:
+    """Whatever they are, and in whichever way the host turns them on."""
+
+    class Camel(BaseModel):
+        model_config = ConfigDict(alias_generator=to_camel, serialize_by_alias=True, populate_by_name=True)
+
+    class New(Camel, NewMember):
+        news: bool = Field(False, serialization_alias="is_superuser")
+
+    class Profile(Camel, ProfileUpdate):
+        born_on: date | None = None
+
+    class Me(Camel, MemberOut):
+        pass
+
+    app = FastAPI()
+    bodies: dict[str, Any] = {"user_create": New, "profile_update": Profile, "user_out": Me}
+    include_auth(app, settings=settings, user_model=Member, **bodies)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver") as client:
+        account = {"email": EMAIL, "password": PASSWORD, "bornOn": "2000-02-29", "is_superuser": True}
+        assert (await client.post("/auth/signup", json=account)).status_code == 422
+        account["news"] = account.pop("is_superuser")
+        shown = (await client.post("/auth/signup", json=account)).json()
+        assert (shown["bornOn"], shown["isVerified"], shown["news"]) == ("2000-02-29", False, True)
+        user = await Member.get()
+        assert (user.born_on, user.news, user.is_superuser) == (date(2000, 2, 29), True, False)
+        await Member.all().update(is_verified=True)
+        tokens = (await client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD})).json()
+        bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+        changed = await client.patch("/account", json={"bornOn": None, "displayName": "Ada"}, headers=bearer)
+        assert (changed.json()["bornOn"], changed.json()["displayName"]) == (None, "Ada")
+    await app.state.pluggable_auth.close()

@@ -6,6 +6,8 @@ import hashlib
 import hmac
 from typing import Any
 
+from tortoise.fields.base import Field
+
 from ..auth import Auth
 from ..email.kinds import MailKind
 from ..models import AbstractUser
@@ -68,9 +70,18 @@ def _emptied(auth: Auth) -> dict[str, Any]:
     users = auth.tables.user._meta
     own = auth.profile_columns & users.fields_db_projection.keys() - AbstractUser._meta.fields_map.keys()
     return {
-        **{name: None for name in own if users.fields_map[name].null},
+        **{name: _at_first(users.fields_map[name]) for name in own if _may_be_empty(users.fields_map[name])},
         **SWITCHED_OFF,
         **NO_PENDING_EMAIL,
         "hashed_password": unusable_hash(),
         "display_name": None,
     }
+
+
+def _may_be_empty(column: Field[Any]) -> bool:
+    return column.null or (column.default is not None and not column.unique)
+
+
+def _at_first(column: Field[Any]) -> Any:
+    """What a new account has that says nothing of this column."""
+    return column.default() if callable(column.default) else column.default

@@ -13,6 +13,7 @@ from ..flows import sessions as sessions_flow
 from ..flows import twofa as twofa_flow
 from ..schemas import ChangePassword, ProfileUpdate, UserOut, taken
 from .base import RECENT_LOGIN, SIGNED_IN, documented, is_browser
+from .bodies import columns_of
 from .router import AuthRouter
 
 router = AuthRouter(
@@ -53,7 +54,7 @@ async def update_account(
 ) -> object:
     """Change the profile. A new address needs a recent login, and takes effect when the link mailed to it is
     used; until then the answer shows the old one."""
-    columns = body.model_dump(exclude={"email"}, exclude_unset=True)
+    columns = columns_of(body, given=True)
     return await account_flow.update_account(auth, authentication, email=body.email, columns=columns)
 
 

@@ -19,7 +19,7 @@ from ..schemas import (
     UserCreate,
     UserOut,
 )
-from .body_checks import require_fitting_bodies
+from .body_checks import named_by, require_fitting_bodies
 
 Bodies: TypeAlias = Mapping[type[BaseModel], type[BaseModel]]
 """What stands in for a body of the package, in this app only."""
@@ -48,8 +48,16 @@ def bodies_of(
 
 def profile_columns(bodies: Bodies) -> frozenset[str]:
     """What users of this app fill in themselves, when they sign up or later."""
-    filled_in = (own_body(body, bodies).model_fields for body in (UserCreate, ProfileUpdate))
-    return frozenset().union(*filled_in)
+    return named_by(own_body(UserCreate, bodies)) | named_by(own_body(ProfileUpdate, bodies))
+
+
+def columns_of(body: BaseModel, *, given: bool = False) -> dict[str, Any]:
+    """What a body says of columns, or only what the client has `given`. Aliases are for clients, and what a
+    serializer adds no client may say."""
+    values = body.model_dump(
+        by_alias=False, exclude={"email", "password"}, exclude_unset=given, warnings=False
+    )
+    return {name: value for name, value in values.items() if name in named_by(type(body))}
 
 
 def typed(endpoint: Callable[..., Any], bodies: Bodies) -> Callable[..., Any]:

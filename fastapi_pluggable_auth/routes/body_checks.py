@@ -13,6 +13,8 @@ from uuid import UUID
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
+    AliasPath,
     BaseModel,
     BeforeValidator,
     PlainValidator,
@@ -32,8 +34,8 @@ from tortoise.fields.relational import (
 from ..models import AbstractUser, NamesField
 from ..schemas import NotStored, ProfileUpdate, UserCreate, UserOut
 
-OPEN_COLUMNS: Final = {"email", "display_name", "language", "is_active", "is_verified"}
-"""Columns of the package that a body of the host may name; the others keep accounts safe."""
+OPEN_COLUMNS: Final = {"email", "display_name", "language"}
+"""Columns of the package that clients may say of themselves (ASVS 15.3.3); the others keep accounts safe."""
 
 _SCALARS: Final = (bool, int, float, Decimal, str, bytes, datetime, date, time, timedelta, UUID)
 """Types before those that they are kinds of."""
@@ -63,11 +65,17 @@ def require_fitting_bodies(
     _require_readable(user_out, user_model)
 
 
+def named_by(body: type[BaseModel]) -> frozenset[str]:
+    """The columns that a body says something of."""
+    return frozenset(body.model_fields) | frozenset(body.model_computed_fields)
+
+
 def _require_safe(body: type[BaseModel], shipped: type[BaseModel]) -> None:
-    named = body.model_fields.keys() | body.model_computed_fields.keys()
-    misused = (_SHIPPED.keys() - OPEN_COLUMNS) & named
+    misused = (_SHIPPED.keys() - OPEN_COLUMNS) & named_by(body)
     if misused:
-        raise ValueError(f"{body.__name__} must not name {', '.join(sorted(misused))}")
+        raise ValueError(
+            f"{body.__name__} must not name {', '.join(sorted(misused))}: clients would say it of themselves"
+        )
     if body.model_config.get("extra") == "allow":
         raise ValueError(f'{body.__name__} must not have extra="allow": clients could set any column')
     for name in ("email", "password"):
@@ -119,7 +127,12 @@ def _require_columns(body: type[BaseModel], user_model: type[AbstractUser]) -> N
             raise ValueError(
                 f"{body.__name__}.{name} is NotStored, but {user_model.__name__} has such a column"
             )
-        if unstored:
+        excluded = name in body.model_fields and body.model_fields[name].exclude
+        if excluded and name in columns:
+            raise ValueError(
+                f"{body.__name__}.{name} has exclude=True, which keeps it from {user_model.__name__}.{name}"
+            )
+        if unstored or excluded:
             continue
         if name not in columns:
             raise ValueError(
@@ -238,19 +251,41 @@ def _always_given(body: type[BaseModel]) -> set[str]:
 
 
 def _require_readable(user_out: type[UserOut], user_model: type[AbstractUser]) -> None:
-    secret = user_model._withheld & user_out.model_fields.keys()
-    if secret:
-        raise ValueError(f"{user_out.__name__} must not show {', '.join(sorted(secret))}")
+    for name in user_out.model_fields:
+        secret = user_model._withheld & {path[0] for path in _paths(user_out, name)}
+        if secret:
+            raise ValueError(f"{user_out.__name__} must not show {', '.join(sorted(map(str, secret)))}")
     validators = user_out.__pydantic_decorators__.model_validators.values()
     if any(each.info.mode != "after" for each in validators):  # which may make anything of a user
         return
     for name, field in user_out.model_fields.items():
-        read = field.validation_alias or field.alias or name
-        if isinstance(read, str):
-            _require_attribute(f"{user_out.__name__}.{name}", field, user_model, read)
-            column = _columns(user_model).get(read)
-            if column is not None and not _rewritten(user_out, name):
-                _require_shown(f"{user_out.__name__}.{name}", field, user_model, column)
+        path = _path_read(user_out, name, user_model)
+        read, where = str(path[0]), f"{user_out.__name__}.{name}"
+        _require_attribute(where, field, user_model, read)
+        column = _columns(user_model).get(read)
+        if column is not None and len(path) == 1 and not _rewritten(user_out, name):
+            _require_shown(where, field, user_model, column)
+
+
+def _paths(user_out: type[UserOut], name: str) -> list[list[int | str]]:
+    """Where Pydantic looks for a field, one after the other."""
+    field, config = user_out.model_fields[name], user_out.model_config
+    alias = field.validation_alias or field.alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias] if alias else []
+    paths: list[list[int | str]] = [each.path if isinstance(each, AliasPath) else [each] for each in choices]
+    by_name = config.get("populate_by_name") or config.get("validate_by_name")
+    return [*paths, [name]] if by_name or not paths else paths
+
+
+def _path_read(user_out: type[UserOut], name: str, user_model: type[AbstractUser]) -> list[int | str]:
+    """The first of them that users have, or the last."""
+    paths = _paths(user_out, name)
+    return next((path for path in paths if _has(user_model, str(path[0]))), paths[-1])
+
+
+def _has(user_model: type[AbstractUser], name: str) -> bool:
+    there = {*_columns(user_model), *user_model._meta.fields_map}
+    return name in there or inspect.getattr_static(user_model, name, None) is not None
 
 
 def _require_attribute(where: str, field: FieldInfo, user_model: type[AbstractUser], read: str) -> None:
@@ -266,8 +301,9 @@ def _require_attribute(where: str, field: FieldInfo, user_model: type[AbstractUs
         raise ValueError(f"{where}: {users}.{read} is async, and cannot be awaited for an answer")
     if inspect.isfunction(attribute):
         raise ValueError(f"{where}: {users}.{read} is a method: make it a property")
-    if attribute is None and read not in _columns(user_model) and field.is_required():
-        raise ValueError(f"{where}: {users} has no column and no property {read}")
+    if field.is_required() and not _has(user_model, read):
+        cure = "" if where.endswith(f".{read}") else ": with an alias for answers, set populate_by_name=True"
+        raise ValueError(f"{where}: {users} has no column and no property {read}{cure}")
 
 
 def _require_shown(where: str, field: FieldInfo, user_model: type[AbstractUser], column: Field[Any]) -> None:

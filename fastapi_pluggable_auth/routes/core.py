@@ -48,6 +48,7 @@ from ..schemas import (
 )
 from ..security.jwt import Transport
 from .base import SIGNED_IN, documented
+from .bodies import columns_of
 from .router import AuthRouter
 
 router = AuthRouter(prefix="/auth", tags=["auth"])
@@ -82,7 +83,7 @@ async def signup(auth: CurrentAuth, request: Request, response: Response, body: 
     `Accept-Language` asks for, if there is one of the templates in it. A browser gets a cookie, by which the
     link knows it again."""
     accept_language = request.headers.get("accept-language", "")
-    columns = body.model_dump(exclude={"email", "password"})
+    columns = columns_of(body)
     binding = new_signup_binding(request, auth)
     user = await signup_flow.signup(
         auth, body.email, taken(body, "password"), accept_language, columns, binding

@@ -15,7 +15,7 @@ from ...flows import account as account_flow
 from ...flows import password as password_flow
 from ...flows.authentication import Authentication, is_recent
 from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword, taken
-from ..bodies import own_body
+from ..bodies import columns_of, own_body
 from ..router import AuthRouter
 from .faults import UnfilledError
 from .forms import Problem, Typed, TypedSecret, problem_with, problem_with_fields
@@ -77,7 +77,7 @@ async def _save(auth: Auth, request: Request, authentication: Authentication, di
     body, fields = _body_of(auth)
     typed = typed_in(fields, await request.form())
     changes = filled(body, fields, typed, {"display_name": display_name})
-    columns = changes.model_dump(exclude={"email"}, exclude_unset=True)
+    columns = columns_of(changes, given=True)
     await account_flow.update_account(
         auth, authentication, columns=columns | {"display_name": changes.display_name or ""}
     )

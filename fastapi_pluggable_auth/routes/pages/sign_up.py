@@ -10,7 +10,7 @@ from ...dependencies import CurrentAuth, rate_limited
 from ...errors import AuthError
 from ...flows import signup as signup_flow
 from ...schemas import UserCreate, taken
-from ..bodies import own_body
+from ..bodies import columns_of, own_body
 from ..router import AuthRouter
 from .faults import UnfilledError
 from .forms import Problem, Typed, TypedSecret, problem_with, problem_with_fields
@@ -38,7 +38,7 @@ async def sign_up_form(
     typed = typed_in(fields, await request.form())
     try:
         account = filled(body, fields, typed, {"email": email, "password": new_password.take()})
-        columns = account.model_dump(exclude={"email", "password"})
+        columns = columns_of(account)
         password = taken(account, "password")
         await signup_flow.signup(auth, account.email, password, language, columns, binding)
     except UnfilledError as error:
