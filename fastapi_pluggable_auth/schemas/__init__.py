@@ -274,7 +274,8 @@ class VerifyRequest(Body):
     account's password, or the owner of the mailbox, who sets a new one."""
 
     password: Password = ""
-    new_password: NewPassword = ""
+    # By a factory, which documents do not show: as a default there, it would have to be long enough.
+    new_password: NewPassword = Field(default_factory=str, repr=False)
 
 
 class CodeRequest(Body):
