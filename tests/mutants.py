@@ -18,6 +18,7 @@ import json
 import math
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -42,8 +43,9 @@ PLACES = ("security", "flows", "email", "cookies.py", "dependencies.py", "author
 METHODS = {"filter", "exclude", "get", "get_or_none", "exists", "update", "delete", "first"}
 FUNCTIONS = {"Q", "exact"}
 SEED = 18
-ALWAYS = {f"tests/test_{name}.py" for name in ("bystander", "meanwhile", "own_rows")}
-"""Tests that every dropped filter is run against, whatever time they take: they look at many rows."""
+NAMES = re.compile(r"filter (id|user_id|session_id|digest|token|jti|email|\*\*|argument)")
+"""What tells one row from another."""
+
 
 FLIPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Eq: ast.NotEq,
@@ -85,6 +87,13 @@ class Mutant:
     def key(self) -> str:
         """What it is called."""
         return f"{self.file}:{self.line}:{self.node}:{self.edit}"
+
+    @property
+    def always(self) -> str:
+        """Tests that it is run against whatever time they take: they look at many rows."""
+        if not self.is_filter:
+            return ""
+        return "tests/test_bystander.py" if NAMES.match(self.edit) else "tests/test_meanwhile.py"
 
     @property
     def is_filter(self) -> bool:
@@ -293,7 +302,8 @@ class Tests:
             self.seconds[name] = float(case.attrib["time"])
 
     def of(self, mutant: Mutant) -> list[str]:
-        """The tests that reach it, the fastest first: each function once, before others of its parameters."""
+        """The tests that reach it, those of its own file and the fastest first: each function once, before
+        others of its parameters."""
         name = self._files.get(mutant.file)
         by_line = self._data.contexts_by_lineno(name) if name else {}
         contexts = {c for line in range(mutant.line, mutant.end + 1) for c in by_line.get(line, ())}
@@ -303,7 +313,8 @@ class Tests:
         for test in sorted(tests, key=lambda test: (self.seconds.get(test, 1), test)):
             seen[test.partition("[")[0]] += 1
             turns[test] = seen[test.partition("[")[0]]
-        return sorted(turns, key=lambda test: turns[test])
+        own = f"tests/test_{Path(mutant.file).stem}.py"
+        return sorted(turns, key=lambda test: (turns[test], not test.startswith(own)))
 
 
 class Runner:
@@ -360,8 +371,8 @@ class Runner:
         while True:
             chosen, seconds = [], 0.0
             for test in tests:
-                takes, always = self.tests.seconds.get(test, 1), test.partition("::")[0] in ALWAYS
-                if seconds + takes <= self.options.budget or not chosen or (mutant.is_filter and always):
+                takes, always = self.tests.seconds.get(test, 1), test.partition("::")[0] == mutant.always
+                if seconds + takes <= self.options.budget or not chosen or always:
                     chosen.append(test)
                     seconds += takes
             failed = self._child(lambda: code.put(mutant), chosen, seconds)
