@@ -18,8 +18,13 @@ DEFAULT_SECRET: Final = "CHANGE_ME"  # noqa: S105
 MINIMUM_SECRET_BYTES: Final = 32
 """RFC 7518 section 3.2: an HS256 key is at least as long as its hash."""
 
-Duration = Annotated[timedelta, BeforeValidator(lambda value: float(value) if _is_number(value) else value)]
-"""Seconds (also as text, which is all that an environment variable can be), ISO 8601, or `HH:MM:SS`."""
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(lambda value: float(value) if _is_number(value) else value),
+    Field(ge=timedelta(0), le=timedelta(days=36_525)),
+]
+"""Seconds (also as text, which is all that an environment variable can be), ISO 8601, or `HH:MM:SS`. Up to a
+century: dates end with the year 9999."""
 
 LANGUAGE: Final = r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
 """A language tag (RFC 5646), such as `en` or `pt-BR`, roughly."""

@@ -15,7 +15,12 @@ from jose import jwt
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings
-from fastapi_pluggable_auth.email.tokens import LinkSigner, Purpose
+from fastapi_pluggable_auth.email.tokens import (
+    LinkSigner,
+    Purpose,
+    verify_and_get_user_id,
+    verify_reset_token,
+)
 from fastapi_pluggable_auth.errors import AuthError
 from fastapi_pluggable_auth.models import RefreshToken, User
 
@@ -25,6 +30,7 @@ from .test_password import DEAD_LINK, NEW, login_status, reset
 
 OLD_SECRET = "an old secret of 32 characters or more"
 NEW_EMAIL = "ada@example.org"
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
@@ -138,6 +144,7 @@ async def test_a_reset_link_of_0_1_works_once(account: Account, clock: Clock) ->
     assert sum([await login_status(account.client, each) == 200 for each in passwords]) == 1
 
 
+@on_sqlite
 async def test_a_link_of_0_1_is_dead_after_what_the_account_has_seen_since(
     account: Account, clock: Clock, mailbox: Mailbox
 ) -> None:
@@ -165,6 +172,7 @@ async def test_a_link_of_0_1_is_dead_after_what_the_account_has_seen_since(
     assert (await reset(account.client, f"/auth/reset-password/{since}")).content == DEAD_LINK
 
 
+@on_sqlite
 async def test_no_other_token_passes_for_a_verification_link_of_0_1(
     user: User, client: httpx.AsyncClient, clock: Clock
 ) -> None:
@@ -191,6 +199,7 @@ async def test_no_other_token_passes_for_a_verification_link_of_0_1(
     assert await verify(client, of_0_1(user, "verify", now)) != DEAD_LINK
 
 
+@on_sqlite
 async def test_the_links_of_0_1_are_none_for_other_purposes(account: Account, clock: Clock) -> None:
     user = await User.get()
     await User.all().update(verified_at=None, pending_email=NEW_EMAIL)
@@ -203,6 +212,7 @@ async def test_the_links_of_0_1_are_none_for_other_purposes(account: Account, cl
         assert (await account.client.get("/auth/me", headers=headers)).status_code == 401
 
 
+@on_sqlite
 async def test_a_link_of_0_1_with_two_slashes_leads_to_its_page(client: httpx.AsyncClient) -> None:
     """0.1 joined so for resets and changed addresses. Nobody is led to another host."""
     for path in ("auth/verify/x.y.z", "auth/reset-password/x.y.z"):
@@ -213,12 +223,14 @@ async def test_a_link_of_0_1_with_two_slashes_leads_to_its_page(client: httpx.As
         assert not answer.headers.get("location", "").startswith("//")
 
 
+@on_sqlite
 async def test_a_link_of_0_1_expires(user: User, client: httpx.AsyncClient, clock: Clock) -> None:
     token = of_0_1(user, "verify", clock())
     clock.advance(hours=24, seconds=1)
     assert await verify(client, token) == DEAD_LINK
 
 
+@on_sqlite
 async def test_earlier_keys_are_good_for_tokens_that_name_none(
     account: Account, settings: AuthSettings, clock: Clock
 ) -> None:
@@ -236,6 +248,13 @@ async def test_earlier_keys_are_good_for_tokens_that_name_none(
     settings.jwt_previous_keys = ["x" * 40, SECRET]
     assert (await account.client.get(link)).status_code == 200
     assert (await account.refresh(refresh)).status_code == 200
+
+
+@pytest.mark.parametrize("token", [None, 1, b"x.y.z"])
+def test_what_is_no_text_is_no_link(token: Any) -> None:
+    for read in (verify_and_get_user_id, verify_reset_token):
+        with pytest.raises(AuthError):
+            read(token)
 
 
 def test_a_link_has_one_spelling() -> None:

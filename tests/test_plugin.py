@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -224,6 +225,18 @@ async def test_the_route_prefix_moves_routes_and_links(
 def test_a_route_prefix_that_paths_and_links_would_not_share_is_refused(prefix: str) -> None:
     with pytest.raises(ValidationError, match="route_prefix"):
         AuthSettings(_env_file=None, route_prefix=prefix)
+
+
+def test_a_duration_that_dates_cannot_bear_is_refused() -> None:
+    """Also one that is set later."""
+    settings = AuthSettings(_env_file=None)
+    names = [name for name, field in AuthSettings.model_fields.items() if field.annotation is timedelta]
+    assert len(names) > 15
+    for name in names:
+        for wrong in (-1, "-PT1S", "P9000Y", 10**12, timedelta.max):
+            with pytest.raises(ValidationError, match=name):
+                setattr(settings, name, wrong)
+        setattr(settings, name, 0)
 
 
 async def test_a_route_called_before_tortoise_is_initialised_answers_clearly(

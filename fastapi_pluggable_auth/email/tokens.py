@@ -70,6 +70,8 @@ class LinkSigner:
 
     def read(self, purpose: Purpose, token: str) -> Link:
         """What the token says; raises `AuthError(INVALID_LINK)`, whatever is wrong with it."""
+        if not isinstance(token, str):
+            raise AuthError(ErrorCode.INVALID_LINK)
         try:
             # What 0.1 mailed is a JSON Web Token, with dots.
             return self._read_bare(purpose, token) if "." in token else self._read(purpose, token)
