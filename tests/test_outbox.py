@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -100,6 +101,24 @@ async def test_several_workers_send_each_mail_once(auth: Auth, user: User, mailb
         await auth.outbox.add(MailKind.VERIFY, f"u{number}@example.com")
     await asyncio.gather(*(auth.dispatcher.deliver_due() for _ in range(4)))
     assert sorted(message["To"] for message in mailbox.messages) == [f"u{n}@example.com" for n in range(10)]
+
+
+async def test_a_mail_that_cannot_be_read_keeps_no_other_back(
+    auth: Auth, user: User, database: Database, mailbox: Mailbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By hand, or of a later version that was taken back."""
+    first, second, third = sorted([uuid4() for _ in range(3)])
+    for mail_id in (first, second, third):
+        await auth.outbox.add(MailKind.VERIFY, EMAIL, mail_id=mail_id)
+    await User._meta.db.execute_query(f"UPDATE auth_mail SET state = 'of later' WHERE id = '{first}'")
+    if database.dialect == "sqlite":  # where a column of JSON takes any text
+        await User._meta.db.execute_query(f"UPDATE auth_mail SET context = '{{no' WHERE id = '{second}'")
+    for _ in range(2):
+        await auth.dispatcher.deliver_due()
+    unreadable = 1 if database.dialect == "sqlite" else 0
+    assert len(mailbox.messages) == 3 - unreadable
+    assert caplog.text.count(f"Mail {second} is given up: its row cannot be read") == unreadable
+    assert await Mail.filter(state=MailState.DEAD).count() == unreadable
 
 
 async def test_a_mail_whose_worker_died_is_taken_over(

@@ -17,6 +17,7 @@ from tortoise.queryset import QuerySet
 
 from ..config import AuthSettings
 from ..database import in_one_transaction
+from ..failures import failure_of
 from ..models import AbstractMail, MailState, Tables, among
 from ..security.clock import Clock
 from .kinds import PAGES, MailKind
@@ -162,8 +163,8 @@ class Outbox:
 
             async def take() -> list[UUID]:
                 # Rows, not the range: MariaDB locks the gaps of a range, where new mails go.
-                free = mails.filter(claimable, id__in=ids).limit(limit).select_for_update(skip_locked=True)
-                locked = [mail.id for mail in among(await free, ids)]
+                free = mails.filter(claimable, id__in=ids).limit(limit).only("id")
+                locked = [mail.id for mail in among(await free.select_for_update(skip_locked=True), ids)]
                 await mails.filter(id__in=locked).update(**changes)
                 return locked
 
@@ -174,7 +175,23 @@ class Outbox:
                 if await mails.filter(claimable, id=ids[-1]).update(**changes):
                     taken.append(ids[-1])
                 ids.pop()
-        return [*among(await mails.filter(id__in=taken), taken)]
+        return await self._read(taken)
+
+    async def _read(self, ids: list[UUID]) -> list[AbstractMail]:
+        """These mails. One that cannot be read is given up, and keeps no other back."""
+        mails = self._tables.mail
+        try:
+            return [*among(await mails.filter(id__in=ids), ids)]
+        except Exception as error:
+            if failure_of(error) is not None:
+                raise
+            if len(ids) == 1:
+                logger.error("Mail %s is given up: its row cannot be read: %s", ids[0], type(error).__name__)
+                unreadable = f"cannot be read: {type(error).__name__}"
+                changes = {"state": MailState.DEAD, "next_attempt_at": None, "last_error": unreadable}
+                await mails.filter(id=ids[0]).update(**changes)
+                return []
+        return [mail for each in ids for mail in await self._read([each])]
 
     async def _due(self, claimable: Q, limit: int) -> list[UUID]:
         """Those to choose from, the most urgent first. What has become too old while nothing was sent is
