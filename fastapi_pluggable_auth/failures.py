@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from enum import Enum, auto
@@ -60,12 +61,27 @@ _BY_STATE: Final = {
     **dict.fromkeys(("42P01", "42703", "3F000", "42S02", "42S22"), Failure.NOT_MIGRATED),
 }
 """SQLSTATE: of PostgreSQL, and of MySQL where it says more than HY000."""
-_BY_STATE_CLASS: Final = {"23": Failure.REFUSED, "22": Failure.UNFIT}
+_BY_STATE_CLASS: Final = {
+    **dict.fromkeys(("23", "38", "45", "P0"), Failure.REFUSED),
+    "22": Failure.UNFIT,
+}
+_BY_PLACE: Final = {
+    **dict.fromkeys(("exec_stmt_raise", "exec_stmt_assert", "ExecWithCheckOptions"), Failure.REFUSED),
+    "RevalidateCachedQuery": Failure.CONFLICT,
+}
+"""The function of PostgreSQL itself that has said no. Triggers choose their SQLSTATE as they like, and a
+policy for rows has that of a missing privilege. The last one comes after a migration, to statements that were
+prepared before."""
+_OF_RULES: Final = frozenset({Failure.CONFLICT, Failure.LOCKED, Failure.UNFIT})
+"""What a trigger may say by the SQLSTATE that it chooses."""
 _BY_NUMBER: Final = {
-    1213: Failure.CONFLICT,
+    # Deadlock; the row, the table has changed since the snapshot was taken; refused by a cluster.
+    **dict.fromkeys((1213, 1020, 1412, 1614, 3101), Failure.CONFLICT),
     1205: Failure.LOCKED,
-    **dict.fromkeys((1062, 1169, 1216, 1217, 1369, 1451, 1452, 1557, 1586, 1644), Failure.REFUSED),
-    **dict.fromkeys((1048, 1264, 1265, 1292, 1364, 1366, 1406, 1690, 3140, 3819, 4025), Failure.UNFIT),
+    **dict.fromkeys((1022, 1062, 1169, 1216, 1217, 1369, 1451, 1452), Failure.REFUSED),
+    **dict.fromkeys((1557, 1586, 1644, 1761, 1762), Failure.REFUSED),
+    **dict.fromkeys((1048, 1264, 1265, 1267, 1292, 1300, 1364, 1365, 1366, 1406), Failure.UNFIT),
+    **dict.fromkeys((1441, 1526, 1690, 3140, 3819, 3988, 4025), Failure.UNFIT),
     **dict.fromkeys((1290, 1792, 1836), Failure.READ_ONLY),
     **dict.fromkeys((1054, 1146), Failure.NOT_MIGRATED),
 }
@@ -89,10 +105,13 @@ _CLIENTS: Final = re.compile(r"tortoise\.backends\.\w+\.client")
 _COMPILED: Final = f"{__package__}.compiled"
 """Asks the clients of Tortoise without the rest of it."""
 _OF_NETWORKS: Final = (OSError, EOFError, RuntimeError)
-"""What nobody but a client of a database raises below Tortoise; RuntimeError is asyncmy's and uvloop's."""
+"""What Tortoise raises for nothing but a database; RuntimeError is asyncmy's and uvloop's."""
+_PLUMBING: Final = frozenset({*sys.stdlib_module_names, "uvloop"})
 _REFERRING: Final = re.compile(r"constraint fails \(`[^`]*`\.`([^`]*)`")
 """How MySQL and MariaDB name the table whose rows refer to one that is to go."""
 
+LONGEST_LINE: Final = 300
+"""Characters of what a database says that are logged: a trigger may say anything."""
 QUIET_SECONDS: Final = 1.0
 """For how long a failure is not logged again that was logged."""
 
@@ -154,8 +173,12 @@ def _comes_from_driver(error: BaseException) -> bool:
         return False
     if any(_root(each.__module__) in _DRIVERS for each in type(error).__mro__):
         return True
-    on_the_way = _is_below_tortoise if isinstance(error, _OF_NETWORKS) else _is_driver
-    return any(on_the_way(module) for module in _modules(error.__traceback__))
+    modules = [*_modules(error.__traceback__)]
+    if any(map(_is_driver, modules)):
+        return True
+    # Tortoise calls code of the host: signals, models, what `atomic` decorates.
+    innermost = next((each for each in reversed(modules) if _root(each) not in _PLUMBING), "")
+    return isinstance(error, _OF_NETWORKS) and (_root(innermost) == "tortoise" or innermost == _COMPILED)
 
 
 def _modules(trace: TracebackType | None) -> Iterator[str]:
@@ -168,10 +191,6 @@ def _is_driver(module: str) -> bool:
     return _root(module) in _DRIVERS or _CLIENTS.fullmatch(module) is not None
 
 
-def _is_below_tortoise(module: str) -> bool:
-    return _root(module) == "tortoise" or _is_driver(module) or module == _COMPILED
-
-
 def _root(module: str) -> str:
     return module.partition(".")[0]
 
@@ -180,7 +199,9 @@ def _by_state(cause: BaseException) -> Failure | None:
     state = getattr(cause, "sqlstate", None)
     if not isinstance(state, str):
         return None
-    return _BY_STATE.get(state) or (None if _number(cause) else _BY_STATE_CLASS.get(state[:2]))
+    found = _BY_STATE.get(state) or (None if _number(cause) else _BY_STATE_CLASS.get(state[:2]))
+    place = _BY_PLACE.get(getattr(cause, "server_source_function", None) or "")
+    return found if found in _OF_RULES or place is None else place
 
 
 def _by_number(cause: BaseException) -> Failure | None:
@@ -232,7 +253,9 @@ def said_by(error: BaseException) -> str:
 
 
 def _first_line(cause: BaseException) -> str:
-    return next(iter(str(cause).splitlines()), "")
+    """As far as it fits in a log, and without what a terminal would obey."""
+    line = next(iter(str(cause).splitlines()), "")[:LONGEST_LINE]
+    return "".join(each if each.isprintable() else "?" for each in line)
 
 
 class _Quiet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,10 +15,12 @@ import pytest
 from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import IntegrityError
+from tortoise.transactions import in_transaction
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth, models
 from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.errors import AuthError
+from fastapi_pluggable_auth.failures import Failure, failure_of
 from fastapi_pluggable_auth.flows import purge as purge_flow
 from fastapi_pluggable_auth.flows.importing import import_users
 from fastapi_pluggable_auth.flows.users import create_user, delete_user
@@ -130,6 +133,61 @@ async def test_what_the_database_refuses_of_a_body_is_no_outage_and_stores_nothi
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
     assert "much too long" not in caplog.text
     assert "taken" not in caplog.text, "no value is logged"
+
+
+RULES = {
+    "postgres": [
+        *(
+            f"RAISE EXCEPTION 'no' USING ERRCODE = '{state}'"
+            for state in ("AB123", "42501", "57014", "53100")
+        ),
+        "RAISE no_data_found USING MESSAGE = 'no'",
+        "ASSERT false",
+    ],
+    "mysql": [
+        "SIGNAL SQLSTATE '99001' SET MESSAGE_TEXT = 'no'",
+        "SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 4711",
+        "SIGNAL SQLSTATE '45001' SET MYSQL_ERRNO = 31000",
+    ],
+}
+
+
+@pytest.mark.parametrize("spare", ["postgres", "mysql"], indirect=True)
+async def test_a_trigger_refuses_by_any_state_that_it_likes(shop: Shop) -> None:
+    headers, client = await shop.sign_in(), User._meta.db
+    for rule in RULES[shop.dialect]:
+        if shop.dialect == "postgres":
+            function = "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            await client.execute_script(f"{function} $$ BEGIN {rule}; END $$")
+        else:
+            await client.execute_script("DROP TRIGGER no_u")
+            await client.execute_script(f"CREATE TRIGGER no_u BEFORE UPDATE ON member FOR EACH ROW {rule}")
+        answer = await shop.client.patch("/account", json={"nick": "new"}, headers=headers)
+        assert is_refusal(answer), (rule, answer.text)
+
+
+@pytest.mark.parametrize("spare", ["postgres"], indirect=True)
+async def test_a_policy_for_rows_refuses_and_a_missing_privilege_is_a_fault(shop: Shop) -> None:
+    """PostgreSQL has one state for both."""
+    await User._meta.db.execute_script(
+        "ALTER TABLE member ENABLE ROW LEVEL SECURITY; GRANT SELECT, UPDATE (nick) ON member TO pg_monitor;"
+        "CREATE POLICY tenant ON member USING (true) WITH CHECK (nick IS DISTINCT FROM 'of another')"
+    )
+    for column, value, meant in (
+        ("nick", "of another", Failure.REFUSED),
+        ("nick", "of this", None),
+        ("badge", 2, Failure.UNAVAILABLE),
+    ):
+        found = None
+        with suppress(LookupError):
+            async with in_transaction() as connection:
+                await connection.execute_script("SET LOCAL ROLE pg_monitor")
+                try:
+                    await User.filter(id=shop.user.id).update(**{column: value})
+                except Exception as error:
+                    found = failure_of(error)
+                raise LookupError
+        assert found is meant, column
 
 
 async def test_an_import_refuses_such_a_row_alone(shop: Shop) -> None:

@@ -21,14 +21,15 @@ from fastapi import FastAPI, Request, Response
 from starlette.middleware.base import RequestResponseEndpoint
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import DoesNotExist, OperationalError
-from tortoise.transactions import in_transaction
+from tortoise.transactions import atomic, in_transaction
 
 import fastapi_pluggable_auth
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.cli import main
+from fastapi_pluggable_auth.database import in_one_transaction
 from fastapi_pluggable_auth.email import dispatcher as dispatcher_module
 from fastapi_pluggable_auth.email.kinds import MailKind
-from fastapi_pluggable_auth.failures import Failure, failure_of
+from fastapi_pluggable_auth.failures import Failure, failure_of, sentence
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.flows.users import create_user
 from fastapi_pluggable_auth.models import Mail, Tables, Throttle, User
@@ -176,6 +177,45 @@ async def test_a_statement_that_has_waited_too_long_for_a_lock_is_tried_again(
             assert not waiting.done()
         assert await waiting == 1
         assert (await Throttle.get(id="x")).count == 3
+
+
+@on_mariadb
+async def test_a_row_that_has_changed_since_the_snapshot_is_read_again(
+    spare: Spare, settings: AuthSettings
+) -> None:
+    """MariaDB 11.6 and later say so by default, with an error of its own."""
+    await spare.create("fastapi_pluggable_auth.models")
+    init = "init_command=SET SESSION innodb_snapshot_isolation=ON"
+    async with served(settings, spare.dialect, f"{spare.url}?{init}") as (_, auth):
+        await rows_of_every_kind(auth)
+        seen: list[int] = []
+
+        async def count() -> None:
+            seen.append((await Throttle.get(id="x")).count)
+            if len(seen) == 1:
+                await asyncio.create_task(beside(auth, Throttle, "x", "count", 7))
+            await Throttle.filter(id="x").update(count=seen[-1] + 1)
+
+        await in_one_transaction(spare.dialect, count)
+        assert seen == [1, 7]
+        assert (await Throttle.get(id="x")).count == 8
+
+
+@on_postgres
+async def test_a_migration_beneath_a_running_app_costs_no_request(
+    spare: Spare, settings: AuthSettings
+) -> None:
+    """A statement that was prepared before gives other types now: PostgreSQL refuses it once."""
+    await spare.create("fastapi_pluggable_auth.models")
+    async with served(settings, spare.dialect, f"{spare.url}?maxsize=1") as (_, auth):
+        await rows_of_every_kind(auth)
+
+        async def count() -> int:
+            return (await Throttle.get(id="x")).count
+
+        assert await in_one_transaction(spare.dialect, count) == 1
+        await spare.query("ALTER TABLE auth_throttle ALTER COLUMN count TYPE BIGINT")
+        assert await in_one_transaction(spare.dialect, count) == 1
 
 
 @on_postgres
@@ -465,6 +505,30 @@ def test_every_task_in_the_background_is_known_to_these_tests() -> None:
 )
 def test_failures_are_told_apart(error: Exception, meant: Failure | None) -> None:
     assert failure_of(error) is meant
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), ConnectionRefusedError("of another service")])
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_what_code_of_the_host_raises_below_tortoise_is_no_failure_of_the_database(
+    tortoise: TortoiseContext, error: Exception
+) -> None:
+    """`atomic` calls it, and so do signals and models."""
+
+    @atomic()
+    async def work() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        await work()
+    assert failure_of(raised.value) is None
+
+
+def test_what_a_database_says_is_logged_as_one_line_of_bounded_length() -> None:
+    said = sentence(OperationalError(f"\033[2J gone {'x' * 100_000}\nsecond line"))
+    assert "\033" not in said
+    assert "second" not in said
+    assert "gone x" in said
+    assert len(said) < 1000
 
 
 def check(url: str) -> str:
