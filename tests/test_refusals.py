@@ -9,6 +9,7 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.email.provider import MailError, SMTPProvider
+from fastapi_pluggable_auth.email.refusals import blames_address
 from fastapi_pluggable_auth.email.smtp import host_of
 from fastapi_pluggable_auth.models import Mail, MailState
 
@@ -39,6 +40,7 @@ OURS = [
     ("RCPT", "550 Sender verify failed"),
     ("RCPT", "503 5.5.1 Error: need MAIL command"),
     ("RCPT", "554 no valid recipients"),
+    ("RCPT", "550-5.1.1 Callback of ann@example.com\n550 5.7.1 Sender is not known"),
     ("DATA", "554 5.2.252 SendAsDenied; no-reply@example.com not allowed to send as app"),
     ("DATA", "550 5.7.1 Message rejected as spam"),
     ("DATA", "550 quota exceeded"),
@@ -56,6 +58,8 @@ THEIRS = [
     ("RCPT", "553 sorry, that address is not in my list of mailboxes"),
     ("RCPT", "550 sorry, no mailbox here by that name (#5.1.1)"),
     ("RCPT", "550 #5.1.0 Address rejected."),
+    ("RCPT", "550"),
+    ("RCPT", "550-5.1.1 The email account that you tried to reach\n550 5.1.1 does not exist"),
     ("DATA", "550 5.1.1 The email account that you tried to reach does not exist"),
 ]
 
@@ -84,6 +88,61 @@ async def test_a_bad_address_ends_the_mail_at_once(
     await queue(auth)
     await auth.dispatcher.deliver_due()
     assert (await Mail.get()).state is MailState.DEAD
+
+
+WAITS = [
+    "550 #5.1.0 <no-reply@example.com> sender rejected: invalid sender domain",
+    "550-Verification failed for <no-reply@example.com>\nNo Such User Here\nSender verify failed",
+    "550 4.2.2 The mailbox of the user is over its size",
+    "553 Mail from 192.0.2.1 not allowed - 5.7.1 [BL21]",
+    "553 Mail from must equal authorized user",
+    "550 Please turn on SMTP Authentication for your account",
+    "550 Domain example.com is not verified for this account",
+    "550 Sandbox accounts are for test purposes only",
+    "550 STARTTLS is needed for this recipient",
+    "550 Your IP is not on the whitelist of this user",
+    "550 You are sending too fast",
+    "550 User frequency limited",
+    "550 Greylisted, this recipient takes mail later",
+    "550 Could not complete recipient verify callout",
+    "550 Account suspended",
+    "550 User's disk is out of space",
+    "550 Mailbox disabled",
+    "550 Rejected",
+    "550 Internal error",
+    "550 Postfach voll",
+    "550 \u767c\u4fe1\u983b\u7387\u904e\u9ad8",
+    "554 Transaction failed, no such user",
+    "450 5.1.1 User unknown",
+]
+"""What may mean something else than a bad address: Exim, qmail, big services in several countries."""
+
+ENDS = [
+    "550 Requested action not taken: mailbox unavailable",
+    "551 User not local; please try <full@policy.example>",
+    "553 Requested action not taken: mailbox name not allowed",
+    "550 <spam.limit@relay.example>: User unknown; see https://relay.example/blocked",
+    "550 User unknown in relay recipient table",
+    "550 Invalid Recipient - https://community.example.com/docs/DOC-1369#550",
+    "550 Unrouteable address",
+    "550 Mailbox not found",
+    "550 Dieser User existiert nicht",
+    "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found",
+    "550 5.1.1 <ann@example.com>: Recipient address rejected: policy, sender, quota",
+    "550 #5.1.0 Address rejected.",
+    "550",
+]
+
+
+@pytest.mark.parametrize(("answers", "final"), [(WAITS, False), (ENDS, True)], ids=["waits", "ends"])
+def test_an_answer_to_rcpt_is_final_only_where_it_can_mean_nothing_but_the_address(
+    answers: list[str], *, final: bool
+) -> None:
+    wrong = [
+        each for each in answers if blames_address(int(each[:3]), each[4:], to_recipient=True) is not final
+    ]
+    assert wrong == []
+    assert not any(blames_address(250, each[4:], to_recipient=True) for each in answers)
 
 
 async def test_the_refusal_that_no_code_explains_is_kept_with_its_words(mailbox: Mailbox) -> None:
