@@ -36,7 +36,7 @@ _OTHERS: Final = re.compile(
     r"|quota|full|\bsize\b|storage|space|inactive|not active|disabled|deactivated|suspend|locked",
     re.IGNORECASE,
 )
-"""What servers without enhanced codes say at RCPT of something else, in the same breath as of the recipient."""
+"""What servers without enhanced codes say at RCPT of something else, also where it names the recipient."""
 
 _QUOTED: Final = re.compile(r"<[^<>]*>|\S+@\S+|\w+://\S+")
 """Addresses and links, which may hold any word."""
