@@ -66,7 +66,11 @@ async def test_the_mail_that_0_1_documents_as_a_test_is_sent(
 ) -> None:
     await smoke()
     await send_email_async("you@example.com", "Reset", "reset.txt.jinja", reset_link=LINK, language="de")
-    verify, reset = mailbox.messages
+    await smoke(url="https://example.com/another", name="Ada", language=None)
+    verify, reset, another = mailbox.messages
+    assert link_in(another) == "https://example.com/another"
+    with pytest.raises(TemplateError, match=r"no mail template 'greet.txt' in TEMPLATE_DIR"):
+        await send_email_async("you@example.com", "Hi", "greet.txt.jinja")
     assert (verify["To"], verify["Subject"], verify.get_content_type()) == (
         "you@example.com",
         "Test Email",

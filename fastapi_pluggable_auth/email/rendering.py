@@ -51,7 +51,7 @@ def render(
     files = files_of(settings.template_dir, spoken, template_name)
     for part in (".txt", *([".subject.txt"] if subject is None else [])):
         if part not in files:
-            raise TemplateError(f"There is no mail template {name + part!r}.")
+            raise TemplateError(f"There is no mail template {name + part!r} in TEMPLATE_DIR or the package.")
     try:
         words: Any = environment.get_template(WORDS).module
         values = {
@@ -124,17 +124,15 @@ def language_of(settings: AuthSettings, template_name: str, wanted: str | None) 
 
 
 def _with_link(settings: AuthSettings, name: str, context: Mapping[str, object]) -> dict[str, object]:
-    """The context with the link under both of its names."""
+    """The context with the link under both of its names, and with its lifetime."""
     values = dict(context)
     former = LINK_NAMES.get(name)
     if former is None:
         return values
-    if "url" in values:
-        values.setdefault(former, values["url"])
-    elif former in values:
-        values["url"] = values[former]
-        lifetime = settings.verify_token_ttl if name == "verify" else settings.reset_token_ttl
-        values.setdefault("lifetime", lifetime)
+    for given, other in ((former, "url"), ("url", former)):
+        if given in values:
+            values.setdefault(other, values[given])
+    values.setdefault("lifetime", settings.verify_token_ttl if name == "verify" else settings.reset_token_ttl)
     return values
 
 
