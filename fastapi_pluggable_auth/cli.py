@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from .commands import check, demo, keys, mail, purge, users
@@ -28,10 +31,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add_to(commands.add_parser(name, help=purpose, description=f"{purpose.capitalize()}."))
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that the terminal has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return run(options)
+        status = run(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
     except CommandError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # `| head` has read enough
+        _discard_output()
+        return 141
+    except OSError as error:
+        _discard_output()
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def _discard_output() -> None:
+    """Python would try to write the rest at its end."""
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())

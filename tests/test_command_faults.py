@@ -76,6 +76,7 @@ WRONG = {
     "sqlite:///no/such/folder/app.sqlite3": "There is no file /no/such/folder/app.sqlite3",
     "sqlite://.": "There is no file",
     "sqlite://:memory:": "The table of User is missing or old: run `tortoise migrate`",
+    "sqlite:app.sqlite3": "'sqlite:app.sqlite3' is neither a database URL",
     "psycopg://user@127.0.0.1/none": "The driver of the database is missing: install psycopg",
 }
 
@@ -185,6 +186,7 @@ WITHOUT_MODELS = config(["fastapi_pluggable_auth.errors"])
 UNKNOWN_MODELS = config(["no_such.models"])
 UNKNOWN_CONNECTION = config(MODELS, connection="main")
 BAD_URL = config(MODELS, url="postgres://user:secret@host:port/none")
+WITHOUT_FILE = config(MODELS, url={"engine": "tortoise.backends.sqlite"})
 MISSPELT = config(MODELS, url="sqlite://misspelt.sqlite3")
 NOTHING = None
 TEXT = "sqlite://app.sqlite3"
@@ -205,6 +207,10 @@ CONFIGURATIONS = {
     "settings_of_test.UNKNOWN_MODELS": "Tortoise refuses settings_of_test.UNKNOWN_MODELS: ",
     "settings_of_test.UNKNOWN_CONNECTION": "",
     "settings_of_test.BAD_URL": "",
+    "settings_of_test.WITHOUT_FILE": "The driver of the database refuses an option of the connection (Sqlite",
+    "settings_of_test.settings.TORTOISE_ORM": "settings_of_test is a module: the configuration must be a",
+    "settings_of_test:GOOD": "'settings_of_test:GOOD' is neither a database URL",
+    "./settings_of_test.GOOD": "'./settings_of_test.GOOD' is neither a database URL",
     "settings_of_test.MISSPELT": "There is no file",
     "broken_of_test.TORTOISE_ORM": "broken_of_test cannot be imported (ZeroDivisionError: division by zero)",
     "half_of_test.TORTOISE_ORM": "half_of_test cannot be imported: No module named 'no_such_library'.",
@@ -255,6 +261,64 @@ def test_a_setting_that_is_not_valid_is_named_by_each_command(
     printed = "".join(capsys.readouterr())
     assert "SMTP_PORT: " in printed
     assert "Traceback" not in printed
+
+
+@on_postgres
+@pytest.mark.parametrize("option", ["statement_cache_sise=0", "sslmode=require", "maxsize=0"])
+def test_an_option_that_the_driver_does_not_take_is_named(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = said(["purge", "--database-url", f"{POSTGRES}?{option}"], capsys)
+    assert line.startswith("The driver of the database refuses an option of the connection (")
+
+
+@pytest.fixture
+def ada(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """An account whose name has letters that few terminals have."""
+    monkeypatch.setenv("DATABASE_URL", "sqlite://app.sqlite3")
+    asyncio.run(databases.create("sqlite://app.sqlite3", "sqlite"))
+    EXECUTOR_CACHE.clear()
+    named = ["--no-password", "--display-name", "Ada \N{GREEK CAPITAL LETTER OMEGA}"]
+    assert main(["users", "create", "ada@example.com", *named]) == 0
+    capsys.readouterr()
+
+
+SHOWING = (["users", "list"], ["users", "show", "ada@example.com"], ["check"])
+
+
+@pytest.mark.usefixtures("ada")
+@pytest.mark.parametrize("command", SHOWING, ids=" ".join)
+def test_output_that_nobody_reads_is_no_mistake(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert main(command) == 141
+    assert "Error" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("ada")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("command", SHOWING, ids=" ".join)
+def test_output_that_finds_no_room_is_named(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(command) == 1
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("ada")
+def test_a_terminal_that_lacks_letters_gets_them_escaped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "out").open("w", encoding="ascii") as ascii_only:
+        monkeypatch.setattr(sys, "stdout", ascii_only)
+        assert main(["users", "show", "ada@example.com"]) == 0
+    assert "display_name             Ada \\u03a9" in (tmp_path / "out").read_text()
 
 
 def test_a_wrong_use_ends_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,7 +111,7 @@ async def _initialised(context: TortoiseContext, where: str) -> type[AbstractUse
 def _config(where: str) -> Any:
     """The configuration of this name, such as `settings.TORTOISE_ORM`."""
     name, _, variable = where.rpartition(".")
-    if not name or not variable:
+    if not name or not all(part.isidentifier() for part in where.split(".")):
         raise CommandError(
             f"{where!r} is neither a database URL, such as postgres://user@host/name, nor the name of a"
             " Tortoise configuration, such as settings.TORTOISE_ORM."
@@ -122,6 +122,12 @@ def _config(where: str) -> Any:
     try:
         module = import_module(name)
     except ModuleNotFoundError as error:
+        parent = name.rpartition(".")[0]
+        if error.name == name and parent in sys.modules and not hasattr(sys.modules[parent], "__path__"):
+            raise CommandError(
+                f"{parent} is a module: the configuration must be a variable of it, such as"
+                f" {parent}.TORTOISE_ORM, and no attribute of one."
+            ) from error
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise CommandError(
                 f"There is no module {name} here: run the command in the folder of the app ({folder} is not)."

@@ -93,6 +93,12 @@ def fault(
             )
     if isinstance(error, ConfigurationError):
         return CommandError(f"Tortoise refuses the configuration: {error}.")
+    mistakes = [cause for cause in causes if isinstance(cause, TypeError | ValueError)]
+    if connecting and mistakes:
+        return CommandError(
+            f"The driver of the database refuses an option of the connection ({_first_line(mistakes[-1])}):"
+            " check the URL, or the `credentials` of the configuration."
+        )
     return CommandError(sentence(error)) if failure_of(error) is not None else None
 
 
