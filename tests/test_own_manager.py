@@ -25,7 +25,7 @@ from fastapi_pluggable_auth.websocket import CurrentWebSocketUser
 
 from . import databases, own_manager
 from .conftest import EMAIL, PASSWORD, Mailbox
-from .own_manager import Guest, tenant
+from .own_manager import Club, Guest, tenant
 from .visitor import BROWSER, Visitor
 
 BASE = "http://testserver"
@@ -266,6 +266,16 @@ async def test_the_condition_of_a_manager_may_change_from_request_to_request(ada
     assert (await ada.status("/mine"), (await ada.log_in()).status_code) == (401, 401)
     tenant.reset(south)
     assert (await ada.status("/mine"), (await ada.log_in()).status_code) == (200, 200)
+
+
+async def test_the_condition_of_a_manager_may_join_other_tables(ada: Signed) -> None:
+    guest = await Guest.get()
+    await guest.clubs.add(*[await Club.create() for _ in range(3)])
+    assert (await ada.status("/mine"), (await ada.log_in()).status_code) == (200, 200)
+    changed = await ada.client.patch("/account", json={"display_name": "Ada"}, headers=ada.bearer())
+    assert (changed.status_code, (await Guest.get()).display_name) == (200, "Ada")
+    await Club.all().update(closed=True)
+    assert (await ada.status("/mine"), (await ada.log_in()).status_code) == (401, 401)
 
 
 async def test_what_scripts_make_may_be_hidden_from_the_start(ada: Signed, auth: Auth) -> None:
