@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -314,3 +315,16 @@ def test_limits_that_make_no_sense_stop_the_start(changes: dict[str, Any], compl
 def test_a_limit_for_no_route_is_no_setting() -> None:
     with pytest.raises(ValueError, match="teleport"):
         AuthSettings(_env_file=None, rate_limits="teleport=3/hour")  # type: ignore[arg-type]
+
+
+async def test_a_request_beyond_the_limit_is_told(serve: Ask, caplog: pytest.LogCaptureFixture) -> None:
+    """With where it came from, and once."""
+    client = serve(rate_limits={"login": "2/minute"})
+    caplog.set_level("INFO", "fastapi_pluggable_auth.security")
+    assert await logins(client, 3) == [401, 401, 429]
+    told = [
+        json.loads(record.getMessage()) for record in caplog.records if "rate_limit" in record.getMessage()
+    ]
+    assert [(each["event"], each["outcome"], each["reason"], each["address"]) for each in told] == [
+        ("rate_limit", "failure", "rate_limited", "192.0.2.7")
+    ]
