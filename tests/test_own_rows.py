@@ -6,8 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from datetime import timedelta
-from uuid import uuid4
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
 
 import httpx
 import pyotp
@@ -29,6 +29,15 @@ from .visitor import BROWSER
 
 DIALECTS = ("sqlite",)
 BOB = "bob@example.com"
+
+
+@pytest.fixture
+def app(settings: AuthSettings, clock: Clock) -> FastAPI:
+    """With the routes for administrators."""
+    app = FastAPI()
+    include_auth(app, settings=settings, clock=clock, admin=True)
+    return app
+
 
 Register = Callable[..., Awaitable[Account]]
 
@@ -482,3 +491,39 @@ async def test_a_script_sets_passwords_of_the_lengths_that_a_signup_takes(
     with nullcontext() if fits else pytest.raises(AuthError):
         await create_user(auth, BOB, password[:length])
     assert await User.exists(email=BOB) is fits
+
+
+async def test_an_end_takes_the_impersonations_of_its_session_and_no_others(
+    register: Register, auth: Auth
+) -> None:
+    """What an administrator has begun in another session goes on, and what had ended stays as it was."""
+    root, ada, bob = await register("root@example.com"), await register(EMAIL), await register(BOB)
+    await User.filter(email=root.email).update(is_superuser=True)
+
+    async def acts() -> UUID:
+        user = await User.get(email=EMAIL)
+        answer = await root.client.post(f"/admin/users/{user.id}/impersonate", headers=root.headers)
+        assert answer.status_code == 200
+        begun = await Session.filter(impersonated_by__not_isnull=True).order_by("-created_at", "-id").first()
+        assert begun is not None
+        return begun.id
+
+    async def ends(session_id: UUID) -> datetime | None:
+        return (await Session.get(id=session_id)).revoked_at
+
+    first = await acts()
+    first_headers = root.headers
+    await root.login()
+    second = await acts()
+    session = await Session.filter(user__email=root.email, revoked_at=None).order_by("id").first()
+    assert session is not None
+    answer = await root.client.delete(f"/account/sessions/{session.id}", headers=root.headers)
+    assert answer.status_code == 204
+    ended = await ends(first)
+    assert ended is not None
+    assert await ends(second) is None
+    assert (await root.client.get("/auth/me", headers=first_headers)).status_code == 401
+    await root.client.post("/auth/logout", headers=root.headers)
+    assert await ends(second) is not None
+    assert await ends(first) == ended
+    assert (await ada.me()).status_code == (await bob.me()).status_code == 200
