@@ -140,14 +140,17 @@ async def test_an_upgrade_in_another_zone_that_names_none_takes_rows_for_utc_and
     assert len(said) == (spare.dialect != "sqlite" and not named)
 
 
+@pytest.mark.parametrize("wrong", ["'yesterday'", "x'00'"])
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
-async def test_what_is_no_moment_is_named_and_nothing_is_changed(spare: Spare) -> None:
+async def test_what_is_no_moment_is_named_and_nothing_is_changed(spare: Spare, wrong: str) -> None:
     await spare.create()
     await spare.migrate(BEFORE)
-    await add_users(spare, ["2026-01-31 12:00:00", "yesterday"])
-    with pytest.raises(MomentError, match=r"user\.created_at of 0{8}-0.*1 is no moment: 'yesterday'"):
+    await add_users(spare, ["2026-01-31 12:00:00", "2026-01-31 13:00:00"])
+    await spare.query(f"UPDATE user SET created_at = {wrong} WHERE email = '1@example.com'")
+    with pytest.raises(MomentError, match=r"user\.created_at of 0{8}-0.*1 is no moment: .*'\. Change it"):
         await spare.migrate()
-    assert await stored(spare) == ["2026-01-31 12:00:00", "yesterday"]
+    (first, second) = await spare.query("SELECT created_at, quote(created_at) AS text FROM user ORDER BY id")
+    assert (first["created_at"], second["text"].lower()) == ("2026-01-31 12:00:00", wrong)
     assert "auth_device" not in await spare.tables()
 
 

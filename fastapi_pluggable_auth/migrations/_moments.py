@@ -131,8 +131,11 @@ async def _convert(
         for row in rows:
             try:
                 changes.append([convert(row[column]), row[key], row[column]])
-            except (ValueError, OverflowError) as error:
-                raise MomentError(f"{table}.{column} of {row[key]} is no moment: {row[column]!r}") from error
+            except (TypeError, ValueError, OverflowError) as error:
+                raise MomentError(
+                    f"{table}.{column} of {row[key]} is no moment: {row[column]!r}. "
+                    "Change it, then migrate again."
+                ) from error
         await client.execute_many(update, changes)
 
 
