@@ -502,7 +502,7 @@ class AuthSettings(BaseSettings):
     template_dir: Path | None = Field(
         default=None, description="Folder whose files override the mail and page templates of the same name."
     )
-    smtp_host: str = Field(default="localhost", description="SMTP server.")
+    smtp_host: OneLine = Field(default="localhost", description="SMTP server.")
     smtp_helo_name: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9._:\[\]-]+$",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -173,10 +174,44 @@ async def test_the_app_greets_and_signs_the_envelope_as_the_settings_say() -> No
     assert message["From"] == "no-reply@example.com"
 
 
-@pytest.mark.parametrize("setting", ["email_reply_to", "email_envelope_from", "email_from"])
-async def test_a_sender_that_is_no_address_is_named_by_the_check_and_ends_no_mail(setting: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "answer"), [each for each in OURS if each[0] in ("EHLO", "MAIL")], ids=lambda each: each[:12]
+)
+async def test_what_the_server_refuses_of_the_greeting_and_the_sender_is_found_by_the_check(
+    command: Any, answer: str
+) -> None:
     with MailServer() as server:
-        settings = make_settings(server, smtp_security="plain", **{setting: "a@example.com, b@example.com"})
+        provider = SMTPProvider(make_settings(server, smtp_security="plain"))
+        await provider.check()
+        server.answers[command] = answer
+        with pytest.raises(MailError, match=re.escape(answer)):
+            await provider.check()
+        server.answers.clear()
+        await provider.check()
+    assert server.deliveries == []
+
+
+@pytest.mark.parametrize("setting", ["email_reply_to", "email_envelope_from", "email_from"])
+async def test_the_server_is_asked_for_what_an_address_outside_ascii_takes(setting: str) -> None:
+    """RFC 6531 section 3.4: also where only a header has it."""
+    with MailServer() as server:
+        settings = make_settings(server, smtp_security="plain", **{setting: "Jörg <jörg@müller.example>"})
+        await SMTPProvider(settings).check()
+        await send(settings)
+        await server.wait(1)
+    assert server.wire.count(b" SMTPUTF8") == 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a@example.com, b@example.com", "A <a@example.com>, B <b@example.com>", "<>"],
+)
+@pytest.mark.parametrize("setting", ["email_reply_to", "email_envelope_from", "email_from"])
+async def test_a_sender_that_is_no_address_is_named_by_the_check_and_ends_no_mail(
+    setting: str, value: str
+) -> None:
+    with MailServer() as server:
+        settings = make_settings(server, smtp_security="plain", **{setting: value})
         with pytest.raises(MailError, match=setting.upper()) as caught:
             await SMTPProvider(settings).check()
         assert not caught.value.permanent
@@ -195,7 +230,7 @@ async def test_a_login_from_files_works_without_their_line_breaks(monkeypatch: p
         monkeypatch.setenv("SMTP_PASSWORD", "secret\r\n")
         settings = AuthSettings(
             _env_file=None,
-            smtp_host="127.0.0.1",
+            smtp_host="127.0.0.1\n",
             smtp_port=server.port,
             smtp_ca_file=server.ca_file,
             smtp_security="tls",

@@ -25,6 +25,9 @@ LOCAL_PART: Final = re.compile(rf"{_ATOM}(\.{_ATOM})*")
 
 HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE | re.ASCII)
 
+_QUOTED: Final = re.compile(r'"(\\.|[^"\\])*"')
+"""A quoted-string (RFC 5322 section 3.2.4)."""
+
 UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Unicode categories that end a line somewhere, or cannot be encoded."""
 
@@ -115,6 +118,8 @@ def sender_of(text: str, setting: str = "EMAIL_FROM or SENDGRID_FROM_EMAIL") -> 
     """
     name, bracket, address = text.strip().rpartition("<")
     try:
+        if "<" in _QUOTED.sub("", name):
+            raise ValueError("Several addresses.")
         return Sender(
             one_line("sender", unquote(name.strip())),
             address_of(address.removesuffix(">") if bracket else address),

@@ -57,24 +57,28 @@ class SMTPProvider(EmailProvider):
     async def send(self, to: str, subject: str, body: str, html: str | None = None) -> None:
         """Send by SMTP; where there is TLS, it is verified. Raises as `EmailProvider.send`."""
         settings = self.settings
-        message = build_message(settings, to, subject, body, html)
+        message = bytes(build_message(settings, to, subject, body, html))
         sender, recipient = envelope_sender_of(settings), address_of(to)
-        options = [] if (sender + recipient).isascii() else ["SMTPUTF8"]
+        options = _mail_options(sender, recipient, message)
         async with self._lent() as client:
-            await client.sendmail(sender, [recipient], bytes(message), mail_options=options)
+            await client.sendmail(sender, [recipient], message, mail_options=options)
 
     async def check(self) -> None:
-        """Connect and log in. Raises `MailError`, also for a sender that is none, and before a login in the
-        clear to another machine."""
+        """Connect, greet, log in and name the sender. Raises `MailError`, also for a sender that is none, and
+        before a login in the clear to another machine."""
         settings = self.settings
-        envelope_sender_of(settings)
-        build_message(settings, "check@example.com", "", "", None)
+        message = bytes(build_message(settings, "check@example.com", "", "", None))
+        sender = envelope_sender_of(settings)
         remote = host_of(settings) not in LOOPBACK_HOSTS
         if remote and settings.smtp_user and security_of(settings) == "plain":
             raise MailError("SMTP_USER and SMTP_PASSWORD would be sent in the clear.", permanent=False)
-        async with self._lent():
-            pass
-        await self.rest()
+        try:
+            async with self._lent() as client:
+                options = _mail_options(sender, "", message)
+                await client.mail(sender, options=options, encoding="utf-8" if options else "ascii")
+                await client.rset()
+        finally:
+            await self.rest()
 
     async def rest(self) -> None:
         """Hang up, except on connections that send just now."""
@@ -141,6 +145,11 @@ class SMTPProvider(EmailProvider):
 
 
 _ANSWERS: Final = (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused)
+
+
+def _mail_options(sender: str, recipient: str, message: bytes) -> list[str]:
+    """What MAIL has to ask for (RFC 6531 section 3.4)."""
+    return [] if message.isascii() and (sender + recipient).isascii() else ["SMTPUTF8"]
 
 
 def _server(settings: AuthSettings) -> tuple[object, ...]:
