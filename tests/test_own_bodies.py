@@ -51,6 +51,9 @@ class Shop(AbstractUser):
     born_on = fields.DateField(null=True)
     settings = fields.JSONField[dict[str, Any]](default=dict)
     company: fields.ForeignKeyNullableRelation[Any] = fields.ForeignKeyField("shop.Company", null=True)
+    seat: fields.ForeignKeyNullableRelation[Any] = fields.ForeignKeyField(
+        "shop.Seat", null=True, source_field="place"
+    )
 
     @property
     def initials(self) -> str:
@@ -95,6 +98,7 @@ FITTING_SIGNUPS: list[dict[str, Any]] = [
     {"settings": (Nested, Nested())},
     {"settings": (list[int], [])},
     {"company_id": (int, ...)},
+    {"seat_id": (int, ...)},
     {"code": (Annotated[Text, NotStored], ...)},
     {"code": (Annotated[Text, NotStored] | None, None)},
     {"code": (Annotated[SecretStr, NotStored], ...)},
@@ -121,6 +125,7 @@ UNFIT_SIGNUPS: list[tuple[dict[str, Any], str]] = [
     ({"terms": (bool, False)}, "Shop has no column for NewUser.terms"),
     ({"company": (int, ...)}, "Shop has no column for NewUser.company:"),
     ({"initials": (str, ...)}, "Shop has no column for NewUser.initials"),
+    ({"place": (int, ...)}, "Shop has no column for NewUser.place"),
     ({"city": (Annotated[Text, NotStored], ...)}, "NewUser.city is NotStored, but Shop has such a column"),
     ({"level": (str, "1")}, "NewUser.level does not fit its column: Shop.level is IntField"),
     ({"level": (Text | None, None)}, "NewUser.level does not fit"),
@@ -302,6 +307,8 @@ MODELS: list[tuple[dict[str, Any], str]] = [
     ({"is_active": fields.CharField(max_length=3, default="yes")}, "Own.is_active .* BooleanField"),
     ({"roles": fields.JSONField(default=list)}, "Own.roles is a column of the package"),
     ({"permissions": property(lambda user: ())}, "Own.permissions is a column of the package"),
+    ({"two_factor_active": fields.BooleanField(default=False)}, "Own.two_factor_active is a property of the"),
+    ({"two_factor_active": property(lambda user: False)}, "Own.two_factor_active is a property of the"),
     ({"username": fields.CharField(max_length=20)}, "Own.username must be unique"),
     ({"username": fields.IntField(unique=True)}, "Own.username must be unique, and text"),
 ]

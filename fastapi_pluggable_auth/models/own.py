@@ -11,6 +11,8 @@ from .user import AbstractUser, User
 _KEPT: Final = AbstractUser._meta.fields_map
 """The columns of the package, as every user model inherits them."""
 
+_PROPERTIES: Final = [name for name, value in vars(AbstractUser).items() if isinstance(value, property)]
+
 
 def require_user_model(model: type[AbstractUser]) -> None:
     """Raises `ValueError` where accounts could not live in this model."""
@@ -31,6 +33,12 @@ def require_user_model(model: type[AbstractUser]) -> None:
             raise ValueError(
                 f"{name}.{column} is a column of the package and must stay {like}: choose another name."
             )
+    for attribute in _PROPERTIES:
+        own = attribute in model._meta.fields_map or getattr(model, attribute) is not getattr(
+            AbstractUser, attribute
+        )
+        if own:
+            raise ValueError(f"{name}.{attribute} is a property of the package: choose another name.")
     if not model._meta.fields_map["email"].unique:
         raise ValueError(f"{name}.email must be unique, as users log in by it.")
     username = model._meta.fields_map.get("username")

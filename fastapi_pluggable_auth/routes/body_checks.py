@@ -162,7 +162,7 @@ def _columns(user_model: type[AbstractUser]) -> dict[str, Field[Any] | None]:
     columns: dict[str, Field[Any] | None] = {}
     for name, field in user_model._meta.fields_map.items():
         if isinstance(field, ForeignKeyFieldInstance):
-            columns.setdefault(field.source_field or f"{name}_id", None)
+            columns.setdefault(f"{name}_id", None)
         elif not isinstance(field, _RELATIONS):
             columns[name] = field
     return columns
@@ -224,7 +224,7 @@ def _require_all_given(user_create: type[UserCreate], user_model: type[AbstractU
         and field.required
         and not getattr(field, "auto_now_add", False)
         and not getattr(field, "auto_now", False)
-        and not {name, field.source_field or f"{name}_id"} & _always_given(user_create)
+        and not {name, f"{name}_id"} & _always_given(user_create)
     }
     if missing:
         raise ValueError(
