@@ -43,7 +43,7 @@ PLACES = ("security", "flows", "email", "cookies.py", "dependencies.py", "author
 METHODS = {"filter", "exclude", "get", "get_or_none", "exists", "update", "delete", "first"}
 FUNCTIONS = {"Q", "exact"}
 SEED = 18
-NAMES = re.compile(r"filter (id|user_id|session_id|digest|token|jti|email|\*\*|argument)")
+NAMES = re.compile(r"filter (id|user_id|session_id|digest|token|jti|\*\*|argument)")
 """What tells one row from another."""
 
 
