@@ -43,6 +43,7 @@ from fastapi_pluggable_auth.security.hashing import (
     verify_password,
 )
 from fastapi_pluggable_auth.security.plaintext import Plaintext
+from fastapi_pluggable_auth.security.rehashes import rehash_note
 
 from . import databases, own_tables
 from .conftest import EMAIL, PASSWORD, SECRET, Database
@@ -253,7 +254,9 @@ async def test_a_hash_that_another_sign_in_replaces_refuses_no_right_password(
         "/auth/reauthenticate": {"password": PASSWORD},
         "/account/change-password": {"old_password": PASSWORD, "new_password": "another password"},
     }[path]
-    change = User.all().update(hashed_password=await auth.hasher.hash(PASSWORD))
+    new = await auth.hasher.hash(PASSWORD)
+    note = rehash_note(new, (await User.get()).password_id)
+    change = User.all().update(hashed_password=new, rehash_note=note)
     status = await _while_verifying(auth, client.post(path, json=body, headers=headers), change)
     assert status in (200, 204)
     change = User.all().update(hashed_password=await auth.hasher.hash("a third password"))

@@ -13,7 +13,7 @@ from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.models import User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
-from .test_password import DEAD_LINK, NEW, forgot
+from .test_password import DEAD_LINK, NEW, forgot, login_status
 from .visitor import BROWSER, Page
 
 DIALECTS = ("sqlite",)
@@ -135,6 +135,25 @@ async def test_a_head_says_whether_the_link_works(
     for headers in ({}, BROWSER):
         head = await client.head(link, headers=headers)
         assert (head.status_code, head.content) == (404, b"")
+
+
+@pytest.mark.parametrize("kind", ["reset-password", "email-change", "stop-email-change"])
+async def test_another_hash_of_the_password_kills_no_link_and_another_password_does(
+    kind: str, client: httpx.AsyncClient, mailbox: Mailbox, settings: AuthSettings, auth: Auth
+) -> None:
+    """However often a sign-in replaces the hash, as after an import; and whatever writes the password."""
+    link = await mailed(kind, client, mailbox)
+    for cost in (5, 6):
+        settings.bcrypt_rounds = cost
+        assert await login_status(client, PASSWORD) == 200
+        assert (await client.head(link)).status_code == 200
+    replaced = (await User.get()).hashed_password
+    assert replaced.startswith("$2b$06$")
+    await User.all().update(hashed_password=await auth.hasher.hash(PASSWORD))
+    assert (await client.head(link)).status_code == 404
+    await User.all().update(hashed_password=replaced)
+    assert (await confirm(client, kind, link)).status_code == 200
+    assert (await client.head(link)).status_code == 404
 
 
 async def test_a_head_changes_nothing_for_a_program_either(

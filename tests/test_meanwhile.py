@@ -33,6 +33,7 @@ from fastapi_pluggable_auth.models import (
     Session,
     User,
 )
+from fastapi_pluggable_auth.security.rehashes import rehash_note
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database
 from .visitor import Page, Visitor
@@ -234,6 +235,20 @@ async def test_what_changes_meanwhile_is_kept_and_the_request_refused(
     assert told.status_code == status, told.text[:200]
     assert await account.values() == [before | columns]
     assert [await table.all().count() for table in (Session, PersonalToken, RecoveryCode)] == rows
+
+
+@pytest.mark.parametrize("does", [does for does, (_, changes) in MEANWHILE.items() if HASH in changes])
+async def test_another_hash_of_the_same_password_refuses_nothing(
+    does: Callable[[Scene], Awaitable[Request]], scene: Scene, database: Database, auth: Auth
+) -> None:
+    """As a sign-in beside it stores one after an import."""
+    request = await does(scene)
+    user = await User.get(email=EMAIL)
+    new = await auth.hasher.hash(PASSWORD)
+    columns = {"hashed_password": new, "rehash_note": rehash_note(new, user.password_id)}
+    answer = await raced(database, request(), lambda: User.filter(id=user.id).update(**columns))
+    told = answer.answer if isinstance(answer, Page) else answer
+    assert told.status_code < 400, told.text[:200]
 
 
 async def test_a_hash_that_is_renewed_brings_no_old_password_back(

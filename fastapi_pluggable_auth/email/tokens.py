@@ -38,11 +38,12 @@ class Link:
 
 
 def link_state(purpose: Purpose, user: AbstractUser) -> bytes:
-    """A digest of what must not have changed since the link was made: any use of the link changes it."""
-    pending = (user.email, user.hashed_password, user.pending_email or "", str(user.pending_email_session))
+    """A digest of what must not have changed since the link was made: any use of the link changes it. Another
+    hash of the same password does not."""
+    pending = (user.email, user.password_id, user.pending_email or "", str(user.pending_email_session))
     parts = {
         Purpose.VERIFY: (user.email, str(user.is_verified)),
-        Purpose.RESET: (user.email, user.hashed_password),
+        Purpose.RESET: (user.email, user.password_id),
         Purpose.EMAIL_CHANGE: pending,
         Purpose.STOP_EMAIL_CHANGE: pending,
     }[purpose]

@@ -19,6 +19,7 @@ from .authentication import is_live
 from .email import owner_of
 from .ends import NO_PENDING_EMAIL, End, end_access, without_begun
 from .notices import notify, notify_former_address
+from .passwords import is_rehashed
 
 
 async def request_email_change(
@@ -52,7 +53,10 @@ async def confirm_email_change(auth: Auth, token: str | Plaintext) -> None:
         user = await owner_of(auth, Purpose.EMAIL_CHANGE, token)
         observation.user_id = user.id
         try:
-            await _move(auth, user)
+            if not await _move(auth, user) and not (
+                await is_rehashed(auth, user) and await _move(auth, user)
+            ):
+                raise AuthError(ErrorCode.INVALID_LINK)
         except IntegrityError as error:
             if not await auth.tables.user.exists(email=user.pending_email):
                 raise  # a constraint of the host
@@ -77,17 +81,20 @@ async def stop_email_change(auth: Auth, token: str | Plaintext) -> None:
 
 
 @transactional
-async def _move(auth: Auth, user: AbstractUser) -> None:
+async def _move(auth: Auth, user: AbstractUser) -> bool:
+    """Whether the account still was what was looked at. Raises `AuthError(INVALID_LINK)` where the session
+    that asked is gone."""
     unchanged = _as_read(auth, user).filter(hashed_password=user.hashed_password, is_active=True)
     session_id = user.pending_email_session
     moved = {"email": user.pending_email, "is_verified": True, "verified_at": auth.clock()}
     if not await unchanged.update(**NO_PENDING_EMAIL, **moved):
-        raise AuthError(ErrorCode.INVALID_LINK)
+        return False
     if session_id is not None and not await _lives(auth, session_id):
         raise AuthError(ErrorCode.INVALID_LINK)
     await end_access(auth, user.id, End.EMAIL_CHANGED, session_id)
     await notify_former_address(auth, MailKind.EMAIL_CHANGED, user, new_email=user.pending_email)
     await auth.hooks.fire(ChangingEmail, user, user.pending_email)
+    return True
 
 
 def _as_read(auth: Auth, user: AbstractUser) -> QuerySet[AbstractUser]:

@@ -25,7 +25,7 @@ from .authentication import Authentication, observed, refuse_impersonation
 from .devices import Device, remember_device
 from .guesses import Guess, guessing
 from .notices import mail_on_request
-from .passwords import check_password, still_fits
+from .passwords import check_password, is_rehashed
 from .sessions import TokenSet, start_session
 from .twofa import Accepted, accept_code, may_pass, store_accepted, tell_accepted
 
@@ -79,7 +79,7 @@ async def login(
                 raise AuthError(ErrorCode.INVALID_CREDENTIALS)
             if not await check_password(auth, user, password) or not user.is_active:
                 raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-            accepted, tokens = await _admit(auth, user, password, code, observation, guess, device, transport)
+            accepted, tokens = await _admit(auth, user, code, observation, guess, device, transport)
         await _tell(auth, accepted, observation)
     await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
     return tokens
@@ -130,7 +130,7 @@ async def answer_challenge(
         async with guessing(auth, user, device=device) as guess:
             unchanged = {"last_login_at": user.last_login_at, "access_epoch": user.access_epoch}
             accepted, tokens = await _admit(
-                auth, user, None, code, observation, guess, device, transport, **unchanged
+                auth, user, code, observation, guess, device, transport, **unchanged
             )
         await _tell(auth, accepted, observation)
     await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
@@ -142,7 +142,7 @@ def _challenge_state(user: AbstractUser) -> str:
     factor, a login, or an end of all access ends all challenges."""
     moments = (user.totp_enrolled_at, user.last_login_at)
     stamps = (moment.isoformat() if moment else "" for moment in moments)
-    parts = (CHALLENGE, user.hashed_password, str(user.two_factor_active), str(user.access_epoch), *stamps)
+    parts = (CHALLENGE, user.password_id, str(user.two_factor_active), str(user.access_epoch), *stamps)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
@@ -168,7 +168,7 @@ async def reauthenticate(
                 try:
                     await _renew(auth, authentication, accepted)
                 except AuthError:
-                    if not await still_fits(auth, user, password):
+                    if not await is_rehashed(auth, user):
                         raise
                     await _renew(auth, authentication, accepted)
         except AuthError as error:
@@ -187,7 +187,6 @@ async def account_named(auth: Auth[U], name: str) -> U | None:
 async def _admit(
     auth: Auth,
     user: AbstractUser,
-    password: Plaintext | None,
     code: Plaintext | None,
     observation: Observation,
     guess: Guess,
@@ -195,8 +194,8 @@ async def _admit(
     transport: Transport,
     **unchanged: object,
 ) -> tuple[Accepted | None, TokenSet]:
-    """The session of an active user who gave the right password, in this step where there is one, where
-    nothing else is in the way and what must be `unchanged` is."""
+    """The session of an active user who gave the right password, where nothing else is in the way and what
+    must be `unchanged` is."""
     observation.factors = ("pwd",)
     if user.password_reset_required:
         raise AuthError(ErrorCode.PASSWORD_RESET_REQUIRED)
@@ -210,7 +209,7 @@ async def _admit(
     try:
         tokens = await _start(auth, user, accepted, device, guess.device_id, transport, **unchanged)
     except AuthError:
-        if password is None or not await still_fits(auth, user, password):
+        if not await is_rehashed(auth, user):
             raise
         tokens = await _start(auth, user, accepted, device, guess.device_id, transport, **unchanged)
     observation.session_id = tokens.session_id

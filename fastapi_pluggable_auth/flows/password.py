@@ -22,7 +22,7 @@ from .ends import End, end_access, without_begun
 from .guesses import forget_passwords, guessing
 from .mailbox import claim_mailbox, is_claimable, verified
 from .notices import mail_on_request, notify
-from .passwords import check_password, still_fits
+from .passwords import check_password, is_rehashed
 
 
 async def forgot_password(auth: Auth, email: str) -> None:
@@ -103,7 +103,7 @@ async def _change(
             raise AuthError(ErrorCode.WRONG_PASSWORD)
         await auth.hooks.fire(BeforePasswordChange, user, by_reset=False)
         end = End.PASSWORD_CHANGED
-        if not await _set_password(auth, user, new_password, end, session_id, old=old_password):
+        if not await _set_password(auth, user, new_password, end, session_id):
             raise AuthError(ErrorCode.WRONG_PASSWORD)
     await auth.hooks.fire(PasswordChanged, user, by_reset=False)
 
@@ -125,18 +125,16 @@ async def _set_password(
     password: Plaintext,
     end: End,
     session_id: UUID | None = None,
-    *,
-    old: Plaintext | None = None,
     **changes: object,
 ) -> bool:
-    """Whether the password was set: only where it still is the one that was looked at (which is `old`, where
-    it was given), so that of two changes at once one wins."""
+    """Whether the password was set: only where it still is the one that was looked at, so that of two changes
+    at once one wins."""
     await require_good_password(auth, password, user.email, user.display_name)
     changes["hashed_password"] = await auth.hasher.hash(password)
     changes["password_reset_required"] = False
     changes["password_changed_at"] = _later(auth.clock(), user.password_changed_at)
     written = await _replace(auth, user, changes, end, session_id)
-    if written is None and old is not None and await still_fits(auth, user, old):
+    if written is None and await is_rehashed(auth, user):
         written = await _replace(auth, user, changes, end, session_id)
     if written is None:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..auth import Auth
 from ..models import AbstractUser
 from ..security.plaintext import Plaintext
+from ..security.rehashes import rehash_note
 
 
 async def check_password(auth: Auth, user: AbstractUser, password: Plaintext) -> bool:
@@ -13,23 +14,23 @@ async def check_password(auth: Auth, user: AbstractUser, password: Plaintext) ->
     while True:
         known = user.hashed_password
         verification = await auth.hasher.verify(password.copy(), known)
-        if not verification.ok or verification.replacement is None or not user.is_active:
+        new = verification.replacement
+        if not verification.ok or new is None or not user.is_active:
             return verification.ok
+        note = rehash_note(new, user.password_id)
         unchanged = auth.tables.user.filter(id=user.id, hashed_password=known)
-        if await unchanged.update(hashed_password=verification.replacement):
-            user.hashed_password = verification.replacement
+        if await unchanged.update(hashed_password=new, rehash_note=note):
+            user.hashed_password, user.rehash_note = new, note
             return True
-        if not await _has_another_hash(auth, user):
-            return True  # of an account that is gone, which whatever comes next finds out
+        if await is_rehashed(auth, user) or user.hashed_password == known:
+            return True  # by a sign-in beside this one; or the account is gone, as whatever comes next finds
 
 
-async def still_fits(auth: Auth, user: AbstractUser, password: Plaintext) -> bool:
-    """Whether the user has another hash of the same password by now, as a sign-in beside this one stored it:
-    what was refused for the hash may then be tried again. Raises `AuthError(OVERLOADED)`."""
-    return await _has_another_hash(auth, user) and await check_password(auth, user, password)
-
-
-async def _has_another_hash(auth: Auth, user: AbstractUser) -> bool:
-    found = await auth.tables.user.filter(id=user.id).values_list("hashed_password", flat=True)
-    known, user.hashed_password = user.hashed_password, str(found[0]) if found else user.hashed_password
-    return user.hashed_password != known
+async def is_rehashed(auth: Auth, user: AbstractUser) -> bool:
+    """Whether another sign-in has replaced the hash by one of the same password since the user was read: what
+    was refused for the hash may then be tried again. Reads the hash again."""
+    hashed, password = user.hashed_password, user.password_id
+    found = await auth.tables.user.filter(id=user.id).values_list("hashed_password", "rehash_note")
+    for user.hashed_password, user.rehash_note in found:
+        pass
+    return user.hashed_password != hashed and user.password_id == password

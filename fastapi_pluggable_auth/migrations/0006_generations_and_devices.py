@@ -52,6 +52,7 @@ class Migration(BaseMigration):
             ),
             AddColumn("Throttle", "holder", fields.CharField(null=True, max_length=64)),
             AddColumn("Throttle", "details", fields.TextField(null=True)),
+            AddColumn("User", "rehash_note", fields.CharField(null=True, max_length=64)),
             AddColumn("User", "signup_binding", fields.CharField(null=True, max_length=64)),
             AddColumn("User", "pending_email_session", fields.UUIDField(null=True)),
             AddColumn("User", "totp_pending_session", fields.UUIDField(null=True)),

@@ -7,6 +7,7 @@ import uuid
 from tortoise import Model, fields
 from typing_extensions import TypeVar
 
+from ..security.rehashes import password_id
 from .columns import EmailField, NamesField, TotpSecretColumn, TotpSecretField
 from .moments import MomentField
 from .outward import Outward
@@ -14,16 +15,17 @@ from .outward import Outward
 
 class AbstractUser(Outward, Model):
     """The columns of an account. What is pending was begun in the session beside it; `signup_binding` is the
-    digest of the value that the browser of the signup holds. `access_epoch` counts the ends of all access,
-    `sessions_opened` is
-    how many sessions there may be, at most: None until they are counted."""
+    digest of the value that the browser of the signup holds. `rehash_note` says that a login has replaced the
+    hash. `access_epoch` counts the ends of all access, `sessions_opened` is how many sessions there may be,
+    at most: None until they are counted."""
 
-    _withheld = frozenset({"hashed_password", "totp_secret", "signup_binding"})
+    _withheld = frozenset({"hashed_password", "rehash_note", "totp_secret", "signup_binding"})
     _shown = ("id", "email", "is_verified", "display_name", "username")
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     email = EmailField(unique=True)
     hashed_password = fields.CharField(max_length=255)
+    rehash_note = fields.CharField(max_length=64, null=True)
     is_active = fields.BooleanField(default=True)
     is_verified = fields.BooleanField(default=False)
     is_superuser = fields.BooleanField(default=False, db_default=False)
@@ -50,6 +52,11 @@ class AbstractUser(Outward, Model):
 
     class Meta:
         abstract = True
+
+    @property
+    def password_id(self) -> str:
+        """Which password it is, whatever hash of it is stored."""
+        return password_id(self.hashed_password, self.rehash_note)
 
     @property
     def two_factor_active(self) -> bool:
