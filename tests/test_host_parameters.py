@@ -217,6 +217,7 @@ OF_APP: dict[str, Case] = {
         ),
     ),
     "root_path": ("/behind", lambda w: "/behind/account/" in w.page.text),
+    "openapi_prefix": ("/behind", lambda w: "/behind/account/" in w.page.text),
     "root_path_in_servers": (False, lambda w: "servers" not in w.document),
     "webhooks": (webhooks, lambda w: "hook" in w.document["webhooks"]),
     "separate_input_output_schemas": (False, answers),
@@ -373,6 +374,7 @@ async def test_answers_are_json_where_the_host_answers_in_something_else(
     assert [*walked.operation()["responses"]["200"]["content"]] == ["application/json"]
 
 
+@pytest.mark.skipif("max_body_size" not in parameters(FastAPI.__init__), reason="FastAPI has no limit yet")
 @pytest.mark.parametrize("limit", [0, 40])
 async def test_a_limit_of_the_host_that_is_smaller_than_ours_holds(
     unverified: AuthSettings, tortoise: TortoiseContext, limit: int
@@ -398,14 +400,28 @@ async def test_a_handler_of_the_host_stays_whether_it_was_there_before_or_comes_
         await app.state.pluggable_auth.tables.user.all().delete()
 
 
+def included_as_it_was() -> bool:
+    """Whether a router that is included is copied, as by older versions of FastAPI."""
+    app, router = FastAPI(), APIRouter()
+    app.include_router(router)
+    router.add_api_route("/later", callback)
+    return "/later" not in app.openapi()["paths"]
+
+
+AS_IT_WAS = pytest.mark.skipif(included_as_it_was(), reason="FastAPI includes what the router has by then")
+
+
+@pytest.mark.parametrize("filled", [True, pytest.param(False, marks=AS_IT_WAS)])
 async def test_an_app_that_is_mounted_and_includes_routers_later_serves_all_of_them(
-    unverified: AuthSettings, tortoise: TortoiseContext
+    filled: bool, unverified: AuthSettings, tortoise: TortoiseContext
 ) -> None:
+    """Those that have their routes already, and those that are filled afterwards."""
     outer, app, later = FastAPI(), FastAPI(), APIRouter(prefix="/later")
     include_auth(app, settings=unverified)
     add_host_routes(app)
     outer.mount("/inner", app)
-    app.include_router(later)
+    if not filled:
+        app.include_router(later)
 
     @later.get("/me")
     async def later_me(user: CurrentUser) -> str:
@@ -415,6 +431,8 @@ async def test_an_app_that_is_mounted_and_includes_routers_later_serves_all_of_t
     async def teapot() -> None:
         raise HTTPException(418)
 
+    if filled:
+        app.include_router(later)
     transport = httpx.ASGITransport(outer)
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver/inner") as client:
         assert (await client.post("/auth/signup", json=CREDENTIALS)).status_code == 201
