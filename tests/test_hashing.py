@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import threading
 import time
 
 import pytest
-from passlib.hash import bcrypt, bcrypt_sha256, django_pbkdf2_sha256, pbkdf2_sha256, phpass, scrypt
+from passlib.hash import argon2, bcrypt, bcrypt_sha256, django_pbkdf2_sha256, pbkdf2_sha256, phpass, scrypt
 
 from fastapi_pluggable_auth import AuthError, AuthSettings
 from fastapi_pluggable_auth.models import token_digest
@@ -24,12 +25,36 @@ def hasher(settings: AuthSettings) -> PasswordHasher:
     return PasswordHasher(settings)
 
 
+LACKED = [f"$argon2id$v=19$m=64,t=1,p=1,{each}=abcd$c29tZXNhbHQ$" + "A" * 43 for each in ("data", "keyid")]
+
+
 @pytest.mark.parametrize(
-    "hashed", ["", "x", "!", "$2b$", "$2b$12$short", "md5$1$2", "plain", PASSWORD, "$argon2id$v=19$"]
+    "hashed", ["", "x", "!", "$2b$", "$2b$12$short", "md5$1$2", "plain", PASSWORD, "$argon2id$v=19$", *LACKED]
 )
 async def test_what_is_no_hash_is_never_right(hashed: str, hasher: PasswordHasher) -> None:
     assert not (await hasher.verify(PASSWORD, hashed)).ok
     assert not (await hasher.verify(hashed, hashed)).ok
+
+
+WITHOUT_ARGON2 = """
+import logging, sys
+sys.modules["argon2"] = None
+from fastapi_pluggable_auth import AuthSettings
+from fastapi_pluggable_auth.security.hashing import verify_password
+logging.basicConfig()
+print(verify_password(*sys.argv[1:], AuthSettings(_env_file=None, bcrypt_rounds=4)))
+"""
+
+
+def test_an_argon2_hash_without_its_library_is_never_right_and_logged(settings: AuthSettings) -> None:
+    """An operator has left out the extra."""
+    hashed = argon2.using(rounds=1, memory_cost=64).hash(PASSWORD)
+    assert verify_password(PASSWORD, hashed, settings)
+    command = [sys.executable, "-c", WITHOUT_ARGON2, PASSWORD, hashed]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert "cannot be checked: argon2: no backends available" in done.stderr
+    assert hashed not in done.stderr
 
 
 @pytest.mark.parametrize(

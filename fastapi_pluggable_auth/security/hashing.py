@@ -149,7 +149,7 @@ def imported_hash(hashed: str) -> str:
     if not is_usable(hashed):
         return unusable_hash()
     if len(hashed) > MAXIMUM_HASH_LENGTH:
-        raise ValueError("a damaged hash")
+        raise ValueError(f"a hash of more than {MAXIMUM_HASH_LENGTH} characters")
     for start, wrapper in _WRAPPED.items():
         if hashed.startswith(start):
             hashed = hashed.removeprefix(wrapper)
@@ -163,7 +163,7 @@ def _require_sound(hashed: str, *, wordpress: bool) -> None:
     context = _context("bcrypt", 12)
     scheme = context.identify(hashed)
     if scheme is None or (wordpress and scheme != "bcrypt"):
-        raise ValueError("not a hash of a known format")
+        raise ValueError("not a hash of a known format: left empty, its owner sets a password by mail")
     if scheme in ("bcrypt", "django_bcrypt_sha256") and not _BCRYPT.fullmatch(hashed):
         raise ValueError("a damaged hash")
     if scheme == "phpass" and not _PHPASS.fullmatch(hashed):
@@ -175,6 +175,10 @@ def _require_sound(hashed: str, *, wordpress: bool) -> None:
         parsed = handler.from_string(hashed)
     except (ValueError, TypeError) as error:
         raise ValueError("a damaged hash") from error
+    except NotImplementedError as error:
+        raise ValueError(str(error)) from error
+    if getattr(parsed, "data", None):
+        raise ValueError("argon2 'data' parameter not supported")
     if len(parsed.checksum or "") < MINIMUM_CHECKSUM:
         raise ValueError("a damaged hash")
     if not _is_affordable(scheme, parsed):
@@ -221,6 +225,9 @@ def _compare(password: str, hashed: str, settings: AuthSettings) -> _Checked:
     try:
         return _compare_sound(password, hashed, settings)
     except (ValueError, TypeError, IndexError):  # a hash that is damaged
+        return _NOT_CHECKED
+    except RuntimeError as error:  # of passlib: argon2 without its library, or with parameters that it lacks
+        logger.warning("A stored password hash cannot be checked: %s", error)
         return _NOT_CHECKED
 
 
