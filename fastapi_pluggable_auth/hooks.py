@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec, TypeAlias
 from uuid import UUID
@@ -244,7 +244,8 @@ class Hooks:
 
         Raises what handlers raise before and inside a transaction: `AuthError`, failures of the database, and
         `HookError` for any other. One that takes too long, or to whom something else does not answer
-        (`OSError`, `TimeoutError`), is `AuthError(HOOK_UNAVAILABLE)`. After it, raises nothing.
+        (`OSError`, `TimeoutError`, or another raised for one), is `AuthError(HOOK_UNAVAILABLE)`. After it,
+        raises nothing.
         """
         if not self.handlers:
             return
@@ -275,14 +276,15 @@ class Hooks:
                     await _call(handler, event)
             else:
                 await self._in_time(handler, event)
-        except AuthError:
-            raise
-        except Exception as error:
+        except Exception as raised:
+            error = _alone(raised)
             # Flows take a broken constraint for one of their own.
-            if failure_of(error) not in (None, Failure.REFUSED, Failure.UNFIT):
-                raise
-            if isinstance(error, OSError) and error.filename is None:  # as a network has it, and a timeout
-                logger.error("%s got no answer, or not in time: %s", where, type(error).__name__)
+            passes = failure_of(error) not in (None, Failure.REFUSED, Failure.UNFIT)
+            if passes or isinstance(error, AuthError):
+                raise error from error.__cause__
+            if any(map(_is_of_a_network, _with_causes(error))):
+                names = " for ".join(type(each).__name__ for each in _with_causes(error))
+                logger.error("%s got no answer, or not in time: %s", where, names)
                 raise AuthError(ErrorCode.HOOK_UNAVAILABLE, retry_after=1) from error
             raise HookError(f"{name_of(handler)} failed on {type(event).__name__}") from error
 
@@ -296,6 +298,24 @@ async def _call(handler: Handler, event: object) -> None:
     told = handler(event)
     if inspect.isawaitable(told):
         await told
+
+
+def _alone(error: Exception) -> Exception:
+    """What a group of tasks in a handler has failed by, where that is one thing."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was raised for: clients of services have errors of their own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__  # also one that is not to be shown
+
+
+def _is_of_a_network(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.filename is None  # also a time limit
 
 
 def _being_cancelled() -> bool:

@@ -643,6 +643,42 @@ async def test_a_database_or_service_that_fails_in_a_hook_is_unavailable_and_no_
 
 
 @only_sqlite
+async def test_the_client_of_a_service_and_a_group_of_tasks_name_what_failed(scene: Scene) -> None:
+    """HTTPX raises errors of its own, and a group one of its tasks."""
+
+    async def ask(error: Exception | None) -> None:
+        if error is not None:
+            raise error
+        async with httpx.AsyncClient() as service:
+            await service.get("http://127.0.0.1:1")
+
+    async def ask_in_a_group(error: Exception | None) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask(error))
+
+    bug = KeyError("x")
+    bug.__cause__ = FileNotFoundError(2, "no such file", "settings.toml")
+    works = [
+        (ask, None),
+        (ask_in_a_group, None),
+        (ask_in_a_group, Refused("No.", code="no")),
+        (ask_in_a_group, OperationalError("gone")),
+        (ask_in_a_group, bug),
+    ]
+
+    @scene.auth.on(BeforeSignup)
+    async def next_of_them(event: BeforeSignup) -> None:
+        work, error = works.pop(0)
+        await work(error)
+
+    for code in ("hook_unavailable", "hook_unavailable", "no", "database_unavailable"):
+        assert (await signs_up(scene)).json()["code"] == code
+    with pytest.raises(HookError):
+        await signs_up(scene)
+    assert await stored() == scene.rows
+
+
+@only_sqlite
 async def test_handlers_run_one_after_the_other_in_order_until_one_refuses(scene: Scene) -> None:
     """Those of a base class too, and those that were added while the app runs."""
     order: list[str] = []
