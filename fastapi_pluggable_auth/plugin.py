@@ -29,7 +29,14 @@ from .errors import AuthError
 from .flows.purge import keep_purging
 from .host_transactions import HostTransactionMiddleware
 from .lookup import STATE_ATTRIBUTE, AuthInScope, Handlers, answer_refusals
-from .models import AbstractUser, User, require_own_tables, require_own_tables_to_make, tables_for
+from .models import (
+    AbstractUser,
+    User,
+    require_one_connection,
+    require_own_tables,
+    require_own_tables_to_make,
+    tables_for,
+)
 from .models.user import U
 from .poolers import pooler_problem
 from .routes import account, core, email, former_links, keys, password, sessions, twofa
@@ -247,7 +254,8 @@ class _Sent(Response):
 @asynccontextmanager
 async def running(auth: Auth) -> AsyncIterator[None]:
     """Delivers mail and purges expired rows in the background while the app runs. Raises `RuntimeError` where
-    Tortoise was initialised without the models, and behind a pooler that mixes up prepared statements."""
+    Tortoise was initialised without the models or a router sends them elsewhere, and behind a pooler that
+    mixes up prepared statements."""
     if (context := current_context()) is not None:
         require_own_tables(auth.tables, context.apps)
     auth.tortoise_context = context
@@ -258,6 +266,7 @@ async def running(auth: Auth) -> AsyncIterator[None]:
             f"`modules`; where it is your own, list its tables there: `__models__ = [*tables_for(User)]`"
         )
     if auth.tortoise_context is not None:
+        require_one_connection(auth.tables)
         await _refuse_pooler(auth)
     stop, purging = asyncio.Event(), None
     if auth.tortoise_context is None:

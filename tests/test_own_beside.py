@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from tortoise import Model
 from tortoise.context import TortoiseContext
+from tortoise.router import router
 
 from fastapi_pluggable_auth import AuthSettings, include_auth
 from fastapi_pluggable_auth.models import AbstractUser, User
@@ -116,6 +118,51 @@ async def test_accounts_of_another_table_stand_beside_the_users_of_a_host(
     shop = module("shop", BESIDE.format(name="Account", table="account"))
     __import__(shop)
     await start(settings, {shop: [shop]}, sys.modules[shop].Account, make=True)
+
+
+class Split:
+    """A router of the host."""
+
+    read, write = "", ""
+
+    def db_for_read(self, model: type[Model]) -> str | None:
+        return self.read or None
+
+    def db_for_write(self, model: type[Model]) -> str | None:
+        return self.write or None
+
+
+@pytest.mark.parametrize(
+    ("read", "write", "said"),
+    [
+        ("replica", "", "reads"),
+        ("replica", "default", "reads"),
+        ("", "replica", "writes"),
+        ("", "default", ""),
+    ],
+)
+async def test_a_router_that_sends_accounts_elsewhere_is_named_at_start(
+    settings: AuthSettings, read: str, write: str, said: str
+) -> None:
+    """A replica lags behind: what has ended would live on there."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        connections = {"default": "sqlite://:memory:", "replica": "sqlite://:memory:"}
+        routed = {"routers": [type("Routed", (Split,), {"read": read, "write": write})]}
+        await context.init({"connections": connections, "apps": {"models": {"models": [PACKAGE]}}, **routed})
+        yield
+
+    app = FastAPI(lifespan=lifespan)
+    include_auth(app, settings=settings)
+    refused = pytest.raises(RuntimeError, match=f"A router of Tortoise {said} User by 'replica': accounts")
+    try:
+        async with TortoiseContext() as context:
+            with refused if said else nullcontext():
+                async with app.router.lifespan_context(app):
+                    pass
+    finally:
+        router.init_routers([])  # it is the process's
 
 
 async def test_the_models_of_the_package_beside_those_of_the_host_are_named_where_no_table_can_be_made(

@@ -21,6 +21,7 @@ from .mail import AbstractMail, Mail, MailState
 from .moments import MomentField
 from .personal_token import AbstractPersonalToken, PersonalToken
 from .recovery_code import AbstractRecoveryCode, RecoveryCode
+from .routed import require_one_connection
 from .session import AbstractRefreshToken, AbstractSession, RefreshToken, Session
 from .tables import Tables, tables_for
 from .throttle import AbstractThrottle, Throttle
@@ -59,6 +60,7 @@ __all__ = [
     "exact",
     "matching",
     "new_event_id",
+    "require_one_connection",
     "require_own_tables",
     "require_own_tables_to_make",
     "stored_totp_secret",
