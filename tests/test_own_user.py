@@ -493,6 +493,11 @@ COLUMNS = """username = UsernameField(null=True)
     city = fields.CharField(max_length=80, default="", db_default="Paris")"""
 
 
+@pytest.mark.parametrize(
+    "spare",
+    ["sqlite", *(pytest.param(server, marks=pytest.mark.full) for server in databases.SERVERS)],
+    indirect=True,
+)
 def test_an_app_on_the_tables_of_the_package_goes_over_to_its_own(spare: Spare, tmp_path: Path) -> None:
     asyncio.run(spare.create())
     asyncio.run(spare.migrate())
