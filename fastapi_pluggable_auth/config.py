@@ -122,6 +122,16 @@ OneLine = Annotated[
 """Text without the line break that ends the file it comes from."""
 
 
+def _with_token(url: str) -> str:
+    if url and "{token}" not in url:
+        raise ValueError("write {token} where the page of the link takes its token")
+    return url
+
+
+LinkPage = Annotated[str, AfterValidator(_with_token)]
+"""The address of a page for mailed links."""
+
+
 def _long_enough(key: str) -> str:
     if len(key.encode()) < MINIMUM_SECRET_BYTES:
         raise ValueError(f"shorter than {MINIMUM_SECRET_BYTES} bytes; make one: openssl rand -base64 48")
@@ -445,13 +455,13 @@ class AuthSettings(BaseSettings):
         pattern=r"^(/[^/\s{}%?#\\]+)*$",  # which every path and every link has as it is
         description="Path in front of `/auth` and `/account`, such as `/api`.",
     )
-    verify_url: str | None = Field(
+    verify_url: LinkPage | None = Field(
         default=None, description="Front-end page for verification links, with `{token}` in it."
     )
-    reset_url: str | None = Field(
+    reset_url: LinkPage | None = Field(
         default=None, description="Front-end page for password reset links, with `{token}` in it."
     )
-    email_change_url: str | None = Field(
+    email_change_url: LinkPage | None = Field(
         default=None, description="Front-end page for e-mail change links, with `{token}` in it."
     )
 

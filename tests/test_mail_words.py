@@ -10,13 +10,14 @@ import pytest
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings
+from fastapi_pluggable_auth.email.addresses import link_url
 from fastapi_pluggable_auth.email.kinds import LINK_PATHS, PAGES, MailKind
 from fastapi_pluggable_auth.email.preview import sample, write_previews
 from fastapi_pluggable_auth.email.provider import MemoryProvider
 from fastapi_pluggable_auth.email.rendering import render
 from fastapi_pluggable_auth.models import Mail, User
 
-from .conftest import EMAIL
+from .conftest import EMAIL, SECRET
 
 DIALECTS = ("sqlite",)
 
@@ -79,6 +80,27 @@ async def test_the_preview_shows_the_link_and_the_lifetime_of_the_mail(
         return [page[0], len(link), re.findall(r"\d+ (?:hour|minute)s?", mail)]
 
     assert without_token(shown) == without_token(text)
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind"),
+    [
+        ("verify_url", MailKind.VERIFY),
+        ("reset_url", MailKind.RESET),
+        ("email_change_url", MailKind.EMAIL_CHANGE),
+    ],
+)
+def test_the_page_of_a_link_has_its_token_and_may_be_a_path(setting: str, kind: MailKind) -> None:
+    base: dict[str, Any] = {
+        "_env_file": None,
+        "jwt_secret": SECRET,
+        "public_base_url": "https://example.org/app",
+    }
+    chosen = AuthSettings(**base, **{setting: "/page?token={token}"})
+    assert link_url(chosen, kind, "abc") == "https://example.org/page?token=abc"
+    assert link_url(AuthSettings(**base, **{setting: ""}), kind, "abc").startswith("https://example.org/app/")
+    with pytest.raises(ValueError, match=rf"(?s){setting}.*write \{{token\}}"):
+        AuthSettings(**base, **{setting: "https://www.example.org/page"})
 
 
 @pytest.mark.parametrize("kind", MailKind)

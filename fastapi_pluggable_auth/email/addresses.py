@@ -15,7 +15,8 @@ def link_url(settings: AuthSettings, kind: MailKind, token: str) -> str:
         MailKind.RESET: settings.reset_url,
         MailKind.EMAIL_CHANGE: settings.email_change_url,
     }.get(kind)
-    return (front_end or settings.public_url(LINK_PATHS[kind])).replace("{token}", token)
+    page = _absolute(settings, front_end) if front_end else settings.public_url(LINK_PATHS[kind])
+    return page.replace("{token}", token)
 
 
 def page_url(settings: AuthSettings, kind: MailKind, *, pages: bool) -> str:
@@ -29,5 +30,10 @@ def page_url(settings: AuthSettings, kind: MailKind, *, pages: bool) -> str:
         "security": settings.security_url,
     }[page]
     if front_end:
-        return urljoin(settings.public_base_url, front_end)
+        return _absolute(settings, front_end)
     return settings.public_url(f"account/{page}") if pages else settings.public_base_url
+
+
+def _absolute(settings: AuthSettings, front_end: str) -> str:
+    """The address of a page of the front-end, which may be a path on the host of the app."""
+    return urljoin(settings.public_base_url, front_end)
