@@ -209,7 +209,7 @@ async def test_a_broken_template_stops_no_other_mail(
     assert [message["To"] for message in mailbox.messages] == [EMAIL]
     waiting = await Mail.filter(kind="verify").get()
     assert waiting.next_attempt_at is not None
-    assert waiting.last_error == "TemplateError"
+    assert waiting.last_error.startswith("Mail template 'verify'")
     assert "not_there" in caplog.text
 
 
