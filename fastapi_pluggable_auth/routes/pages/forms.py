@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import Form
-from pydantic import GetPydanticSchema, ValidationError
-from pydantic_core.core_schema import no_info_after_validator_function
+from pydantic import GetPydanticSchema, ValidationError, ValidatorFunctionWrapHandler
+from pydantic_core.core_schema import no_info_wrap_validator_function
 
 from ...errors import PASSWORD_REFUSALS, AuthError, ErrorCode, HostCode
 from ...schemas import Text
@@ -23,10 +23,16 @@ Rejected: TypeAlias = ValidationError | AuthError
 Typed = Annotated[Text, Form()]
 """A field of a form; one that was not sent counts as empty. It may be shown again, so it can be."""
 
+
+def _keep(value: Any, text: ValidatorFunctionWrapHandler) -> Plaintext:
+    """Older versions of FastAPI validate the default too, which is kept already."""
+    return value if isinstance(value, Plaintext) else Plaintext(text(value))
+
+
 _Kept = Annotated[
     Plaintext,
     GetPydanticSchema(
-        lambda _, handler: no_info_after_validator_function(Plaintext, handler.generate_schema(Text))
+        lambda _, handler: no_info_wrap_validator_function(_keep, handler.generate_schema(Text))
     ),
 ]
 TypedSecret = Annotated[_Kept, Form(default_factory=lambda: Plaintext(""))]
