@@ -14,7 +14,6 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from pypika_tortoise.terms import Parameter
 from tortoise import Model
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.fields import DatetimeField, Field, IntField
@@ -196,7 +195,8 @@ class Insert(_Compiled):
 
     def _build(self, database: BaseDBAsyncClient) -> _Statement:
         columns = [self._model._meta.fields_db_projection[name] for name in self._fields]
-        places = [Parameter(idx=place) for place in range(1, len(columns) + 1)]
+        executor = database.executor_class(self._model, database)
+        places = [executor.parameter(place) for place in range(len(columns))]  # each driver has its own
         query = database.query_class.into(self._model._meta.basetable).columns(*columns).insert(*places)
         return _Statement(str(query), tuple(self._fields.items()))
 

@@ -110,6 +110,7 @@ async def test_moments_without_an_offset_are_those_of_the_zone_that_is_named(
         assert await User.filter(created_at=NOON, last_login_at=NOON).count() == 1
 
 
+@pytest.mark.parametrize("spare", databases.SERVERS, indirect=True)
 async def test_moments_that_do_not_tell_their_zone_are_converted_once(
     spare: Spare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +124,11 @@ async def test_moments_that_do_not_tell_their_zone_are_converted_once(
     assert [text[:19] for text in await stored(spare)] == ["2026-01-31 12:00:00"]
 
 
-@pytest.mark.parametrize("named", ["", "UTC"])
+@pytest.mark.parametrize(
+    ("spare", "named"),
+    [("sqlite", ""), ("postgres", ""), ("mysql", "UTC"), pytest.param("mysql", "", marks=pytest.mark.full)],
+    indirect=["spare"],
+)
 async def test_an_upgrade_in_another_zone_that_names_none_takes_rows_for_utc_and_warns(
     spare: Spare, named: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -192,7 +197,7 @@ async def counts(spare: Spare) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("models", OLD)
+@pytest.mark.parametrize("models", [OLD[0], pytest.param(OLD[1], marks=pytest.mark.full)])
 @pytest.mark.parametrize(
     "spare",
     ["sqlite", *(pytest.param(each, marks=pytest.mark.full) for each in databases.SERVERS)],

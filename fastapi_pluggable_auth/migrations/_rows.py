@@ -102,6 +102,9 @@ async def batches(
 
 
 def placeholders(client: BaseDBAsyncClient) -> tuple[str, str, str]:
-    """Those of the first three parameters."""
-    known = {"sqlite": ("?", "?", "?"), "postgres": ("$1", "$2", "$3")}
-    return known.get(client.capabilities.dialect, ("%s", "%s", "%s"))
+    """Those of the first three parameters, as the driver has them."""
+    parameter: Any = client.executor_class.parameter  # which asks nothing of an executor
+    first, second, third = (
+        parameter(None, place).get_sql(client.query_class.SQL_CONTEXT) for place in range(3)
+    )
+    return first, second, third
