@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn.config
 from fastapi import FastAPI, WebSocket
 from tortoise import Tortoise
 from websockets.asyncio.client import ClientConnection, connect
@@ -30,6 +31,8 @@ from .conftest import EMAIL, PASSWORD, Clock, Mailbox
 from .live import serving
 
 OWN = "http://localhost:8000"
+
+PROTOCOL = "websockets-sansio" if "websockets-sansio" in uvicorn.config.WS_PROTOCOLS else "websockets"
 
 
 class Host:
@@ -96,7 +99,7 @@ def host(
                 await websocket.send_text(await asyncio.wait_for(websocket.receive_text(), 0.05))
         await websocket.close(1008)
 
-    with serving(app, ws="websockets-sansio") as base:
+    with serving(app, ws=PROTOCOL) as base:
         host = Host(base, app, mailbox)
         yield host
         host.client.close()
