@@ -53,6 +53,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
         password_changed_at=day,
         last_login_at=day,
         verified_at=day,
+        rehash_note="n" * 64,
         **own,
     )
     await tables.user.create(id=carol, email=CAROL, is_verified=True, is_superuser=True, **own)
