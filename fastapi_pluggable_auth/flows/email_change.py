@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
@@ -52,9 +53,10 @@ async def confirm_email_change(auth: Auth, token: str | Plaintext) -> None:
     async with auth.events.observe(EventKind.EMAIL_CHANGE) as observation:
         user = await owner_of(auth, Purpose.EMAIL_CHANGE, token)
         observation.user_id = user.id
+        moved = {"email": user.pending_email, "is_verified": True, "verified_at": auth.clock()}
         try:
-            if not await _move(auth, user) and not (
-                await is_rehashed(auth, user) and await _move(auth, user)
+            if not await _move(auth, user, moved) and not (
+                await is_rehashed(auth, user) and await _move(auth, user, moved)
             ):
                 raise AuthError(ErrorCode.INVALID_LINK)
         except IntegrityError as error:
@@ -62,7 +64,6 @@ async def confirm_email_change(auth: Auth, token: str | Plaintext) -> None:
                 raise  # a constraint of the host
             raise AuthError(ErrorCode.INVALID_LINK) from error
     old_email, was_verified = user.email, user.is_verified
-    moved = {"email": user.pending_email, "is_verified": True, "verified_at": auth.clock()}
     user.update_from_dict({**without_begun(user), **moved})
     await auth.hooks.fire(EmailChanged, user, old_email)
     if not was_verified:
@@ -81,12 +82,11 @@ async def stop_email_change(auth: Auth, token: str | Plaintext) -> None:
 
 
 @transactional
-async def _move(auth: Auth, user: AbstractUser) -> bool:
-    """Whether the account still was what was looked at. Raises `AuthError(INVALID_LINK)` where the session
-    that asked is gone."""
+async def _move(auth: Auth, user: AbstractUser, moved: dict[str, Any]) -> bool:
+    """Changes the account so, and returns whether it still was what was looked at. Raises
+    `AuthError(INVALID_LINK)` where the session that asked is gone."""
     unchanged = _as_read(auth, user).filter(hashed_password=user.hashed_password, is_active=True)
     session_id = user.pending_email_session
-    moved = {"email": user.pending_email, "is_verified": True, "verified_at": auth.clock()}
     if not await unchanged.update(**NO_PENDING_EMAIL, **moved):
         return False
     if session_id is not None and not await _lives(auth, session_id):
