@@ -62,6 +62,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
         email=DORA,
         is_active=False,
         signup_binding="d" * 64,
+        rehash_note="e" * 64,
         totp_secret=auth.totp_box.seal("KBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", dora),
         totp_enrolled_at=day,
         totp_pending_session=ids["of bob"],
