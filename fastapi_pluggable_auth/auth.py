@@ -26,7 +26,7 @@ from .arguments import (
 from .audit import AuditLog
 from .autonomous import AutonomousTransactions
 from .config import AuthSettings
-from .database import in_one_transaction, uncounted
+from .database import current_context, guarded, in_one_transaction, uncounted
 from .email.base import EmailProvider
 from .email.composer import Composer
 from .email.dispatcher import Dispatcher, SendEmail
@@ -39,6 +39,7 @@ from .failures import Failure, failure_of, log_failure
 from .hooks import Event, Hooks
 from .models import AbstractUser, Tables, User, tables_for
 from .models.user import U, U_co
+from .poolers import PoolerWatch
 from .queries import Queries
 from .security.clock import Clock, utc_now
 from .security.encryption import SecretBox
@@ -107,6 +108,7 @@ class Auth(Generic[U_co]):
         self.turns: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
         """Who counts on which counter now."""
         self.queries = Queries(self.tables)
+        self.pooler = PoolerWatch(self.tables.user)
         self.events = Events(self._now)
         self.hooks = Hooks(settings)
         self.audit_log = AuditLog(self.tables, self.afterwards)
@@ -146,6 +148,13 @@ class Auth(Generic[U_co]):
             return handler
 
         return add
+
+    async def guarded(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs work that needs the database, within the time that a request gives it, and never behind a
+        pooler that mixes up prepared statements. Raises `AuthError`."""
+        if not self.pooler.settled and current_context() is not None:
+            work = self.pooler.before(work)
+        return await guarded(work, self.settings.database_timeout)
 
     def _now(self) -> datetime:
         """The time for the services, which would else keep the clock that they were made with."""

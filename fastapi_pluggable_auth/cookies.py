@@ -15,7 +15,6 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .auth import Auth
-from .database import guarded
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, authenticate
@@ -101,7 +100,7 @@ class Exchange:
         if age <= min(NEW, self.auth.settings.refresh_reuse_leeway):
             return
         try:
-            newest = await guarded(is_newest(self.auth, self.tokens), self.auth.settings.database_timeout)
+            newest = await self.auth.guarded(is_newest(self.auth, self.tokens))
         except AuthError:
             newest = False
         if not newest:

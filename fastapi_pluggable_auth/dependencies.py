@@ -20,7 +20,6 @@ from .cookies import (
     sends_token,
     wants_cookies,
 )
-from .database import guarded
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Origin, Outcome, actor, origin
 from .flows.authentication import Authentication, authenticate, require_recent_login, require_scopes
@@ -208,7 +207,7 @@ async def _authenticate(
         work = authenticate_cookies(request, auth, allow_ended=allow_ended)
     del token  # an error tracker would send it with this frame
     try:
-        authentication = await guarded(work, auth.settings.database_timeout)
+        authentication = await auth.guarded(work)
     except AuthError as error:
         if error.code.status == 401:
             reason = error.code.code

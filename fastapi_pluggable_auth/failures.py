@@ -123,6 +123,15 @@ POOLER_ADVICE: Final = (
 )
 
 
+class PoolerError(OperationalError):
+    """A pooler mixes up prepared statements."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"A pooler mixes up prepared statements: requests fail, or get other rows. {POOLER_ADVICE}"
+        )
+
+
 class WrongRowError(OperationalError):
     """The database answered with a row that was not asked for."""
 
@@ -139,7 +148,7 @@ def failure_of(error: BaseException) -> Failure | None:
     other that was raised below them (drivers raise `OSError`, `TimeoutError`, `RuntimeError` and more)."""
     if isinstance(error, DeadlineError):
         return Failure.UNAVAILABLE
-    if isinstance(error, WrongRowError):
+    if isinstance(error, WrongRowError | PoolerError):
         return Failure.MIXED_UP
     cause = _cause(error)
     if isinstance(error, _MISTAKES):
@@ -242,6 +251,8 @@ def sentence(error: BaseException) -> str:
         return f"The database refuses a change ({': '.join(filter(None, (name, where)))})."
     if failure is Failure.READ_ONLY:
         return f"The database is read-only, as a standby is ({name}: {what})."
+    if isinstance(error, PoolerError):
+        return str(error)
     advice = f" {POOLER_ADVICE}" if failure is Failure.MIXED_UP else ""
     return f"The database failed ({said_by(error)}).{advice}"
 

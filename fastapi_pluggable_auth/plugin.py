@@ -26,6 +26,7 @@ from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
 from .email.template_folders import has_own_templates
 from .errors import AuthError
+from .failures import PoolerError
 from .flows.purge import keep_purging
 from .host_transactions import HostTransactionMiddleware
 from .lookup import STATE_ATTRIBUTE, AuthInScope, Handlers, answer_refusals
@@ -38,7 +39,7 @@ from .models import (
     tables_for,
 )
 from .models.user import U
-from .poolers import pooler_problem
+from .poolers import PoolerWatch
 from .routes import account, core, email, former_links, keys, password, sessions, twofa
 from .routes.base import error_response
 from .routes.bodies import bodies_of, own_body, profile_columns
@@ -49,9 +50,6 @@ from .security.startup import InsecureSettingsError as InsecureSettingsError
 from .security.startup import check_settings
 
 logger = logging.getLogger(__name__)
-
-POOLER_SECONDS: Final = 5.0
-"""How long the start may take to find a pooler."""
 
 ROUTERS = (core.router, email.router, password.router, twofa.router, sessions.router, account.router)
 
@@ -267,7 +265,11 @@ async def running(auth: Auth) -> AsyncIterator[None]:
         )
     if auth.tortoise_context is not None:
         require_one_connection(auth.tables)
-        await _refuse_pooler(auth)
+        auth.pooler = PoolerWatch(auth.tables.user)  # another start may be on another database
+        try:
+            await auth.pooler.look()
+        except PoolerError as error:
+            raise RuntimeError(str(error)) from error
     stop, purging = asyncio.Event(), None
     if auth.tortoise_context is None:
         logger.warning("Tortoise ORM was not initialised at start-up; mail is sent after each response only")
@@ -285,22 +287,6 @@ async def running(auth: Auth) -> AsyncIterator[None]:
             await asyncio.gather(purging, return_exceptions=True)
         auth.tortoise_context = None
         await auth.close()
-
-
-async def _refuse_pooler(auth: Auth) -> None:
-    """Raises `RuntimeError` behind a pooler that mixes up prepared statements. An app whose database is down
-    starts all the same."""
-    looking = asyncio.create_task(pooler_problem(auth.tables.user), name="pooler")
-    done, _ = await asyncio.wait({looking}, timeout=POOLER_SECONDS)
-    if not done:  # left to itself: drivers wait for a silent server even while they give up
-        looking.cancel()
-    try:
-        problem = looking.result() if done else None
-    except Exception as error:
-        logger.warning("A pooler could not be looked for: %s", str(error) or type(error).__name__)
-        return
-    if problem is not None:
-        raise RuntimeError(problem)
 
 
 class TortoiseContextMiddleware:

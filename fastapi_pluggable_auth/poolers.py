@@ -7,15 +7,30 @@ a query of other rows, or a change.
 
 from __future__ import annotations
 
-from typing import Any, Final
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from tortoise import Model
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connections
 
-from .database import new_client, root_of
-from .failures import POOLER_ADVICE, Failure, failure_of
+from .database import new_client
+from .failures import Failure, PoolerError, failure_of
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LOOKING_SECONDS: Final = 5.0
+"""How long the start, and the first requests, wait for the answer."""
+PAUSE_SECONDS: Final = 1.0
+"""Before the next look, after a database that did not answer."""
+LONG_PAUSE_SECONDS: Final = 60.0
+"""The same after one that took too long: a pooler may have no second connection to give."""
 
 ROUNDS: Final = 10
 """psycopg prepares a statement when it runs for the sixth time."""
@@ -27,19 +42,65 @@ FOUND: Final = (
 )
 """The names are those of asyncpg and psycopg: a pooler that keeps prepared statements apart renames them."""
 
-PROBLEM: Final = f"A pooler mixes up prepared statements: requests fail, or get other rows. {POOLER_ADVICE}"
+
+class PoolerWatch:
+    """Keeps an app from working behind a pooler that mixes up prepared statements. It looks when the database
+    answers for the first time: at the start, or else at the next request."""
+
+    def __init__(self, model: type[Model]) -> None:
+        self.settled = False
+        """Whether there is none."""
+        self._model = model
+        self._found = False
+        self._looking: asyncio.Task[None] | None = None
+        self._next = 0.0
+
+    async def before(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs work that needs the database. Raises `PoolerError`, and what the work does."""
+        try:
+            await self.look()
+        except BaseException:
+            work.close()
+            raise
+        return await work
+
+    async def look(self) -> None:
+        """Raises `PoolerError`. Where nobody can tell yet, it is looked again later."""
+        if not (self._found or self.settled) and time.monotonic() >= self._next:
+            loop = asyncio.get_running_loop()
+            looking = self._looking
+            if looking is None or looking.done() or looking.get_loop() is not loop:
+                looking = self._looking = loop.create_task(self._look(), name="pooler")
+            done, _ = await asyncio.wait({looking}, timeout=LOOKING_SECONDS)
+            if not done:  # left to itself: drivers wait for a silent server even while they give up
+                looking.cancel()
+                self._later("no answer in time", LONG_PAUSE_SECONDS)
+        if self._found:
+            raise PoolerError
+
+    async def _look(self) -> None:
+        try:
+            self._found = await mixes_up_statements(self._model)
+            self.settled = not self._found
+        except Exception as error:
+            self._later(str(error) or type(error).__name__, PAUSE_SECONDS)
+
+    def _later(self, reason: str, pause: float) -> None:
+        level = logging.DEBUG if self._next else logging.WARNING  # once: requests say what they meet
+        logger.log(level, "A pooler could not be looked for, and is at a later request: %s", reason)
+        self._next = time.monotonic() + pause
 
 
-async def pooler_problem(model: type[Model]) -> str | None:
-    """What to do where a pooler in front of the model's database mixes up prepared statements; None where
-    there is none. Raises what the database does."""
+async def mixes_up_statements(model: type[Model]) -> bool:
+    """Whether a pooler in front of the model's database mixes up prepared statements. Raises what the
+    database does."""
     name = str(model._meta.default_connection)
-    client = root_of(get_connections().get(name))
+    client = get_connections().get(name)
     if client.capabilities.dialect != "postgres" or await _is_direct(client):
-        return None
+        return False
     one, other = new_client(name, most=1), new_client(name, most=1)
     try:
-        return PROBLEM if await _mixes_up(one, other) else None
+        return await _mixes_up(one, other)
     finally:
         await one.close()
         await other.close()

@@ -11,7 +11,6 @@ from starlette.status import WS_1008_POLICY_VIOLATION, WS_1013_TRY_AGAIN_LATER
 
 from .auth import Auth
 from .cookies import sends_token
-from .database import guarded
 from .dependencies import NO_SCOPES, access_token, note_origin
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
@@ -44,7 +43,7 @@ async def get_websocket_user(websocket: HTTPConnection, asked: SecurityScopes = 
     try:
         token, transport = _token(websocket, auth)
         work = authenticate(auth, token.look(), transport=transport)
-        authentication = await guarded(work, auth.settings.database_timeout)
+        authentication = await auth.guarded(work)
         if auth.lacks_two_factor(authentication.user):
             raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
         if asked.scopes:
@@ -77,7 +76,7 @@ async def still_signed_in(websocket: WebSocket) -> bool:
     else:
         again = authenticate_session(auth, before.user.id, before.session_id, before.gen)
     try:
-        found = await guarded(again, auth.settings.database_timeout)
+        found = await auth.guarded(again)
     except AuthError as error:
         if error.code is ErrorCode.INVALID_TOKEN:
             return False

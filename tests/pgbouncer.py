@@ -27,6 +27,7 @@ class PgBouncer:
 
     def __init__(self, url: str, mode: str = "transaction", **options: object) -> None:
         self._upstream = urlsplit(url)
+        self._port = 0
         self._options = {"pool_mode": mode, "default_pool_size": 20, "max_client_conn": 200} | options
 
     @property
@@ -37,9 +38,10 @@ class PgBouncer:
 
     def __enter__(self) -> Self:
         assert BINARY
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        if self._port == 0:  # else it starts again where it was
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self._port = probe.getsockname()[1]
         self._folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
         upstream = self._upstream
         server = f"host={upstream.hostname} port={upstream.port} user={upstream.username}"

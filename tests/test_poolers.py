@@ -22,9 +22,9 @@ import pytest
 from fastapi import Depends, FastAPI
 from tortoise.context import TortoiseContext
 
-from fastapi_pluggable_auth import AuthSettings, include_auth, require
+from fastapi_pluggable_auth import AuthSettings, include_auth, poolers, require
 from fastapi_pluggable_auth.models import User
-from fastapi_pluggable_auth.poolers import pooler_problem
+from fastapi_pluggable_auth.poolers import mixes_up_statements
 
 from . import databases, pgbouncer
 from .conftest import PASSWORD, Clock, Database, Mailbox
@@ -53,9 +53,9 @@ def empty(database: Database) -> None:
     asyncio.run(empty())
 
 
-async def problem(url: str) -> str | None:
+async def mixes_up(url: str) -> bool:
     async with tortoise_on(url):
-        return await pooler_problem(User)
+        return await mixes_up_statements(User)
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,8 @@ async def test_a_pooler_that_mixes_up_statements_is_found_also_while_nobody_uses
     options: dict[str, Any], database: Database
 ) -> None:
     with PgBouncer(database.url, **options) as pooler:
-        found = await problem(pooler.url)
-        assert found is not None
-        assert "statement_cache_size=0" in found
-        assert await problem(pooler.url + SAFE) is None
+        assert await mixes_up(pooler.url)
+        assert not await mixes_up(pooler.url + SAFE)
 
 
 async def test_a_pooler_that_others_keep_busy_is_found(database: Database) -> None:
@@ -88,8 +86,8 @@ async def test_a_pooler_that_others_keep_busy_is_found(database: Database) -> No
 
         busy = [asyncio.create_task(use(each)) for each in others]
         try:
-            assert await problem(pooler.url) is not None
-            assert await problem(pooler.url + SAFE) is None
+            assert await mixes_up(pooler.url)
+            assert not await mixes_up(pooler.url + SAFE)
         finally:
             for task in busy:
                 task.cancel()
@@ -101,9 +99,9 @@ async def test_a_pooler_that_others_keep_busy_is_found(database: Database) -> No
 async def test_nothing_is_said_of_a_server_or_of_a_pooler_that_keeps_connections_apart(
     database: Database,
 ) -> None:
-    assert await problem(database.url) is None
+    assert not await mixes_up(database.url)
     with PgBouncer(database.url, "session") as pooler:
-        assert await problem(pooler.url) is None
+        assert not await mixes_up(pooler.url)
 
 
 async def test_an_app_behind_a_pooler_that_mixes_up_statements_does_not_start(
@@ -123,11 +121,56 @@ async def test_an_app_starts_where_nobody_can_tell(app: FastAPI, caplog: pytest.
         assert [each for each in caplog.messages if "A pooler could not be looked for" in each]
 
 
-def both(url: str) -> list[dict[str, Any]]:
+async def login(app: FastAPI) -> httpx.Response:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver") as client:
+        return await client.post("/auth/login", json={"email": "ada@example.com", "password": PASSWORD})
+
+
+async def test_an_app_whose_lifespan_never_ran_answers_nobody_behind_a_pooler_that_mixes_up_statements(
+    database: Database, app: FastAPI, settings: AuthSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = FastAPI()
+    include_auth(other, settings=settings)
+    with PgBouncer(database.url) as pooler:
+        async with tortoise_on(pooler.url):
+            answers = await asyncio.gather(*(login(app) for _ in range(5)))
+            answers.append(await login(app))
+        assert {(each.status_code, each.json()["code"]) for each in answers} == {
+            (503, "database_unavailable")
+        }
+        assert [each for each in caplog.messages if "statement_cache_size=0" in each]
+        async with tortoise_on(pooler.url + SAFE):
+            assert (await login(other)).status_code == 401
+
+
+async def test_an_app_that_started_before_its_database_looks_for_a_pooler_later(
+    database: Database, app: FastAPI, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poolers, "PAUSE_SECONDS", 0.0)
+    with PgBouncer(database.url) as pooler:
+        pass
+    async with tortoise_on(pooler.url), app.router.lifespan_context(app):
+        assert (await login(app)).status_code == 503
+        caplog.clear()
+        with pooler:
+            assert (await login(app)).status_code == 503
+        assert [each for each in caplog.messages if "A pooler mixes up prepared statements" in each]
+
+
+async def test_a_pooler_with_no_second_connection_holds_requests_up_once_at_most(
+    database: Database, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poolers, "LOOKING_SECONDS", 0.5)
+    with PgBouncer(database.url, "session", default_pool_size=1) as pooler:
+        async with tortoise_on(pooler.url + "?maxsize=1"):
+            assert [(await login(app)).status_code for _ in range(2)] == [401, 401]
+
+
+def both(url: str, rounds: int) -> list[dict[str, Any]]:
     """What two processes behind the pooler saw."""
     command = [sys.executable, "-m", "tests.pooled", url]
     processes = [
-        subprocess.Popen([*command, name, "12"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([*command, name, str(rounds)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for name in ("a", "b")
     ]
     return [json.loads(process.communicate(timeout=120)[0]) for process in processes]
@@ -136,18 +179,19 @@ def both(url: str) -> list[dict[str, Any]]:
 @pytest.mark.usefixtures("empty")
 def test_two_processes_behind_a_pooler_with_the_setting_are_served_as_without_one(database: Database) -> None:
     with PgBouncer(database.url, default_pool_size=4) as pooler:
-        for saw in both(pooler.url + SAFE):
+        for saw in both(pooler.url + SAFE, 4):
             assert {status[-3:] for status in saw["statuses"]} == {"200", "201"}
-            assert saw["statuses"]["/auth/refresh 200"] == 24
+            assert saw["statuses"]["/auth/refresh 200"] == 8
             assert (saw["foreign"], saw["mixed_up"], saw["logged"]) == ([], 0, {})
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("empty")
 def test_two_processes_without_the_setting_never_answer_with_the_rows_of_the_other(
     database: Database,
 ) -> None:
     with PgBouncer(database.url, default_pool_size=3) as pooler:
-        saw = both(pooler.url)
+        saw = both(pooler.url, 12)
     assert [each["foreign"] for each in saw] == [[], []]
     assert any("503" in status for each in saw for status in each["statuses"])
     assert sum(each["logged"].get("advice", 0) for each in saw)
@@ -341,6 +385,7 @@ async def shadow(database: Database) -> AsyncIterator[tuple[str, Shadow]]:
 async def two(app: FastAPI, shadow: tuple[str, Shadow], mailbox: Mailbox) -> AsyncIterator[Two]:
     async with tortoise_on(shadow[0]) as context:
         await databases.empty(context, "postgres")
+        app.state.pluggable_auth.pooler.settled = True  # as where the pooler came later
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
             two = Two(client, mailbox)

@@ -20,9 +20,10 @@ from tortoise.exceptions import ConfigurationError
 
 from ..auth import Auth
 from ..errors import AuthError
+from ..failures import PoolerError
 from ..migrations._inspection import columns_of
 from ..models import AbstractUser, User, tables_for
-from ..poolers import pooler_problem
+from ..poolers import mixes_up_statements
 from ..security.keys import sharing_problem
 from .faults import CommandError, UnreachableError, fault, read_settings
 
@@ -178,8 +179,8 @@ def _require_file(credentials: Mapping[str, Any]) -> None:
 async def _require_database(user_model: type[AbstractUser]) -> None:
     """Raises `CommandError` behind a pooler that mixes up statements, and where a table is missing or old."""
     await user_model._meta.db.execute_query("SELECT 1")
-    if (problem := await pooler_problem(user_model)) is not None:
-        raise CommandError(problem)
+    if await mixes_up_statements(user_model):
+        raise CommandError(str(PoolerError()))
     for model in tables_for(user_model):
         # SQLite takes a column that it does not know for a text.
         if not model._meta.db_fields <= (await columns_of(model._meta.db, model._meta.db_table)).keys():

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 from starlette.types import Message, Receive, Scope, Send
 
-from ..database import guarded, uncounted
+from ..database import uncounted
 from ..dependencies import note_origin
 from ..email.outbox import collect_mails
 from ..errors import AuthError, ErrorCode
@@ -240,7 +240,7 @@ class AuthRoute(APIRoute):
             with collect_mails() as mails:
                 try:
                     work = handle(Request(request.scope, receive) if reads_body else request)
-                    response = await guarded(work, auth.settings.database_timeout)
+                    response = await auth.guarded(work)
                 except AuthError as error:
                     response = self.refusal(request, error)
                 except RequestValidationError as error:
