@@ -107,10 +107,10 @@ class SignedIn(SecurityBase, Generic[T]):
     async def __call__(self, request: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> T:
         """What is wanted of whoever asks, read from the database for this request. `asked` are the scopes of
         FastAPI's `Security(..., scopes=...)`, also of those around it: see `require_scopes`."""
-        http = of_http(request)
-        auth = auth_of(http)
+        request = of_http(request)  # by the name that error trackers leave out
+        auth = auth_of(request)
         authentication = await _authenticate(
-            http, auth, allow_ended=not self._live, allow_personal=self._allow_personal
+            request, auth, allow_ended=not self._live, allow_personal=self._allow_personal
         )
         await self._check(auth, authentication)
         if asked.scopes:
@@ -268,15 +268,15 @@ async def current_user_or_redirect(request: HTTPConnection, asked: SecurityScope
     """Like `get_current_user`, for pages: whoever is not signed in is sent to the sign-in page (303), which
     leads back with its parameter `next`; and whoever has to set up two-factor first to the page for it, where
     there is one."""
-    http = of_http(request)
+    request = of_http(request)
     try:
-        return await get_current_user(http, asked)
+        return await get_current_user(request, asked)
     except AuthError as error:
-        auth = auth_of(http)
+        auth = auth_of(request)
         if error.code in SIGN_IN_FIRST:
-            raise SignInRequired(sign_in_page(http, auth)) from error
+            raise SignInRequired(sign_in_page(request, auth)) from error
         if error.code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED and auth.pages:
-            raise SignInRequired(account_path(http, auth, "security")) from error
+            raise SignInRequired(account_path(request, auth, "security")) from error
         raise
 
 
