@@ -58,7 +58,7 @@ def codes_of(function: Callable[..., Any]) -> list[str]:
 def row(module: str, function: Callable[..., Any]) -> str:
     """What it is called with, does and raises."""
     parameters = [*inspect.signature(function).parameters.values()]
-    assert parameters[0].annotation == Auth.__name__, function
+    assert parameters[0].annotation in {Auth.__name__, f"{Auth.__name__}[U]"}, function
     shown = [str(each.replace(annotation=inspect.Parameter.empty)) for each in parameters]
     keywords = [index for index, each in enumerate(parameters) if each.kind is inspect.Parameter.KEYWORD_ONLY]
     if keywords:

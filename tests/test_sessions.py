@@ -218,7 +218,7 @@ async def test_no_token_is_readable_in_the_database(
     assert token_digest(account.refresh_token) in dump
     for token in (account.refresh_token, account.access_token, account.mailbox.token()):
         assert token not in dump
-        assert token.rsplit(".", 1)[1] not in dump
+        assert token[-32:] not in dump  # of a signature
 
 
 async def test_a_stored_token_is_found_by_its_raw_value(account: Account) -> None:
