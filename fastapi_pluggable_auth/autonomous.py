@@ -19,6 +19,7 @@ from tortoise.connection import ConnectionHandler, get_connections
 from tortoise.exceptions import IntegrityError
 
 from .database import (
+    ended_within,
     in_one_transaction,
     is_in_host_transaction,
     joined,
@@ -221,10 +222,7 @@ class AutonomousTransactions:
 
     async def _run_beside(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[T]]) -> T:
         task = asyncio.get_running_loop().create_task(self._run_on(client, work, _again_at_once))
-        await asyncio.wait({task}, timeout=BESIDE_SECONDS)
-        if not task.done():  # left to itself: drivers wait for a silent server even while they give up
-            task.cancel()
-            task.add_done_callback(_seen)
+        if not await ended_within(task, BESIDE_SECONDS):
             raise DeadlineError("no connection, or no end, in time")
         return task.result()
 
@@ -299,11 +297,6 @@ def _log(error: Exception, what: str) -> None:
         logger.error(what, exc_info=error)
     else:
         log_failure(error, what, logger)
-
-
-def _seen(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
 
 
 def _again_at_once(error: Exception) -> bool:

@@ -342,8 +342,7 @@ class Deadline:
             self.stop()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled():
-            task.exception()  # seen, also where nobody waits any more
+        _seen(task)
         self._settle(False)
 
     def _settle(self, late: bool) -> None:
@@ -407,6 +406,23 @@ def _keep(task: asyncio.Task[Any]) -> None:
     """The event loop itself would let go of it."""
     _running.add(task)
     task.add_done_callback(_running.discard)
+
+
+async def ended_within(task: asyncio.Task[Any], seconds: float) -> bool:
+    """Whether the task ends in this time. Else it is cancelled and left to itself: drivers wait for a silent
+    server even while they give up."""
+    await asyncio.wait({task}, timeout=seconds)
+    if task.done():
+        return True
+    task.cancel()
+    task.add_done_callback(_seen)
+    return False
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """The event loop complains of an exception that nobody looks at."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _give_up(task: asyncio.Task[Any]) -> None:

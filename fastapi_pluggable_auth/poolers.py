@@ -18,7 +18,7 @@ from tortoise import Model
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connections
 
-from .database import new_client
+from .database import ended_within, new_client
 from .failures import Failure, PoolerError, failure_of
 
 logger = logging.getLogger(__name__)
@@ -71,9 +71,7 @@ class PoolerWatch:
             looking = self._looking
             if looking is None or looking.done() or looking.get_loop() is not loop:
                 looking = self._looking = loop.create_task(self._look(), name="pooler")
-            done, _ = await asyncio.wait({looking}, timeout=LOOKING_SECONDS)
-            if not done:  # left to itself: drivers wait for a silent server even while they give up
-                looking.cancel()
+            if not await ended_within(looking, LOOKING_SECONDS):
                 self._later("no answer in time", LONG_PAUSE_SECONDS)
         if self._found:
             raise PoolerError

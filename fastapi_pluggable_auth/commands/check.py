@@ -13,6 +13,7 @@ from ..database import is_read_only
 from ..email.provider import MailError, provider_for
 from ..email.template_check import template_problems
 from ..email.template_folders import has_own_templates
+from ..models import AbstractUser
 from ..security.keys import KeyConfigurationError, key_problems, key_set, secret_problem
 from .database import add_database_url, connected
 from .faults import CommandError, read_settings
@@ -55,17 +56,18 @@ async def _found(
     settings: AuthSettings, database_url: str | None
 ) -> tuple[dict[str, str | None], dict[str, str]]:
     """What is checked, with the sentence about it where something is wrong, and what is worth knowing."""
+    database_problem, altering = await _database(database_url)
     problems = {
         "JWT_SECRET": secret_problem(settings) or _key_problem(settings),
         **{each.setting: each.sentence for each in key_problems(settings) if "TOTP" in each.setting},
         "PUBLIC_BASE_URL": settings.base_url_problem(),
         "mail": await _mail_problem(settings),
         **_template_problem(settings),
-        "database": await _database_problem(database_url),
+        "database": database_problem,
     }
     notes = {"VERIFY_BY_GET": RECOMMENDED} if settings.verify_by_get else {}
-    if problems["database"] is None and (folder := await _altering_migrations(str(database_url))):
-        notes["migrations"] = REBUILT.format(folder=folder)
+    if altering is not None:
+        notes["migrations"] = REBUILT.format(folder=altering)
     # Transports, and threads of SQLite, end some turns of the event loop after they were told to.
     await asyncio.sleep(0.1)
     return problems, notes
@@ -98,24 +100,22 @@ def _template_problem(settings: AuthSettings) -> dict[str, str | None]:
     return {"templates": "\n      ".join(template_problems(settings)) or None}
 
 
-async def _database_problem(url: str | None) -> str | None:
-    if url is None:
-        return "set DATABASE_URL, or pass --database-url, to have it checked."
+async def _database(where: str | None) -> tuple[str | None, str | None]:
+    """What is wrong with it, and the migrations of the host that alter our tables where that deletes rows."""
+    if where is None:
+        return "set DATABASE_URL, or pass --database-url, to have it checked.", None
     try:
-        async with connected(url) as user_model:
+        async with connected(where) as user_model:
             if await is_read_only(user_model._meta.db):
-                return "read-only, as a standby is: name the primary."
-            return None
+                return "read-only, as a standby is: name the primary.", None
+            return None, _altering_migrations(where, user_model)
     except CommandError as error:
-        return str(error)
+        return str(error), None
 
 
-async def _altering_migrations(where: str) -> str | None:
+def _altering_migrations(where: str, user_model: type[AbstractUser]) -> str | None:
     """The migrations of the host that make our tables, where these are in SQLite."""
-    if "://" in where:
+    if "://" in where or user_model._meta.db.capabilities.dialect != "sqlite":
         return None
-    async with connected(where) as user_model:
-        if user_model._meta.db.capabilities.dialect != "sqlite":
-            return None
     folder = get_tortoise_config(where).apps[str(user_model._meta.app)].migrations
     return None if folder == SHIPPED else folder
