@@ -63,7 +63,7 @@ def test_other_installers_resolve_the_project(tool: str, tmp_path: Path) -> None
             env=environment,
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=900,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -32,7 +32,9 @@ from .live import serving
 
 OWN = "http://localhost:8000"
 
-PROTOCOL = "websockets-sansio" if "websockets-sansio" in uvicorn.config.WS_PROTOCOLS else "websockets"
+VERSION = tuple(int(part) for part in uvicorn.__version__.split(".")[:2])
+# The older of the two is deprecated today; the newer one left sockets open at a shutdown before that.
+PROTOCOL = "websockets-sansio" if VERSION >= (0, 50) else "websockets"
 
 
 class Host:
