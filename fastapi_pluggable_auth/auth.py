@@ -36,6 +36,7 @@ from .email.tokens import LinkSigner
 from .errors import AuthError, ErrorCode
 from .events import Events, SecurityEvent, origin
 from .failures import Failure, failure_of, log_failure
+from .features.feature import Feature, Features
 from .hooks import Event, Hooks
 from .models import AbstractUser, Tables, User, tables_for
 from .models.user import U, U_co
@@ -78,6 +79,7 @@ class Auth(Generic[U_co]):
         pages: bool = False,
         roles: Mapping[str, str | Iterable[str]] | None = None,
         scopes: Mapping[str, str] | None = None,
+        features: Iterable[Feature] = (),
         profile_columns: Iterable[str] = (),
         bodies: Mapping[type[Any], type[Any]] | None = None,
     ) -> None:
@@ -93,6 +95,7 @@ class Auth(Generic[U_co]):
         require_roles(roles or {})
         require_scopes(scopes or {})
         self.settings = settings
+        self.features = Features(features)
         self.pages = pages
         self.roles = _checked_roles(roles or {})
         self.scopes = {scope: about for scope, about in (scopes or {}).items() if name_set([scope])}

@@ -16,7 +16,7 @@ FLOORS = (
     {"events", "rounds"},
     {"database"},
     {"models"},
-    {"migrations", "compiled", "hooks", "autonomous", "poolers"},
+    {"migrations", "compiled", "hooks", "features.feature", "autonomous", "poolers"},
     {"queries", "afterwards"},
     {"email", "audit"},
     {"auth"},
@@ -27,6 +27,7 @@ FLOORS = (
     {"dependencies"},
     {"authorization", "websocket"},
     {"routes"},
+    {"features"},
     {"plugin"},
     {"demo", "testing", "__init__"},
     {"commands"},
@@ -56,10 +57,30 @@ MODULES = {
 """Every module of the package by its full name."""
 
 
+MAY_IMPORT_FEATURES = (
+    "plugin",
+    "models",
+    "migrations",
+    "commands",
+    "testing",
+    "demo",
+    "routes.twofa",
+    "features",
+)
+"""All others know what a feature is, and none of them. Some of these are above, and say it at the top; others
+stand beneath, and the names that they import are lazy."""
+
+
 def floor_of(module: str) -> int:
     """Of a full name."""
-    name = module.split(".")[1] if "." in module else "__init__"
-    return next(level for level, names in enumerate(FLOORS) if name in names)
+    name = module.partition(".")[2] or "__init__"
+    levels = {each: level for level, names in enumerate(FLOORS) for each in names}
+    return levels[name if name in levels else name.split(".")[0]]
+
+
+def is_beneath(module: str, *names: str) -> bool:
+    """Whether a module is one of these, or inside one."""
+    return any(module == f"{NAME}.{name}" or module.startswith(f"{NAME}.{name}.") for name in names)
 
 
 def imports_of(module: str) -> set[str]:
@@ -105,8 +126,20 @@ def test_imports_point_down() -> None:
         for module in MODULES
         for name in ours(imports_of(module))
         if name.split(".")[:2] != module.split(".")[:2] and floor_of(name) >= floor_of(module)
+        if not (is_beneath(name, "features") and is_beneath(module, *MAY_IMPORT_FEATURES))
     ]
     assert not wrong
+
+
+def test_the_kernel_knows_no_feature() -> None:
+    features = {name for name in MODULES if is_beneath(name, "features")} - {f"{NAME}.features.feature"}
+    assert features
+    assert not [
+        f"{module} imports {name}"
+        for module in MODULES
+        if not is_beneath(module, *MAY_IMPORT_FEATURES)
+        for name in imports_of(module) & features
+    ]
 
 
 def test_inside_a_folder_no_two_modules_need_each_other() -> None:

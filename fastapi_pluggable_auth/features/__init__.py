@@ -1,0 +1,1 @@
+"""Features: what not every app needs, each added by one value."""

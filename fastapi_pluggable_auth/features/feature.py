@@ -1,0 +1,66 @@
+"""What a feature is: one frozen value that holds everything that it brings to an app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Feature:
+    """What an app can have beside accounts. The kernel asks these fields; a feature changes nothing else, and
+    importing its module does nothing.
+
+    `name` is in snake_case. `requires` names other features that it needs.
+    """
+
+    name: str
+    requires: tuple[str, ...] = ()
+
+
+class Features:
+    """The features of one app.
+
+    Raises `ValueError` where two have one name, or one requires another that the app does not have.
+    """
+
+    def __init__(self, features: Iterable[Feature] = ()) -> None:
+        self._all = tuple(features)
+        names = self.merged("name", lambda feature: [feature.name])
+        for feature in self._all:
+            for name in feature.requires:
+                if name not in names:
+                    raise ValueError(f"The feature {feature.name} requires {name}: add that one as well.")
+
+    def __iter__(self) -> Iterator[Feature]:
+        return iter(self._all)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the app has a feature of this name."""
+        return any(feature.name == name for feature in self._all)
+
+    def merged(
+        self,
+        what: str,
+        brought: Callable[[Feature], Iterable[T]],
+        *,
+        kernel: Iterable[T] = (),
+        key: Callable[[T], str] = str,
+    ) -> dict[str, T]:
+        """What the kernel has and the features bring, by key. `what` is the word for one of these in the
+        error: raises `ValueError` where two have the same key."""
+        found: dict[str, T] = {}
+        owners: dict[str, str] = {}
+        for owner, values in [
+            ("the library", kernel),
+            *((f"the feature {feature.name}", brought(feature)) for feature in self._all),
+        ]:
+            for value in values:
+                name = key(value)
+                if name in found:
+                    raise ValueError(f"The {what} {name!r} is that of {owners[name]} and of {owner}.")
+                found[name], owners[name] = value, owner
+        return found
