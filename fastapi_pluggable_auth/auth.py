@@ -95,7 +95,7 @@ class Auth(Generic[U_co]):
         require_roles(roles or {})
         require_scopes(scopes or {})
         self.settings = settings
-        self.features = Features(features)
+        self.features = _with_two_factor(features)
         self.pages = pages
         self.roles = _checked_roles(roles or {})
         self.scopes = {scope: about for scope, about in (scopes or {}).items() if name_set([scope])}
@@ -113,7 +113,7 @@ class Auth(Generic[U_co]):
         self.queries = Queries(self.tables)
         self.pooler = PoolerWatch(self.tables.user)
         self.events = Events(self._now)
-        self.hooks = Hooks(settings)
+        self.hooks = Hooks(settings, self.features.errors)
         self.audit_log = AuditLog(self.tables, self.afterwards)
         if settings.audit_log:
             self.events.listeners.append(self.audit_log.record)
@@ -195,6 +195,15 @@ class Auth(Generic[U_co]):
         self.hasher.close()
         await self.limiter.close()
         await self.mailer.close()
+
+
+def _with_two_factor(features: Iterable[Feature]) -> Features:
+    """The features of an app: two-factor is there always, as a login that knows nothing of it would ask
+    nobody for a code."""
+    from .features.two_factor import TWO_FACTOR  # here, as its flows call those of the kernel
+
+    given = tuple(features)
+    return Features(given if TWO_FACTOR in given else (TWO_FACTOR, *given))
 
 
 def _checked_roles(roles: Mapping[str, str | Iterable[str]]) -> dict[str, frozenset[str]]:

@@ -1,17 +1,49 @@
-"""The errors that users of the API can meet: one table of stable codes."""
+"""The errors that users of the API can meet: stable codes, those of the kernel in one table."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
-from typing import Final
+from enum import Enum, unique
+from typing import Any, Final, TypeAlias
 
 MAXIMUM_CODE_LENGTH: Final = 64
 
 
-class ErrorCode(Enum):
-    """A stable code with its HTTP status and its sentence. The code on the wire is the name in lower case."""
+class ErrorTable(Enum):
+    """A table of stable codes, each with its HTTP status and its sentence: the base of the kernel's and of
+    those of features. The code on the wire is the name in lower case.
+
+    Raises `ValueError` for two codes with the same status and sentence, which would be one code.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        unique(cls)
+        long = [each.code for each in cls if len(each.code) > MAXIMUM_CODE_LENGTH]
+        if long:
+            raise ValueError(f"{long[0]!r} has more than {MAXIMUM_CODE_LENGTH} characters.")
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+        status: int = self.value[0]
+        return status
+
+    @property
+    def detail(self) -> str:
+        """One sentence for people."""
+        detail: str = self.value[1]
+        return detail
+
+    @property
+    def code(self) -> str:
+        """The stable code on the wire."""
+        return self.name.lower()
+
+
+class ErrorCode(ErrorTable):
+    """The codes of the kernel."""
 
     VALIDATION_ERROR = (422, "The request is not valid.")
     EMAIL_TAKEN = (400, "An account with this e-mail address already exists.")
@@ -43,22 +75,13 @@ class ErrorCode(Enum):
     REAUTHENTICATION_FAILED = (403, "The password or code is wrong.")
     REAUTHENTICATION_REQUIRED = (403, "Confirm your password first: the last login is too long ago.")
     IMPERSONATION_FORBIDDEN = (403, "Only the user can do that, not an administrator in the user's place.")
-    TWO_FACTOR_NOT_STARTED = (400, "Two-factor authentication has not been started.")
-    TWO_FACTOR_ENABLED = (409, "Two-factor authentication is already active.")
-    TWO_FACTOR_NOT_ACTIVE = (409, "Two-factor authentication is not active.")
     TWO_FACTOR_ENROLMENT_REQUIRED = (403, "Set up two-factor authentication first.")
     TWO_FACTOR_UNAVAILABLE = (503, "Two-factor codes cannot be checked at the moment.")
     VERIFICATION_REQUIRED = (403, "Verify the e-mail address first: a link can be mailed to it.")
     PERMISSION_DENIED = (403, "This account is not allowed to do that.")
     INSUFFICIENT_SCOPE = (403, "The token does not have the scope for that.")
     UNKNOWN_ROLE = (400, "There is no such role.")
-    UNKNOWN_SCOPE = (400, "There is no such scope.")
-    TOKEN_LIFETIME_REFUSED = (400, "A personal access token may not live that long.")
-    TOO_MANY_TOKENS = (409, "Revoke a personal access token first: there are as many as allowed.")
-    TOKEN_NOT_FOUND = (404, "There is no such personal access token.")
     USER_NOT_FOUND = (404, "There is no such user.")
-    OWN_ACCOUNT = (409, "Administrators cannot do that to their own account.")
-    ACCOUNT_DISABLED = (409, "This account is disabled.")
     SESSION_NOT_FOUND = (404, "There is no such session.")
     THROTTLED = (429, "Too many attempts. Try again later.")
     PASSWORD_LOCKED = (
@@ -77,21 +100,6 @@ class ErrorCode(Enum):
     DATABASE_NOT_MIGRATED = (503, "The application has not migrated its database.")
     HOOK_UNAVAILABLE = (503, "Something that the application asks first does not answer. Try again shortly.")
 
-    @property
-    def status(self) -> int:
-        """HTTP status."""
-        return self.value[0]
-
-    @property
-    def detail(self) -> str:
-        """One sentence for people."""
-        return self.value[1]
-
-    @property
-    def code(self) -> str:
-        """The stable code on the wire."""
-        return self.name.lower()
-
 
 PASSWORD_REFUSALS: Final = (
     ErrorCode.PASSWORD_TOO_COMMON,
@@ -103,11 +111,15 @@ PASSWORD_REFUSALS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class HostCode:
-    """A code of the host app, beside those of the table."""
+    """A code of the host app, beside those of the tables."""
 
     status: int
     detail: str
     code: str
+
+
+Code: TypeAlias = ErrorTable | HostCode
+"""What a refusal has: a status, a sentence, and the code on the wire."""
 
 
 class AuthError(Exception):
@@ -120,7 +132,7 @@ class AuthError(Exception):
 
     def __init__(
         self,
-        code: ErrorCode | HostCode,
+        code: Code,
         *,
         retry_after: int | None = None,
         scope: str = "",
@@ -155,7 +167,7 @@ class Refused(AuthError):
 
     The status is one of a client's error, but for 401, on which clients log in again, and 422, whose `detail`
     is a list. Raises `ValueError` for another status, and for a code that is not in snake_case, has more than
-    64 characters or is one of the library's own.
+    64 characters or is one of the kernel's. A code of one of the app's features is refused when it is raised.
     """
 
     def __init__(self, detail: str, *, code: str = "refused", status: int = 403) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec, TypeAlias
 from uuid import UUID
@@ -16,7 +16,7 @@ from uuid import UUID
 from .arguments import name_of
 from .config import AuthSettings
 from .database import spent_by, uncounted
-from .errors import AuthError, ErrorCode
+from .errors import AuthError, ErrorCode, Refused
 from .events import Origin, SecurityEvent, origin
 from .failures import Failure, failure_of
 from .models.user import U
@@ -225,10 +225,12 @@ class HookError(Exception):
 
 
 class Hooks:
-    """The handlers of one app, which `Auth.on` adds, in the order in which they were added."""
+    """The handlers of one app, which `Auth.on` adds, in the order in which they were added. None may refuse
+    with one of these `codes`, which are those of the library and its features."""
 
-    def __init__(self, settings: AuthSettings) -> None:
+    def __init__(self, settings: AuthSettings, codes: Container[str] = ()) -> None:
         self._settings = settings
+        self._codes = codes
         self.handlers: list[tuple[type[Event], Handler]] = []
 
     def add(self, event: type[Event], handler: Handler) -> None:
@@ -278,6 +280,8 @@ class Hooks:
                 await self._in_time(handler, event)
         except Exception as raised:
             error = _alone(raised)
+            if isinstance(error, Refused) and error.code.code in self._codes:
+                error = ValueError(f"{error.code.code!r} is the code of a feature: refuse with another.")
             # Flows take a broken constraint for one of their own.
             passes = failure_of(error) not in (None, Failure.REFUSED, Failure.UNFIT)
             if passes or isinstance(error, AuthError):

@@ -27,6 +27,7 @@ from .email.dispatcher import SendEmail
 from .email.template_folders import has_own_templates
 from .errors import AuthError
 from .failures import PoolerError
+from .features.feature import Feature
 from .flows.purge import keep_purging
 from .host_transactions import HostTransactionMiddleware
 from .lookup import STATE_ATTRIBUTE, AuthInScope, Handlers, answer_refusals
@@ -130,6 +131,7 @@ def include_auth(
         pages=pages,
         roles=roles,
         scopes=scopes,
+        features=_shipped(scopes=bool(scopes), admin=admin),
         profile_columns=profile_columns(bodies),
         bodies=bodies,
     )
@@ -312,6 +314,18 @@ class TortoiseContextMiddleware:
             await self.app(scope, receive, send)
         finally:
             _current_context.reset(reset)
+
+
+def _shipped(*, scopes: bool, admin: bool) -> Iterator[Feature]:
+    """The features of the package that the app turns on."""
+    if scopes:
+        from .features.personal_tokens import PERSONAL_TOKENS
+
+        yield PERSONAL_TOKENS
+    if admin:
+        from .features.administration import ADMINISTRATION
+
+        yield ADMINISTRATION
 
 
 def _routers(auth: Auth, *, admin: bool, pages: bool) -> Iterator[AuthRouter]:

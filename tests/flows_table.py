@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fastapi_pluggable_auth import ErrorCode, flows
+from fastapi_pluggable_auth import flows
 from fastapi_pluggable_auth.auth import Auth
+
+from .shipped import ALL_CODES
 
 PAGE = Path(__file__).parent.parent / "docs" / "scripts.md"
 START, END = "<!-- flows -->\n", "<!-- end of flows -->"
@@ -51,7 +53,7 @@ def codes_of(function: Callable[..., Any]) -> list[str]:
     """The codes that its docstring says it raises."""
     text = inspect.getdoc(function) or ""
     words = re.findall(r"\b[A-Z]{3,}(?:_[A-Z]+)*\b", text)
-    names = {code.name for code in ErrorCode} | {"PASSWORD_REFUSALS"}
+    names = {code.name for code in ALL_CODES} | {"PASSWORD_REFUSALS"}
     return [word for word in dict.fromkeys(words) if word in names]
 
 

@@ -58,17 +58,11 @@ MODULES = {
 
 
 MAY_IMPORT_FEATURES = (
-    "plugin",
-    "models",
-    "migrations",
-    "commands",
-    "testing",
-    "demo",
-    "routes.twofa",
-    "features",
+    *("plugin", "models", "migrations", "commands", "testing", "demo", "routes.twofa", "features"),
+    "auth",  # two-factor alone, which every app has
 )
 """All others know what a feature is, and none of them. Some of these are above, and say it at the top; others
-stand beneath, and the names that they import are lazy."""
+stand beneath, and import when they are called."""
 
 
 def floor_of(module: str) -> int:

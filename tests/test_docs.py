@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 import fastapi_pluggable_auth
-from fastapi_pluggable_auth import AuthSettings, ErrorCode
+from fastapi_pluggable_auth import AuthSettings
 from fastapi_pluggable_auth.events import EventKind
 
 from . import browsers
 from .bench import Bench
+from .shipped import ALL_CODES
 from .snippets import RUN, blocks, snippets
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +87,7 @@ def test_a_block_is_excused_for_a_reason_only() -> None:
 
 def test_every_error_code_has_one_entry_and_every_entry_is_a_code() -> None:
     entries = errors_page.ENTRY.findall(PAGES["reference/errors.md"])
-    assert sorted(code for code, _ in entries) == sorted(code.code for code in ErrorCode)
+    assert sorted(code for code, _ in entries) == sorted(code.code for code in ALL_CODES)
     for code, told in entries:
         assert len(told.split()) > 10, code
 
@@ -166,8 +167,8 @@ async def test_the_client_of_the_page_on_cookies_works_without_a_token(
 
 
 def test_every_code_and_every_setting_that_a_page_names_exists() -> None:
-    codes = {code.code for code in ErrorCode}
-    names = {name.upper() for name in AuthSettings.model_fields} | {code.name for code in ErrorCode}
+    codes = {code.code for code in ALL_CODES}
+    names = {name.upper() for name in AuthSettings.model_fields} | {code.name for code in ALL_CODES}
     for page, text in PAGES.items():
         assert set(re.findall(r"(?:40\d|409|422|429|503) `([a-z_]+)`", text)) <= codes, page
         named = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", text)) - names

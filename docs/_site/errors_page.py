@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
 from routes_page import anchor_of, codes_of, operations
 
-from fastapi_pluggable_auth import ErrorCode
+from fastapi_pluggable_auth.errors import ErrorTable
+from fastapi_pluggable_auth.features.feature import Features
+from fastapi_pluggable_auth.features.shipped import SHIPPED
 
 ENTRY: Final = re.compile(r"^### (\w+)\n\n(.+?)(?=\n+##|\n*\Z)", re.DOTALL | re.MULTILINE)
 """An entry of the page of errors: the code, and what a person has written about it."""
 
 
-def error_codes() -> dict[str, ErrorCode]:
-    """All codes by their name on the wire."""
-    return {error.code: error for error in ErrorCode}
+def error_codes() -> Mapping[str, ErrorTable]:
+    """All codes of the package by their name on the wire."""
+    return Features(SHIPPED).errors
 
 
 @cache

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
+
+from ..errors import ErrorCode, ErrorTable
 
 T = TypeVar("T")
 
@@ -14,17 +16,20 @@ class Feature:
     """What an app can have beside accounts. The kernel asks these fields; a feature changes nothing else, and
     importing its module does nothing.
 
-    `name` is in snake_case. `requires` names other features that it needs.
+    `name` is in snake_case. `requires` names other features that it needs. `errors` are the codes that its
+    flows and routes refuse with.
     """
 
     name: str
     requires: tuple[str, ...] = ()
+    errors: type[ErrorTable] | None = None
 
 
 class Features:
     """The features of one app.
 
-    Raises `ValueError` where two have one name, or one requires another that the app does not have.
+    Raises `ValueError` where two have one name, or bring something of one name, and where one requires
+    another that the app does not have.
     """
 
     def __init__(self, features: Iterable[Feature] = ()) -> None:
@@ -34,6 +39,10 @@ class Features:
             for name in feature.requires:
                 if name not in names:
                     raise ValueError(f"The feature {feature.name} requires {name}: add that one as well.")
+        self.errors: Mapping[str, ErrorTable] = self.merged(
+            "error code", lambda feature: feature.errors or (), kernel=ErrorCode, key=lambda code: code.code
+        )
+        """Every code of the app, by its name on the wire."""
 
     def __iter__(self) -> Iterator[Feature]:
         return iter(self._all)

@@ -8,13 +8,20 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ..auth import Auth
-from ..errors import AuthError, ErrorCode
+from ..errors import AuthError, ErrorCode, ErrorTable
 from ..events import EventKind, Observation, Outcome, actor
 from ..models import AbstractUser
 from . import authorization, users
 from .acting import covers, may_act_on
 from .sessions import SessionInfo, live_sessions
 from .twofa import remaining_recovery_codes
+
+
+class AdministrationError(ErrorTable):
+    """Codes of administration."""
+
+    OWN_ACCOUNT = (409, "Administrators cannot do that to their own account.")
+    ACCOUNT_DISABLED = (409, "This account is disabled.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ async def acting_on(
     where the account has a right that the administrator lacks.
     """
     if user_id == administrator.id and not oneself:
-        raise AuthError(ErrorCode.OWN_ACCOUNT)
+        raise AuthError(AdministrationError.OWN_ACCOUNT)
     user = await users.find_user(auth, user_id)
     if not may_act_on(auth, administrator, user):
         await refuse(auth, administrator)

@@ -12,7 +12,7 @@ from ..events import EventKind
 from ..models import AbstractUser
 from ..security.jwt import Transport
 from .acting import may_act_as
-from .admin import acting_on
+from .admin import AdministrationError, acting_on
 from .sessions import TokenSet, start_impersonation
 
 
@@ -56,7 +56,7 @@ async def _start(
     if administrator is None or not administrator.is_active or not may_act_as(auth, administrator, user):
         raise AuthError(ErrorCode.PERMISSION_DENIED)
     if not user.is_active:
-        raise AuthError(ErrorCode.ACCOUNT_DISABLED)
+        raise AuthError(AdministrationError.ACCOUNT_DISABLED)
     return await start_impersonation(
         auth, user_id, administrator_id, begun_in=session_id, transport=transport
     )

@@ -14,7 +14,7 @@ from tortoise.queryset import QuerySet
 
 from ..auth import Auth, transactional
 from ..email.kinds import MailKind
-from ..errors import AuthError, ErrorCode
+from ..errors import AuthError, ErrorCode, ErrorTable
 from ..events import EventKind
 from ..models import AbstractPersonalToken, exact, matching
 from ..security.personal import generate_personal_token, personal_digest
@@ -26,6 +26,15 @@ USE_RECORDED_EVERY: Final = timedelta(minutes=1)
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 """When a program has last typed a password."""
+
+
+class PersonalTokenError(ErrorTable):
+    """Codes of personal access tokens."""
+
+    UNKNOWN_SCOPE = (400, "There is no such scope.")
+    TOKEN_LIFETIME_REFUSED = (400, "A personal access token may not live that long.")
+    TOO_MANY_TOKENS = (409, "Revoke a personal access token first: there are as many as allowed.")
+    TOKEN_NOT_FOUND = (404, "There is no such personal access token.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,7 @@ async def create_token(
     async with observed(auth, EventKind.PERSONAL_TOKEN_CREATED, authentication):
         require_recent_login(auth, authentication)
         if not (scopes and auth.scopes.keys() >= set(scopes)):
-            raise AuthError(ErrorCode.UNKNOWN_SCOPE)
+            raise AuthError(PersonalTokenError.UNKNOWN_SCOPE)
         now, secret = auth.clock(), Plaintext(generate_personal_token())
         columns = {
             "name": name,
@@ -82,7 +91,7 @@ async def revoke_token(auth: Auth, authentication: Authentication, token_id: UUI
         refuse_impersonation(authentication)
         own = auth.tables.personal_token.filter(id=token_id, user_id=authentication.user.id)
         if not await own.delete():
-            raise AuthError(ErrorCode.TOKEN_NOT_FOUND)
+            raise AuthError(PersonalTokenError.TOKEN_NOT_FOUND)
 
 
 async def authenticate_token(auth: Auth, secret: str) -> Authentication:
@@ -116,7 +125,7 @@ async def _store(
     if await exact(auth.tables.user.all(), **same) is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     if await _live(auth, user.id, columns["created_at"]).count() >= auth.settings.max_personal_tokens:
-        raise AuthError(ErrorCode.TOO_MANY_TOKENS)
+        raise AuthError(PersonalTokenError.TOO_MANY_TOKENS)
     token = await auth.tables.personal_token.create(user_id=user.id, **columns)
     allowed = ", ".join(sorted(token.scopes))
     await notify(auth, MailKind.PERSONAL_TOKEN_CREATED, user, name=token.name, scopes=allowed)
@@ -129,7 +138,7 @@ def _end_of(auth: Auth, now: datetime, lifetime: timedelta | None) -> datetime |
         lifetime = auth.settings.personal_token_expires
         lifetime = min(lifetime, longest) if longest else lifetime
     if longest and not timedelta() < lifetime <= longest:
-        raise AuthError(ErrorCode.TOKEN_LIFETIME_REFUSED)
+        raise AuthError(PersonalTokenError.TOKEN_LIFETIME_REFUSED)
     return now + lifetime if lifetime else None
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ..auth import Auth, transactional
 from ..email.kinds import MailKind
-from ..errors import AuthError, ErrorCode
+from ..errors import AuthError, ErrorCode, ErrorTable
 from ..events import EventKind, Observation, Outcome
 from ..hooks import TwoFactorDisabled, TwoFactorEnabled
 from ..models import AbstractRecoveryCode, AbstractUser, exact, stored_totp_secret
@@ -32,6 +32,14 @@ SWITCHED_OFF: Final = {**NO_PENDING_SECRET, "totp_confirmed": False, "recovery_c
 
 PENDING_LIFETIME: Final = timedelta(minutes=10)
 """How long a secret is shown and can be confirmed, in the session that began with it."""
+
+
+class TwoFactorError(ErrorTable):
+    """Codes of two-factor authentication; those that any way of signing in may meet are the kernel's."""
+
+    TWO_FACTOR_NOT_STARTED = (400, "Two-factor authentication has not been started.")
+    TWO_FACTOR_ENABLED = (409, "Two-factor authentication is already active.")
+    TWO_FACTOR_NOT_ACTIVE = (409, "Two-factor authentication is not active.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +165,7 @@ async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
             totp_last_step=None,
             totp_pending_session=authentication.session_id,
         ):
-            raise AuthError(ErrorCode.TWO_FACTOR_ENABLED)
+            raise AuthError(TwoFactorError.TWO_FACTOR_ENABLED)
     return await _enrolment(auth, user, secret.take())
 
 
@@ -200,7 +208,7 @@ async def verify(auth: Auth, authentication: Authentication, code: str | Plainte
     async with observed(auth, EventKind.TWO_FACTOR_VERIFICATION, authentication) as observation:
         refuse_impersonation(authentication)
         if not (user.two_factor_active or _enrolling(auth, authentication)):
-            raise AuthError(ErrorCode.TWO_FACTOR_NOT_STARTED)
+            raise AuthError(TwoFactorError.TWO_FACTOR_NOT_STARTED)
         # A thief may have begun with a secret of his own: its codes prove nothing.
         async with guessing(auth, user, session_id=authentication.session_id, proves=False):
             accepted = accept_code(auth, user, code.take())
@@ -273,7 +281,7 @@ async def _replace_codes(auth: Auth, user: AbstractUser, digests: list[str]) -> 
     # The row is locked from here on: of two renewals at once, the later one's codes are the only ones.
     active = auth.tables.user.filter(id=user.id, totp_confirmed=True)
     if not await active.update(recovery_codes_at=auth.clock()):
-        raise AuthError(ErrorCode.TWO_FACTOR_NOT_ACTIVE)
+        raise AuthError(TwoFactorError.TWO_FACTOR_NOT_ACTIVE)
     table = auth.tables.recovery_code
     await table.filter(user_id=user.id).delete()
     await table.bulk_create([table(user_id=user.id, digest=digest) for digest in digests])

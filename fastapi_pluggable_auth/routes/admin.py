@@ -16,7 +16,7 @@ from ..flows import audit as audit_flow
 from ..flows import impersonation as impersonation_flow
 from ..flows import users as users_flow
 from ..flows.acting import IMPERSONATE, READ, WRITE
-from ..flows.admin import acting_on
+from ..flows.admin import AdministrationError, acting_on
 from ..flows.audit import EventPage
 from ..flows.authentication import refuse_impersonation
 from ..models import AbstractUser, User
@@ -46,7 +46,11 @@ Impersonator = Annotated[User, Depends(require(permission=IMPERSONATE, recent=Tr
 REFUSALS: Final = (ErrorCode.PERMISSION_DENIED, ErrorCode.IMPERSONATION_FORBIDDEN)
 WRITING: Final = documented(ErrorCode.USER_NOT_FOUND, ErrorCode.VALIDATION_ERROR, *REFUSALS, *RECENT_LOGIN)
 NOT_ONESELF: Final = documented(
-    ErrorCode.USER_NOT_FOUND, ErrorCode.OWN_ACCOUNT, ErrorCode.VALIDATION_ERROR, *REFUSALS, *RECENT_LOGIN
+    ErrorCode.USER_NOT_FOUND,
+    AdministrationError.OWN_ACCOUNT,
+    ErrorCode.VALIDATION_ERROR,
+    *REFUSALS,
+    *RECENT_LOGIN,
 )
 
 router = AuthRouter(
@@ -181,8 +185,8 @@ async def delete_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -
     dependencies=[Depends(check_cookies)],
     responses=documented(
         ErrorCode.USER_NOT_FOUND,
-        ErrorCode.OWN_ACCOUNT,
-        ErrorCode.ACCOUNT_DISABLED,
+        AdministrationError.OWN_ACCOUNT,
+        AdministrationError.ACCOUNT_DISABLED,
         ErrorCode.VALIDATION_ERROR,
         *REFUSALS,
         *RECENT_LOGIN,

@@ -21,7 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..database import uncounted
 from ..dependencies import note_origin
 from ..email.outbox import collect_mails
-from ..errors import AuthError, ErrorCode
+from ..errors import AuthError, Code, ErrorCode
 from ..lookup import auth_of, use_default
 from ..schemas import Error, ValidationFailure
 
@@ -113,7 +113,7 @@ def _harmless(part: str | int) -> str | int:
     return part if isinstance(part, int) or _PLAIN_NAME.fullmatch(part) else "?"
 
 
-def documented(*codes: ErrorCode) -> Responses:
+def documented(*codes: Code) -> Responses:
     """The OpenAPI `responses` of a route that may refuse with these codes, and as every route does."""
     responses: Responses = {}
     for code in (*codes, *EVERYWHERE):

@@ -8,6 +8,7 @@ from uuid import UUID
 from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
 from ..errors import AuthError, ErrorCode
 from ..flows import tokens as tokens_flow
+from ..flows.tokens import PersonalTokenError
 from ..models import AbstractPersonalToken
 from ..schemas.tokens import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
 from .base import RECENT_LOGIN, SIGNED_IN, documented
@@ -24,9 +25,9 @@ router = AuthRouter(
     "",
     status_code=201,
     responses=documented(
-        ErrorCode.UNKNOWN_SCOPE,
-        ErrorCode.TOKEN_LIFETIME_REFUSED,
-        ErrorCode.TOO_MANY_TOKENS,
+        PersonalTokenError.UNKNOWN_SCOPE,
+        PersonalTokenError.TOKEN_LIFETIME_REFUSED,
+        PersonalTokenError.TOO_MANY_TOKENS,
         *RECENT_LOGIN,
         ErrorCode.VALIDATION_ERROR,
     ),
@@ -50,7 +51,7 @@ async def list_tokens(auth: CurrentAuth, user: CurrentUser) -> list[PersonalToke
     "/{token_id}",
     status_code=204,
     responses=documented(
-        ErrorCode.TOKEN_NOT_FOUND, ErrorCode.IMPERSONATION_FORBIDDEN, ErrorCode.VALIDATION_ERROR
+        PersonalTokenError.TOKEN_NOT_FOUND, ErrorCode.IMPERSONATION_FORBIDDEN, ErrorCode.VALIDATION_ERROR
     ),
 )
 async def revoke_token(auth: CurrentAuth, authentication: CurrentAuthentication, token_id: str) -> None:
@@ -58,7 +59,7 @@ async def revoke_token(auth: CurrentAuth, authentication: CurrentAuthentication,
     try:
         token = UUID(token_id)
     except ValueError as error:
-        raise AuthError(ErrorCode.TOKEN_NOT_FOUND) from error
+        raise AuthError(PersonalTokenError.TOKEN_NOT_FOUND) from error
     await tokens_flow.revoke_token(auth, authentication, token)
 
 

@@ -13,6 +13,7 @@ from ..dependencies import (
 )
 from ..errors import ErrorCode
 from ..flows import twofa as twofa_flow
+from ..flows.twofa import TwoFactorError
 from ..schemas import CodeRequest, Message, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment, taken
 from .base import RECENT_LOGIN, SIGNED_IN, documented
 from .queries import REQUIRED, CodeBody, given
@@ -25,7 +26,7 @@ router = AuthRouter(
 )
 
 
-@router.post("/enable", responses=documented(ErrorCode.TWO_FACTOR_ENABLED, *RECENT_LOGIN))
+@router.post("/enable", responses=documented(TwoFactorError.TWO_FACTOR_ENABLED, *RECENT_LOGIN))
 async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> TwoFactorEnrolment:
     """Start enrolling: scan the QR code. Two-factor is active from the first right code on. Needs a recent
     login."""
@@ -37,7 +38,7 @@ async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> 
     "/verify",
     dependencies=[rate_limited("two_factor")],
     responses=documented(
-        ErrorCode.TWO_FACTOR_NOT_STARTED,
+        TwoFactorError.TWO_FACTOR_NOT_STARTED,
         ErrorCode.INVALID_CODE,
         ErrorCode.IMPERSONATION_FORBIDDEN,
         ErrorCode.TWO_FACTOR_UNAVAILABLE,
@@ -61,7 +62,7 @@ async def verify_two_factor(
 
 @router.post(
     "/recovery-codes",
-    responses=documented(ErrorCode.TWO_FACTOR_NOT_ACTIVE, *RECENT_LOGIN),
+    responses=documented(TwoFactorError.TWO_FACTOR_NOT_ACTIVE, *RECENT_LOGIN),
 )
 async def renew_recovery_codes(auth: CurrentAuth, authentication: CurrentAuthentication) -> RecoveryCodes:
     """Make ten recovery codes, in place of all earlier ones. They are shown this once; each works once, as

@@ -11,7 +11,7 @@ from fastapi import Form
 from pydantic import GetPydanticSchema, ValidationError, ValidatorFunctionWrapHandler
 from pydantic_core.core_schema import no_info_wrap_validator_function
 
-from ...errors import PASSWORD_REFUSALS, AuthError, ErrorCode, HostCode
+from ...errors import PASSWORD_REFUSALS, AuthError, Code, ErrorCode
 from ...schemas import Text
 from ...security.plaintext import Plaintext
 from ...security.text import without_blanks
@@ -38,7 +38,7 @@ _Kept = Annotated[
 TypedSecret = Annotated[_Kept, Form(default_factory=lambda: Plaintext(""))]
 """A field with a password or a code, which is not shown again."""
 
-_FIELDS: Final = {
+_FIELDS: Final[dict[Code, str]] = {
     ErrorCode.EMAIL_TAKEN: "email",
     ErrorCode.USERNAME_TAKEN: "username",
     ErrorCode.WRONG_PASSWORD: "password",
@@ -125,5 +125,5 @@ def problem_of(error: AuthError, form: str = "") -> Problem:
     code = error.code
     if code is ErrorCode.VALIDATION_ERROR and error.field:
         return problem_with_fields(UnfilledError({error.field: Fault("not_valid")}), form)
-    name = error.field or ("" if isinstance(code, HostCode) else _FIELDS.get(code, ""))
+    name = error.field or _FIELDS.get(code, "")
     return Problem(code.code, name, form, code.status, error.headers, code.detail)

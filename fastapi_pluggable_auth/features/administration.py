@@ -1,0 +1,10 @@
+"""Administration of other accounts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..flows.admin import AdministrationError
+from .feature import Feature
+
+ADMINISTRATION: Final = Feature(name="administration", errors=AdministrationError)

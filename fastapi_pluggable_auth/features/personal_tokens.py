@@ -1,0 +1,10 @@
+"""Personal access tokens."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..flows.tokens import PersonalTokenError
+from .feature import Feature
+
+PERSONAL_TOKENS: Final = Feature(name="personal_tokens", errors=PersonalTokenError)

@@ -1,0 +1,12 @@
+"""The features that come with the package."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .administration import ADMINISTRATION
+from .feature import Feature
+from .personal_tokens import PERSONAL_TOKENS
+from .two_factor import TWO_FACTOR
+
+SHIPPED: Final[tuple[Feature, ...]] = (TWO_FACTOR, PERSONAL_TOKENS, ADMINISTRATION)

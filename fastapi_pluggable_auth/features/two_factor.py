@@ -1,0 +1,10 @@
+"""Two-factor authentication."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..flows.twofa import TwoFactorError
+from .feature import Feature
+
+TWO_FACTOR: Final = Feature(name="two_factor", errors=TwoFactorError)
