@@ -104,6 +104,7 @@ def require_handler(handler: object, event: str) -> None:
 
 def name_of(function: object) -> str:
     """What a function is called in messages."""
+    function = getattr(function, "func", function)  # of a `partial`
     return getattr(function, "__qualname__", None) or repr(function)
 
 

@@ -34,7 +34,7 @@ from .email.outbox import Outbox
 from .email.sender import Mailer
 from .email.tokens import LinkSigner
 from .errors import AuthError, ErrorCode
-from .events import Events, SecurityEvent, origin
+from .events import SecurityEvent, SecurityLog, origin
 from .failures import Failure, failure_of, log_failure
 from .features.feature import Feature, Features
 from .hooks import Event, Hooks
@@ -112,8 +112,11 @@ class Auth(Generic[U_co]):
         """Who counts on which counter now."""
         self.queries = Queries(self.tables)
         self.pooler = PoolerWatch(self.tables.user)
-        self.events = Events(self._now)
+        self.events = SecurityLog(self._now)
         self.hooks = Hooks(settings, self.features.errors)
+        for feature in self.features:
+            for event, handler in feature.hooks:
+                self.hooks.add(event, partial(handler, self))
         self.audit_log = AuditLog(self.tables, self.afterwards)
         if settings.audit_log:
             self.events.listeners.append(self.audit_log.record)

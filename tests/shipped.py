@@ -7,3 +7,4 @@ from fastapi_pluggable_auth.features.shipped import SHIPPED
 
 FEATURES = Features(SHIPPED)
 ALL_CODES = [*FEATURES.errors.values()]
+ALL_EVENT_KINDS = [*FEATURES.events.values()]

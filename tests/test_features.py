@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from fastapi_pluggable_auth import Auth, AuthSettings, Refused
 from fastapi_pluggable_auth.errors import ErrorTable
+from fastapi_pluggable_auth.events import EventTable
 from fastapi_pluggable_auth.features.feature import Feature
-from fastapi_pluggable_auth.hooks import BeforeLogin, HookError
+from fastapi_pluggable_auth.hooks import AfterEvent, BeforeLogin, Event, HookError
 
 SETTINGS = AuthSettings(jwt_secret="a-secret-of-the-tests-that-is-long-enough-1")
 
@@ -76,3 +79,42 @@ async def test_a_hook_refuses_with_no_code_of_a_feature() -> None:
     with pytest.raises(HookError) as failed:
         await auth.hooks.fire(BeforeLogin, auth.tables.user())
     assert "'note_lost' is the code of a feature" in str(failed.value.__cause__)
+
+
+class NoteEventKind(EventTable):
+    """Security events of a feature."""
+
+    NOTE_SHARED = "note_shared"
+
+
+def test_an_event_that_another_has_is_refused_at_the_start() -> None:
+    notes = Feature(name="notes", events=NoteEventKind)
+    other = EventTable("Other", {"LOGIN": "login"})  # type: ignore[call-overload]  # mypy wants it by a class
+    with pytest.raises(
+        ValueError, match="security event 'login' is that of the library and of the feature x"
+    ):
+        Auth(SETTINGS, features=[notes, Feature(name="x", events=other)])
+    with pytest.raises(ValueError, match="security event 'note_shared' is that of the feature notes"):
+        Auth(SETTINGS, features=[notes, Feature(name="x", events=NoteEventKind)])
+
+
+def test_a_kind_of_event_fits_the_audit_log() -> None:
+    with pytest.raises(ValueError, match="more than 32 characters"):
+        EventTable("Long", {"LONG": "x" * 33})  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True, slots=True)
+class NoteShared(AfterEvent):
+    """A hook of a feature."""
+
+    note: str
+
+
+async def test_a_feature_hears_and_fires_hooks() -> None:
+    heard: list[object] = []
+    notes = Feature(name="notes", hooks=((Event, lambda auth, event: heard.append((auth, event))),))
+    auth = Auth(SETTINGS, features=[notes])
+    auth.on(NoteShared)(heard.append)
+    event = NoteShared("Groceries")
+    await auth.hooks.fire(NoteShared, "Groceries")
+    assert heard == [(auth, event), event]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import ErrorCode, ErrorTable
+from ..events import EventKind, EventTable
+from ..hooks import Event
 
 T = TypeVar("T")
 
@@ -17,12 +19,16 @@ class Feature:
     importing its module does nothing.
 
     `name` is in snake_case. `requires` names other features that it needs. `errors` are the codes that its
-    flows and routes refuse with.
+    flows and routes refuse with, `events` the kinds of security events that it tells. `hooks` are its own
+    handlers: each is called with the `Auth` and an event of its class, before those of the app. Classes of
+    hooks need no entry: a feature fires its own, and `auth.on` takes them.
     """
 
     name: str
     requires: tuple[str, ...] = ()
     errors: type[ErrorTable] | None = None
+    events: type[EventTable] | None = None
+    hooks: tuple[tuple[type[Event], Callable[[Any, Any], object]], ...] = ()
 
 
 class Features:
@@ -43,6 +49,10 @@ class Features:
             "error code", lambda feature: feature.errors or (), kernel=ErrorCode, key=lambda code: code.code
         )
         """Every code of the app, by its name on the wire."""
+        self.events: Mapping[str, EventTable] = self.merged(
+            "security event", lambda feature: feature.events or (), kernel=EventKind
+        )
+        """Every kind of security event of the app, by its name on the wire."""
 
     def __iter__(self) -> Iterator[Feature]:
         return iter(self._all)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..flows.tokens import PersonalTokenError
+from ..flows.tokens import PersonalTokenError, PersonalTokenEventKind
 from .feature import Feature
 
-PERSONAL_TOKENS: Final = Feature(name="personal_tokens", errors=PersonalTokenError)
+PERSONAL_TOKENS: Final = Feature(
+    name="personal_tokens", errors=PersonalTokenError, events=PersonalTokenEventKind
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..flows.twofa import TwoFactorError
+from ..flows.twofa import TwoFactorError, TwoFactorEventKind
 from .feature import Feature
 
-TWO_FACTOR: Final = Feature(name="two_factor", errors=TwoFactorError)
+TWO_FACTOR: Final = Feature(name="two_factor", errors=TwoFactorError, events=TwoFactorEventKind)

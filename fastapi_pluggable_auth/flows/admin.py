@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode, ErrorTable
-from ..events import EventKind, Observation, Outcome, actor
+from ..events import EventKind, EventTable, Observation, Outcome, actor
 from ..models import AbstractUser
 from . import authorization, users
 from .acting import covers, may_act_on
@@ -22,6 +22,14 @@ class AdministrationError(ErrorTable):
 
     OWN_ACCOUNT = (409, "Administrators cannot do that to their own account.")
     ACCOUNT_DISABLED = (409, "This account is disabled.")
+
+
+class AdministrationEventKind(EventTable):
+    """Security events of administration."""
+
+    ACCOUNT_IMPORT = "account_import"
+    IMPERSONATION = "impersonation"
+    """An administrator began to act as the user."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from ..models import AbstractAuditEvent, matching
 
 
 @dataclass(frozen=True, slots=True)
-class EventPage:
+class AuditEventPage:
     """Some events, and the id after which the next page begins: None on the last one."""
 
     events: list[AbstractAuditEvent]
@@ -24,7 +24,7 @@ async def list_events(
     actor_id: UUID | None = None,
     after: UUID | None = None,
     limit: int = 50,
-) -> EventPage:
+) -> AuditEventPage:
     """The events of a user, of an administrator, or all, from after this event on. What is written meanwhile
     is newer and comes on no later page; no event comes twice."""
     await auth.audit_log.written()
@@ -39,4 +39,4 @@ async def list_events(
     asked = {name: value for name, value in of.items() if value is not None}
     found = matching(await events.order_by("-id").limit(limit + 1), **asked)
     more = len(found) > limit
-    return EventPage([*found[:limit]], found[limit - 1].id if more else None)
+    return AuditEventPage([*found[:limit]], found[limit - 1].id if more else None)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
-from ..events import EventKind, Observation
+from ..events import EventTable, Observation
 from ..models import AbstractUser, exact
 from ..models.user import U_co
 from ..security.jwt import ACCESS, Claims, Transport, generation_of, issued_at_of, session_of, subject_of
@@ -39,9 +39,9 @@ class Authentication(Generic[U_co]):
 
 
 def observed(
-    auth: Auth, kind: EventKind, authentication: Authentication
+    auth: Auth, kind: EventTable, authentication: Authentication
 ) -> AbstractAsyncContextManager[Observation]:
-    """`Events.observe` for what a signed-in user does."""
+    """`SecurityLog.observe` for what a signed-in user does."""
     return auth.events.observe(kind, user_id=authentication.user.id, session_id=authentication.session_id)
 
 

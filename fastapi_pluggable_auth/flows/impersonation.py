@@ -8,11 +8,10 @@ from tortoise.expressions import F
 
 from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
-from ..events import EventKind
 from ..models import AbstractUser
 from ..security.jwt import Transport
 from .acting import may_act_as
-from .admin import AdministrationError, acting_on
+from .admin import AdministrationError, AdministrationEventKind, acting_on
 from .sessions import TokenSet, start_impersonation
 
 
@@ -33,7 +32,7 @@ async def impersonate(
     """
     async with (
         acting_on(auth, administrator, user_id, oneself=False),
-        auth.events.observe(EventKind.IMPERSONATION, user_id=user_id) as observation,
+        auth.events.observe(AdministrationEventKind.IMPERSONATION, user_id=user_id) as observation,
     ):
         tokens = await _start(auth, administrator.id, user_id, session_id, transport)
         observation.session_id = tokens.session_id

@@ -16,12 +16,12 @@ from tortoise.fields.base import DatabaseDefault, Field
 
 from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
-from ..events import EventKind
 from ..models import AbstractUser, every
 from ..security.addresses import normalise_email
 from ..security.clock import as_utc
 from ..security.hashing import imported_hash, unusable_hash
 from ..security.text import is_single_line, is_unicode
+from .admin import AdministrationEventKind
 from .columns import stored, storing
 
 BATCH: Final = 500
@@ -94,7 +94,7 @@ async def import_users(auth: Auth, lines: Iterable[str], *, batch: int = BATCH) 
                 continue
             done.skipped += row.user.email in rows
             rows.setdefault(row.user.email, row)
-        async with auth.events.observe(EventKind.ACCOUNT_IMPORT):
+        async with auth.events.observe(AdministrationEventKind.ACCOUNT_IMPORT):
             await _store(auth, rows, done)
         yield done
 

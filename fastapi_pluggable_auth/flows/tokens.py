@@ -15,7 +15,7 @@ from tortoise.queryset import QuerySet
 from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode, ErrorTable
-from ..events import EventKind
+from ..events import EventTable
 from ..models import AbstractPersonalToken, exact, matching
 from ..security.personal import generate_personal_token, personal_digest
 from ..security.plaintext import Plaintext
@@ -35,6 +35,13 @@ class PersonalTokenError(ErrorTable):
     TOKEN_LIFETIME_REFUSED = (400, "A personal access token may not live that long.")
     TOO_MANY_TOKENS = (409, "Revoke a personal access token first: there are as many as allowed.")
     TOKEN_NOT_FOUND = (404, "There is no such personal access token.")
+
+
+class PersonalTokenEventKind(EventTable):
+    """Security events of personal access tokens."""
+
+    PERSONAL_TOKEN_CREATED = "personal_token_created"  # noqa: S105
+    PERSONAL_TOKEN_REVOKED = "personal_token_revoked"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ async def create_token(
     VALIDATION_ERROR for more scopes than the column has room for, and INVALID_TOKEN where all access was
     ended meanwhile.
     """
-    async with observed(auth, EventKind.PERSONAL_TOKEN_CREATED, authentication):
+    async with observed(auth, PersonalTokenEventKind.PERSONAL_TOKEN_CREATED, authentication):
         require_recent_login(auth, authentication)
         if not (scopes and auth.scopes.keys() >= set(scopes)):
             raise AuthError(PersonalTokenError.UNKNOWN_SCOPE)
@@ -87,7 +94,7 @@ async def list_tokens(auth: Auth, user_id: UUID) -> list[AbstractPersonalToken]:
 async def revoke_token(auth: Auth, authentication: Authentication, token_id: UUID) -> None:
     """Ends one token of the user, at once; raises `AuthError`: TOKEN_NOT_FOUND for any other,
     IMPERSONATION_FORBIDDEN."""
-    async with observed(auth, EventKind.PERSONAL_TOKEN_REVOKED, authentication):
+    async with observed(auth, PersonalTokenEventKind.PERSONAL_TOKEN_REVOKED, authentication):
         refuse_impersonation(authentication)
         own = auth.tables.personal_token.filter(id=token_id, user_id=authentication.user.id)
         if not await own.delete():

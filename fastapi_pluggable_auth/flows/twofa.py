@@ -12,7 +12,7 @@ from uuid import UUID
 from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode, ErrorTable
-from ..events import EventKind, Observation, Outcome
+from ..events import EventTable, Observation, Outcome
 from ..hooks import TwoFactorDisabled, TwoFactorEnabled
 from ..models import AbstractRecoveryCode, AbstractUser, exact, stored_totp_secret
 from ..security.encryption import UnreadableSecretError
@@ -40,6 +40,17 @@ class TwoFactorError(ErrorTable):
     TWO_FACTOR_NOT_STARTED = (400, "Two-factor authentication has not been started.")
     TWO_FACTOR_ENABLED = (409, "Two-factor authentication is already active.")
     TWO_FACTOR_NOT_ACTIVE = (409, "Two-factor authentication is not active.")
+
+
+class TwoFactorEventKind(EventTable):
+    """Security events of two-factor authentication."""
+
+    TWO_FACTOR_ENROLMENT = "two_factor_enrolment"
+    TWO_FACTOR_VERIFICATION = "two_factor_verification"
+    TWO_FACTOR_ENABLED = "two_factor_enabled"
+    TWO_FACTOR_DISABLED = "two_factor_disabled"
+    RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
+    RECOVERY_CODE_USED = "recovery_code_used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +154,9 @@ async def store_accepted(
 async def tell_accepted(auth: Auth, accepted: Accepted, observation: Observation) -> None:
     """Emits the events of a code that was stored."""
     if accepted.activates:
-        await auth.events.emit(EventKind.TWO_FACTOR_ENABLED, Outcome.SUCCESS, observation)
+        await auth.events.emit(TwoFactorEventKind.TWO_FACTOR_ENABLED, Outcome.SUCCESS, observation)
     if accepted.recovery_code is not None:
-        await auth.events.emit(EventKind.RECOVERY_CODE_USED, Outcome.SUCCESS, observation)
+        await auth.events.emit(TwoFactorEventKind.RECOVERY_CODE_USED, Outcome.SUCCESS, observation)
 
 
 async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
@@ -155,7 +166,7 @@ async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
     Raises `AuthError`: TWO_FACTOR_ENABLED while two-factor is active, REAUTHENTICATION_REQUIRED.
     """
     user = authentication.user
-    async with observed(auth, EventKind.TWO_FACTOR_ENROLMENT, authentication):
+    async with observed(auth, TwoFactorEventKind.TWO_FACTOR_ENROLMENT, authentication):
         require_recent_login(auth, authentication)
         secret = Plaintext(generate_totp_secret())
         pending = auth.tables.user.filter(id=user.id, totp_confirmed=False)
@@ -205,7 +216,7 @@ async def verify(auth: Auth, authentication: Authentication, code: str | Plainte
     """
     code = Plaintext.of(code)
     user = authentication.user
-    async with observed(auth, EventKind.TWO_FACTOR_VERIFICATION, authentication) as observation:
+    async with observed(auth, TwoFactorEventKind.TWO_FACTOR_VERIFICATION, authentication) as observation:
         refuse_impersonation(authentication)
         if not (user.two_factor_active or _enrolling(auth, authentication)):
             raise AuthError(TwoFactorError.TWO_FACTOR_NOT_STARTED)
@@ -228,7 +239,7 @@ async def disable(auth: Auth, authentication: Authentication) -> None:
     Raises `AuthError(REAUTHENTICATION_REQUIRED)`.
     """
     user = authentication.user
-    async with observed(auth, EventKind.TWO_FACTOR_DISABLED, authentication):
+    async with observed(auth, TwoFactorEventKind.TWO_FACTOR_DISABLED, authentication):
         require_recent_login(auth, authentication)
         switched_off = await switch_off(auth, user, keep=authentication.session_id)
     if switched_off:
@@ -241,7 +252,7 @@ async def renew_recovery_codes(auth: Auth, authentication: Authentication) -> li
 
     Raises `AuthError`: REAUTHENTICATION_REQUIRED, TWO_FACTOR_NOT_ACTIVE.
     """
-    async with observed(auth, EventKind.RECOVERY_CODES_RENEWED, authentication):
+    async with observed(auth, TwoFactorEventKind.RECOVERY_CODES_RENEWED, authentication):
         require_recent_login(auth, authentication)
         codes = [*map(Plaintext, generate_recovery_codes())]
         digests = [recovery_digest(code.look()) for code in codes]

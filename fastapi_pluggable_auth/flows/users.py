@@ -32,7 +32,7 @@ from .ends import End, end_access
 from .guesses import forget_codes, forget_guesses
 from .login import account_named
 from .password import require_good_password
-from .twofa import switch_off
+from .twofa import TwoFactorEventKind, switch_off
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -188,7 +188,7 @@ async def delete_user(auth: Auth, user_id: UUID) -> None:
 async def reset_two_factor(auth: Auth, user_id: UUID) -> None:
     """Switches two-factor off for an owner who has lost device and recovery codes: ends all sessions and
     tells the owner. Changes nothing where there is none. Raises `AuthError(USER_NOT_FOUND)`."""
-    async with auth.events.observe(EventKind.TWO_FACTOR_DISABLED, user_id=user_id):
+    async with auth.events.observe(TwoFactorEventKind.TWO_FACTOR_DISABLED, user_id=user_id):
         user = await find_user(auth, user_id)
         switched_off = await switch_off(auth, user)
     if switched_off:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from tortoise import Model, fields
 
 from ..errors import MAXIMUM_CODE_LENGTH
+from ..events import MAXIMUM_KIND_LENGTH
 from ..security.clock import utc_now
 from ..security.identifiers import time_ordered_id
 from .moments import MomentField
@@ -31,7 +32,7 @@ class AbstractAuditEvent(Outward, Model):
     user_id = fields.UUIDField()
     actor_id = fields.UUIDField(null=True, db_index=True)
     session_id = fields.UUIDField(null=True)
-    kind = fields.CharField(max_length=32)
+    kind = fields.CharField(max_length=MAXIMUM_KIND_LENGTH)
     outcome = fields.CharField(max_length=16)
     reason = fields.CharField(max_length=MAXIMUM_CODE_LENGTH, null=True)
     factors = fields.CharField(max_length=32, default="")

@@ -17,7 +17,7 @@ from ..flows import impersonation as impersonation_flow
 from ..flows import users as users_flow
 from ..flows.acting import IMPERSONATE, READ, WRITE
 from ..flows.admin import AdministrationError, acting_on
-from ..flows.audit import EventPage
+from ..flows.audit import AuditEventPage
 from ..flows.authentication import refuse_impersonation
 from ..models import AbstractUser, User
 from ..schemas import CookieSession, TokenPair
@@ -251,7 +251,7 @@ def _columns(auth: CurrentAuth, user: AbstractUser) -> dict[str, object]:
     }
 
 
-def _audit_page(page: EventPage) -> AuditPage:
+def _audit_page(page: AuditEventPage) -> AuditPage:
     return AuditPage(
         events=[
             AuditEventOut(
