@@ -57,9 +57,9 @@ def server(folder: Path, smtp_port: int) -> Iterator[str]:
     port = free_port()
     environment = os.environ | {
         "DATABASE_URL": f"sqlite://{folder / f'{port}.sqlite3'}",
-        "SMTP_HOST": "127.0.0.1",
-        "SMTP_PORT": str(smtp_port),
-        "BCRYPT_ROUNDS": "4",
+        "AUTH_SMTP_HOST": "127.0.0.1",
+        "AUTH_SMTP_PORT": str(smtp_port),
+        "AUTH_BCRYPT_ROUNDS": "4",
     }
     command = [sys.executable, "-m", "uvicorn", "mail:app", "--factory", "--port", str(port)]
     process = subprocess.Popen(

@@ -51,7 +51,7 @@ def require_limiter(limiter: object) -> None:
     if limiter is not None and not hasattr(getattr(limiter, "limiter", limiter), "hit"):
         raise TypeError(
             f"limiter is {_described(limiter)}, but has to be a strategy of `limits` or a SlowAPI `Limiter`: "
-            f"how much is allowed is said by RATE_LIMITS."
+            f"how much is allowed is said by AUTH_RATE_LIMITS."
         )
 
 

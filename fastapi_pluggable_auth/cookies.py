@@ -308,7 +308,9 @@ def csrf_token(request: Request) -> str:
     `RuntimeError` where the app gives browsers no cookies."""
     exchange = _exchange(request)
     if exchange is None:
-        raise RuntimeError("csrf_token() is for cookies: set COOKIES, or call include_auth(app, pages=True).")
+        raise RuntimeError(
+            "csrf_token() is for cookies: set AUTH_COOKIES, or call include_auth(app, pages=True)."
+        )
     binding = _binding(request, exchange)
     if binding is None:
         names = exchange.cookies

@@ -43,7 +43,7 @@ def demo_app(database: Path, base_url: str) -> FastAPI:
             route_prefix="",
             email_provider="memory" if local else "console",
             dev_mailbox=local,
-            totp_issuer="Demo",
+            app_name="Demo",
         ),
         pages=True,
     )

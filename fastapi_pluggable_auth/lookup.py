@@ -12,8 +12,8 @@ from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute, Host, Mount
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
+from . import config
 from .auth import Auth
-from .config import settings
 from .security.addresses import special_domains
 from .security.startup import check_settings
 
@@ -119,10 +119,10 @@ def use_default(request: HTTPConnection) -> None:
     if request.scope.get(_SCOPE_KEY) is None:
         scope = request.scope
         scope[_SCOPE_KEY] = Included(_default_auth(), scope.get("app"), scope.get("root_path", ""), {})
-        special_domains.set(settings.email_special_domains)
+        special_domains.set(config.settings.email_special_domains)
 
 
 @cache
 def _default_auth() -> Auth:
-    check_settings(settings)
-    return Auth(settings)
+    check_settings(config.settings)
+    return Auth(config.settings)

@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from tortoise.context import _current_context
 from tortoise.exceptions import ConfigurationError
 
+from . import config
 from .arguments import require_bool, require_instance, require_subclass
 from .auth import Auth
 from .config import AuthSettings
-from .config import settings as default_settings
 from .cookies import CookieMiddleware
 from .database import current_context
 from .dependencies import SignInRequired
@@ -103,7 +103,7 @@ def include_auth(
         raise RuntimeError("include_auth came too late: call it before the app starts, not in its lifespan.")
     if settings is not None and settings_override is not None:
         raise TypeError("settings and settings_override are one and the same: pass settings alone.")
-    chosen = settings or settings_override or default_settings
+    chosen = settings or settings_override or config.settings
     require_instance("settings", chosen, AuthSettings, "write settings=AuthSettings(...).")
     require_subclass("user_model", user_model, AbstractUser)
     require_bool("admin", admin)
@@ -139,7 +139,7 @@ def include_auth(
         from .email.local import MemoryProvider
 
         if not isinstance(auth.mailer.provider, MemoryProvider):
-            raise ValueError("DEV_MAILBOX shows the mails of EMAIL_PROVIDER=memory only.")
+            raise ValueError("AUTH_DEV_MAILBOX shows the mails of AUTH_EMAIL_PROVIDER=memory only.")
     setattr(app.state, STATE_ATTRIBUTE, auth)
 
     @asynccontextmanager
@@ -162,7 +162,9 @@ def include_auth(
         if exception not in app.exception_handlers:
             app.add_exception_handler(exception, handler)
     if auth.uses_cookies and not chosen.is_https:
-        logger.warning("PUBLIC_BASE_URL is not https: cookies are set without Secure. For development only.")
+        logger.warning(
+            "AUTH_PUBLIC_BASE_URL is not https: cookies are set without Secure. For development only."
+        )
     _wrap(app, auth)
     return auth
 

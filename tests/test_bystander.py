@@ -965,8 +965,8 @@ async def world(
     environment = {
         "DATABASE_URL": database.url,
         "JWT_SECRET": SECRET,
-        "TOTP_ENCRYPTION_KEY": SECRET,
-        "BCRYPT_ROUNDS": "4",
+        "AUTH_TOTP_ENCRYPTION_KEY": SECRET,
+        "AUTH_BCRYPT_ROUNDS": "4",
         "EMAIL_PROVIDER": "memory",
         "PUBLIC_BASE_URL": BASE,
     }

@@ -53,8 +53,8 @@ def test_check_recommends_that_no_get_verifies_and_fails_for_nothing_else(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check"]) == 0
-    assert "note  VERIFY_BY_GET: set it to false" in capsys.readouterr().out
-    environment.setenv("VERIFY_BY_GET", "false")
+    assert "note  AUTH_VERIFY_BY_GET: set it to false" in capsys.readouterr().out
+    environment.setenv("AUTH_VERIFY_BY_GET", "false")
     environment.setenv("AUTH_VERIFY_BY_GET", "false")
     assert main(["check"]) == 0
     assert "VERIFY_BY_GET" not in capsys.readouterr().out
@@ -63,7 +63,7 @@ def test_check_recommends_that_no_get_verifies_and_fails_for_nothing_else(
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
-        ("JWT_SECRET", "CHANGE_ME", "JWT_SECRET: JWT_SECRET still is the placeholder"),
+        ("JWT_SECRET", "CHANGE_ME", "AUTH_JWT_SECRET: AUTH_JWT_SECRET still is the placeholder"),
         ("JWT_SECRET", "short", "shorter than 32 bytes"),
         ("PUBLIC_BASE_URL", "http://app.example.com", "not https"),
         ("EMAIL_FROM", "no-reply@example.com", "EMAIL_FROM still is the placeholder"),
@@ -71,7 +71,7 @@ def test_check_recommends_that_no_get_verifies_and_fails_for_nothing_else(
         ("EMAIL_PROVIDER", "sendgrid", "SENDGRID_API_KEY"),
         ("EMAIL_PROVIDER", "pigeon", "EMAIL_PROVIDER: Input should be"),
         ("SMTP_PORT", "1", "mail: "),
-        ("SMTP_SECURITY", "starttls", "mail: "),
+        ("AUTH_SMTP_SECURITY", "starttls", "mail: "),
         ("SMTP_HOST", "mail.invalid", "in the clear"),
         ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none", "No database answers at 127.0.0.1:1"),
         ("DATABASE_URL", "mysql://nobody@127.0.0.1:1/none", "No database answers at 127.0.0.1:1"),
@@ -122,7 +122,7 @@ def test_check_tries_the_smtp_login(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with MailServer(login=("app", "right"), tls="starttls") as server:
-        settings = {"SMTP_PORT": server.port, "SMTP_USER": "app", "SMTP_CA_FILE": server.ca_file}
+        settings = {"SMTP_PORT": server.port, "SMTP_USER": "app", "AUTH_SMTP_CA_FILE": server.ca_file}
         for name, value in settings.items():
             environment.setenv(name, str(value))
         environment.setenv("SMTP_PASSWORD", "wrong")

@@ -45,7 +45,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     EXECUTOR_CACHE.clear()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    safe = {"JWT_SECRET": SECRET, "TOTP_ENCRYPTION_KEY": SECRET[::-1], "EMAIL_PROVIDER": "console"}
+    safe = {"JWT_SECRET": SECRET, "AUTH_TOTP_ENCRYPTION_KEY": SECRET[::-1], "EMAIL_PROVIDER": "console"}
     for name, value in safe.items():
         monkeypatch.setenv(name, value)
     yield

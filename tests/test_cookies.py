@@ -486,7 +486,7 @@ async def test_plain_http_has_cookies_without_prefix_and_says_so(
     with caplog.at_level(logging.WARNING):
         local = include_auth(plain, settings=settings, clock=clock)
     assert [record.message for record in caplog.records if "Secure" in record.message] == [
-        "PUBLIC_BASE_URL is not https: cookies are set without Secure. For development only."
+        "AUTH_PUBLIC_BASE_URL is not https: cookies are set without Secure. For development only."
     ]
     transport = httpx.ASGITransport(plain)
     headers = {"Origin": "http://localhost:8000"}  # all that a browser sends without TLS elsewhere

@@ -30,7 +30,7 @@ def printed_link(process: Process) -> str:
 
 def test_the_commands_of_the_readme_sign_up_and_in_and_out(tmp_path: Path) -> None:
     _, commands = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    environment = {"JWT_SECRET": SECRET, "EMAIL_PROVIDER": "console", "BCRYPT_ROUNDS": "4"}
+    environment = {"JWT_SECRET": SECRET, "EMAIL_PROVIDER": "console", "AUTH_BCRYPT_ROUNDS": "4"}
     variables: dict[str, str] = {}
     answers: list[tuple[int, Any]] = []
     with served(copied("minimal", tmp_path), environment, tmp_path / "app.log") as (base, process):

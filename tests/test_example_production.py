@@ -104,9 +104,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, mail_server: MailServer
     example = (folder / ".env.example").read_text("utf-8")
     own = {
         "JWT_SECRET": secrets.token_urlsafe(48),
-        "TOTP_ENCRYPTION_KEY": secrets.token_urlsafe(48),
+        "AUTH_TOTP_ENCRYPTION_KEY": secrets.token_urlsafe(48),
         "DATABASE_URL": f"'{spare.url}?minsize=1&maxsize=10&command_timeout=30'",  # the machine is busy
-        "RATE_LIMIT_STORAGE": databases.REDIS_URL,
+        "AUTH_RATE_LIMIT_STORAGE": databases.REDIS_URL,
         "SMTP_PORT": str(mail_server.port),
     }
     for name, value in own.items():
@@ -126,7 +126,11 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, mail_server: MailServer
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "ok    database" in result.stdout
-    busy = {"BCRYPT_ROUNDS": "4", "DATABASE_TIMEOUT": "30", "UVICORN_TIMEOUT_WORKER_HEALTHCHECK": "10"}
+    busy = {
+        "AUTH_BCRYPT_ROUNDS": "4",
+        "AUTH_DATABASE_TIMEOUT": "30",
+        "UVICORN_TIMEOUT_WORKER_HEALTHCHECK": "10",
+    }
     environment = {name: value or "" for name, value in dotenv_values(folder / ".env").items()}
     environment |= {"UVICORN_PORT": str(port), "UVICORN_LOG_LEVEL": "error", **busy}
     process = Process(shlex.split(serve), folder, environment, tmp_path / "app.log")

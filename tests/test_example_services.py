@@ -69,10 +69,10 @@ def shop(tmp_path: Path, mailbox: Mailbox) -> Iterator[Shop]:
     accounts = f"http://127.0.0.1:{port}"
     environment = {
         "ACCOUNTS_URL": accounts,
-        "JWT_ISSUER": ISSUER,
-        "JWT_AUDIENCE": AUDIENCE,
-        "BCRYPT_ROUNDS": "4",
-        "THROTTLE_FREE_ATTEMPTS": "1000",
+        "AUTH_JWT_ISSUER": ISSUER,
+        "AUTH_JWT_AUDIENCE": AUDIENCE,
+        "AUTH_BCRYPT_ROUNDS": "4",
+        "AUTH_THROTTLE_FREE_ATTEMPTS": "1000",
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(mailbox.server.port),
     }
@@ -168,7 +168,7 @@ def test_a_changed_key_disturbs_nobody(shop: Shop) -> None:
         (old_id,) = published(shop)
         assert shop.order(old["access_token"]) == 201
     (shop.folder / "signing-key.pem").rename(shop.folder / "previous-key.pem")
-    with accounts(shop, JWT_PREVIOUS_KEYS="previous-key.pem"):
+    with accounts(shop, AUTH_JWT_PREVIOUS_KEYS="previous-key.pem"):
         new = shop.tokens()["access_token"]
         assert published(shop)[1] == old_id
         deadline = time.monotonic() + 10  # the service asks for keys once a second at most

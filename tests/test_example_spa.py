@@ -73,10 +73,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, mail_server: MailServer) -> I
     with serving(elsewhere) as origin:
         environment = {
             "JWT_SECRET": SECRET,
-            "COOKIES": "true",
-            "TRUSTED_ORIGINS": origin,
+            "AUTH_COOKIES": "true",
+            "AUTH_TRUSTED_ORIGINS": origin,
             "PUBLIC_BASE_URL": base,
-            "BCRYPT_ROUNDS": "4",
+            "AUTH_BCRYPT_ROUNDS": "4",
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(mail_server.port),
         }

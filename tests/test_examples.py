@@ -50,7 +50,7 @@ def test_mails_leave_through_a_task_queue(tmp_path: Path, mailbox: Mailbox) -> N
         "DATABASE_URL": f"sqlite://{tmp_path / 'app.sqlite3'}",
         "REDIS_URL": databases.REDIS_URL,
         "JWT_SECRET": SECRET,
-        "BCRYPT_ROUNDS": "4",
+        "AUTH_BCRYPT_ROUNDS": "4",
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(mailbox.server.port),
     }
@@ -78,7 +78,7 @@ def test_users_have_columns_of_their_own(spare: Spare, tmp_path: Path, mailbox: 
     environment = {
         "DATABASE_URL": spare.url,
         "JWT_SECRET": SECRET,
-        "BCRYPT_ROUNDS": "4",
+        "AUTH_BCRYPT_ROUNDS": "4",
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(mailbox.server.port),
     }

@@ -76,8 +76,8 @@ def deployments(
     """Gives the deployment of a dialect, which is started on first use."""
     running: dict[str, Deployment] = {}
     with pytest.MonkeyPatch.context() as patch, ExitStack() as proxies:
-        patch.setenv("DATABASE_TIMEOUT", str(PATIENCE))
-        patch.setenv("THROTTLE_FREE_ATTEMPTS", "1000")
+        patch.setenv("AUTH_DATABASE_TIMEOUT", str(PATIENCE))
+        patch.setenv("AUTH_THROTTLE_FREE_ATTEMPTS", "1000")
 
         def start(dialect: str) -> Deployment:
             if dialect not in running:
@@ -570,7 +570,7 @@ async def test_a_hundred_writers_at_once_get_documented_answers_only(
 @pytest.fixture
 def lone_server(database: Database, tortoise: TortoiseContext, mailbox: Mailbox) -> Iterator[Server]:
     """Two workers of their own that give the database time, also after they were replaced."""
-    server = Server(database, mailbox.server.port, DATABASE_TIMEOUT="30")
+    server = Server(database, mailbox.server.port, AUTH_DATABASE_TIMEOUT="30")
     yield server
     server.stop()
 

@@ -26,8 +26,8 @@ DIALECTS = ("sqlite",)
 PRESENT = {
     "HS256": ("JWT_SECRET", SECRET),
     "HS512": ("JWT_SECRET", SECRET * 2),
-    "RS256": ("JWT_PRIVATE_KEY", pem_of(RSA).strip().replace("\n", "\\n")),
-    "ES256": ("JWT_PRIVATE_KEY", pem_of(EC).strip().replace("\n", "\\n")),
+    "RS256": ("AUTH_JWT_PRIVATE_KEY", pem_of(RSA).strip().replace("\n", "\\n")),
+    "ES256": ("AUTH_JWT_PRIVATE_KEY", pem_of(EC).strip().replace("\n", "\\n")),
 }
 
 
@@ -35,7 +35,7 @@ PRESENT = {
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing but the file counts."""
     monkeypatch.chdir(tmp_path)
-    for name in ("JWT_SECRET", "JWT_ALGORITHM", "JWT_PRIVATE_KEY", "JWT_PREVIOUS_KEYS"):
+    for name in ("JWT_SECRET", "JWT_ALGORITHM", "AUTH_JWT_PRIVATE_KEY", "AUTH_JWT_PREVIOUS_KEYS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -166,7 +166,7 @@ def test_every_other_byte_of_the_file_stays_and_so_does_its_mode(env_file: Path,
     ]
     assert lines[2].startswith(b"  export JWT_SECRET=")
     assert SECRET.encode() not in lines[2]
-    assert lines[-2] == b"JWT_PREVIOUS_KEYS=" + SECRET.encode()
+    assert lines[-2] == b"AUTH_JWT_PREVIOUS_KEYS=" + SECRET.encode()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "link"]
 
 
@@ -177,9 +177,9 @@ def test_without_a_file_the_lines_are_printed_and_nothing_is_written(env_file: P
         command, capture_output=True, text=True, check=True, cwd=tmp_path, env=dict(os.environ)
     )
     secret, previous = done.stdout.splitlines()
-    assert secret.startswith("JWT_SECRET=")
+    assert secret.startswith("AUTH_JWT_SECRET=")
     assert len(secret) > 64
-    assert previous == f"JWT_PREVIOUS_KEYS={SECRET}"
+    assert previous == f"AUTH_JWT_PREVIOUS_KEYS={SECRET}"
     assert "expire 7 days later (2" in done.stderr
     assert env_file.read_text() == f"JWT_SECRET={SECRET}\n"
 
@@ -220,3 +220,46 @@ def test_a_file_that_does_not_count_is_not_changed(
     assert main(["keys", "rotate", "--env-file", str(env_file)]) == 1
     assert "JWT_SECRET is set in the environment" in capsys.readouterr().err
     assert env_file.read_text() == f"JWT_SECRET={SECRET}\n"
+
+
+OLD = SECRET[::-1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (f"JWT_SECRET={OLD}", ["JWT_SECRET", "AUTH_JWT_PREVIOUS_KEYS"]),
+        (f"AUTH_JWT_SECRET={OLD}", ["AUTH_JWT_SECRET", "AUTH_JWT_PREVIOUS_KEYS"]),
+        (
+            f"JWT_SECRET={SECRET}\nAUTH_JWT_SECRET={OLD}",
+            ["JWT_SECRET", "AUTH_JWT_SECRET", "AUTH_JWT_PREVIOUS_KEYS"],
+        ),
+        (
+            f"JWT_PREVIOUS_KEYS={SECRET}\nauth_jwt_secret={OLD}",
+            ["JWT_PREVIOUS_KEYS", "AUTH_JWT_SECRET", "AUTH_JWT_PREVIOUS_KEYS"],
+        ),
+    ],
+)
+def test_the_name_that_is_read_is_changed_and_no_other(before: str, after: list[str], env_file: Path) -> None:
+    """A bare one stays so for what else reads the file."""
+    env_file.write_text(f"{before}\n")
+    assert main(["keys", "rotate", "--env-file", str(env_file)]) == 0
+    assert [line.partition("=")[0] for line in env_file.read_text().splitlines()] == after
+    settings = AuthSettings(_env_file=env_file)
+    assert settings.jwt_secret not in (OLD, SECRET)
+    assert settings.jwt_previous_keys == [OLD]
+    if len(after) == 3:
+        assert dotenv_values(env_file)[after[0]] == SECRET
+
+
+def test_a_bare_name_of_the_environment_does_not_count_for_more_than_the_prefix(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env_file.write_text(f"AUTH_JWT_SECRET={SECRET}\n")
+    monkeypatch.setenv("JWT_SECRET", OLD)
+    assert main(["keys", "rotate", "--env-file", str(env_file)]) == 0
+    settings = AuthSettings(_env_file=env_file)
+    assert (settings.jwt_secret not in (OLD, SECRET), settings.jwt_previous_keys) == (True, [SECRET])
+    monkeypatch.setenv("AUTH_JWT_SECRET", SECRET)
+    assert main(["keys", "rotate", "--env-file", str(env_file)]) == 1
+    assert "AUTH_JWT_SECRET is set in the environment" in capsys.readouterr().err

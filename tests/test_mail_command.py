@@ -36,7 +36,7 @@ def url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mailbox: Mailbox) -> st
         "JWT_SECRET": SECRET,
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(mailbox.server.port),
-        "DELIVER_MAIL": "false",
+        "AUTH_DELIVER_MAIL": "false",
     }.items():
         monkeypatch.setenv(name, value)
     asyncio.run(databases.create(url, "sqlite"))
@@ -162,7 +162,7 @@ def test_preview_writes_every_mail_in_every_language(
 def test_preview_names_what_a_language_lacks_and_what_is_broken(
     url: str, template_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("TEMPLATE_DIR", str(template_dir))
+    monkeypatch.setenv("AUTH_TEMPLATE_DIR", str(template_dir))
     (template_dir / "fr").mkdir()
     (template_dir / "fr" / "verify.txt").write_text("Bonjour")
     assert main(["mail", "preview", "out"]) == 1

@@ -152,7 +152,7 @@ async def test_four_workers_lose_double_and_revive_no_session(
     hashed = hash_password(PASSWORD, settings)
     emails = [f"user{number}@example.com" for number in range(USERS)]
     await User.bulk_create([User(email=email, hashed_password=hashed, is_verified=True) for email in emails])
-    server = Server(database, mailbox.server.port, workers=4, THROTTLE_FREE_ATTEMPTS="1000")
+    server = Server(database, mailbox.server.port, workers=4, AUTH_THROTTLE_FREE_ATTEMPTS="1000")
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
     try:
         async with httpx.AsyncClient(base_url=server.base, limits=limits, timeout=60) as http:

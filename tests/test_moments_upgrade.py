@@ -101,7 +101,7 @@ async def without_zone(spare: Spare) -> None:
 async def test_moments_without_an_offset_are_those_of_the_zone_that_is_named(
     spare: Spare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("UPGRADE_ZONE", "Europe/Berlin")
+    monkeypatch.setenv("AUTH_UPGRADE_ZONE", "Europe/Berlin")
     await without_zone(spare)
     await add_users(spare, ["2026-01-31 13:00:00", "2026-07-31 14:00:00"])
     await spare.migrate()
@@ -115,7 +115,7 @@ async def test_moments_that_do_not_tell_their_zone_are_converted_once(
     spare: Spare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also of two that migrate at once, and where the first was broken off before it was recorded."""
-    monkeypatch.setenv("UPGRADE_ZONE", "Asia/Shanghai")
+    monkeypatch.setenv("AUTH_UPGRADE_ZONE", "Asia/Shanghai")
     await without_zone(spare)
     await add_users(spare, ["2026-01-31 20:00:00"])
     await spare.migrate()
@@ -132,7 +132,7 @@ async def test_moments_that_do_not_tell_their_zone_are_converted_once(
 async def test_an_upgrade_in_another_zone_that_names_none_takes_rows_for_utc_and_warns(
     spare: Spare, named: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("UPGRADE_ZONE", named)
+    monkeypatch.setenv("AUTH_UPGRADE_ZONE", named)
     await without_zone(spare)
     await add_users(spare, ["2026-01-31 12:00:00"])
     config = databases.config(spare.url, spare.dialect, migrations=MIGRATIONS)

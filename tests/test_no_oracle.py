@@ -254,4 +254,4 @@ def test_a_setting_that_lets_signups_tell_is_named_at_the_start(
 ) -> None:
     settings.require_verified_email = False
     include_auth(FastAPI(), settings=settings)
-    assert "PREVENT_ENUMERATION needs REQUIRE_VERIFIED_EMAIL" in caplog.text
+    assert "AUTH_PREVENT_ENUMERATION needs AUTH_REQUIRE_VERIFIED_EMAIL" in caplog.text

@@ -69,7 +69,7 @@ async def test_the_mail_that_0_1_documents_as_a_test_is_sent(
     await smoke(url="https://example.com/another", name="Ada", language=None)
     verify, reset, another = mailbox.messages
     assert link_in(another) == "https://example.com/another"
-    with pytest.raises(TemplateError, match=r"no mail template 'greet.txt' in TEMPLATE_DIR"):
+    with pytest.raises(TemplateError, match=r"no mail template 'greet.txt' in AUTH_TEMPLATE_DIR"):
         await send_email_async("you@example.com", "Hi", "greet.txt.jinja")
     assert (verify["To"], verify["Subject"], verify.get_content_type()) == (
         "you@example.com",
@@ -243,7 +243,7 @@ def test_check_names_what_is_wrong(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "reset.txt.jinja").write_text("{{ reset_lnk }}")
-    monkeypatch.setenv("TEMPLATE_DIR", str(folder))
+    monkeypatch.setenv("AUTH_TEMPLATE_DIR", str(folder))
     monkeypatch.setenv("EMAIL_PROVIDER", "console")
     assert main(["check"]) == 1
     assert (
@@ -255,7 +255,7 @@ def test_check_names_what_is_wrong(
     assert "ok    templates\n" in capsys.readouterr().out
     shutil.rmtree(folder)
     main(["check"])
-    assert f"FAIL  templates: TEMPLATE_DIR: there is no folder {folder}." in capsys.readouterr().out
+    assert f"FAIL  templates: AUTH_TEMPLATE_DIR: there is no folder {folder}." in capsys.readouterr().out
 
 
 async def test_a_mail_whose_template_broke_while_the_app_runs_waits_and_goes_once_it_is_mended(

@@ -45,10 +45,10 @@ def server(database_urls: Callable[[str], str], mail_server: MailServer) -> Iter
     server = Server(
         Database("postgres", database_urls("postgres")),
         mail_server.port,
-        MAX_SESSIONS=str(MAX_SESSIONS),
-        THROTTLE_FREE_ATTEMPTS="10000",
-        MAIL_LIMIT="10000",
-        SMTP_TIMEOUT="2",
+        AUTH_MAX_SESSIONS=str(MAX_SESSIONS),
+        AUTH_THROTTLE_FREE_ATTEMPTS="10000",
+        AUTH_MAIL_LIMIT="10000",
+        AUTH_SMTP_TIMEOUT="2",
     )
     yield server
     server.stop()

@@ -70,7 +70,7 @@ def run(commands: str, folder: Path) -> str:
 
 
 def test_every_snippet_works_or_says_who_runs_it(tmp_path: Path) -> None:
-    run(f"PYTHONPATH={ROOT} BCRYPT_ROUNDS=4 python -m tests.snippets {ROOT / 'README.md'}", tmp_path)
+    run(f"PYTHONPATH={ROOT} AUTH_BCRYPT_ROUNDS=4 python -m tests.snippets {ROOT / 'README.md'}", tmp_path)
     for snippet in snippets(README):
         assert snippet.excuse is None or re.search("network|tests/test_", snippet.excuse), snippet.code
 
@@ -79,13 +79,14 @@ def test_every_setting_is_in_the_example_with_its_default_as_are_those_of_the_ta
     rows = dict(re.findall(r"^\| `([A-Z_]+)` (\|.*)$", README, re.MULTILINE))
     for name, setting in AuthSettings.model_fields.items():
         assert f"# {setting.description}\n" in ENV_EXAMPLE
-        (line,) = re.findall(rf"^(?:# )?{name.upper()}=(.*)$", ENV_EXAMPLE, re.MULTILINE)
+        variable = f"AUTH_{name.upper()}"
+        (line,) = re.findall(rf"^(?:# )?{variable}=(.*)$", ENV_EXAMPLE, re.MULTILINE)
         assert (
             getattr(AuthSettings(_env_file=None, **({name: line} if line else {})), name) == setting.default
         )
-        if name.upper() in rows:
+        if variable in rows:
             default = f"`{line}` " if line else ""
-            assert rows.pop(name.upper()) == f"| {default}| {setting.description} |"
+            assert rows.pop(variable) == f"| {default}| {setting.description} |"
     assert not rows
 
 
@@ -111,7 +112,8 @@ def test_every_code_and_every_setting_that_the_readme_names_exists() -> None:
     assert set(re.findall(r"(?:40\d|422|503) `([a-z_]+)`", README)) <= {code.code for code in ALL_CODES}
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=\w+)?`", README))
     assert len(named) > 15
-    assert named - {"TORTOISE_ORM", "CHANGE_ME"} <= {name.upper() for name in AuthSettings.model_fields}
+    names = {name.removeprefix("AUTH_") for name in named - {"TORTOISE_ORM", "CHANGE_ME", "TOTP_ISSUER"}}
+    assert names <= {name.upper() for name in AuthSettings.model_fields}
 
 
 def test_every_link_leads_to_a_file_or_a_heading() -> None:

@@ -143,18 +143,18 @@ def test_the_command_seals_and_says_what_it_cannot_open(
 
     asyncio.run(fill(SEED, unbound(SEED, OTHER_KEY), unbound(SEED, KEY)))
     command = ["keys", "seal", "--database-url", database.url]
-    monkeypatch.delenv("TOTP_ENCRYPTION_KEY", raising=False)
+    monkeypatch.delenv("AUTH_TOTP_ENCRYPTION_KEY", raising=False)
     assert main(command) == 1
     assert "Set TOTP_ENCRYPTION_KEY" in capsys.readouterr().err
-    monkeypatch.setenv("TOTP_ENCRYPTION_KEY", KEY)
+    monkeypatch.setenv("AUTH_TOTP_ENCRYPTION_KEY", KEY)
     assert main(command) == 1
     said = capsys.readouterr()
     assert said.out == "2 sealed, 0 were up to date, 1 unreadable\n"
     assert "No configured key opens the secret of user" in said.err
-    monkeypatch.setenv("TOTP_PREVIOUS_KEYS", OTHER_KEY)
+    monkeypatch.setenv("AUTH_TOTP_PREVIOUS_KEYS", OTHER_KEY)
     assert main(command) == 0
     assert capsys.readouterr().out == "1 sealed, 2 were up to date, 0 unreadable\n"
-    monkeypatch.delenv("TOTP_PREVIOUS_KEYS")
+    monkeypatch.delenv("AUTH_TOTP_PREVIOUS_KEYS")
     assert main(command) == 0
     assert capsys.readouterr().out == "0 sealed, 3 were up to date, 0 unreadable\n"
     assert not {KEY, OTHER_KEY, SEED} & {*said.out.split(), *said.err.split()}

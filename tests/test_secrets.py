@@ -166,9 +166,9 @@ async def test_on_this_machine_a_placeholder_signs_nothing_and_a_random_secret_d
     user_id = (await account.me()).json()["id"]
     settings.jwt_secret, settings.jwt_previous_keys = secret, ["secret", "CHANGE_ME", SECRET]
     include_auth(FastAPI(), settings=settings)
-    (warning,) = [line for line in caplog.messages if line.startswith("JWT_SECRET")]
+    (warning,) = [line for line in caplog.messages if line.startswith("AUTH_JWT_SECRET")]
     assert "restart or a second worker refuses its tokens" in warning
-    assert len([line for line in caplog.messages if line.startswith("JWT_PREVIOUS_KEYS")]) == 2
+    assert len([line for line in caplog.messages if line.startswith("AUTH_JWT_PREVIOUS_KEYS")]) == 2
     assert settings.jwt_secret == secret
     assert (await account.me()).status_code == 200  # of the previous key that is good
     assert (await account.login()).status_code == 200
@@ -359,7 +359,11 @@ def test_no_key_that_does_not_fit_is_shown(values: dict[str, Any], caplog: pytes
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("TOTP_ENCRYPTION_KEY", MATERIAL), ("JWT_PRIVATE_KEY", MATERIAL), ("JWT_PREVIOUS_KEYS", MATERIAL)],
+    [
+        ("AUTH_TOTP_ENCRYPTION_KEY", MATERIAL),
+        ("AUTH_JWT_PRIVATE_KEY", MATERIAL),
+        ("AUTH_JWT_PREVIOUS_KEYS", MATERIAL),
+    ],
 )
 @pytest.mark.parametrize("file", [True, False])
 def test_an_app_with_a_mistake_in_its_environment_names_the_setting_and_shows_no_key(
@@ -367,7 +371,7 @@ def test_an_app_with_a_mistake_in_its_environment_names_the_setting_and_shows_no
 ) -> None:
     """As an operator sees it who starts the app, and the commands."""
     values = {"PUBLIC_BASE_URL": PUBLIC, "JWT_SECRET": SECRET, name: value}
-    if name == "JWT_PRIVATE_KEY":
+    if name == "AUTH_JWT_PRIVATE_KEY":
         values["JWT_ALGORITHM"] = "ES256"
     if file:
         (tmp_path / ".env").write_text("".join(f"{key}={each}\n" for key, each in values.items()))

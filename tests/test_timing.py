@@ -49,7 +49,11 @@ async def http(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of two workers that close signup, too, and keep the audit log."""
     server = Server(
-        database, mailbox.server.port, PREVENT_ENUMERATION="true", BCRYPT_ROUNDS=str(ROUNDS), AUDIT_LOG="true"
+        database,
+        mailbox.server.port,
+        AUTH_PREVENT_ENUMERATION="true",
+        AUTH_BCRYPT_ROUNDS=str(ROUNDS),
+        AUTH_AUDIT_LOG="true",
     )
     async with httpx.AsyncClient(base_url=server.base, timeout=30) as http:
         yield http

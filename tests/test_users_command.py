@@ -34,7 +34,11 @@ def url(database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     """An empty database, named by DATABASE_URL, and the settings of a deployment."""
     EXECUTOR_CACHE.clear()  # the SQL of another dialect under the same connection name
     monkeypatch.chdir(tmp_path)
-    for name, value in {"DATABASE_URL": database.url, "JWT_SECRET": SECRET, "BCRYPT_ROUNDS": "4"}.items():
+    for name, value in {
+        "DATABASE_URL": database.url,
+        "JWT_SECRET": SECRET,
+        "AUTH_BCRYPT_ROUNDS": "4",
+    }.items():
         monkeypatch.setenv(name, value)
 
     async def empty() -> None:

@@ -39,16 +39,16 @@ class Server:
             self.port = probe.getsockname()[1]
         self.base = f"http://127.0.0.1:{self.port}"
         self.environment = (
-            {"DATABASE_TIMEOUT": "30"}  # the machine of the tests may be busy
+            {"AUTH_DATABASE_TIMEOUT": "30"}  # the machine of the tests may be busy
             | os.environ
             | {
                 "TEST_DATABASE_URL": database.url,
                 "TEST_DIALECT": database.dialect,
                 "JWT_SECRET": SECRET,
-                "BCRYPT_ROUNDS": "4",
+                "AUTH_BCRYPT_ROUNDS": "4",
                 "SMTP_HOST": "127.0.0.1",
                 "SMTP_PORT": str(smtp_port),
-                "SMTP_SECURITY": "plain",
+                "AUTH_SMTP_SECURITY": "plain",
             }
             | environment
         )
@@ -150,7 +150,7 @@ async def test_a_refresh_race_on_two_workers_has_one_winner_and_its_session_live
         assert await RefreshToken.filter(revoked=False).count() == 1
 
 
-@pytest.mark.parametrize("server", [{"REFRESH_IDEMPOTENT": "true"}], ids=["idempotent"], indirect=True)
+@pytest.mark.parametrize("server", [{"AUTH_REFRESH_IDEMPOTENT": "true"}], ids=["idempotent"], indirect=True)
 async def test_a_lost_answer_that_two_workers_replace_at_once_is_replaced_once(
     http: httpx.AsyncClient,
 ) -> None:
@@ -208,7 +208,7 @@ async def test_a_hundred_wrong_passwords_from_changing_addresses_are_all_over_a_
     database: Database, mailbox: Mailbox, tortoise: TortoiseContext
 ) -> None:
     """A-13: the right one from a new network is refused then, and passes on a known device."""
-    server = Server(database, mailbox.server.port, TRUSTED_PROXIES="127.0.0.1")
+    server = Server(database, mailbox.server.port, AUTH_TRUSTED_PROXIES="127.0.0.1")
     try:
         async with httpx.AsyncClient(base_url=server.base, timeout=30) as http:
             await signed_in(http)

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import typing
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import annotated_types
 
-import fastapi_pluggable_auth.config as config
 from fastapi_pluggable_auth import AuthSettings
+from fastapi_pluggable_auth.config import PREFIX
 
 
-def groups() -> dict[str, list[str]]:
-    """The names of the settings below each comment that heads a part of `AuthSettings`."""
-    source = Path(config.__file__).read_text("utf-8")
-    source = source[source.index("class AuthSettings") :]
-    found: dict[str, list[str]] = {}
-    for title, name in re.findall(r"^    # (.+)$|^    (\w+): ", source, re.MULTILINE):
-        if title:
-            found[title] = []
-        elif name in AuthSettings.model_fields:
-            found[list(found)[-1]].append(name)
-    return found
+def groups() -> Iterator[tuple[str, list[str]]]:
+    """The title of each class that `AuthSettings` is made of, and the names of its settings."""
+    for subject in reversed(AuthSettings.__bases__):
+        yield str(subject.__doc__).rstrip("."), [*subject.model_fields]
 
 
 def tables() -> str:
     """A table for each group."""
     parts = []
-    for title, names in groups().items():
+    for title, names in groups():
         rows = "\n".join(map(_setting, names))
         parts.append(f"## {title}\n\n| name | type | default | purpose |\n|---|---|---|---|\n{rows}")
     return "\n\n".join(parts)
@@ -37,7 +30,7 @@ def tables() -> str:
 
 def _setting(name: str) -> str:
     field = AuthSettings.model_fields[name]
-    anchor = f"`{name.upper()}`{{ #{name} }}"
+    anchor = f"`{PREFIX}{name.upper()}`{{ #{name} }}"
     return f"| {anchor} | {_kind(name)} | {_default(field.default)} | {field.description} |"
 
 

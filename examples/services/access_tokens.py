@@ -131,11 +131,13 @@ class Caller:
 
 @asynccontextmanager
 async def verifying(app: FastAPI) -> AsyncIterator[None]:
-    """The lifespan of a service: `ACCOUNTS_URL` is where it reaches the accounts service; `JWT_ISSUER` and
-    `JWT_AUDIENCE` are as there."""
+    """The lifespan of a service: `ACCOUNTS_URL` is where it reaches the accounts service;
+    `AUTH_JWT_ISSUER` and `AUTH_JWT_AUDIENCE` are as there."""
     async with httpx.AsyncClient(base_url=os.environ["ACCOUNTS_URL"], timeout=3) as accounts:
         keys = PublicKeys("/.well-known/jwks.json", accounts)
-        app.state.verifier = TokenVerifier(keys, os.environ["JWT_ISSUER"], os.environ["JWT_AUDIENCE"])
+        app.state.verifier = TokenVerifier(
+            keys, os.environ["AUTH_JWT_ISSUER"], os.environ["AUTH_JWT_AUDIENCE"]
+        )
         app.state.accounts = accounts
         yield
 

@@ -58,14 +58,14 @@ async def _found(
     """What is checked, with the sentence about it where something is wrong, and what is worth knowing."""
     database_problem, altering = await _database(database_url)
     problems = {
-        "JWT_SECRET": secret_problem(settings) or _key_problem(settings),
+        "AUTH_JWT_SECRET": secret_problem(settings) or _key_problem(settings),
         **{each.setting: each.sentence for each in key_problems(settings) if "TOTP" in each.setting},
-        "PUBLIC_BASE_URL": settings.base_url_problem(),
+        "AUTH_PUBLIC_BASE_URL": settings.base_url_problem(),
         "mail": await _mail_problem(settings),
         **_template_problem(settings),
         "database": database_problem,
     }
-    notes = {"VERIFY_BY_GET": RECOMMENDED} if settings.verify_by_get else {}
+    notes = {"AUTH_VERIFY_BY_GET": RECOMMENDED} if settings.verify_by_get else {}
     if altering is not None:
         notes["migrations"] = REBUILT.format(folder=altering)
     # Transports, and threads of SQLite, end some turns of the event loop after they were told to.
@@ -83,9 +83,9 @@ def _key_problem(settings: AuthSettings) -> str | None:
 
 async def _mail_problem(settings: AuthSettings) -> str | None:
     if settings.email_provider in {"console", "file", "memory"} and not settings.is_local:
-        return f"EMAIL_PROVIDER={settings.email_provider} sends no mail."
+        return f"AUTH_EMAIL_PROVIDER={settings.email_provider} sends no mail."
     if settings.email_from.endswith("@example.com") and not settings.is_local:
-        return "EMAIL_FROM still is the placeholder."
+        return "AUTH_EMAIL_FROM still is the placeholder."
     try:
         await provider_for(settings).check()
     except (MailError, ValueError) as error:

@@ -15,6 +15,12 @@ from dotenv.parser import parse_stream
 BYTE_ORDER_MARK = "\ufeff"
 
 
+def names_in(path: Path) -> set[str]:
+    """The names that the file sets, in upper case. Raises `OSError`."""
+    text = path.read_bytes().decode("utf-8", "surrogateescape").removeprefix(BYTE_ORDER_MARK)
+    return {each.key.upper() for each in parse_stream(io.StringIO(text)) if each.key is not None}
+
+
 def rewrite(path: Path, values: Mapping[str, str]) -> None:
     """Gives settings new values, all or none, and keeps every other byte, mode and owner of the file, where
     it can. A crash leaves the old file or the new one. Raises `OSError`, and `ValueError` for a value that

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -30,9 +31,13 @@ FULL: Final = frozenset({"53300", 1040})
 
 
 def read_settings(**options: Any) -> AuthSettings:
-    """The settings of the environment; raises `CommandError`, a line for each that is not valid."""
+    """The settings of the environment; raises `CommandError`, a line for each that is not valid. A variable
+    that is read by none is told on standard error."""
     with valid_settings():
-        return AuthSettings(**options)
+        settings = AuthSettings(**options)
+    for problem in settings.ignored_names():
+        print(f"warning: {problem}", file=sys.stderr)
+    return settings
 
 
 @contextmanager
@@ -41,7 +46,7 @@ def valid_settings() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()]
+        lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         raise CommandError("\n".join(lines)) from error
 
 

@@ -6,15 +6,16 @@ import argparse
 import os
 import stat
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..auth import Auth
-from ..config import AuthSettings
+from ..config import PREFIX, AuthSettings
 from ..flows.sealing import Sealing, seal_secrets
 from ..security.clock import utc_now
 from ..security.key_rotation import rotated_keys
 from .database import add_database_url, with_auth
-from .env_file import rewrite
+from .env_file import names_in, rewrite
 from .faults import read_settings
 
 
@@ -28,7 +29,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     rotate.add_argument("--keep", type=_count, default=1, help="how many earlier keys stay good (default: 1)")
     rotate.set_defaults(run=lambda options: _rotate(options.env_file, options.keep))
-    purpose = "seal every two-factor secret with TOTP_ENCRYPTION_KEY, for its user"
+    purpose = "seal every two-factor secret with AUTH_TOTP_ENCRYPTION_KEY, for its user"
     seal = commands.add_parser("seal", help=purpose, description=f"{purpose.capitalize()}.")
     add_database_url(seal)
     seal.set_defaults(run=lambda options: with_auth(options.database_url, _seal))
@@ -36,7 +37,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 async def _seal(auth: Auth) -> int:
     if auth.settings.totp_encryption_key is None:
-        print("Set TOTP_ENCRYPTION_KEY: openssl rand -base64 48", file=sys.stderr)
+        print("Set AUTH_TOTP_ENCRYPTION_KEY: openssl rand -base64 48", file=sys.stderr)
         return 1
     total = Sealing()
     async for done in seal_secrets(auth):
@@ -62,14 +63,12 @@ def _rotate(path: Path | None, keep: int) -> int:
         values = rotated_keys(settings, keep=keep)
         if path is None:
             for name, value in values.items():
-                print(f"{name}={value}")
-        elif fixed := [name for name in values if name in {each.upper() for each in os.environ}]:
-            print(
-                f"{fixed[0]} is set in the environment, which counts for more than a file.", file=sys.stderr
-            )
+                print(f"{PREFIX}{name}={value}")
+        elif (fixed := _fixed(variables := _variables(path, values))) is not None:
+            print(f"{fixed} is set in the environment, which counts for more than a file.", file=sys.stderr)
             return 1
         else:
-            rewrite(path, values)
+            rewrite(path, {variables[name]: value for name, value in values.items()})
             if path.stat().st_mode & stat.S_IROTH:
                 print(f"Everyone on this machine can read {path}: chmod 600 it.", file=sys.stderr)
     except ValueError as error:  # also of keys that cannot sign
@@ -80,6 +79,20 @@ def _rotate(path: Path | None, keep: int) -> int:
         return 1
     print(_advice(settings, values), file=sys.stderr)
     return 0
+
+
+def _variables(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """Under which name each setting is to be in the file: without the prefix only where it is read so now."""
+    there = names_in(path)
+    bare = {name for name in names if name.lower() in AuthSettings.BARE and name in there}
+    return {name: name if name in bare and PREFIX + name not in there else PREFIX + name for name in names}
+
+
+def _fixed(variables: Mapping[str, str]) -> str | None:
+    """A variable of the environment that would be read instead of one in the file."""
+    environment = {each.upper() for each in os.environ}
+    counting = [each for name, variable in variables.items() for each in (PREFIX + name, variable)]
+    return next((each for each in counting if each in environment), None)
 
 
 def _advice(settings: AuthSettings, values: dict[str, str]) -> str:
@@ -94,5 +107,5 @@ def _advice(settings: AuthSettings, values: dict[str, str]) -> str:
     days = str(lifetime).removesuffix(", 0:00:00")
     return (
         f"Restart the app; its last tokens of the earlier key expire {days} later"
-        f" ({utc_now() + lifetime:%Y-%m-%d %H:%M} UTC), when JWT_PREVIOUS_KEYS can be emptied."
+        f" ({utc_now() + lifetime:%Y-%m-%d %H:%M} UTC), when AUTH_JWT_PREVIOUS_KEYS can be emptied."
     )

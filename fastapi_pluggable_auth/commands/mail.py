@@ -38,7 +38,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--all", action="store_true", help="all that wait or were given up")
     retry.set_defaults(run=lambda options: with_auth(options.database_url, partial(_retry, options)))
 
-    run = commands.add_parser("run", help="send mails until stopped, for apps with DELIVER_MAIL=false")
+    run = commands.add_parser("run", help="send mails until stopped, for apps with AUTH_DELIVER_MAIL=false")
     run.set_defaults(run=lambda options: with_auth(options.database_url, _run, signs=True, patient=True))
 
     for command in (show, retry, run):

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final, TextIO
 from uuid import uuid4
 
+from .. import config
 from ..config import AuthSettings
-from ..config import settings as default_settings
 from .base import EmailProvider, MailError
 from .message import address_of, build_message, one_line
 
@@ -42,8 +42,8 @@ class FileProvider(EmailProvider):
     """Writes every mail as a file, `<time>-<id>.eml`, into the folder `email_file_dir`, for mail programs to
     open. Only the owner of the process may read it: mails hold links that sign in."""
 
-    def __init__(self, settings: AuthSettings = default_settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: AuthSettings | None = None) -> None:
+        self.settings = config.settings if settings is None else settings
 
     async def send(self, to: str, subject: str, body: str, html: str | None = None) -> None:
         """Write the mail, whole or not at all. Raises as `EmailProvider.send`."""

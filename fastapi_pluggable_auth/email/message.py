@@ -39,7 +39,7 @@ def build_message(settings: AuthSettings, to: str, subject: str, body: str, html
     a temporary `MailError` if the sender in the settings is wrong.
     """
     sender, recipient = sender_of(settings.email_from), address_of(to)
-    reply_to = sender_of(settings.email_reply_to, "EMAIL_REPLY_TO") if settings.email_reply_to else None
+    reply_to = sender_of(settings.email_reply_to, "AUTH_EMAIL_REPLY_TO") if settings.email_reply_to else None
     ascii_only = f"{sender.address}{reply_to.address if reply_to else ''}{recipient}".isascii()
     message = EmailMessage(policy=_WIRE if ascii_only else _WIRE.clone(utf8=True))
     message["From"] = str(sender)
@@ -111,7 +111,7 @@ def address_of(text: str) -> str:
     return f"{local}@{host}"
 
 
-def sender_of(text: str, setting: str = "EMAIL_FROM or SENDGRID_FROM_EMAIL") -> Sender:
+def sender_of(text: str, setting: str = "AUTH_EMAIL_FROM or AUTH_SENDGRID_FROM_EMAIL") -> Sender:
     """Name and address of `Name <address>` or of a bare address.
 
     Raises a temporary `MailError`, which names the setting: the mail can go once that is put right.
@@ -132,5 +132,5 @@ def envelope_sender_of(settings: AuthSettings) -> str:
     """The address that mails which cannot be delivered come back to (RFC 5321 section 4.1.1.2). Raises as
     `sender_of`."""
     if settings.email_envelope_from:
-        return sender_of(settings.email_envelope_from, "EMAIL_ENVELOPE_FROM").address
+        return sender_of(settings.email_envelope_from, "AUTH_EMAIL_ENVELOPE_FROM").address
     return sender_of(settings.email_from).address

@@ -52,7 +52,7 @@ def provider_for(settings: AuthSettings) -> EmailProvider:
             return SMTPProvider(settings)
         case "sendgrid":
             if not settings.sendgrid_api_key:
-                raise ValueError("EMAIL_PROVIDER is sendgrid, but SENDGRID_API_KEY is not set.")
+                raise ValueError("AUTH_EMAIL_PROVIDER is sendgrid, but AUTH_SENDGRID_API_KEY is not set.")
             from .sendgrid import SendGridProvider
 
             return SendGridProvider(settings)

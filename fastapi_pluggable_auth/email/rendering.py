@@ -51,11 +51,13 @@ def render(
     files = files_of(settings.template_dir, spoken, template_name)
     for part in (".txt", *([".subject.txt"] if subject is None else [])):
         if part not in files:
-            raise TemplateError(f"There is no mail template {name + part!r} in TEMPLATE_DIR or the package.")
+            raise TemplateError(
+                f"There is no mail template {name + part!r} in AUTH_TEMPLATE_DIR or the package."
+            )
     try:
         words: Any = environment.get_template(WORDS).module
         values = {
-            "app_name": settings.totp_issuer,
+            "app_name": settings.app_name,
             "public_base_url": settings.public_base_url,
             "language": spoken,
             **{key: _in_words(words, value) for key, value in _with_link(settings, name, context).items()},

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from .. import config
 from ..config import AuthSettings
-from ..config import settings as default_settings
 from ..rounds import Rounds
 from .languages import preferred
 from .provider import EmailProvider, provider_for
@@ -88,7 +88,7 @@ class Mailer:
 async def send_email_async(to: str, subject: str, template_name: str, **ctx: object) -> None:
     """Send one of the app's own mails, on the default settings; `language` in the context chooses one, and
     `email` is the recipient unless it is given. Raises as `Mailer.send`."""
-    mailer = Mailer(default_settings)
+    mailer = Mailer(config.settings)
     try:
         await mailer.send(to, template_name, subject=subject, **{"email": to, **ctx})  # type: ignore[arg-type]
     finally:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .. import config
 from ..config import AuthSettings
-from ..config import settings as default_settings
 from ..security.tls import https_context
 from .base import EmailProvider, MailError, printable
 from .message import AUTO_SUBMITTED, Sender, address_of, one_line, sender_of
@@ -15,8 +15,8 @@ from .message import AUTO_SUBMITTED, Sender, address_of, one_line, sender_of
 class SendGridProvider(EmailProvider):
     """Sends through SendGrid's v3 API; the settings are read for every mail."""
 
-    def __init__(self, settings: AuthSettings = default_settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: AuthSettings | None = None) -> None:
+        self.settings = config.settings if settings is None else settings
 
     async def send(self, to: str, subject: str, body: str, html: str | None = None) -> None:
         """POST the mail. Raises as `EmailProvider.send`."""
@@ -40,9 +40,9 @@ class SendGridProvider(EmailProvider):
             },
         }
         if settings.email_reply_to:
-            mail["reply_to"] = _party(sender_of(settings.email_reply_to, "EMAIL_REPLY_TO"))
+            mail["reply_to"] = _party(sender_of(settings.email_reply_to, "AUTH_EMAIL_REPLY_TO"))
         if not settings.sendgrid_api_key:
-            raise MailError("SENDGRID_API_KEY is not set.", permanent=False)
+            raise MailError("AUTH_SENDGRID_API_KEY is not set.", permanent=False)
         try:
             # A client per mail is cheap once its TLS context exists, and outlives no event loop.
             verify = await https_context()

@@ -10,8 +10,8 @@ from typing import Final
 
 import aiosmtplib
 
+from .. import config
 from ..config import LOOPBACK_HOSTS, AuthSettings
-from ..config import settings as default_settings
 from ..security.tls import tls_context
 from .base import EmailProvider, MailError, printable
 from .message import address_of, build_message, envelope_sender_of
@@ -50,8 +50,8 @@ class SMTPProvider(EmailProvider):
     A connection is used again, for 100 mails at most; there are as many as mails under way.
     """
 
-    def __init__(self, settings: AuthSettings = default_settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: AuthSettings | None = None) -> None:
+        self.settings = config.settings if settings is None else settings
         self._idle: list[_Connection] = []
 
     async def send(self, to: str, subject: str, body: str, html: str | None = None) -> None:
@@ -71,7 +71,9 @@ class SMTPProvider(EmailProvider):
         sender = envelope_sender_of(settings)
         remote = host_of(settings) not in LOOPBACK_HOSTS
         if remote and settings.smtp_user and security_of(settings) == "plain":
-            raise MailError("SMTP_USER and SMTP_PASSWORD would be sent in the clear.", permanent=False)
+            raise MailError(
+                "AUTH_SMTP_USER and AUTH_SMTP_PASSWORD would be sent in the clear.", permanent=False
+            )
         try:
             async with self._lent() as client:
                 options = _mail_options(sender, "", message)

@@ -21,7 +21,7 @@ def template_problems(settings: AuthSettings) -> list[str]:
     """What is wrong with the mails of this app, each in one sentence with file, line and name: what a sample
     of each mail shows in each language, and names in branches that it did not take."""
     if settings.template_dir is not None and not settings.template_dir.is_dir():
-        return [f"TEMPLATE_DIR: there is no folder {settings.template_dir}."]
+        return [f"AUTH_TEMPLATE_DIR: there is no folder {settings.template_dir}."]
     return [*dict.fromkeys(_problems(settings))]
 
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from .. import config
 from ..config import AuthSettings
-from ..config import settings as default_settings
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from ..security.clock import Clock, utc_now
@@ -105,20 +105,20 @@ class LinkSigner:
 def generate_verify_token(user_id: UUID | str) -> str:
     """A verification token on the default settings; it works until an address is verified, or the password
     changes."""
-    return LinkSigner(default_settings).generate(Purpose.VERIFY, user_id)
+    return LinkSigner(config.settings).generate(Purpose.VERIFY, user_id)
 
 
 def generate_reset_token(user_id: UUID | str) -> str:
     """A password reset token on the default settings; it works until the password changes, or an address is
     verified."""
-    return LinkSigner(default_settings).generate(Purpose.RESET, user_id)
+    return LinkSigner(config.settings).generate(Purpose.RESET, user_id)
 
 
 def verify_and_get_user_id(token: str) -> UUID:
     """The user of a verification token on the default settings; raises `AuthError(INVALID_LINK)`."""
-    return LinkSigner(default_settings).read(Purpose.VERIFY, token).user_id
+    return LinkSigner(config.settings).read(Purpose.VERIFY, token).user_id
 
 
 def verify_reset_token(token: str) -> UUID:
     """The user of a password reset token on the default settings; raises `AuthError(INVALID_LINK)`."""
-    return LinkSigner(default_settings).read(Purpose.RESET, token).user_id
+    return LinkSigner(config.settings).read(Purpose.RESET, token).user_id

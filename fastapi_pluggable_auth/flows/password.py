@@ -114,7 +114,7 @@ async def require_good_password(
     """Raises `AuthError` with one of the PASSWORD_REFUSALS."""
     password = Plaintext.of(password)
     settings = auth.settings
-    words = (settings.totp_issuer, display_name, *settings.password_context_words)
+    words = (settings.app_name, display_name, *settings.password_context_words)
     require_uncommon(password.look(), context_of(email, *words))
     await require_unbreached(settings, password)
 

@@ -203,7 +203,7 @@ def _enrolling(auth: Auth, authentication: Authentication) -> bool:
 
 
 async def _enrolment(auth: Auth, user: AbstractUser, secret: str) -> Enrolment:
-    uri = totp_uri(secret, user.email, auth.settings.totp_issuer)
+    uri = totp_uri(secret, user.email, auth.settings.app_name)
     return Enrolment(secret, uri, await asyncio.to_thread(secret_qr_base64, uri))
 
 

@@ -66,7 +66,10 @@ class StoreMomentsInUtc(DataStep):
 
 
 def _zone() -> tzinfo:
-    named = AuthSettings().upgrade_zone or "UTC"
+    settings = AuthSettings()
+    for problem in settings.ignored_names():
+        logger.warning(problem)
+    named = settings.upgrade_zone or "UTC"
     return UTC if named.upper() == "UTC" else ZoneInfo(named)
 
 
@@ -79,7 +82,8 @@ async def _warn(editor: BaseSchemaEditor, columns: list[tuple[type[Model], str]]
         if await editor.client.execute_query_dict(f"SELECT 1 AS one FROM {editor.quote(table)} LIMIT 1"):  # noqa: S608
             logger.warning(
                 "The moments in %s are taken for UTC, and Tortoise's timezone is %s. Where they are of that "
-                "zone, restore the backup and migrate with UPGRADE_ZONE=%s; else with UPGRADE_ZONE=UTC.",
+                "zone, restore the backup and migrate with AUTH_UPGRADE_ZONE=%s; else with "
+                "AUTH_UPGRADE_ZONE=UTC.",
                 table,
                 zone,
                 zone,

@@ -95,7 +95,7 @@ class TotpSecretField(fields.CharField[str]):
         if isinstance(value, str) and not isinstance(value, StoredSecret) and isinstance(instance, Model):
             kept = stored_totp_secret(instance)
             same = kept is not None and readable(kept, instance.pk) == value
-            value = kept if same else default_box.seal(value, instance.pk)
+            value = kept if same else default_box().seal(value, instance.pk)
         return super().to_db_value(value, instance)
 
     def to_python_value(self, value: Any) -> Any:

@@ -6,10 +6,11 @@ import base64
 import hashlib
 import os
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from .. import config
 from ..config import AuthSettings
-from ..config import settings as default_settings
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -102,8 +103,12 @@ def is_sealed(stored: str) -> bool:
 def readable(stored: str, owner: object) -> str:
     """The secret, for the model's attribute: opened with any key of this process, and left sealed where none
     fits, so that a wrong key never reads as two-factor switched off."""
+    if not is_sealed(stored):
+        return str(stored)
+    if _parts(stored)[0] not in _keys_of_process:
+        default_box()  # in a script that has no `Auth`, nothing else knows the keys
     try:
-        return _open(stored, set(_keys_of_process), owner) if is_sealed(stored) else str(stored)
+        return _open(stored, set(_keys_of_process), owner)
     except UnreadableSecretError:
         return str(stored)
 
@@ -112,12 +117,18 @@ def _bound(key_id: str, owner: object) -> bytes:
     return f"{key_id}\0{owner}".encode()
 
 
+def _parts(stored: str) -> tuple[str, str]:
+    """The id of the key, and what was made with it."""
+    key_id, _, text = stored.removeprefix(f"{_PREFIX}.").partition(".")
+    return key_id, text
+
+
 def _open(stored: str, key_ids: set[str], owner: object) -> str:
     from cryptography.exceptions import InvalidTag
 
-    key_id, _, text = stored.removeprefix(f"{_PREFIX}.").partition(".")
+    key_id, text = _parts(stored)
     if key_id not in key_ids:
-        raise UnreadableSecretError(f"TOTP_ENCRYPTION_KEY: no configured key has the id {key_id[:8]!r}.")
+        raise UnreadableSecretError(f"AUTH_TOTP_ENCRYPTION_KEY: no configured key has the id {key_id[:8]!r}.")
     associated = _bound(key_id, owner) if text.startswith(_BOUND) else key_id.encode()
     try:
         data = base64.urlsafe_b64decode(text.removeprefix(_BOUND))
@@ -129,5 +140,7 @@ def _open(stored: str, key_ids: set[str], owner: object) -> str:
         ) from error
 
 
-default_box = SecretBox(default_settings)
-"""The box of the default settings; it also makes their keys known to the model's attribute."""
+@cache
+def default_box() -> SecretBox:
+    """The box of the default settings."""
+    return SecretBox(config.settings)

@@ -16,8 +16,8 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from .. import config
 from ..config import AuthSettings
-from ..config import settings as default_settings
 from ..errors import AuthError, ErrorCode
 from .fair_pool import FairPool, PoolFullError
 from .foreign_hashes import foreign_hash
@@ -120,9 +120,10 @@ def _beyond_bcrypt(password: str) -> bool:
     return len(password.encode()) >= BCRYPT_BYTES or "\0" in password
 
 
-def hash_password(password: str, settings: AuthSettings = default_settings) -> str:
+def hash_password(password: str, settings: AuthSettings | None = None) -> str:
     """The hash to store, of the password in NFC (RFC 8265 section 4.2). Blocks for as long as the configured
     cost takes; flows use `PasswordHasher`."""
+    settings = config.settings if settings is None else settings
     scheme: str = settings.password_scheme
     password = spellings(password)[0]
     if scheme == "bcrypt" and _beyond_bcrypt(password):
@@ -197,9 +198,10 @@ def _is_affordable(scheme: str, parsed: Any, bcrypt_rounds: int = 0) -> bool:
     return within and bool(parsed.memory_cost * parsed.rounds <= MAXIMUM_ARGON2_WORK)
 
 
-def verify_password(password: str, hashed: str, settings: AuthSettings = default_settings) -> bool:
+def verify_password(password: str, hashed: str, settings: AuthSettings | None = None) -> bool:
     """Whether the password belongs to the hash, in NFC or as it is. Blocks as long as a hash of the
     configured cost does, also for one that cost less, and for what is no hash, which is never right."""
+    settings = config.settings if settings is None else settings
     for spelling in spellings(password):
         checked = _compare(spelling, hashed, settings)
         _spend(checked.saved, settings)

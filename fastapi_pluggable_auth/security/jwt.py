@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+from .. import config
 from ..config import AuthSettings
-from ..config import settings as default_settings
 from ..errors import AuthError, ErrorCode
 from .clock import Clock, utc_now
 from .keys import KeySet, SignatureError, key_set
@@ -232,17 +232,17 @@ def _uuid(value: object) -> UUID:
 
 def create_access_token(user_id: UUID | str) -> str:
     """An access token on the default settings, without a session."""
-    return TokenSigner(default_settings).access_token(user_id)
+    return TokenSigner(config.settings).access_token(user_id)
 
 
 def create_refresh_token(user_id: UUID | str) -> str:
     """A refresh token on the default settings; it is usable once `RefreshToken.create_for` has stored it."""
     now = utc_now()
-    return TokenSigner(default_settings).sign(
-        REFRESH, user_id, issued_at=now, expires_at=now + default_settings.refresh_token_expires
+    return TokenSigner(config.settings).sign(
+        REFRESH, user_id, issued_at=now, expires_at=now + config.settings.refresh_token_expires
     )
 
 
 def decode_token(token: str, scope: str) -> dict[str, Any]:
     """The claims of a token on the default settings; raises `AuthError(INVALID_TOKEN)`."""
-    return dict(TokenSigner(default_settings).verify(token, scope))
+    return dict(TokenSigner(config.settings).verify(token, scope))

@@ -19,9 +19,9 @@ _CURVES: Final = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.
 
 
 def rotated_keys(settings: AuthSettings, *, keep: int = 1) -> dict[str, str]:
-    """The names and new values of the settings after a rotation: a new signing key for the algorithm, and the
-    present one as the first of `keep` previous ones. A secret that others may know is not kept. Raises
-    `KeyConfigurationError`."""
+    """The names (without the prefix) and new values of the settings after a rotation: a new signing key for
+    the algorithm, and the present one as the first of `keep` previous ones. A secret that others may know is
+    not kept. Raises `KeyConfigurationError`."""
     if settings.jwt_algorithm.startswith("HS"):
         name, new = "JWT_SECRET", secrets.token_urlsafe(SECRET_BYTES)
         present = (settings.jwt_secret, *settings.jwt_previous_keys)
@@ -34,7 +34,7 @@ def rotated_keys(settings: AuthSettings, *, keep: int = 1) -> dict[str, str]:
     kept = previous[:keep]
     if any("," in key or key != key.strip() for key in kept):
         raise KeyConfigurationError(
-            "A key has a comma or a space at an end: JWT_PREVIOUS_KEYS cannot hold it."
+            "A key has a comma or a space at an end: AUTH_JWT_PREVIOUS_KEYS cannot hold it."
         )
     return {name: new, "JWT_PREVIOUS_KEYS": ",".join(kept)}
 

@@ -147,18 +147,18 @@ def key_problems(settings: AuthSettings) -> Iterator[KeyProblem]:
     """What is wrong with each secret that signs, verifies or encrypts: of a key pair nobody chose a bit."""
     base_url, totp_key = settings.public_base_url, settings.totp_encryption_key
     if settings.jwt_algorithm.startswith("HS"):
-        yield from _problem("JWT_SECRET", settings.jwt_secret, base_url, _signing_mend)
+        yield from _problem("AUTH_JWT_SECRET", settings.jwt_secret, base_url, _signing_mend)
         for key in settings.jwt_previous_keys:
-            yield from _problem("JWT_PREVIOUS_KEYS", key, base_url, _previous_mend)
+            yield from _problem("AUTH_JWT_PREVIOUS_KEYS", key, base_url, _previous_mend)
     if totp_key is not None:
-        yield from _problem("TOTP_ENCRYPTION_KEY", totp_key, base_url, _sealing_mend)
+        yield from _problem("AUTH_TOTP_ENCRYPTION_KEY", totp_key, base_url, _sealing_mend)
     for key in settings.totp_previous_keys:
-        yield from _problem("TOTP_PREVIOUS_KEYS", key, base_url, _sealing_mend)
+        yield from _problem("AUTH_TOTP_PREVIOUS_KEYS", key, base_url, _sealing_mend)
 
 
 def secret_problem(settings: AuthSettings) -> str | None:
     """What is wrong with the keys that sign and verify, in one sentence."""
-    return next((each.sentence for each in key_problems(settings) if each.setting.startswith("JWT")), None)
+    return next((each.sentence for each in key_problems(settings) if "JWT" in each.setting), None)
 
 
 def is_refused(secret: str, base_url: str) -> bool:
@@ -173,7 +173,10 @@ def is_refused(secret: str, base_url: str) -> bool:
 def sharing_problem(settings: AuthSettings) -> str | None:
     """Why no other process could verify what this one signs, in one sentence."""
     if settings.jwt_algorithm.startswith("HS") and is_published(settings.jwt_secret):
-        return "JWT_SECRET is not set, or is a placeholder: the app would refuse what is signed here. " + MEND
+        return (
+            "AUTH_JWT_SECRET is not set, or is a placeholder: the app would refuse what is signed here. "
+            + MEND
+        )
     try:
         key_set(settings)
     except KeyConfigurationError as error:
@@ -201,7 +204,7 @@ def _signing_mend(local: bool, published: bool) -> str:
         return MEND
     return (
         "This process signs with a random one instead: a restart or a second worker refuses its tokens. "
-        + MEND.replace("one of your own", "JWT_SECRET")
+        + MEND.replace("one of your own", "AUTH_JWT_SECRET")
     )
 
 
@@ -211,7 +214,7 @@ def _previous_mend(local: bool, published: bool) -> str:
 
 def _sealing_mend(local: bool, published: bool) -> str:
     return (
-        "Set another, name this one in TOTP_PREVIOUS_KEYS, run `fastapi-pluggable-auth keys seal`, and "
+        "Set another, name this one in AUTH_TOTP_PREVIOUS_KEYS, run `fastapi-pluggable-auth keys seal`, and "
         "remove this one before the app starts."
     )
 
@@ -253,15 +256,17 @@ def _build(
     if algorithm.startswith("HS"):
         return _of_secrets(algorithm, *_usable(secret, previous, base_url))
     if private_key is None:
-        raise KeyConfigurationError(f"JWT_ALGORITHM is {algorithm}, but JWT_PRIVATE_KEY is not set.")
-    pem = _pem("JWT_PRIVATE_KEY", private_key)
-    signing_key = _construct("JWT_PRIVATE_KEY", pem, algorithm)
+        raise KeyConfigurationError(
+            f"AUTH_JWT_ALGORITHM is {algorithm}, but AUTH_JWT_PRIVATE_KEY is not set."
+        )
+    pem = _pem("AUTH_JWT_PRIVATE_KEY", private_key)
+    signing_key = _construct("AUTH_JWT_PRIVATE_KEY", pem, algorithm)
     if signing_key.is_public():
-        raise KeyConfigurationError("JWT_PRIVATE_KEY is a public key.")
-    name = "JWT_PREVIOUS_KEYS"
+        raise KeyConfigurationError("AUTH_JWT_PRIVATE_KEY is a public key.")
+    name = "AUTH_JWT_PREVIOUS_KEYS"
     others = [(name, _construct(name, _pem(name, each), algorithm)) for each in previous]
     verifying, public, materials = {}, [], []
-    for setting, key in (("JWT_PRIVATE_KEY", signing_key), *others):
+    for setting, key in (("AUTH_JWT_PRIVATE_KEY", signing_key), *others):
         _check_strength(setting, key, algorithm)
         public_key = key if key.is_public() else key.public_key()
         if not key.is_public():
@@ -278,14 +283,17 @@ def _usable(secret: str, previous: tuple[str, ...], base_url: str) -> tuple[str,
     if is_local(base_url):
         good = tuple(each for each in previous if not is_published(each))
         return (_secret_of_process() if is_published(secret) else secret), good
-    for setting, each in (("JWT_SECRET", secret), *(("JWT_PREVIOUS_KEYS", key) for key in previous)):
+    for setting, each in (
+        ("AUTH_JWT_SECRET", secret),
+        *(("AUTH_JWT_PREVIOUS_KEYS", key) for key in previous),
+    ):
         if is_refused(each, base_url):
             raise KeyConfigurationError(f"{setting} {weakness(each)}. {MEND}")
     return secret, previous
 
 
 def _of_secrets(algorithm: str, secret: str, previous: tuple[str, ...]) -> KeySet:
-    named = (("JWT_SECRET", secret), *(("JWT_PREVIOUS_KEYS", each) for each in previous))
+    named = (("AUTH_JWT_SECRET", secret), *(("AUTH_JWT_PREVIOUS_KEYS", each) for each in previous))
     keys = {_secret_id(each): _construct(setting, each, algorithm) for setting, each in named}
     signing_id = _secret_id(secret)
     materials = tuple(each.encode() for _, each in named)
@@ -297,7 +305,7 @@ def _construct(setting: str, key: str, algorithm: str) -> Any:
     # Raised outside the handler: what the libraries say of a key may hold it.
     with suppress(jose.exceptions.JOSEError, ValueError, TypeError):
         return jose.jwk.construct(key, algorithm)
-    raise KeyConfigurationError(f"{setting} does not fit JWT_ALGORITHM {algorithm}, or is damaged.")
+    raise KeyConfigurationError(f"{setting} does not fit AUTH_JWT_ALGORITHM {algorithm}, or is damaged.")
 
 
 def _pem(setting: str, text: str) -> str:

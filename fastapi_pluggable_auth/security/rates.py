@@ -93,7 +93,7 @@ class VolumeLimiter:
             elif (made := _redis(self._settings.rate_limit_storage)) is not None:
                 self._strategy, self._pool = made
             else:
-                raise RateConfigurationError("RATE_LIMIT_STORAGE is neither memory:// nor a Redis URL.")
+                raise RateConfigurationError("AUTH_RATE_LIMIT_STORAGE is neither memory:// nor a Redis URL.")
         return self._strategy
 
     async def _call(self, method: str, *arguments: Any) -> Any:
@@ -114,10 +114,10 @@ def _parse(text: str) -> tuple[Rate, ...]:
         items = parse_many(text)
     except ImportError as error:
         raise RateConfigurationError(
-            "RATE_LIMITS needs the package: pip install 'fastapi-pluggable-auth[limits]'"
+            "AUTH_RATE_LIMITS needs the package: pip install 'fastapi-pluggable-auth[limits]'"
         ) from error
     except ValueError as error:
-        raise RateConfigurationError(f"RATE_LIMITS: {text!r} is no rate such as 30/minute.") from error
+        raise RateConfigurationError(f"AUTH_RATE_LIMITS: {text!r} is no rate such as 30/minute.") from error
     return tuple(Rate(item.amount, timedelta(seconds=item.get_expiry()), item) for item in items)
 
 
@@ -139,7 +139,7 @@ def _redis(url: str) -> tuple[Any, Any] | None:
         pool: Any = ConnectionPool.from_url(url)
     except ImportError as error:
         raise RateConfigurationError(
-            "RATE_LIMIT_STORAGE needs a package: pip install 'fastapi-pluggable-auth[redis]'"
+            "AUTH_RATE_LIMIT_STORAGE needs a package: pip install 'fastapi-pluggable-auth[redis]'"
         ) from error
     except ValueError:
         return None

@@ -16,7 +16,8 @@ class InsecureSettingsError(ValueError):
 
 def check_settings(settings: AuthSettings) -> None:
     """Raises `InsecureSettingsError` for keys that others may know or that cannot sign, a public base URL
-    without TLS, and the development mailbox on one; what is let pass on this machine is logged as a warning.
+    without TLS, and the development mailbox on one; what is let pass on this machine, and
+    each variable that is meant for a setting and read by none, is logged as a warning.
     """
     warnings = []
     for problem in key_problems(settings):
@@ -34,5 +35,5 @@ def check_settings(settings: AuthSettings) -> None:
     if insecure_url is not None and not settings.allow_http:
         raise InsecureSettingsError(insecure_url)
     telling = settings.enumeration_problem()
-    for warning in filter(None, (*warnings, insecure_url, telling)):
+    for warning in filter(None, (*warnings, insecure_url, telling, *settings.ignored_names())):
         logger.warning(warning)

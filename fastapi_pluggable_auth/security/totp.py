@@ -11,7 +11,7 @@ from typing import Final
 
 import pyotp
 
-from ..config import settings as default_settings
+from .. import config
 from .clock import utc_now
 from .text import without_blanks
 
@@ -28,7 +28,7 @@ def generate_totp_secret() -> str:
 def totp_uri(secret: str, email: str, issuer: str | None = None) -> str:
     """The `otpauth` address that authenticator apps read."""
     return pyotp.TOTP(secret).provisioning_uri(
-        name=email, issuer_name=default_settings.totp_issuer if issuer is None else issuer
+        name=email, issuer_name=config.settings.app_name if issuer is None else issuer
     )
 
 

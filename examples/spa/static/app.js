@@ -8,7 +8,7 @@ const WORDS = {
   email_taken: "There is an account with this address already. Sign in instead.",
   invalid_code: "The code is wrong. Enter the newest one.",
   reauthentication_required: "Sign out and in again first.",
-  csrf_refused: "This page may not do that. Is its origin in TRUSTED_ORIGINS?",
+  csrf_refused: "This page may not do that. Is its origin in AUTH_TRUSTED_ORIGINS?",
   offline: "The server cannot be reached. Try again.",
 };
 const SIGNED_OUT = new Set(["not_authenticated", "invalid_token"]);

@@ -69,7 +69,7 @@ def render_page(
     assets = _assets(auth.settings.template_dir)
     values = {
         "name": name,
-        "app_name": auth.settings.totp_issuer,
+        "app_name": auth.settings.app_name,
         "style": assets.style,
         "script": assets.script,
         "language": words.language,

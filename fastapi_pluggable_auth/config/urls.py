@@ -1,0 +1,57 @@
+"""Addresses and origins as settings have them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+def is_local(url: str) -> bool:
+    """Whether an address is one of this machine only."""
+    return urlsplit(url).hostname in LOOPBACK_HOSTS
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port as a browser spells them in `Origin` (RFC 6454 section 6.2)."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
+def _web_origin(text: str) -> str:
+    if urlsplit(text).scheme not in DEFAULT_PORTS:
+        raise ValueError(f"{text}: not an origin such as https://app.example.com")
+    return _any_origin(text)
+
+
+def _any_origin(text: str) -> str:
+    """`null` is none: any page sends that, in a frame that it sandboxes."""
+    parts = urlsplit(text)
+    if not parts.scheme or not parts.hostname or parts.username is not None or "*" in text:
+        raise ValueError(f"{text}: not an origin such as https://app.example.com or capacitor://localhost")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"{text}: an origin has no path")
+    return origin_of(text)
+
+
+def _with_token(url: str) -> str:
+    if url and "{token}" not in url:
+        raise ValueError("write {token} where the page of the link takes its token")
+    return url
+
+
+WebOrigin = Annotated[str, AfterValidator(_web_origin)]
+"""The origin of a web page."""
+
+AnyOrigin = Annotated[str, AfterValidator(_any_origin)]
+"""Also of another scheme, by which an app serves pages to itself."""
+
+LinkPage = Annotated[str, AfterValidator(_with_token)]
+"""The address of a page for mailed links."""
