@@ -17,6 +17,7 @@ from fastapi_pluggable_auth import (
     RecentUser,
     SecurityEvent,
     Superuser,
+    config,
     get_current_user,
     get_optional_user,
     get_recent_user,
@@ -24,6 +25,7 @@ from fastapi_pluggable_auth import (
     include_auth,
     require,
 )
+from fastapi_pluggable_auth.config import settings
 from fastapi_pluggable_auth.dependencies import get_authentication
 from fastapi_pluggable_auth.flows.authentication import Authentication
 from fastapi_pluggable_auth.flows.signup import signup
@@ -157,3 +159,11 @@ async def in_tests(user_factory: UserFactory[Member], shipped_factory: UserFacto
     assert_type(await user_factory(company="bank"), Member)
     assert_type(await shipped_factory(), User)
     seen((await user_factory()).city)  # error
+
+
+def by_settings() -> None:
+    assert_type(settings, AuthSettings)
+    assert_type(config.settings, AuthSettings)
+    settings.totp_issuer = settings.app_name
+    seen(settings.no_such_setting)  # error
+    seen(config.setings)  # error
