@@ -11,7 +11,7 @@ import fastapi_pluggable_auth
 
 PACKAGE = Path(fastapi_pluggable_auth.__file__).parent
 FLOORS = (
-    {"config", "errors", "failures", "arguments"},
+    {"config", "errors", "failures", "arguments", "_frameworks"},
     {"security"},
     {"events", "rounds"},
     {"database"},
@@ -43,6 +43,7 @@ HIDDEN_LIBRARIES = {
     "email_validator",
     "zxcvbn",
     "tqdm",
+    "pypika_tortoise",
     "dotenv",
     "pytest",
     "pytest_asyncio",

@@ -48,10 +48,10 @@ async def acting_administrator(
     if begun_in is None:
         administrator = await exact(auth.tables.user.all(), id=administrator_id)
     else:
-        found = await auth.queries.session.first(session_id=begun_in, user_id=administrator_id)
-        if found is None:
+        session = await auth.queries.session.first(id=begun_in, user_id=administrator_id)
+        if session is None:
             return None
-        session, administrator = found
+        administrator = session["user"]
         if session["revoked_at"] is not None or session["expires_at"] <= auth.clock():
             return None
     if administrator is None or not administrator.is_active or not may_act_as(auth, administrator, user):

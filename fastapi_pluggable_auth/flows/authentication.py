@@ -84,10 +84,10 @@ async def authenticate_session(
     confirm: bool = True,
 ) -> Authentication:
     """The same for who is known to have had a token of this generation. Raises `AuthError(INVALID_TOKEN)`."""
-    found = await auth.queries.session.first(session_id=session_id, user_id=user_id)
-    if found is None:
+    session = await auth.queries.session.first(id=session_id, user_id=user_id)
+    if session is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    session, user = found
+    user = session["user"]
     live = is_live(auth, session["revoked_at"], session["expires_at"])
     administrator = None
     if (by := session["impersonated_by"]) is not None:

@@ -46,7 +46,7 @@ async def _confirm(auth: Auth, session_id: UUID, gen: int) -> str:
     A request goes on where it cannot be noted."""
 
     async def confirm() -> tuple[str] | None:
-        if await auth.queries.confirm.run(session_id=session_id, gen=gen):
+        if await auth.queries.confirm.run(id=session_id, confirmed_gen=gen):
             return ("",)
         session = await exact(auth.tables.session.all(), id=session_id)
         return None if session is None else (session.superseded,)

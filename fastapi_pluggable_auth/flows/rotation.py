@@ -127,8 +127,8 @@ async def _rotate(auth: Auth, digest: str, answer: Transport, *, repeats: bool, 
 async def _spend(auth: Auth, digest: str, answer: Transport, fresh: _Fresh) -> TokenSet | _Spent | None:
     """The successors of a token where this request is the one that spends it, or what is known of it."""
     # One conditional UPDATE decides the race, and writes before anything is read.
-    won = await auth.queries.spend.run(digest=digest, now=fresh.now, successor=fresh.jti)
-    token = await auth.queries.refresh_token.first(digest=digest)
+    won = await auth.queries.spend.run(token=digest, rotated_at=fresh.now, replaced_by=fresh.jti)
+    token = await auth.queries.refresh_token.first(token=digest)
     if token is None:
         return None
     if won and token["replaced_by"] != fresh.jti:  # a pooler ran another statement
@@ -139,7 +139,7 @@ async def _spend(auth: Auth, digest: str, answer: Transport, fresh: _Fresh) -> T
 
 @autonomous
 async def _look(auth: Auth, digest: str) -> _Spent | None:
-    token = await auth.queries.refresh_token.first(digest=digest)
+    token = await auth.queries.refresh_token.first(token=digest)
     return None if token is None else await _spent(auth, token)
 
 

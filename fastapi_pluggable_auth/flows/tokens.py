@@ -106,10 +106,10 @@ async def authenticate_token(auth: Auth, secret: str) -> Authentication:
     is a recent login. Raises `AuthError(INVALID_TOKEN)` when the token or the account is not valid."""
     digest, now = personal_digest(secret), auth.clock()
     del secret  # an error tracker would send it with this frame
-    found = await auth.queries.personal_token.first(digest=digest)
-    if found is None:
+    token = await auth.queries.personal_token.first(digest=digest)
+    if token is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    token, user = found
+    user = token["user"]
     ended = token["expires_at"] is not None and token["expires_at"] <= now
     if ended or not user.is_active:
         raise AuthError(ErrorCode.INVALID_TOKEN)
