@@ -15,6 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
+from fastapi.exceptions import FastAPIError
 from pydantic import ValidationError
 from tortoise import Tortoise
 from tortoise.context import TortoiseContext
@@ -34,6 +35,7 @@ from fastapi_pluggable_auth.models import RefreshToken, User
 from fastapi_pluggable_auth.routes import account as account_routes
 from fastapi_pluggable_auth.routes import core
 from fastapi_pluggable_auth.routes.base import AuthRoute
+from fastapi_pluggable_auth.routes.router import AuthRouter
 from fastapi_pluggable_auth.security.hashing import hash_password
 from fastapi_pluggable_auth.security.jwt import create_access_token
 
@@ -550,3 +552,15 @@ async def test_a_start_that_fails_serves_nothing(settings: AuthSettings) -> None
     with pytest.raises(OSError, match="Connect call failed"):
         async with app.router.lifespan_context(app):
             raise AssertionError("started")
+
+
+def test_a_route_with_a_mistake_is_refused_when_the_app_is_made() -> None:
+    """Rather than at its first request, which nobody may make before it is live."""
+    router = AuthRouter()
+
+    @router.get("/odd")
+    async def odd(value: object) -> Clock:  # no model of an answer
+        raise NotImplementedError
+
+    with pytest.raises(FastAPIError):
+        router.add_to(APIRouter())

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, ClassVar, Final, TypeAlias
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from fastapi.utils import create_model_field
 from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.exceptions import HTTPException
-from starlette.routing import compile_path
 from starlette.types import Message, Receive, Scope, Send
 
 from ..database import uncounted
@@ -142,16 +140,6 @@ def _makes_json(response_class: object) -> bool:
     return not isinstance(response_class, type) or issubclass(response_class, JSONResponse)
 
 
-_REFUSALS: Final = (Error, ValidationFailure, Error | ValidationFailure, ValidationFailure | Error)
-"""The models of `documented`. All other responses are the host's, which need not have any."""
-
-
-@cache
-def _field_of(model: Any) -> Any:
-    """What FastAPI makes of the model of a refusal, for all routes that have it."""
-    return create_model_field(name="Refusal", type_=model, mode="serialization")
-
-
 def _and_slashes(path: re.Pattern[str]) -> re.Pattern[str]:
     """Matches the same path with slashes at its end as well, rather than let Starlette redirect from there to
     an address that it makes of the request's Host."""
@@ -165,41 +153,18 @@ def without_slashes(scope: Scope) -> Scope:
 
 
 class AuthRoute(APIRoute):
-    """A route of the library. FastAPI analyses it when it is first used, which takes 0.6 ms, rather than all
-    of them when an app starts."""
+    """A route of the library."""
 
     _methods_of: ClassVar[defaultdict[str, set[str]]] = defaultdict(set)
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        self.path, self.endpoint, self.methods = path, endpoint, set(options["methods"])
-        self.path_regex, self.path_format, self.param_convertors = compile_path(path)
-        self.path_regex = _and_slashes(self.path_regex)
-        self._options = options
-        self._analysed = False
-        self._methods_of[path] |= self.methods
-
-    def __getattr__(self, name: str) -> Any:
-        """What only the analysis tells."""
-        if name.startswith("_") or self._analysed:
-            raise AttributeError(name)
-        self._analyse()
-        return getattr(self, name)
-
-    def _analyse(self) -> None:
-        self._analysed = True
-        options = dict(self._options)
-        responses = options.pop("responses", None) or {}
-        refusals = {status: each for status, each in responses.items() if each.get("model") in _REFUSALS}
-        host = {status: each for status, each in responses.items() if status not in refusals}
         if not _makes_json(options.get("response_class")):
             del options["response_class"]
         if options.get("status_code") == 204:  # for which FastAPI before 0.122 makes a model of `-> None`
             options["response_model"] = None
-        super().__init__(self.path, self.endpoint, responses=host, **options)
+        super().__init__(path, endpoint, **options)
         self.path_regex = _and_slashes(self.path_regex)
-        # FastAPI would make two thirds of what it makes at all for the models of the refusals.
-        self.responses = responses
-        self.response_fields |= {status: _field_of(each["model"]) for status, each in refusals.items()}
+        self._methods_of[path] |= self.methods or set()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses other methods, and names those of the path (RFC 9110 section 15.5.6) rather than the one of
