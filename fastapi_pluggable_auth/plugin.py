@@ -24,6 +24,8 @@ from .database import current_context
 from .dependencies import SignInRequired
 from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
+from .email.local import MemoryProvider
+from .email.template_check import check_templates
 from .email.template_folders import has_own_templates
 from .errors import AuthError
 from .failures import PoolerError
@@ -116,8 +118,6 @@ def include_auth(
             require_subclass(name, body, wanted)
     check_settings(chosen)
     if has_own_templates(chosen.template_dir):
-        from .email.template_check import check_templates  # with Jinja, which an app starts without
-
         check_templates(chosen)
     bodies = bodies_of(tables_for(user_model).user, user_out, user_create, profile_update)
     auth = Auth(
@@ -135,11 +135,8 @@ def include_auth(
         profile_columns=profile_columns(bodies),
         bodies=bodies,
     )
-    if chosen.dev_mailbox:
-        from .email.local import MemoryProvider
-
-        if not isinstance(auth.mailer.provider, MemoryProvider):
-            raise ValueError("AUTH_DEV_MAILBOX shows the mails of AUTH_EMAIL_PROVIDER=memory only.")
+    if chosen.dev_mailbox and not isinstance(auth.mailer.provider, MemoryProvider):
+        raise ValueError("AUTH_DEV_MAILBOX shows the mails of AUTH_EMAIL_PROVIDER=memory only.")
     setattr(app.state, STATE_ATTRIBUTE, auth)
 
     @asynccontextmanager

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..config import AuthSettings
 from .base import EmailProvider, MailError
+from .local import ConsoleProvider, FileProvider, MemoryProvider
 
 if TYPE_CHECKING:
-    from .local import ConsoleProvider, FileProvider, MemoryProvider
     from .sendgrid import SendGridProvider
     from .smtp import SMTPProvider
 
@@ -27,15 +27,11 @@ __all__ = [
 _MODULES: Final = {
     "SMTPProvider": "smtp",
     "SendGridProvider": "sendgrid",
-    "ConsoleProvider": "local",
-    "FileProvider": "local",
-    "MemoryProvider": "local",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a provider when it is named: with their libraries they take 10 ms, and an app starts without
-    mail."""
+    """Imports a provider, and its library, when it is named: an app has one of them."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULES[name]}", __package__), name)
@@ -43,8 +39,6 @@ def __getattr__(name: str) -> Any:
 
 def provider_for(settings: AuthSettings) -> EmailProvider:
     """The provider that `email_provider` names. Raises `ValueError` if SendGrid has no key."""
-    from .local import ConsoleProvider, FileProvider, MemoryProvider
-
     match settings.email_provider:
         case "smtp":
             from .smtp import SMTPProvider

@@ -10,6 +10,7 @@ from ..config import AuthSettings
 from ..rounds import Rounds
 from .languages import preferred
 from .provider import EmailProvider, provider_for
+from .rendering import render
 from .template_folders import RenderedMail, TemplateError, available_languages
 
 logger = logging.getLogger(__name__)
@@ -66,8 +67,6 @@ class Mailer:
     def _render(
         self, name: str, context: Mapping[str, object], subject: str | None, language: str | None
     ) -> RenderedMail:
-        from .rendering import render  # here, as Jinja takes 13 ms to import, and an app starts without mail
-
         return render(self.settings, name, context, subject=subject, language=language)
 
     async def rest(self) -> None:

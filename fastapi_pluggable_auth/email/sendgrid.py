@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
+
 from .. import config
 from ..config import AuthSettings
 from ..security.tls import https_context
@@ -20,8 +22,6 @@ class SendGridProvider(EmailProvider):
 
     async def send(self, to: str, subject: str, body: str, html: str | None = None) -> None:
         """POST the mail. Raises as `EmailProvider.send`."""
-        import httpx  # as in tls.py
-
         settings = self.settings
         content = [{"type": "text/plain", "value": body}]
         if html is not None:

@@ -12,7 +12,6 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Outcome
 from ..hooks import BeforePasswordChange, EmailVerified, MailboxClaimed, PasswordChanged, TwoFactorDisabled
 from ..models import AbstractUser
-from ..security.breaches import require_unbreached
 from ..security.passwords import context_of, require_uncommon
 from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation
@@ -116,7 +115,10 @@ async def require_good_password(
     settings = auth.settings
     words = (settings.app_name, display_name, *settings.password_context_words)
     require_uncommon(password.look(), context_of(email, *words))
-    await require_unbreached(settings, password)
+    if settings.check_breaches:
+        from ..security.breaches import require_unbreached
+
+        await require_unbreached(settings, password)
 
 
 async def _set_password(

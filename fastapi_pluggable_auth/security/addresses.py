@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Final
 
+from email_validator import EmailNotValidError, validate_email
+
 from .text import without_blanks_around
 
 MAXIMUM_LENGTH: Final = 320
@@ -24,9 +26,6 @@ def normalise_email(address: str, special: Iterable[str] | None = None) -> str:
     """The address in Unicode normal form, lower-cased; blanks around it are cut, dots and plus tags are kept.
     A domain that no mail on the internet reaches (RFC 6761) is taken where it is one of the special ones, or
     below it. Raises `ValueError`."""
-    # Here, as it takes 20 ms to import, and an app starts without an address.
-    from email_validator import EmailNotValidError, validate_email
-
     address = without_blanks_around(address)
     if len(address) > MAXIMUM_TYPED_LENGTH:
         raise ValueError("not a valid e-mail address")

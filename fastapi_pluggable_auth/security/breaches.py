@@ -7,6 +7,8 @@ import hashlib
 import logging
 from typing import Final
 
+import httpx
+
 from ..config import AuthSettings
 from ..errors import AuthError, ErrorCode
 from .plaintext import Plaintext
@@ -23,10 +25,6 @@ MAXIMUM_ANSWER_BYTES: Final = 1024 * 1024
 async def require_unbreached(settings: AuthSettings, password: Plaintext) -> None:
     """Raises `AuthError(PASSWORD_BREACHED)`. Asks a range service (k-anonymity): only the first five hex
     digits of the password's SHA-1 leave, and all suffixes that share them come back."""
-    if not settings.check_breaches:
-        return
-    import httpx  # as in tls.py
-
     digest = hashlib.sha1(password.look().encode(), usedforsecurity=False).hexdigest().upper()
     try:
         async with asyncio.timeout(TIMEOUT):
@@ -39,8 +37,6 @@ async def require_unbreached(settings: AuthSettings, password: Plaintext) -> Non
 
 
 async def _range(url: str, prefix: str) -> frozenset[str]:
-    import httpx
-
     body = bytearray()
     async with (
         httpx.AsyncClient(verify=await https_context(), timeout=TIMEOUT) as client,

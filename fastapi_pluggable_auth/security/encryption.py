@@ -7,13 +7,13 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from .. import config
 from ..config import AuthSettings
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _PREFIX: Final = "aes256gcm"
 _BOUND: Final = "user."
@@ -85,9 +85,6 @@ class SecretBox:
 
     def _key_id(self, text: str) -> str:
         if text not in self._ids:
-            # Here, as it takes 5 ms to import, and most apps start without a key.
-            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
             key = hashlib.sha256(b"totp secrets\0" + text.encode()).digest()
             key_id = hashlib.sha256(b"key id\0" + key).hexdigest()[:8]
             _keys_of_process.setdefault(key_id, AESGCM(key))
@@ -124,8 +121,6 @@ def _parts(stored: str) -> tuple[str, str]:
 
 
 def _open(stored: str, key_ids: set[str], owner: object) -> str:
-    from cryptography.exceptions import InvalidTag
-
     key_id, text = _parts(stored)
     if key_id not in key_ids:
         raise UnreadableSecretError(f"AUTH_TOTP_ENCRYPTION_KEY: no configured key has the id {key_id[:8]!r}.")

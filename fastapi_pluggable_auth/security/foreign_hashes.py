@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
 MAXIMUM_SCRYPT_BYTES: Final = 2**28
 MAXIMUM_SCRYPT_WORK: Final = 2**22
 """N times r times p: about 4 s."""
@@ -124,9 +126,6 @@ def _firebase(n: int, r: int, p: int, salt: bytes, signer_key: bytes, digest: by
     key_of = _scrypt_of(n, r, p, salt, 32)
 
     def derive(password: bytes) -> bytes:
-        # Here, as it takes 5 ms to import, and few processes need it.
-        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
         encryptor = Cipher(algorithms.AES(key_of(password)), modes.CTR(bytes(16))).encryptor()
         return encryptor.update(signer_key) + encryptor.finalize()
 

@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
+
+from passlib.context import CryptContext
 
 from .. import config
 from ..config import AuthSettings
@@ -23,9 +25,6 @@ from .fair_pool import FairPool, PoolFullError
 from .foreign_hashes import foreign_hash
 from .passwords import spellings
 from .plaintext import Plaintext
-
-if TYPE_CHECKING:
-    from passlib.context import CryptContext
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +91,6 @@ class Verification(NamedTuple):
 
 @cache
 def _context(scheme: str, rounds: int) -> CryptContext:
-    from passlib.context import CryptContext  # here, as it takes 8 ms, and an app starts without a password
-
     own = OWN_SCHEMES[scheme]
     return CryptContext(
         schemes=[*SCHEMES],

@@ -16,6 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import jose.jwk
+import jose.jws
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from ..config import AuthSettings, is_local
 from .strength import is_published, weakness
 
@@ -50,15 +56,6 @@ class KeyProblem:
     refused: bool
 
 
-@cache
-def _jose() -> Any:
-    """Imported here, as it takes 25 ms with what it needs, and an app starts without a token."""
-    import jose.jwk
-    import jose.jws
-
-    return jose
-
-
 class SignatureError(Exception):
     """A token is not signed by one of the configured keys."""
 
@@ -82,9 +79,6 @@ class KeySet:
 
     def derive_each(self, purpose: str) -> Iterator[bytes]:
         """The same from the signing key, and then from each earlier one that is more than a public half."""
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
         for material in self.materials:
             hkdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose.encode())
             yield hkdf.derive(material)
@@ -92,7 +86,7 @@ class KeySet:
     def sign(self, claims: dict[str, Any]) -> str:
         """A compact token whose header names the key."""
         headers = {"kid": self.signing_id}
-        token: str = _jose().jws.sign(claims, self.signing_key, headers=headers, algorithm=self.algorithm)
+        token: str = jose.jws.sign(claims, self.signing_key, headers=headers, algorithm=self.algorithm)
         return token
 
     def open(self, token: str) -> dict[str, Any]:
@@ -103,7 +97,6 @@ class KeySet:
         """
         if len(token) > MAXIMUM_TOKEN_BYTES or not _COMPACT.fullmatch(token):
             raise SignatureError
-        jose = _jose()
         try:
             header = jose.jws.get_unverified_header(token)
             # python-jose skips critical extensions that it does not know (RFC 7515 section 4.1.11).
@@ -124,7 +117,6 @@ class KeySet:
 
     def _verified(self, token: str, keys: list[Any]) -> bytes:
         """The payload of a token that one of these keys signed. Raises `SignatureError`."""
-        jose = _jose()
         for key in keys:
             with suppress(jose.exceptions.JWSError):
                 payload: bytes = jose.jws.verify(token, key, algorithms=[self.algorithm])
@@ -301,7 +293,6 @@ def _of_secrets(algorithm: str, secret: str, previous: tuple[str, ...]) -> KeySe
 
 
 def _construct(setting: str, key: str, algorithm: str) -> Any:
-    jose = _jose()
     # Raised outside the handler: what the libraries say of a key may hold it.
     with suppress(jose.exceptions.JOSEError, ValueError, TypeError):
         return jose.jwk.construct(key, algorithm)
@@ -336,8 +327,6 @@ def _secret_id(secret: str) -> str:
 
 def _private_bytes(key: Any) -> bytes:
     """The same for a key however its PEM file spells it."""
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
     encoded: bytes = key.prepared_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     return encoded
 

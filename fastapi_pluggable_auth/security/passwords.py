@@ -23,7 +23,7 @@ _DIGITS: Final = "0123456789"
 
 @cache
 def _common_passwords() -> frozenset[str]:
-    # Imported on first use: the list takes as long to load as the rest of the package.
+    # Imported on first use: it is read once, into the set that is kept.
     from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
     return frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MINIMUM_LENGTH)

@@ -23,7 +23,7 @@ async def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 @cache
 def _https_context() -> ssl.SSLContext:
-    import httpx  # here, as most apps never need what takes 45 ms to import
+    import httpx  # here, as an app that sends by SMTP has no need of it
 
     return httpx.create_ssl_context()
 

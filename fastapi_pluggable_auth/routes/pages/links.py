@@ -19,6 +19,7 @@ from ...schemas import Message
 from ...security.plaintext import Plaintext
 from ..base import wants_page
 from .forms import Rejected, problem_with
+from .rendering import render_page
 
 LinkToken = Annotated[
     Plaintext, GetPydanticSchema(lambda _, handler: no_info_after_validator_function(Plaintext, handler(str)))
@@ -60,8 +61,6 @@ async def link_page(
     To verify, the browser that signed up needs a click; any other asks for the password. Who does not know it
     did not sign up: the form leads on to a new one, which claims the account.
     """
-    from .rendering import render_page  # here, as an app starts without a page
-
     try:
         if isinstance(error, AuthError) and error.code is ErrorCode.INVALID_LINK:
             raise error
@@ -92,6 +91,4 @@ async def link_page(
 
 def done_page(auth: Auth, request: Request, purpose: Purpose) -> HTMLResponse:
     """What the link was for is done."""
-    from .rendering import render_page
-
     return render_page(auth, request, "done", title=f"{purpose}.done", purpose=purpose)

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...auth import Auth
 from ...cookies import csrf_token
@@ -110,9 +111,6 @@ class _Assets:
     """What is made once for each folder of templates."""
 
     def __init__(self, template_dir: Path | None) -> None:
-        # Here, as Jinja takes 13 ms to import, and an app starts without a page.
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
         self.environment = Environment(
             loader=FileSystemLoader(roots(template_dir)),
             autoescape=True,

@@ -13,6 +13,7 @@ from ...errors import AuthError, ErrorCode
 from ...lookup import auth_of
 from ..base import AuthRoute, is_browser
 from .forms import problem_of
+from .rendering import render_page, see_other
 
 
 class PageRoute(AuthRoute):
@@ -22,8 +23,6 @@ class PageRoute(AuthRoute):
         """The page where to put it right, or one that says so."""
         if not is_browser(request):
             return super().refusal(request, error)
-        from .rendering import render_page, see_other  # here, as an app starts without a page
-
         auth, code = auth_of(request), error.code
         if code in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
             return RedirectResponse(sign_in_page(request, auth), 303, {"Referrer-Policy": "no-referrer"})
