@@ -7,7 +7,7 @@ from uuid import UUID
 
 from .afterwards import Afterwards
 from .events import EventKind, Outcome, SecurityEvent
-from .models import Tables
+from .models import AuditEvent, Tables
 from .security.identifiers import time_ordered_id
 
 UNKEPT_KINDS: Final = frozenset({EventKind.ACCESS, EventKind.TOKEN_REFRESH, EventKind.RATE_LIMIT})
@@ -44,7 +44,7 @@ class AuditLog:
     async def _write(self, row_id: UUID, event: SecurityEvent) -> None:
         theirs = event.user_id if event.actor_id is None else event.actor_id
         nowhere = theirs in self._erased or (_deletes(event) and event.actor_id is None)
-        await self._tables.audit_event.create(
+        await self._tables.of(AuditEvent).create(
             id=row_id,
             time=event.time,
             user_id=event.user_id,
@@ -63,7 +63,7 @@ class AuditLog:
         that deletes the account."""
         self._erased.add(user_id)
         nowhere = {"address": "", "user_agent": ""}
-        events = self._tables.audit_event
+        events = self._tables.of(AuditEvent)
         await events.filter(user_id=user_id, actor_id=None).update(**nowhere)
         await events.filter(actor_id=user_id).update(**nowhere)
 

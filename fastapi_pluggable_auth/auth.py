@@ -103,7 +103,7 @@ class Auth(Generic[U_co]):
         self.bodies = bodies or {}
         """What stands in for the bodies of the package."""
         self.clock = clock
-        self.tables = tables_for(user_model)
+        self.tables = tables_for(user_model, *self.features)
         self.autonomous = AutonomousTransactions(self.tables.user)
         self.afterwards = Afterwards(self.tables.user, self.autonomous)
         self.unwritten: dict[str, Any] = {}

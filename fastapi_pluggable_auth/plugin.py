@@ -75,6 +75,7 @@ def include_auth(
     roles: Mapping[str, str | Iterable[str]] | None = None,
     scopes: Mapping[str, str] | None = None,
     admin: bool = False,
+    features: Iterable[Feature] = (),
 ) -> Auth[U]:
     """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
 
@@ -87,8 +88,9 @@ def include_auth(
     `AbstractUser` with columns of the app; `user_out`, `user_create` and `profile_update` are its bodies for
     the account, signing up and changing the profile. `roles` names the permissions that each role of the app
     has: users can then have no other role. `scopes` names those of personal access tokens, each with a word
-    to its owner, and adds the routes for them; `admin` adds the routes under `/admin`. Returns the app's
-    `Auth`, also kept on `app.state`; apps that are mounted in this one find it as well, unless they have one.
+    to its owner, and adds the routes for them; `admin` adds the routes under `/admin`. `features` are what
+    else the app has. Returns the app's `Auth`, also kept on `app.state`; apps that are mounted in this one
+    find it as well, unless they have one.
     Raises `RuntimeError` where the app has an `Auth` or has started already, `InsecureSettingsError` for a
     placeholder or short JWT secret, for a base URL without TLS and for the development mailbox, unless the
     app is local, and `ValueError` for bodies that do not fit the user model, and for a role, permission or
@@ -131,7 +133,7 @@ def include_auth(
         pages=pages,
         roles=roles,
         scopes=scopes,
-        features=_shipped(scopes=bool(scopes), admin=admin),
+        features=[*_shipped(scopes=bool(scopes), admin=admin), *features],
         profile_columns=profile_columns(bodies),
         bodies=bodies,
     )
@@ -261,8 +263,9 @@ async def running(auth: Auth) -> AsyncIterator[None]:
     unknown = [model.__name__ for model in auth.tables if model._meta.app is None]
     if auth.tortoise_context is not None and unknown:
         raise RuntimeError(
-            f"Tortoise ORM does not know {', '.join(unknown)}. Name the module of the user model in "
-            f"`modules`; where it is your own, list its tables there: `__models__ = [*tables_for(User)]`"
+            f"Tortoise ORM does not know {', '.join(unknown)}. Name the module of the user model, and those "
+            f"of the tables of your features, in `modules`; where the user is your own, list its tables "
+            f"there: `__models__ = [*tables_for(User)]`"
         )
     if auth.tortoise_context is not None:
         require_one_connection(auth.tables)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from tortoise.manager import Manager
 
 from .compiled import Insert, Row, Select, Statement, value
-from .models import AbstractUser, Tables
+from .models import AbstractUser, PersonalToken, Tables
 
 
 class Read(Protocol):

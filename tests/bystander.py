@@ -16,7 +16,7 @@ from tortoise.fields.data import CharEnumFieldInstance
 
 from fastapi_pluggable_auth import Auth
 from fastapi_pluggable_auth.flows.throttle import Key
-from fastapi_pluggable_auth.models import MailState
+from fastapi_pluggable_auth.models import AuditEvent, MailState, PersonalToken, RecoveryCode
 from fastapi_pluggable_auth.security.identifiers import time_ordered_id
 
 from .flows_table import flow_functions
@@ -95,7 +95,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
             token=f"{uuid4()}.of.bob", expires_at=far, created_at=day, **keys, **columns
         )
     for digest in ("1", "2"):
-        await tables.recovery_code.create(user_id=bob, digest=digest * 64, created_at=day)
+        await tables.of(RecoveryCode).create(user_id=bob, digest=digest * 64, created_at=day)
     for state in MailState:
         due = far if state in (MailState.WAITING, MailState.SENDING, MailState.HANDED_OVER) else None
         sent = day if state is MailState.SENT else None
@@ -121,7 +121,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
         created_at=far,
     )
     for name, ends, used in (("build", far, day), ("for ever", None, None)):
-        await tables.personal_token.create(
+        await tables.of(PersonalToken).create(
             user_id=bob,
             name=name,
             digest=name[0] * 64,
@@ -148,7 +148,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
         await tables.throttle.create(id=row_id, count=7, details='{"networks": {}}', **counter)
     await tables.throttle.create(id="shared 5000 1", holder="6" * 64, count=2, **counter)
     for actor_id in (None, carol):
-        await tables.audit_event.create(
+        await tables.of(AuditEvent).create(
             id=time_ordered_id(far),
             time=day,
             user_id=bob,

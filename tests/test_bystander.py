@@ -31,7 +31,7 @@ from fastapi_pluggable_auth import Auth, AuthSettings, PageUser, include_auth, r
 from fastapi_pluggable_auth.cli import COMMANDS, main
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle, users
-from fastapi_pluggable_auth.models import User
+from fastapi_pluggable_auth.models import PersonalToken, User
 from fastapi_pluggable_auth.security.throttling import Counter
 
 from . import databases
@@ -693,7 +693,7 @@ async def uses_personal_tokens(world: World) -> None:
     async with world.setting(max_personal_tokens=1):
         await ada.ask("POST", "/account/tokens", body, 409)
     assert len(await ada.ask("GET", "/account/tokens")) == 1
-    for token in await world.auth.tables.personal_token.filter(user__email=BOB):
+    for token in await world.auth.tables.of(PersonalToken).filter(user__email=BOB):
         await ada.ask("DELETE", f"/account/tokens/{token.id}", status=404)
     await ada.ask("DELETE", f"/account/tokens/{made['id']}", status=204)
     await ada.ask("DELETE", f"/account/tokens/{made['id']}", status=404)

@@ -32,7 +32,15 @@ from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.failures import Failure, failure_of, sentence
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.flows.users import create_user
-from fastapi_pluggable_auth.models import Mail, Tables, Throttle, User
+from fastapi_pluggable_auth.models import (
+    AuditEvent,
+    Mail,
+    PersonalToken,
+    RecoveryCode,
+    Tables,
+    Throttle,
+    User,
+)
 
 from . import databases, postgres
 from .conftest import EMAIL, PASSWORD, Account, Mailbox
@@ -368,13 +376,13 @@ async def rows_of_every_kind(auth: Auth) -> None:
     tables, now, user = auth.tables, auth.clock(), await User.get()
     later = now + timedelta(days=1)
     await auth.outbox.add(MailKind.VERIFY, EMAIL, user_id=user.id)
-    await tables.recovery_code.create(user_id=user.id, digest="0" * 64)
-    await tables.personal_token.create(
+    await tables.of(RecoveryCode).create(user_id=user.id, digest="0" * 64)
+    await tables.of(PersonalToken).create(
         user_id=user.id, name="x", digest="1" * 64, expires_at=later, created_at=now
     )
     await tables.device.create(user_id=user.id, digest="2" * 64, expires_at=later, last_used_at=now)
     await Throttle.create(id="x", count=1, started_at=now, blocked_until=now)
-    await tables.audit_event.create(time=now, user_id=user.id, kind="login", outcome="success")
+    await tables.of(AuditEvent).create(time=now, user_id=user.id, kind="login", outcome="success")
 
 
 @pytest.mark.parametrize("spare", [pytest.param("postgres", marks=pytest.mark.full), "mysql"], indirect=True)

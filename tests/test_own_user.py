@@ -25,7 +25,7 @@ from tortoise.contrib.fastapi import RegisterTortoise
 from tortoise.exceptions import IntegrityError
 
 from fastapi_pluggable_auth import Auth, AuthSettings, get_current_user, include_auth
-from fastapi_pluggable_auth.models import AbstractUser, Tables, tables_for
+from fastapi_pluggable_auth.models import AbstractUser, RecoveryCode, Tables, tables_for
 from fastapi_pluggable_auth.schemas import NotStored, ProfileUpdate, UserCreate, Username, UserOut
 
 from . import databases, own_tables
@@ -146,7 +146,7 @@ async def test_every_flow_works_on_the_tables_of_the_host(
     assert (await client.delete("/account", headers=again)).status_code == 204
     auth: Auth = app.state.pluggable_auth
     assert await auth.tables.mail.exclude(user_id=None).count() == 0
-    for table in (User, auth.tables.session, auth.tables.refresh_token, auth.tables.recovery_code):
+    for table in (User, auth.tables.session, auth.tables.refresh_token, auth.tables.of(RecoveryCode)):
         assert await table.all().count() == 0
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from tortoise import Model
+
 from ..errors import ErrorCode, ErrorTable
 from ..events import EventKind, EventTable
 from ..hooks import Event
@@ -22,6 +24,9 @@ class Feature:
     flows and routes refuse with, `events` the kinds of security events that it tells. `hooks` are its own
     handlers: each is called with the `Auth` and an event of its class, before those of the app. Classes of
     hooks need no entry: a feature fires its own, and `auth.on` takes them.
+
+    `tables` are concrete models, each after those that it refers to; `auth.tables.of(Note)` is the app's.
+    Those of a host are under its own label, with its own migrations.
     """
 
     name: str
@@ -29,6 +34,7 @@ class Feature:
     errors: type[ErrorTable] | None = None
     events: type[EventTable] | None = None
     hooks: tuple[tuple[type[Event], Callable[[Any, Any], object]], ...] = ()
+    tables: tuple[type[Model], ...] = ()
 
 
 class Features:

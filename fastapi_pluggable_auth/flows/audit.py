@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ..auth import Auth
-from ..models import AbstractAuditEvent, matching
+from ..models import AuditEvent, matching
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEventPage:
     """Some events, and the id after which the next page begins: None on the last one."""
 
-    events: list[AbstractAuditEvent]
+    events: list[AuditEvent]
     next: UUID | None
 
 
@@ -28,7 +28,7 @@ async def list_events(
     """The events of a user, of an administrator, or all, from after this event on. What is written meanwhile
     is newer and comes on no later page; no event comes twice."""
     await auth.audit_log.written()
-    events = auth.tables.audit_event.all()
+    events = auth.tables.of(AuditEvent).all()
     if user_id is not None:
         events = events.filter(user_id=user_id)
     if actor_id is not None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from tortoise.expressions import F, Q
 
 from ..auth import Auth
-from ..models import AbstractUser
+from ..models import AbstractUser, PersonalToken
 
 
 class End(Enum):
@@ -105,7 +105,7 @@ async def end_access(auth: Auth, user_id: UUID, end: End, *session_ids: UUID | N
     if takes.devices is not Reach.NONE:
         await tables.device.filter(_within(takes.devices, "session_id", named), user_id=user_id).delete()
     if takes.personal_tokens is Reach.ALL:
-        await tables.personal_token.filter(user_id=user_id).delete()
+        await tables.of(PersonalToken).filter(user_id=user_id).delete()
     return ended
 
 

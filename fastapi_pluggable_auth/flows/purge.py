@@ -14,7 +14,7 @@ from tortoise.expressions import Q
 
 from ..auth import Auth
 from ..database import in_one_transaction
-from ..models import MailState
+from ..models import AuditEvent, MailState, PersonalToken
 from ..rounds import Rounds
 from ..security.identifiers import first_id_at
 from .guesses import PERIOD
@@ -34,14 +34,14 @@ async def purge(auth: Auth) -> dict[str, int]:
     expired: list[tuple[type[Model], Q]] = [
         (auth.tables.session, Q(expires_at__lt=now)),
         (auth.tables.refresh_token, Q(expires_at__lt=now, session_id=None)),
-        (auth.tables.personal_token, Q(expires_at__lt=now)),
+        (auth.tables.of(PersonalToken), Q(expires_at__lt=now)),
         (auth.tables.device, Q(expires_at__lt=now)),
         (
             auth.tables.mail,
             Q(state__in=(MailState.SENT, MailState.DEAD), created_at__lt=now - settings.mail_retention),
         ),
         (auth.tables.throttle, Q(blocked_until__lt=throttled_until)),
-        (auth.tables.audit_event, Q(id__lt=first_id_at(now - settings.audit_retention))),
+        (auth.tables.of(AuditEvent), Q(id__lt=first_id_at(now - settings.audit_retention))),
     ]
     deleted: dict[str, int] = {}
     failures: list[Exception] = []

@@ -16,7 +16,7 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode, ErrorTable
 from ..events import EventTable
-from ..models import AbstractPersonalToken, exact, matching
+from ..models import PersonalToken, exact, matching
 from ..security.personal import generate_personal_token, personal_digest
 from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation, require_recent_login
@@ -48,7 +48,7 @@ class PersonalTokenEventKind(EventTable):
 class NewToken:
     """A token that was just made. `secret` is what a program sends; only its digest is kept."""
 
-    token: AbstractPersonalToken
+    token: PersonalToken
     secret: str = field(repr=False)
 
 
@@ -85,7 +85,7 @@ async def create_token(
     return NewToken(token, secret.take())
 
 
-async def list_tokens(auth: Auth, user_id: UUID) -> list[AbstractPersonalToken]:
+async def list_tokens(auth: Auth, user_id: UUID) -> list[PersonalToken]:
     """The tokens of the user that have not expired, the newest first."""
     tokens = await _live(auth, user_id, auth.clock()).order_by("-created_at")
     return [*matching(tokens, user_id=user_id)]
@@ -96,7 +96,7 @@ async def revoke_token(auth: Auth, authentication: Authentication, token_id: UUI
     IMPERSONATION_FORBIDDEN."""
     async with observed(auth, PersonalTokenEventKind.PERSONAL_TOKEN_REVOKED, authentication):
         refuse_impersonation(authentication)
-        own = auth.tables.personal_token.filter(id=token_id, user_id=authentication.user.id)
+        own = auth.tables.of(PersonalToken).filter(id=token_id, user_id=authentication.user.id)
         if not await own.delete():
             raise AuthError(PersonalTokenError.TOKEN_NOT_FOUND)
 
@@ -115,15 +115,13 @@ async def authenticate_token(auth: Auth, secret: str) -> Authentication:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     used_at = token["last_used_at"]
     if used_at is None or used_at <= now - USE_RECORDED_EVERY:
-        unchanged = auth.tables.personal_token.filter(id=token["id"], last_used_at=used_at)
+        unchanged = auth.tables.of(PersonalToken).filter(id=token["id"], last_used_at=used_at)
         await unchanged.update(last_used_at=now)
     return Authentication(user, None, _NEVER, scopes=token["scopes"])
 
 
 @transactional
-async def _store(
-    auth: Auth, authentication: Authentication, columns: dict[str, Any]
-) -> AbstractPersonalToken:
+async def _store(auth: Auth, authentication: Authentication, columns: dict[str, Any]) -> PersonalToken:
     # The account is locked from here on: of several at once none goes beyond the limit, and none outlives
     # what ends personal tokens, which is noticed or deletes it.
     user = authentication.user
@@ -133,7 +131,7 @@ async def _store(
         raise AuthError(ErrorCode.INVALID_TOKEN)
     if await _live(auth, user.id, columns["created_at"]).count() >= auth.settings.max_personal_tokens:
         raise AuthError(PersonalTokenError.TOO_MANY_TOKENS)
-    token = await auth.tables.personal_token.create(user_id=user.id, **columns)
+    token = await auth.tables.of(PersonalToken).create(user_id=user.id, **columns)
     allowed = ", ".join(sorted(token.scopes))
     await notify(auth, MailKind.PERSONAL_TOKEN_CREATED, user, name=token.name, scopes=allowed)
     return token
@@ -149,5 +147,5 @@ def _end_of(auth: Auth, now: datetime, lifetime: timedelta | None) -> datetime |
     return now + lifetime if lifetime else None
 
 
-def _live(auth: Auth, user_id: UUID, now: datetime) -> QuerySet[AbstractPersonalToken]:
-    return auth.tables.personal_token.filter(Q(expires_at=None) | Q(expires_at__gt=now), user_id=user_id)
+def _live(auth: Auth, user_id: UUID, now: datetime) -> QuerySet[PersonalToken]:
+    return auth.tables.of(PersonalToken).filter(Q(expires_at=None) | Q(expires_at__gt=now), user_id=user_id)

@@ -14,7 +14,7 @@ from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode, ErrorTable
 from ..events import EventTable, Observation, Outcome
 from ..hooks import TwoFactorDisabled, TwoFactorEnabled
-from ..models import AbstractRecoveryCode, AbstractUser, exact, stored_totp_secret
+from ..models import AbstractUser, RecoveryCode, exact, stored_totp_secret
 from ..security.encryption import UnreadableSecretError
 from ..security.plaintext import Plaintext
 from ..security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
@@ -112,9 +112,9 @@ async def may_pass(auth: Auth, user: AbstractUser, accepted: Accepted) -> bool:
     return accepted.recovery_code is None or await _code(auth, user, accepted.recovery_code) is not None
 
 
-async def _code(auth: Auth, user: AbstractUser, digest: str) -> AbstractRecoveryCode | None:
+async def _code(auth: Auth, user: AbstractUser, digest: str) -> RecoveryCode | None:
     """The recovery code of the user that has this digest."""
-    return await exact(auth.tables.recovery_code.all(), user_id=user.id, digest=digest)
+    return await exact(auth.tables.of(RecoveryCode).all(), user_id=user.id, digest=digest)
 
 
 async def store_accepted(
@@ -140,7 +140,7 @@ async def store_accepted(
     if written and not await same.update(**written):
         return False
     if accepted.recovery_code is not None:
-        codes = auth.tables.recovery_code.filter(user_id=user.id)
+        codes = auth.tables.of(RecoveryCode).filter(user_id=user.id)
         code = await _code(auth, user, accepted.recovery_code)
         if code is None or not await codes.filter(id=code.id).delete():
             return False
@@ -262,7 +262,7 @@ async def renew_recovery_codes(auth: Auth, authentication: Authentication) -> li
 
 async def remaining_recovery_codes(auth: Auth, user: AbstractUser) -> int:
     """How many recovery codes are unused."""
-    return await auth.tables.recovery_code.filter(user_id=user.id).count()
+    return await auth.tables.of(RecoveryCode).filter(user_id=user.id).count()
 
 
 @transactional
@@ -279,7 +279,7 @@ async def switch_off(auth: Auth, user: AbstractUser, *, keep: UUID | None = None
     active = await enrolled.filter(totp_confirmed=True).update(**SWITCHED_OFF)
     if not active:
         await enrolled.update(**SWITCHED_OFF)
-    await auth.tables.recovery_code.filter(user_id=user.id).delete()
+    await auth.tables.of(RecoveryCode).filter(user_id=user.id).delete()
     if active:
         await end_access(auth, user.id, End.SECOND_FACTOR, keep)
         await notify(auth, MailKind.TWO_FACTOR_DISABLED, user)
@@ -293,7 +293,7 @@ async def _replace_codes(auth: Auth, user: AbstractUser, digests: list[str]) -> 
     active = auth.tables.user.filter(id=user.id, totp_confirmed=True)
     if not await active.update(recovery_codes_at=auth.clock()):
         raise AuthError(TwoFactorError.TWO_FACTOR_NOT_ACTIVE)
-    table = auth.tables.recovery_code
+    table = auth.tables.of(RecoveryCode)
     await table.filter(user_id=user.id).delete()
     await table.bulk_create([table(user_id=user.id, digest=digest) for digest in digests])
     await notify(auth, MailKind.RECOVERY_CODES_RENEWED, user)

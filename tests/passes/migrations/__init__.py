@@ -1,0 +1,1 @@
+"""The migrations of the host's own label."""

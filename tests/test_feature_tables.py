@@ -1,0 +1,53 @@
+"""The tables that a feature brings to an app."""
+
+from __future__ import annotations
+
+import pytest
+from tortoise import fields
+
+from fastapi_pluggable_auth import Auth
+from fastapi_pluggable_auth.features.feature import Feature
+from fastapi_pluggable_auth.models import AuditEvent, User, tables_for
+
+from .own_tables import User as Member
+from .passes.models import AbstractPass, Door, Pass
+from .test_features import SETTINGS
+
+PASSES = Feature(name="passes", tables=(Door, Pass))
+
+
+def test_a_table_that_refers_to_the_account_is_copied_for_a_user_model_of_a_host() -> None:
+    tables = tables_for(Member, PASSES)
+    own = tables.of(Pass)
+    assert own.__module__ == Member.__module__
+    assert own._meta.db_table == Pass._meta.db_table
+    assert own._meta.fields_map["user"].model_name is Member  # type: ignore[attr-defined]
+    assert own._meta.fields_map["door"].model_name is tables.of(Door) is Door  # type: ignore[attr-defined]
+    assert [*tables][-2:] == [Door, own]
+    auth = Auth(SETTINGS, user_model=Member, features=[Feature(name="doors", tables=(Door,)), PASSES])
+    assert auth.tables.of(Pass) is own
+    assert tables_for(Member).of(AuditEvent) is tables.of(AuditEvent) is not AuditEvent
+
+
+def test_a_table_of_a_feature_that_the_app_does_not_have_is_named() -> None:
+    with pytest.raises(LookupError, match="Pass is not a table of this app"):
+        tables_for(Member).of(Pass)
+
+
+def test_a_copy_has_the_columns_and_the_methods_of_its_table_and_shares_none() -> None:
+    class Ticket(AbstractPass):
+        user: fields.ForeignKeyRelation[User] = fields.ForeignKeyField(User, related_name="tickets")
+        seat = fields.IntField()
+
+        def row(self) -> int:
+            return self.seat // 20
+
+        class Meta:
+            unique_together = ("user", "seat")
+
+    copied = tables_for(Member, Feature(name="tickets", tables=(Ticket,))).of(Ticket)
+    assert copied._meta.fields_db_projection == Ticket._meta.fields_db_projection
+    assert copied._meta.unique_together == Ticket._meta.unique_together == (("user", "seat"),)
+    assert copied(seat=41).row() == 2
+    for model in (copied, Ticket):
+        assert {field.model for field in model._meta.fields_map.values()} == {model}
