@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from functools import partial, wraps
+from itertools import chain
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_origin
 from weakref import WeakValueDictionary
 
@@ -38,7 +39,7 @@ from .events import SecurityEvent, SecurityLog, origin
 from .failures import Failure, failure_of, log_failure
 from .features.feature import Feature, Features
 from .hooks import Event, Hooks
-from .models import AbstractUser, Tables, User, tables_for
+from .models import AbstractUser, Tables, User, shipped, tables_for
 from .models.user import U, U_co
 from .poolers import PoolerWatch
 from .queries import Queries
@@ -104,6 +105,8 @@ class Auth(Generic[U_co]):
         """What stands in for the bodies of the package."""
         self.clock = clock
         self.tables = tables_for(user_model, *self.features)
+        self.expired = _all(shipped.EXPIRED, (feature.expired for feature in self.features))
+        self.access_ended = _all(shipped.ACCESS_ENDED, (feature.access_ended for feature in self.features))
         self.autonomous = AutonomousTransactions(self.tables.user)
         self.afterwards = Afterwards(self.tables.user, self.autonomous)
         self.unwritten: dict[str, Any] = {}
@@ -207,6 +210,11 @@ def _with_two_factor(features: Iterable[Feature]) -> Features:
 
     given = tuple(features)
     return Features(given if TWO_FACTOR in given else (TWO_FACTOR, *given))
+
+
+def _all(shipped: tuple[T, ...], brought: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
+    """Each once: a shipped feature that is on brings what every app has."""
+    return tuple(dict.fromkeys(chain(shipped, *brought)))
 
 
 def _checked_roles(roles: Mapping[str, str | Iterable[str]]) -> dict[str, frozenset[str]]:

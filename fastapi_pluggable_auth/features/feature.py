@@ -11,6 +11,7 @@ from tortoise import Model
 from ..errors import ErrorCode, ErrorTable
 from ..events import EventKind, EventTable
 from ..hooks import Event
+from ..models import AccessEnded, Expired
 
 T = TypeVar("T")
 
@@ -27,6 +28,7 @@ class Feature:
 
     `tables` are concrete models, each after those that it refers to; `auth.tables.of(Note)` is the app's.
     Those of a host are under its own label, with its own migrations.
+    `expired` says which rows the purge deletes, `access_ended` which die when access ends.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Feature:
     events: type[EventTable] | None = None
     hooks: tuple[tuple[type[Event], Callable[[Any, Any], object]], ...] = ()
     tables: tuple[type[Model], ...] = ()
+    expired: tuple[Expired, ...] = ()
+    access_ended: tuple[AccessEnded, ...] = ()
 
 
 class Features:

@@ -1,82 +1,43 @@
-"""Ending access: one function, and the table of what each kind of end takes with it."""
+"""Ending access: one function, and the table of what each kind of end takes with it; features add theirs."""
 
 from __future__ import annotations
 
-from enum import Enum, auto
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from tortoise.expressions import F, Q
 
 from ..auth import Auth
-from ..models import AbstractUser, PersonalToken
-
-
-class End(Enum):
-    """Why access ends."""
-
-    LOGOUT = auto()
-    OTHERS = auto()
-    """All sessions but the one that asks."""
-    SESSION = auto()
-    """These sessions alone."""
-    SECOND_FACTOR = auto()
-    """Two-factor was switched on or off."""
-    EMAIL_CHANGED = auto()
-    PASSWORD_CHANGED = auto()
-    REUSE = auto()
-    """A refresh token was stolen."""
-    RIGHTS_TAKEN = auto()
-    RESET = auto()
-    """A new password was set by mail."""
-    CLAIM = auto()
-    """The owner of the mailbox takes over what somebody else may have begun."""
-    ADMINISTRATOR = auto()
-    """An administrator ended all sessions, or asked for a new password."""
-    DISABLED = auto()
-    DELETED = auto()
-
-
-class Reach(Enum):
-    """Which of something end, by the session that they belong to."""
-
-    NONE = auto()
-    THESE = auto()
-    """Those of the sessions that are named."""
-    OTHERS = auto()
-    """All but those; also what belongs to no session that is known."""
-    ALL = auto()
+from ..models import AbstractUser, AccessEnded, Reach
+from ..models import End as End
 
 
 class Takes(NamedTuple):
     """A row of the table. `begun` is a pending address and a pending second factor; where all of it ends, so
-    do the challenges of logins under way. `impersonations` are those that the user has begun: those of the
-    user are sessions."""
+    do the challenges of logins under way."""
 
     sessions: Reach
     begun: Reach
-    impersonations: Reach
     devices: Reach
-    personal_tokens: Reach
 
 
 _NONE, _THESE, _OTHERS, _ALL = Reach.NONE, Reach.THESE, Reach.OTHERS, Reach.ALL
 # fmt: off
 ENDS: Final = {
-    #                           sessions begun    impers.  devices  personal tokens
-    End.LOGOUT:           Takes(_ALL,    _ALL,    _ALL,    _NONE,   _NONE),
-    End.OTHERS:           Takes(_OTHERS, _OTHERS, _OTHERS, _NONE,   _NONE),
-    End.SESSION:          Takes(_THESE,  _THESE,  _THESE,  _NONE,   _NONE),
-    End.SECOND_FACTOR:    Takes(_OTHERS, _ALL,    _ALL,    _OTHERS, _NONE),
-    End.EMAIL_CHANGED:    Takes(_OTHERS, _ALL,    _ALL,    _OTHERS, _NONE),
-    End.PASSWORD_CHANGED: Takes(_ALL,    _ALL,    _ALL,    _OTHERS, _NONE),
-    End.REUSE:            Takes(_THESE,  _THESE,  _THESE,  _THESE,  _NONE),
-    End.RIGHTS_TAKEN:     Takes(_NONE,   _NONE,   _ALL,    _NONE,   _NONE),
-    End.RESET:            Takes(_ALL,    _ALL,    _ALL,    _ALL,    _ALL),
-    End.CLAIM:            Takes(_ALL,    _ALL,    _ALL,    _ALL,    _ALL),
-    End.ADMINISTRATOR:    Takes(_ALL,    _ALL,    _ALL,    _ALL,    _ALL),
-    End.DISABLED:         Takes(_ALL,    _ALL,    _ALL,    _ALL,    _ALL),
-    End.DELETED:          Takes(_ALL,    _ALL,    _ALL,    _ALL,    _ALL),
+    #                           sessions begun    devices
+    End.LOGOUT:           Takes(_ALL,    _ALL,    _NONE),
+    End.OTHERS:           Takes(_OTHERS, _OTHERS, _NONE),
+    End.SESSION:          Takes(_THESE,  _THESE,  _NONE),
+    End.SECOND_FACTOR:    Takes(_OTHERS, _ALL,    _OTHERS),
+    End.EMAIL_CHANGED:    Takes(_OTHERS, _ALL,    _OTHERS),
+    End.PASSWORD_CHANGED: Takes(_ALL,    _ALL,    _OTHERS),
+    End.REUSE:            Takes(_THESE,  _THESE,  _THESE),
+    End.RIGHTS_TAKEN:     Takes(_NONE,   _NONE,   _NONE),
+    End.RESET:            Takes(_ALL,    _ALL,    _ALL),
+    End.CLAIM:            Takes(_ALL,    _ALL,    _ALL),
+    End.ADMINISTRATOR:    Takes(_ALL,    _ALL,    _ALL),
+    End.DISABLED:         Takes(_ALL,    _ALL,    _ALL),
+    End.DELETED:          Takes(_ALL,    _ALL,    _ALL),
 }
 # fmt: on
 
@@ -99,13 +60,10 @@ async def end_access(auth: Auth, user_id: UUID, end: End, *session_ids: UUID | N
     named = [session_id for session_id in session_ids if session_id is not None]
     ended = await _end_sessions(auth, user_id, takes.sessions, named)
     await _end_begun(auth, user_id, takes.begun, named)
-    if takes.impersonations is not Reach.NONE:
-        begun = tables.session.filter(_within(takes.impersonations, "begun_in", named))
-        await begun.filter(impersonated_by=user_id, revoked_at=None).update(revoked_at=auth.clock())
     if takes.devices is not Reach.NONE:
         await tables.device.filter(_within(takes.devices, "session_id", named), user_id=user_id).delete()
-    if takes.personal_tokens is Reach.ALL:
-        await tables.of(PersonalToken).filter(user_id=user_id).delete()
+    for ending in auth.access_ended:
+        await _end_rows(auth, user_id, ending, end, named)
     return ended
 
 
@@ -113,6 +71,20 @@ def without_begun(user: AbstractUser) -> dict[str, Any]:
     """What such an end, where it takes all that was begun, leaves of it in the columns of this user."""
     secret = {} if user.totp_confirmed else NO_PENDING_SECRET
     return {**NO_PENDING_EMAIL, **secret, "access_epoch": user.access_epoch + 1}
+
+
+async def _end_rows(auth: Auth, user_id: UUID, ending: AccessEnded, end: End, named: list[UUID]) -> None:
+    reach = ending.reach.get(end, Reach.NONE)
+    if reach is Reach.NONE or (ending.session is None and reach is not Reach.ALL):
+        return
+    theirs: Any = {ending.user: user_id}
+    rows = auth.tables.of(ending.table).filter(ending.where, **theirs)
+    if ending.session is not None:
+        rows = rows.filter(_within(reach, ending.session, named))
+    if ending.change is None:
+        await rows.delete()
+    else:
+        await rows.update(**ending.change(auth.clock()))
 
 
 async def _end_sessions(auth: Auth, user_id: UUID, reach: Reach, named: list[UUID]) -> int:

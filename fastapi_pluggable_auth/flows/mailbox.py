@@ -10,7 +10,7 @@ from tortoise.fields.base import Field
 
 from ..auth import Auth
 from ..email.kinds import MailKind
-from ..models import AbstractUser, RecoveryCode
+from ..models import AbstractUser
 from ..security.hashing import is_usable, unusable_hash
 from .ends import NO_PENDING_EMAIL, End, end_access
 from .notices import notify
@@ -59,7 +59,6 @@ async def claim_mailbox(auth: Auth, user: AbstractUser, **changes: object) -> di
     written = _emptied(auth) | verified(auth) | changes
     if not await unclaimed.update(**written):
         return None
-    await auth.tables.of(RecoveryCode).filter(user_id=user.id).delete()
     await end_access(auth, user.id, End.CLAIM)
     await notify(auth, MailKind.MAILBOX_CLAIMED, user)
     return written

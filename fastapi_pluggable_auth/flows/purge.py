@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final
 
 from tortoise import Model
@@ -13,10 +14,10 @@ from tortoise.exceptions import IntegrityError
 from tortoise.expressions import Q
 
 from ..auth import Auth
+from ..config import AuthSettings
 from ..database import in_one_transaction
-from ..models import AuditEvent, MailState, PersonalToken
+from ..models import Device, Expired, Mail, MailState, RefreshToken, Session, Throttle
 from ..rounds import Rounds
-from ..security.identifiers import first_id_at
 from .guesses import PERIOD
 
 logger = logging.getLogger(__name__)
@@ -25,29 +26,38 @@ BATCH: Final = 1000
 INTERVAL_SECONDS: Final = 3600.0
 
 
+def _old_mails(now: datetime, settings: AuthSettings) -> Q:
+    done = (MailState.SENT, MailState.DEAD)
+    return Q(state__in=done, created_at__lt=now - settings.mail_retention)
+
+
+def _forgotten(now: datetime, settings: AuthSettings) -> Q:
+    counted_for = max(settings.throttle_forget_after, settings.mail_limit_period, PERIOD)
+    return Q(blocked_until__lt=now - counted_for)
+
+
+EXPIRED: Final = (
+    Expired(Session, lambda now, _: Q(expires_at__lt=now)),
+    Expired(RefreshToken, lambda now, _: Q(expires_at__lt=now, session_id=None)),
+    Expired(Device, lambda now, _: Q(expires_at__lt=now)),
+    Expired(Mail, _old_mails),
+    Expired(Throttle, _forgotten),
+)
+"""Those of every app; features add theirs. A spent refresh token stays until its session's end, so that its
+reuse is noticed (RFC 9700 section 4.14.2)."""
+
+
 async def purge(auth: Auth) -> dict[str, int]:
-    """Deletes expired rows and returns how many, by table. A spent refresh token stays until its session's
-    end, so that its reuse is noticed (RFC 9700 section 4.14.2). Raises what the database does for a table,
-    after the others."""
+    """Deletes expired rows and returns how many, by table. Raises what the database does for a table, after
+    the others."""
     now, settings = auth.clock(), auth.settings
-    throttled_until = now - max(settings.throttle_forget_after, settings.mail_limit_period, PERIOD)
-    expired: list[tuple[type[Model], Q]] = [
-        (auth.tables.session, Q(expires_at__lt=now)),
-        (auth.tables.refresh_token, Q(expires_at__lt=now, session_id=None)),
-        (auth.tables.of(PersonalToken), Q(expires_at__lt=now)),
-        (auth.tables.device, Q(expires_at__lt=now)),
-        (
-            auth.tables.mail,
-            Q(state__in=(MailState.SENT, MailState.DEAD), created_at__lt=now - settings.mail_retention),
-        ),
-        (auth.tables.throttle, Q(blocked_until__lt=throttled_until)),
-        (auth.tables.of(AuditEvent), Q(id__lt=first_id_at(now - settings.audit_retention))),
-    ]
     deleted: dict[str, int] = {}
     failures: list[Exception] = []
-    for table, condition in expired:
+    for each in (*EXPIRED, *auth.expired):
+        table = auth.tables.of(each.table)
+        name = table._meta.db_table
         try:
-            deleted[table._meta.db_table] = await _delete(table, condition)
+            deleted[name] = deleted.get(name, 0) + await _delete(table, each.rows(now, settings))
         except Exception as error:
             failures.append(error)
     if failures:

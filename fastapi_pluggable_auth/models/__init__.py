@@ -16,6 +16,7 @@ from .columns import (
     token_digest,
 )
 from .device import AbstractDevice, Device
+from .lifetimes import ALL_ACCESS, AccessEnded, End, Expired, Reach
 from .lookups import among, every, exact, matching
 from .mail import AbstractMail, Mail, MailState
 from .moments import MomentField
@@ -28,6 +29,7 @@ from .throttle import AbstractThrottle, Throttle
 from .user import AbstractUser, User
 
 __all__ = [
+    "ALL_ACCESS",
     "EMAIL_LENGTH",
     "AbstractAuditEvent",
     "AbstractDevice",
@@ -38,14 +40,18 @@ __all__ = [
     "AbstractSession",
     "AbstractThrottle",
     "AbstractUser",
+    "AccessEnded",
     "AuditEvent",
     "Device",
     "EmailField",
+    "End",
+    "Expired",
     "Mail",
     "MailState",
     "MomentField",
     "NamesField",
     "PersonalToken",
+    "Reach",
     "RecoveryCode",
     "RefreshToken",
     "Session",

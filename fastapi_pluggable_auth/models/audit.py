@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from tortoise import Model, fields
+from tortoise.expressions import Q
 
 from ..errors import MAXIMUM_CODE_LENGTH
 from ..events import MAXIMUM_KIND_LENGTH
 from ..security.clock import utc_now
-from ..security.identifiers import time_ordered_id
+from ..security.identifiers import first_id_at, time_ordered_id
+from .lifetimes import Expired
 from .moments import MomentField
 from .outward import Outward
 
@@ -49,3 +51,8 @@ class AuditEvent(AbstractAuditEvent):
     class Meta:
         table = "auth_audit_event"
         indexes: ClassVar = [("user_id", "id")]
+
+
+EXPIRED: Final = Expired(
+    AuditEvent, lambda now, settings: Q(id__lt=first_id_at(now - settings.audit_retention))
+)

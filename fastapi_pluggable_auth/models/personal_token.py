@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from tortoise import Model, fields
+from tortoise.expressions import Q
 from tortoise.fields.base import OnDelete
 
 from .columns import NamesField
+from .lifetimes import ALL_ACCESS, AccessEnded, Expired
 from .moments import MomentField
 from .outward import Outward
 from .user import User
@@ -43,3 +45,7 @@ class PersonalToken(AbstractPersonalToken):
 
     class Meta:
         table = "auth_personal_token"
+
+
+EXPIRED: Final = Expired(PersonalToken, lambda now, _: Q(expires_at__lt=now))
+ACCESS_ENDED: Final = AccessEnded(PersonalToken, ALL_ACCESS)

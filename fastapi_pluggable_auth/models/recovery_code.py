@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, Final
 
 from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 
+from .lifetimes import AccessEnded, End, Reach
 from .moments import MomentField
 from .outward import Outward
 from .user import User
@@ -37,3 +38,7 @@ class RecoveryCode(AbstractRecoveryCode):
 
     class Meta:
         table = "auth_recovery_code"
+
+
+ACCESS_ENDED: Final = AccessEnded(RecoveryCode, {End.CLAIM: Reach.ALL})
+"""Whoever ends two-factor deletes them with it."""

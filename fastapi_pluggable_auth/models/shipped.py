@@ -1,4 +1,5 @@
-"""The tables of the features of the package, which every database has: one chain of migrations makes them."""
+"""What every database has of the features of the package, as one chain of migrations makes their tables. Rows
+expire and end there whether or not an app has the feature."""
 
 from __future__ import annotations
 
@@ -6,9 +7,17 @@ from typing import Final
 
 from tortoise import Model
 
-from .audit import AuditEvent
-from .personal_token import PersonalToken
-from .recovery_code import RecoveryCode
+from . import audit, impersonation, personal_token, recovery_code
+from .lifetimes import AccessEnded, Expired
 
-TABLES: Final[tuple[type[Model], ...]] = (RecoveryCode, PersonalToken, AuditEvent)
-"""Whether or not an app has the feature."""
+TABLES: Final[tuple[type[Model], ...]] = (
+    recovery_code.RecoveryCode,
+    personal_token.PersonalToken,
+    audit.AuditEvent,
+)
+EXPIRED: Final[tuple[Expired, ...]] = (personal_token.EXPIRED, audit.EXPIRED)
+ACCESS_ENDED: Final[tuple[AccessEnded, ...]] = (
+    impersonation.ACCESS_ENDED,
+    personal_token.ACCESS_ENDED,
+    recovery_code.ACCESS_ENDED,
+)

@@ -1,0 +1,30 @@
+"""Sessions in which an administrator acts as a user: what ends them beside what ends that user's sessions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tortoise.expressions import Q
+
+from .lifetimes import ALL_ACCESS, AccessEnded, End, Reach
+from .session import Session
+
+ACCESS_ENDED: Final = AccessEnded(
+    Session,
+    {
+        **ALL_ACCESS,
+        End.LOGOUT: Reach.ALL,
+        End.OTHERS: Reach.OTHERS,
+        End.SESSION: Reach.THESE,
+        End.SECOND_FACTOR: Reach.ALL,
+        End.EMAIL_CHANGED: Reach.ALL,
+        End.PASSWORD_CHANGED: Reach.ALL,
+        End.REUSE: Reach.THESE,
+        End.RIGHTS_TAKEN: Reach.ALL,
+    },
+    user="impersonated_by",
+    session="begun_in",
+    where=Q(revoked_at=None),
+    change=lambda now: {"revoked_at": now},
+)
+"""By what happens to the administrator and the session that they were begun in."""
