@@ -1,7 +1,7 @@
 """What a host app puts into `Depends()`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
@@ -24,12 +24,10 @@ from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Origin, Outcome, actor, origin
 from .flows.authentication import Authentication, authenticate, require_recent_login, require_scopes
 from .flows.throttle import count_request
-from .flows.tokens import authenticate_token
 from .lookup import auth_of, included
 from .models.user import U
 from .security.bearer import bearer_tokens
 from .security.csrf import SAFE_METHODS
-from .security.personal import is_personal_token
 from .security.proxies import client_address, counted_network
 from .security.redirects import safe_next
 
@@ -194,11 +192,13 @@ async def _authenticate(
     note_origin(request, auth)
     token = None if authenticates_by_cookie(request) else access_token(request)
     key: tuple[Auth, bool | str] = (auth, allow_ended)
-    if token is not None and allow_personal and auth.scopes and is_personal_token(token):
+    work: Coroutine[Any, Any, Authentication]
+    other = auth.features.credential_of(token) if token is not None and allow_personal else None
+    if token is not None and other is not None:
         key = (auth, "personal")
         if key in known:
             return known[key]
-        work = authenticate_token(auth, token)
+        work = other.authenticate(auth, token)
     elif token is not None:
         work = authenticate(auth, token, allow_ended=allow_ended)
     else:

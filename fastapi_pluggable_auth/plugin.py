@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
@@ -133,7 +133,7 @@ def include_auth(
         pages=pages,
         roles=roles,
         scopes=scopes,
-        features=[*_shipped(scopes=bool(scopes), admin=admin), *features],
+        features=[*_shipped(scopes=bool(scopes), audit_log=chosen.audit_log, admin=admin), *features],
         profile_columns=profile_columns(bodies),
         bodies=bodies,
     )
@@ -147,7 +147,7 @@ def include_auth(
             yield
 
     app.router.lifespan_context = _naming_clashes(app.router.lifespan_context, auth)
-    for router in _routers(auth, admin=admin, pages=pages):
+    for router in _routers(auth, pages=pages):
         router.add_to(app.router, chosen.route_prefix, bodies)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
     app.include_router(APIRouter(lifespan=lifespan))
@@ -318,35 +318,30 @@ class TortoiseContextMiddleware:
             _current_context.reset(reset)
 
 
-def _shipped(*, scopes: bool, admin: bool) -> Iterator[Feature]:
+def _shipped(*, scopes: bool, audit_log: bool, admin: bool) -> Iterator[Feature]:
     """The features of the package that the app turns on."""
     if scopes:
         from .features.personal_tokens import PERSONAL_TOKENS
 
         yield PERSONAL_TOKENS
+    if audit_log:
+        from .features.audit_log import AUDIT_LOG
+
+        yield AUDIT_LOG
     if admin:
         from .features.administration import ADMINISTRATION
 
         yield ADMINISTRATION
 
 
-def _routers(auth: Auth, *, admin: bool, pages: bool) -> Iterator[AuthRouter]:
-    """Those that not every app has are imported here: together they take longer than all others."""
+def _routers(auth: Auth, *, pages: bool) -> Iterator[AuthRouter]:
+    """Those that not every app has are imported here: together they take longer than all others. Raises
+    `TypeError` for a router of a feature that is none of the library's kind."""
     yield from ROUTERS
-    if auth.scopes:
-        from .routes import tokens
-
-        yield tokens.router
-    if auth.settings.audit_log:
-        from .routes import activity
-
-        yield activity.router
-    if admin:
-        from .routes import admin as admin_routes
-
-        yield admin_routes.router
-        if auth.settings.audit_log:
-            yield admin_routes.log_router
+    for feature in auth.features:
+        for router in feature.routers(auth) if feature.routers is not None else ():
+            require_instance(f"routers of {feature.name}", router, AuthRouter, "make them with AuthRouter.")
+            yield cast(AuthRouter, router)
     if pages:
         from .routes.pages import delete, link_request, own_fields, profile, security, sign_in, sign_up
 

@@ -50,7 +50,7 @@ class Queries:
         )
         """The state of a session of a user, and the `user`."""
         self.personal_token: Read = Select(
-            tables.personal_token,
+            tables.of(PersonalToken),
             ("digest",),
             ("id", "user_id", "digest", "scopes", "expires_at", "last_used_at"),
             whole="user",

@@ -1,13 +1,16 @@
-"""The tables that a feature brings to an app."""
+"""What a feature brings to an app is checked at the start, and its tables fit the user model."""
 
 from __future__ import annotations
 
 import pytest
+from fastapi import APIRouter, FastAPI
 from tortoise import fields
 
-from fastapi_pluggable_auth import Auth
+from fastapi_pluggable_auth import Auth, include_auth
+from fastapi_pluggable_auth.config import RECOMMENDED_RATES
 from fastapi_pluggable_auth.features.feature import Feature
 from fastapi_pluggable_auth.models import AuditEvent, User, tables_for
+from fastapi_pluggable_auth.security.rates import RateConfigurationError
 
 from .own_tables import User as Member
 from .passes.models import AbstractPass, Door, Pass
@@ -51,3 +54,19 @@ def test_a_copy_has_the_columns_and_the_methods_of_its_table_and_shares_none() -
     assert copied(seat=41).row() == 2
     for model in (copied, Ticket):
         assert {field.model for field in model._meta.fields_map.values()} == {model}
+
+
+def test_a_limit_that_another_has_is_refused_at_the_start() -> None:
+    with pytest.raises(ValueError, match="rate limit 'login' is that of the library and of the feature x"):
+        Auth(SETTINGS, features=[Feature(name="x", rates={"login": "1/hour"})])
+    with pytest.raises(RateConfigurationError, match="'often' is no rate"):
+        Auth(
+            SETTINGS.model_copy(update={"rate_limits": RECOMMENDED_RATES}),
+            features=[Feature(name="x", rates={"knock": "often"})],
+        )
+
+
+def test_a_router_of_another_kind_is_refused_at_the_start() -> None:
+    doors = Feature(name="doors", routers=lambda _: [APIRouter()])
+    with pytest.raises(TypeError, match="AuthRouter"):
+        include_auth(FastAPI(), settings=SETTINGS, features=[doors])

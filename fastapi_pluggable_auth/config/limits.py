@@ -24,7 +24,8 @@ RECOMMENDED_RATES: Final = {
     "update_account": "60/hour",
     "two_factor": "30/minute",
 }
-"""Per client address; generous, as many people may share one. Guessing is slowed down per account beside."""
+"""Per client address, for the routes of every app; generous, as many people may share one. Guessing is slowed
+down per account beside."""
 
 
 def _rates(value: object) -> object:
@@ -35,8 +36,6 @@ def _rates(value: object) -> object:
     for part in parts(value):
         name, _, rate = part.partition("=")
         rates |= RECOMMENDED_RATES if part == "recommended" else {name.strip(): rate.strip()}
-    if unknown := rates.keys() - RECOMMENDED_RATES.keys():
-        raise ValueError(f"{', '.join(sorted(unknown))}: no route has such a limit")
     return rates
 
 

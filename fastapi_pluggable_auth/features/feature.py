@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
+from fastapi import APIRouter
 from tortoise import Model
 
+from ..config import RECOMMENDED_RATES
 from ..errors import ErrorCode, ErrorTable
 from ..events import EventKind, EventTable
 from ..hooks import Event
 from ..models import AccessEnded, Expired
 
 T = TypeVar("T")
+
+Place = Literal["sign_in", "sign_up", "security", "navigation"]
+"""A page, or what all pages of an account have in common, where features put something of theirs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Credential:
+    """Tokens of a feature in the header `Authorization: Bearer` (RFC 6750). Only `require(scope=...)` takes
+    them. `matches` tells one by its form; `authenticate` gives the `Authentication` of one, with scopes, for
+    an `Auth`, and raises `AuthError(INVALID_TOKEN)`."""
+
+    matches: Callable[[str], bool]
+    authenticate: Callable[[Any, str], Coroutine[Any, Any, Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slot:
+    """A template for a place in the pages. On the page `security`, `values` makes what the template finds as
+    `values`, of an `Auth` and the `Authentication` of the user."""
+
+    place: Place
+    template: str
+    values: Callable[[Any, Any], Awaitable[Mapping[str, Any]]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +56,10 @@ class Feature:
     `tables` are concrete models, each after those that it refers to; `auth.tables.of(Note)` is the app's.
     Those of a host are under its own label, with its own migrations.
     `expired` says which rows the purge deletes, `access_ended` which die when access ends.
+
+    `rates` are names for `rate_limited(...)`, with what is recommended. `credentials` are tokens of its own.
+    `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, and `templates` is the
+    folder of all its templates and, in folders by language, of their words (`page_words.toml`).
     """
 
     name: str
@@ -39,6 +70,11 @@ class Feature:
     tables: tuple[type[Model], ...] = ()
     expired: tuple[Expired, ...] = ()
     access_ended: tuple[AccessEnded, ...] = ()
+    rates: Mapping[str, str] = field(default_factory=dict)
+    credentials: tuple[Credential, ...] = ()
+    routers: Callable[[Any], Iterable[APIRouter]] | None = None
+    slots: tuple[Slot, ...] = ()
+    templates: Path | None = None
 
 
 class Features:
@@ -63,6 +99,15 @@ class Features:
             "security event", lambda feature: feature.events or (), kernel=EventKind
         )
         """Every kind of security event of the app, by its name on the wire."""
+        rates = self.merged(
+            "rate limit",
+            lambda feature: feature.rates.items(),
+            kernel=RECOMMENDED_RATES.items(),
+            key=itemgetter(0),
+        )
+        self.rates: Mapping[str, str] = dict(rates.values())
+        """What is recommended for each name."""
+        self.templates = tuple(feature.templates for feature in self._all if feature.templates)
 
     def __iter__(self) -> Iterator[Feature]:
         return iter(self._all)
@@ -70,6 +115,15 @@ class Features:
     def __contains__(self, name: object) -> bool:
         """Whether the app has a feature of this name."""
         return any(feature.name == name for feature in self._all)
+
+    def credential_of(self, token: str) -> Credential | None:
+        """What takes a token of this form, None where that is the kernel's business."""
+        found = (each for feature in self._all for each in feature.credentials if each.matches(token))
+        return next(found, None)
+
+    def slots_in(self, place: str) -> tuple[Slot, ...]:
+        """What the features put into a place of the pages."""
+        return tuple(slot for feature in self._all for slot in feature.slots if slot.place == place)
 
     def merged(
         self,

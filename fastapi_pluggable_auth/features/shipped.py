@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from .administration import ADMINISTRATION
+from .audit_log import AUDIT_LOG
 from .feature import Feature
 from .personal_tokens import PERSONAL_TOKENS
 from .two_factor import TWO_FACTOR
 
-SHIPPED: Final[tuple[Feature, ...]] = (TWO_FACTOR, PERSONAL_TOKENS, ADMINISTRATION)
+SHIPPED: Final[tuple[Feature, ...]] = (TWO_FACTOR, PERSONAL_TOKENS, AUDIT_LOG, ADMINISTRATION)

@@ -43,23 +43,31 @@ class VolumeLimiter:
     """Counts requests by route and client.
 
     `engine` is a strategy of `limits`, sync or async, or a SlowAPI `Limiter`; without it, one is made for
-    `rate_limit_storage`. Raises `RateConfigurationError`.
+    `rate_limit_storage`. `recommended` has the names of all limits of the app. Raises
+    `RateConfigurationError`.
     """
 
-    def __init__(self, settings: AuthSettings, engine: Any = None) -> None:
+    def __init__(
+        self,
+        settings: AuthSettings,
+        engine: Any = None,
+        recommended: Mapping[str, str] = RECOMMENDED_RATES,
+    ) -> None:
         self._settings = settings
         self._engine = engine
         self._strategy = getattr(engine, "limiter", engine)
         self._pool: Any = None
+        self._recommended = recommended
         self._down_until = 0.0
-        for rule in self._limits():
-            self.rates(rule)
-        if self._limits():
+        if unknown := settings.rate_limits.keys() - recommended.keys():
+            names = ", ".join(sorted(unknown))
+            raise RateConfigurationError(f"RATE_LIMITS: {names}: no route has such a limit.")
+        if [rule for rule in recommended if self.rates(rule)]:
             self._prepare()
 
     def rates(self, rule: str) -> tuple[Rate, ...]:
         """What applies to a route; nothing where limits are off."""
-        text = self._limits().get(rule)
+        text = self._limit(rule)
         return () if text is None or not getattr(self._engine, "enabled", True) else _parse(text)
 
     async def hit(self, rule: str, client: str, rate: Rate) -> int | None:
@@ -83,8 +91,11 @@ class VolumeLimiter:
         if self._pool is not None:
             await self._pool.disconnect()
 
-    def _limits(self) -> Mapping[str, str]:
-        return self._settings.rate_limits or (RECOMMENDED_RATES if self._engine is not None else {})
+    def _limit(self, rule: str) -> str | None:
+        """Where every route of the library has a limit, those of features have what they recommend."""
+        asked = self._settings.rate_limits
+        all_of_ours = RECOMMENDED_RATES.keys() <= asked.keys() if asked else self._engine is not None
+        return asked.get(rule) or (self._recommended.get(rule) if all_of_ours else None)
 
     def _prepare(self) -> Any:
         if self._strategy is None:

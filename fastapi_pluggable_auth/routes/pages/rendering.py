@@ -62,12 +62,12 @@ def render_page(
     `title` is a key of the words, `<name>.title` unless given; `image` a PNG in base64. A problem with the
     last try sets the status.
     """
-    words = words_for(
-        auth.settings, user.language if user else None, request.headers.get("accept-language", "")
-    )
+    features = auth.features
+    accepted, theirs = request.headers.get("accept-language", ""), user.language if user else None
+    words = words_for(auth.settings, theirs, accepted, features.templates)
     if problem is not None:
         words = words.saying(f"errors.{problem.code}", problem.detail)
-    assets = _assets(auth.settings.template_dir)
+    assets = _assets(auth.settings.template_dir, features.templates)
     values = {
         "name": name,
         "app_name": auth.settings.app_name,
@@ -87,6 +87,8 @@ def render_page(
         "notice": _notice(request, words),
         "minimum": MINIMUM_LENGTH,
         "maximum": MAXIMUM_LENGTH,
+        "slots": features.slots_in(name),
+        "navigation": features.slots_in("navigation"),
         **context,
     }
     html = assets.environment.get_template(f"page_{name}.html").render(values)
@@ -108,11 +110,11 @@ def _notice(request: Request, words: Words) -> str | None:
 
 
 class _Assets:
-    """What is made once for each folder of templates."""
+    """What is made once for the folders of templates of an app."""
 
-    def __init__(self, template_dir: Path | None) -> None:
+    def __init__(self, folders: list[Path]) -> None:
         self.environment = Environment(
-            loader=FileSystemLoader(roots(template_dir)),
+            loader=FileSystemLoader(folders),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -131,8 +133,8 @@ class _Assets:
 
 
 @lru_cache(maxsize=16)
-def _assets(template_dir: Path | None) -> _Assets:
-    return _Assets(template_dir)
+def _assets(template_dir: Path | None, features: tuple[Path, ...]) -> _Assets:
+    return _Assets(roots(template_dir, features))
 
 
 def _digest(source: str) -> str:

@@ -103,4 +103,9 @@ async def _security_page(
         earlier=after,
         next=sessions.next,
         device_of=device_of,
+        values_of={
+            slot.template: await slot.values(auth, authentication)
+            for slot in auth.features.slots_in("security")
+            if slot.values is not None
+        },
     )

@@ -39,13 +39,15 @@ class Words:
         return Words(self.language, {**self.texts, key: text.replace("{", "{{").replace("}", "}}")})
 
 
-def words_for(settings: AuthSettings, language: str | None, accept_language: str) -> Words:
-    """The words for a reader: in the language of the account, else what the browser asks for, the default,
-    English. Languages without pages are passed over."""
+def words_for(
+    settings: AuthSettings, language: str | None, accept_language: str, features: tuple[Path, ...] = ()
+) -> Words:
+    """The words for a reader, with those in the folders of features: in the language of the account, else
+    what the browser asks for, the default, English. Languages without pages are passed over."""
     available = page_languages(settings.template_dir)
     wanted = language or preferred(accept_language, available)
     tried = fallbacks(wanted, settings.default_language)
-    return _words(settings.template_dir, next(spoken for spoken in tried if spoken in available))
+    return _words(settings.template_dir, features, next(spoken for spoken in tried if spoken in available))
 
 
 @lru_cache(maxsize=16)
@@ -55,17 +57,17 @@ def page_languages(template_dir: Path | None) -> frozenset[str]:
     return frozenset(file.parent.name for file in files if re.match(LANGUAGE, file.parent.name))
 
 
-def roots(template_dir: Path | None) -> list[Path]:
-    """Where templates are looked for: the app's own folder, then that of the library."""
-    return [TEMPLATES] if template_dir is None else [template_dir, TEMPLATES]
+def roots(template_dir: Path | None, features: tuple[Path, ...] = ()) -> list[Path]:
+    """Where templates are looked for: the app's own folder, then that of the library, and of its features."""
+    return [*([] if template_dir is None else [template_dir]), TEMPLATES, *features]
 
 
 @lru_cache(maxsize=64)
-def _words(template_dir: Path | None, language: str) -> Words:
+def _words(template_dir: Path | None, features: tuple[Path, ...], language: str) -> Words:
     """The app's file may hold a few words only; what a language lacks is said in English."""
     texts: dict[str, str] = {}
     for spoken in (FALLBACK, language):
-        for root in reversed(roots(template_dir)):
+        for root in reversed(roots(template_dir, features)):
             file = root / spoken / WORDS
             if file.exists():
                 sections = tomllib.loads(file.read_text("utf-8"))
