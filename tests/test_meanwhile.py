@@ -308,3 +308,42 @@ async def test_a_pair_is_not_replaced_that_is_spent_shown_or_ended_meanwhile(
     assert await RefreshToken.all().count() == before
     assert not await RefreshToken.filter(superseded=True).exists()
     assert (await Session.get()).revoked_at is not None
+
+
+async def test_a_pair_that_is_superseded_while_it_is_shown_ends_its_session_alone(
+    account: Account, database: Database
+) -> None:
+    """Another request has replaced it: two have the answer."""
+    await account.login()
+    session, other = await Session.all().order_by("-id")
+    answer = await account.refresh()
+    account.access_token = answer.json()["access_token"]
+    superseded = {"confirmed_gen": 1, "superseded": "1"}
+    shown = await raced(database, account.me(), lambda: Session.filter(id=session.id).update(**superseded))
+    assert (shown.status_code, shown.json()["code"]) == (401, "invalid_token")
+    assert (await Session.get(id=session.id)).revoked_at is not None
+    assert (await Session.get(id=other.id)).revoked_at is None
+
+
+async def test_what_is_shown_late_unsays_nothing_newer(account: Account, database: Database) -> None:
+    answer = await account.refresh()
+    account.access_token = answer.json()["access_token"]
+    shown = await raced(database, account.me(), lambda: Session.all().update(confirmed_gen=3))
+    assert shown.status_code == 200
+    assert (await Session.get()).confirmed_gen == 3
+
+
+async def test_the_hash_that_is_read_again_is_the_one_of_the_account(
+    scene: Scene, database: Database, auth: Auth
+) -> None:
+    """The other account is the later row of both."""
+    request = await resets(scene)
+    user = await User.get(email=EMAIL)
+    new = await auth.hasher.hash(PASSWORD)
+
+    async def change() -> None:
+        note = rehash_note(new, user.password_id)
+        await User.filter(id=user.id).update(hashed_password=new, rehash_note=note)
+        await User.create(email="carol@example.com", hashed_password="x")
+
+    assert (await raced(database, request(), change)).status_code == 200

@@ -173,6 +173,14 @@ async def test_a_hidden_user_is_known_on_no_route(ada: Signed) -> None:
         assert (refused.status_code, refused.json()["code"]) == (401, "invalid_token")
 
 
+async def test_a_hidden_user_is_not_known_for_somebody_else_who_is_shown(ada: Signed, auth: Auth) -> None:
+    await users_flow.create_user(auth, BOB, PASSWORD, verified=True, columns={"username": "bob"})
+    await hide()
+    assert (await ada.status("/mine"), await ada.status("/notes", ada.personal)) == (401, 401)
+    refused = await ada.client.post("/auth/refresh", json={"token": ada.pair["refresh_token"]})
+    assert (refused.status_code, refused.json()["code"]) == (401, "invalid_token")
+
+
 async def test_a_hidden_user_is_mailed_nothing_and_no_link_works(ada: Signed) -> None:
     await hide()
     ada.mailbox.clear()

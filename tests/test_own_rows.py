@@ -413,6 +413,39 @@ async def test_a_recovery_code_of_somebody_else_reaches_no_hook(register: Regist
     assert heard == [BOB]
 
 
+async def test_the_mail_counts_the_recovery_codes_of_the_account(
+    register: Register, auth: Auth, mailbox: Mailbox
+) -> None:
+    ada = await register(EMAIL)
+    codes: list[str] = []
+    for account in (await register(BOB), ada):
+        begun = await account.client.post("/auth/2fa/enable", headers=account.headers)
+        code = pyotp.parse_uri(begun.json()["otpauth_uri"]).at(auth.clock())  # type: ignore[attr-defined]
+        await account.client.post("/auth/2fa/verify", json={"code": code}, headers=account.headers)
+        made = await account.client.post("/auth/2fa/recovery-codes", headers=account.headers)
+        codes = made.json()["codes"]
+    for left in (9, 8):
+        mailbox.clear()
+        assert (await ada.login(codes.pop())).status_code == 200
+        assert f"left: {left}." in str(mailbox.messages[0].get_body(("plain",)))
+
+
+async def test_what_is_shown_in_one_session_confirms_no_other(
+    account: Account, clock: Clock, settings: AuthSettings
+) -> None:
+    """The answer that the other one has lost is still replaced."""
+    settings.refresh_idempotent = True
+    spent = account.refresh_token
+    assert (await account.refresh()).status_code == 200
+    await account.login()
+    answer = (await account.refresh()).json()
+    account.access_token = answer["access_token"]
+    assert (await account.me()).status_code == 200
+    assert await Session.filter(confirmed_gen=1).count() == 1
+    clock.advance(seconds=11)
+    assert (await account.refresh(spent)).status_code == 200
+
+
 async def test_two_processes_count_together(
     account: Account, settings: AuthSettings, clock: Clock, app: FastAPI
 ) -> None:
