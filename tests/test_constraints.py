@@ -190,6 +190,22 @@ async def test_a_policy_for_rows_refuses_and_a_missing_privilege_is_a_fault(shop
         assert found is meant, column
 
 
+@pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
+async def test_an_address_that_the_host_refuses_at_its_confirmation_is_not_said_to_be_taken(
+    shop: Shop, mailbox: Mailbox
+) -> None:
+    headers = await shop.sign_in()
+    await User._meta.db.execute_script(
+        "CREATE TRIGGER no_address BEFORE UPDATE ON member WHEN NEW.email = 'new@example.com'"
+        " BEGIN SELECT RAISE(ABORT, 'no such address'); END"
+    )
+    asked = await shop.client.patch("/account", json={"email": "new@example.com"}, headers=headers)
+    assert asked.status_code == 200
+    refused = await shop.client.post(mailbox.link("new@example.com"))
+    assert is_refusal(refused), refused.text
+    assert await User.exists(email="ada@example.com")
+
+
 async def test_an_import_refuses_such_a_row_alone(shop: Shop) -> None:
     refused = [
         "a@example.com,taken,,none,,",
@@ -297,6 +313,30 @@ async def test_a_row_to_which_rows_of_the_host_refer_keeps_no_other_from_being_p
             await purge_flow.purge(Auth(settings))
         left = await models.Session.all().values_list("id", flat=True)
     assert {*left} == {each.id for each in made[:3]}
+
+
+@pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
+async def test_a_purge_ends_where_rows_live_and_one_is_kept_for_the_host(
+    spare: Spare, settings: AuthSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purge_flow, "BATCH", 2)
+    await spare.create("fastapi_pluggable_auth.models")
+    async with spare.opened() as context:
+        user = await models.User.create(email="ada@example.com", hashed_password="x")
+        now, day = utc_now(), timedelta(days=1)
+        ends = [now - day] * 2 + [now + day] * 4
+        for end in ends:
+            await models.Session.create(user_id=user.id, authenticated_at=now, expires_at=end)
+        client = context.connections.get(spare.dialect)
+        reference = "REFERENCES auth_session (id) ON DELETE RESTRICT"
+        await client.execute_script(f"CREATE TABLE ledger (session CHAR(36) NOT NULL {reference})")
+        await client.execute_script(
+            "INSERT INTO ledger SELECT id FROM auth_session ORDER BY expires_at LIMIT 1"
+        )
+        with pytest.raises(IntegrityError):
+            async with asyncio.timeout(10):
+                await purge_flow.purge(Auth(settings))
+        assert await models.Session.all().count() == 5
 
 
 async def test_the_command_names_the_table_whose_rows_refer_to_the_account(

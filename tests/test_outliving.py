@@ -458,6 +458,26 @@ async def test_a_count_that_could_not_be_written_after_the_transaction_holds_nob
     assert not auth.unwritten
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_a_count_that_is_written_late_takes_back_nothing_that_another_process_has_counted_since(
+    client: httpx.AsyncClient, account: Account, auth: Auth, settings: AuthSettings, database: Database
+) -> None:
+    settings.throttle_daily_limit = 5
+    with suppress(AuthError):
+        async with in_transaction(database.dialect):
+            await login(auth, EMAIL, "not the right one")
+    for task in auth.autonomous._under_way:
+        task.cancel()
+    await asyncio.sleep(0)
+    assert auth.unwritten
+    other = Auth(settings, clock=auth.clock)
+    for _ in range(4):
+        with pytest.raises(AuthError):
+            await login(other, EMAIL, "not the right one")
+    assert await statuses(client, 2, WRONG) == [401, 429]
+    await other.close()
+
+
 @pytest.mark.parametrize("database", ["postgres", "mysql"], indirect=True)
 @pytest.mark.parametrize("queues", [False, True], ids=["refused", "queued"])
 async def test_where_the_pool_has_all_connections_that_there_are_guesses_are_counted_and_tokens_kept(

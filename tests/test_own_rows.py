@@ -22,7 +22,16 @@ from fastapi_pluggable_auth.flows.impersonation import impersonate
 from fastapi_pluggable_auth.flows.purge import BATCH, purge
 from fastapi_pluggable_auth.flows.users import create_user
 from fastapi_pluggable_auth.hooks import BeforeLogin
-from fastapi_pluggable_auth.models import Device, Mail, MailState, RefreshToken, Session, Throttle, User
+from fastapi_pluggable_auth.models import (
+    Device,
+    Mail,
+    MailState,
+    PersonalToken,
+    RefreshToken,
+    Session,
+    Throttle,
+    User,
+)
 
 from .conftest import EMAIL, Account, Clock, Mailbox
 from .visitor import BROWSER
@@ -471,6 +480,16 @@ async def test_a_purge_ends_where_many_rows_live(account: Account, auth: Auth, c
     async with asyncio.timeout(20):
         assert (await purge(auth))["auth_throttle"] == 2
     assert await Throttle.all().count() == BATCH + 1
+
+
+async def test_a_purge_takes_nothing_that_lives(account: Account, auth: Auth, clock: Clock) -> None:
+    user, later = await User.get(), clock() + timedelta(minutes=1)
+    await Device.create(user_id=user.id, digest="d", expires_at=later, last_used_at=clock())
+    await PersonalToken.create(user_id=user.id, name="build", digest="p", scopes=[], expires_at=later)
+    assert not any((await purge(auth)).values())
+    clock.advance(minutes=2)
+    deleted = await purge(auth)
+    assert {table for table, count in deleted.items() if count} == {"auth_device", "auth_personal_token"}
 
 
 async def test_an_impersonation_by_a_script_ends_with_its_administrator(

@@ -213,6 +213,12 @@ async def test_an_expired_token_gets_nothing_and_alarms_nobody(
     assert heard == []
 
 
+async def test_an_expired_token_that_was_never_spent_is_not_spent(account: Account, clock: Clock) -> None:
+    clock.advance(days=7, seconds=1)
+    assert (await account.refresh()).json()["code"] == "invalid_token"
+    assert not (await RefreshToken.get()).revoked
+
+
 async def test_a_public_key_lets_others_see_tokens_so_that_the_leeway_shows_a_pair(
     account: Account, settings: AuthSettings, clock: Clock, heard: list[str]
 ) -> None:

@@ -126,6 +126,14 @@ async def test_all_secrets_are_sealed_while_the_app_runs(
         assert user.totp_secret == SEED
 
 
+async def test_an_account_without_a_second_factor_is_passed_over(account: Account, auth: Auth) -> None:
+    await put(SEED)
+    for number in range(2):
+        await User.create(email=f"u{number}@example.com", hashed_password="!")
+    done = [each.sealed async for each in seal_secrets(auth, batch=1)]
+    assert done == [1]
+
+
 def test_the_command_seals_and_says_what_it_cannot_open(
     database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any
 ) -> None:

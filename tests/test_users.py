@@ -179,6 +179,17 @@ async def test_users_are_listed_by_role(auth: Auth, tortoise: TortoiseContext) -
         assert [user.email for user in page.users] == [f"{name}@example.com" for name in found], role
 
 
+async def test_a_page_of_those_with_a_role_is_full(auth: Auth, tortoise: TortoiseContext) -> None:
+    """Also where the newest accounts do not have it."""
+    for number in range(6):
+        user = await create_user(auth, f"u{number}@example.com")
+        await grant(auth, user.id, roles="editor" if number < 3 else "author")
+    first = await list_users(auth, role="editor", limit=2)
+    assert [user.email for user in first.users] == ["u2@example.com", "u1@example.com"]
+    second = await list_users(auth, role="editor", limit=2, after=first.after)
+    assert ([user.email for user in second.users], second.after) == (["u0@example.com"], None)
+
+
 # --- creating --------------------------------------------------------------------------------------------
 
 
