@@ -191,6 +191,14 @@ def test_the_name_of_the_app_has_an_older_name(
         read.totp_issuer = ""
 
 
+def test_the_older_name_with_the_prefix_counts_for_more_than_the_bare_one_of_the_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOTP_ISSUER", "bare")
+    (folder / ".env").write_text("AUTH_TOTP_ISSUER=of the file\n")
+    assert AuthSettings().app_name == "of the file"
+
+
 def test_a_wrong_value_is_named_as_it_was_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def names() -> set[object]:
         with pytest.raises(ValidationError) as caught:

@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from jose import JWTError, jwt
 from pydantic import ValidationError
 
-from fastapi_pluggable_auth import Auth, AuthSettings, InsecureSettingsError, include_auth
+from fastapi_pluggable_auth import Auth, AuthSettings, InsecureSettingsError, config, include_auth
 from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.security import jwt as plain_helpers
 from fastapi_pluggable_auth.security.key_rotation import rotated_keys
@@ -183,7 +183,7 @@ async def test_on_this_machine_a_placeholder_signs_nothing_and_a_random_secret_d
 
 
 def test_the_plain_helpers_sign_with_the_secret_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain_helpers.default_settings, "jwt_secret", "CHANGE_ME")
+    monkeypatch.setattr(config.settings, "jwt_secret", "CHANGE_ME")
     app = FastAPI()
     auth = include_auth(app, settings=settings_with(jwt_secret="change_me"))
     token = plain_helpers.create_access_token(uuid4())
