@@ -1,21 +1,87 @@
-"""Every private name of FastAPI, Starlette and Tortoise that the package uses.
+"""Every private name of FastAPI, Starlette and Tortoise that the package uses: all are Tortoise's.
 
-Each function says what for, and what to do when the name goes. `Model._meta` is not among them: there is no
-other way to the columns of a model, and all that extends Tortoise goes by it, its own contrib packages too.
+Each function says what for, and what to do when the name goes. `Model._meta` is not among them, nor the
+`_db_mysql` of a field: there is no other way to the columns of a model, and to their types, and all that
+extends Tortoise goes by them, its own contrib packages too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import Token
 from typing import Any, TypeVar
 
 from tortoise import Model
+from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClient
+from tortoise.context import TortoiseContext, _current_context
+from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 
 M = TypeVar("M", bound=Model)
 
 
 def model_of_row(model: type[M], row: Mapping[str, Any]) -> M:
     """A saved model of what a row has in the columns of its table; the row may have others. For what is read
-    by a statement that was built once. Without `_init_from_db`: `model.raw(sql)`, which has no parameters, or
-    `model.filter(...)`, which builds its SQL each time."""
+    by a statement that was built once. Without `_init_from_db`: `model.filter(...)`, which builds its SQL
+    each time."""
     return model._init_from_db(**row)
+
+
+def see(context: TortoiseContext) -> Token[TortoiseContext | None]:
+    """Lets this task see a Tortoise set-up from here on. Without `_current_context`: `with context:`, for the
+    whole task."""
+    return _current_context.set(context)
+
+
+@contextmanager
+def seeing(context: TortoiseContext) -> Iterator[None]:
+    """Lets this task see a Tortoise set-up, beside others that see it too: `with context:` keeps its undo
+    token on the object that they share. Without `_current_context`: a lock around `with context:`, or only
+    set-ups that Tortoise makes global."""
+    reset = see(context)
+    try:
+        yield
+    finally:
+        _current_context.reset(reset)
+
+
+def root_of(client: BaseDBAsyncClient) -> BaseDBAsyncClient:
+    """The connections from which a transaction has taken its own. Without `_parent`: the client that
+    `TortoiseContext.connections` had before the first transaction, kept by its name."""
+    while isinstance(client, TransactionalDBClient):
+        client = client._parent
+    return client
+
+
+def pool_of(client: BaseDBAsyncClient) -> Any:
+    """What the driver has of open connections, or None: to have those dropped that lead to a server which
+    takes no writes any more. Without `_pool`: `client.close()`, and connecting anew."""
+    return getattr(client, "_pool", None)
+
+
+def has_ended(transaction: BaseDBAsyncClient) -> bool:
+    """Whether a transaction was committed or rolled back, also that of another task. Without `_finalized`:
+    those that the app begins would have to tell, as a wrapper of `in_transaction` could."""
+    return bool(getattr(transaction, "_finalized", True))
+
+
+def modules_of(apps: Any, label: str | None) -> list[Any]:
+    """The modules that Tortoise was given for a label: to name a model that another one of its name hides.
+    Without `_config`: what `Tortoise.init` was given, where the app tells it; else that check is left out."""
+    return list(getattr(apps, "_config", {}).get(label, {}).get("models", ()))
+
+
+async def run_sql(editor: BaseSchemaEditor, sql: str) -> None:
+    """Runs a statement of a migration, or notes it for `sqlmigrate`. Without `_run_sql`: append to
+    `editor.collected_sql` where `editor.collect_sql` is set, else `editor.client.execute_script`."""
+    await editor._run_sql(sql)
+
+
+def foreign_key_of(editor: BaseSchemaEditor, model: type[Model], column: str) -> str:
+    """The foreign key of a column, as MariaDB's `ALTER TABLE ... ADD` wants it: this editor keeps it for the
+    next table that it makes. Without `_get_fk_field_definition` and `_foreign_keys`: write it out, from the
+    field's `to_field_instance`."""
+    kept: list[str] = editor._foreign_keys  # type: ignore[attr-defined]  # only this editor has it
+    kept.clear()
+    editor._get_fk_field_definition(model, column)
+    return kept.pop()

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from tortoise import Model
 from tortoise.connection import get_connections
-from tortoise.context import TortoiseContext, _current_context
+from tortoise.context import TortoiseContext
 
+from ._frameworks import see
 from .autonomous import AutonomousTransactions
 from .database import current_context
 from .failures import PASSING, Failure, failure_of, log_failure
@@ -124,7 +125,7 @@ class Afterwards:
         while job.context is not None and job.context.inited:
             # With nothing of the request that asked for it: neither its deadline nor its transaction.
             context = contextvars.Context()
-            context.run(_current_context.set, job.context)
+            context.run(see, job.context)
             try:
                 await asyncio.get_running_loop().create_task(_awaited(job.work), context=context)
                 return

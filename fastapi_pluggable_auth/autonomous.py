@@ -18,6 +18,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import ConnectionHandler, get_connections
 from tortoise.exceptions import IntegrityError
 
+from ._frameworks import has_ended, root_of
 from .database import (
     ended_within,
     in_one_transaction,
@@ -25,7 +26,6 @@ from .database import (
     joined,
     may_run_again,
     new_client,
-    root_of,
 )
 from .failures import PASSING, DeadlineError, Failure, failure_of, log_failure
 
@@ -72,8 +72,8 @@ class Request:
     @property
     def must_wait(self) -> bool:
         """Whether the transaction is still open after which something is repeated. It may be one of another
-        task, where this one cannot see it; Tortoise has no public name for its end."""
-        return any(not getattr(transaction, "_finalized", True) for transaction in self._transactions)
+        task, where this one cannot see it."""
+        return not all(map(has_ended, self._transactions))
 
     def repeats_after(self, transaction: BaseDBAsyncClient, repeat: asyncio.Task[None]) -> None:
         """Something is repeated when this transaction has ended."""

@@ -20,6 +20,7 @@ from tortoise.exceptions import IntegrityError
 from tortoise.models import MetaInfo
 from tortoise.transactions import in_transaction
 
+from ._frameworks import pool_of, root_of
 from .errors import AuthError, ErrorCode
 from .failures import PASSING, DeadlineError, Failure, failure_of, log_failure
 
@@ -74,13 +75,6 @@ def _open_transaction(connection_name: str | None) -> TransactionalDBClient | No
         return None
     current = context.connections.get(connection_name)
     return current if isinstance(current, TransactionalDBClient) else None
-
-
-def root_of(client: BaseDBAsyncClient) -> BaseDBAsyncClient:
-    """The connections from which a transaction has taken its own; Tortoise has no public name for them."""
-    while isinstance(client, TransactionalDBClient):
-        client = client._parent
-    return client
 
 
 def new_client(connection_name: str, *, most: int) -> BaseDBAsyncClient:
@@ -169,7 +163,7 @@ async def _patiently(
 async def _drop_connections(client: BaseDBAsyncClient) -> None:
     """Has the next request connect anew: a name that led to this server may lead to its successor now.
     asyncmy drops those that are not in use; others follow when they meet the same."""
-    pool: Any = getattr(client, "_pool", None)
+    pool = pool_of(client)
     with suppress(Exception):  # the next one to meet it tries again
         if hasattr(pool, "expire_connections"):  # asyncpg
             await pool.expire_connections()

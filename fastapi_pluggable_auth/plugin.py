@@ -12,10 +12,10 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
-from tortoise.context import _current_context
 from tortoise.exceptions import ConfigurationError
 
 from . import config
+from ._frameworks import seeing
 from .arguments import require_bool, require_instance, require_subclass
 from .auth import Auth
 from .config import AuthSettings
@@ -310,12 +310,8 @@ class TortoiseContextMiddleware:
         if scope["type"] == "lifespan" or context is None or current_context() is not None:
             await self.app(scope, receive, send)
             return
-        # Not `with context:`, which keeps its undo token on the shared object: requests overlap.
-        reset = _current_context.set(context)
-        try:
+        with seeing(context):
             await self.app(scope, receive, send)
-        finally:
-            _current_context.reset(reset)
 
 
 def _shipped(*, scopes: bool, audit_log: bool, admin: bool) -> Iterator[Feature]:

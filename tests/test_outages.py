@@ -364,7 +364,7 @@ async def test_a_statement_by_itself_is_tried_again_on_every_table(
 
 async def beside(auth: Auth, table: Any, key: Any, column: str, value: Any) -> int:
     """The same update on another connection, by itself."""
-    from fastapi_pluggable_auth.database import root_of
+    from fastapi_pluggable_auth._frameworks import root_of
 
     connections = auth.tortoise_context.connections  # type: ignore[union-attr]
     name = table._meta.default_connection

@@ -12,6 +12,7 @@ from tortoise.migrations.operations import AddField, CreateModel
 from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 from tortoise.migrations.schema_generator.state import State
 
+from .._frameworks import foreign_key_of, run_sql
 from ._inspection import Column, columns_of, foreign_keys_of, indexes_of
 from ._steps import DataStep, Step, model_of
 
@@ -80,13 +81,13 @@ async def _widen(editor: BaseSchemaEditor, model: type[Model], field: CharField,
     table, name = editor.quote(model._meta.db_table), editor.quote(column.name)
     sql_type = field.get_for_dialect(editor.DIALECT, "SQL_TYPE")
     if editor.DIALECT == "postgres" and (column.length or 0) < field.max_length:
-        await editor._run_sql(f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {sql_type}")
+        await run_sql(editor, f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {sql_type}")
     if editor.DIALECT == "mysql":
         collated = "COLLATE" not in sql_type or column.collation == sql_type.rsplit(" ", 1)[1]
         fits = column.type == "varchar" and (column.length or 0) >= field.max_length
         if not (collated and fits):
             null = "NULL" if field.null else "NOT NULL"
-            await editor._run_sql(f"ALTER TABLE {table} MODIFY COLUMN {name} {sql_type} {null}")
+            await run_sql(editor, f"ALTER TABLE {table} MODIFY COLUMN {name} {sql_type} {null}")
 
 
 async def _make_unique(editor: BaseSchemaEditor, model: type[Model], column: str) -> None:
@@ -101,26 +102,24 @@ async def _add_index(editor: BaseSchemaEditor, model: type[Model], column: str) 
 
 
 async def _add_foreign_key(editor: BaseSchemaEditor, model: type[Model], column: str) -> None:
-    """What Tortoise's editor for MariaDB keeps for the next table that it creates."""
-    kept: list[str] = editor._foreign_keys  # type: ignore[attr-defined]  # only this editor has it
-    kept.clear()
     table = model._meta.db_table
     if editor.collect_sql or column not in await foreign_keys_of(editor.client, table):
-        editor._get_fk_field_definition(model, column)
-        await editor._run_sql(f"ALTER TABLE {editor.quote(table)} ADD {kept.pop()}")
+        key = foreign_key_of(editor, model, column)
+        await run_sql(editor, f"ALTER TABLE {editor.quote(table)} ADD {key}")
 
 
 async def _number_by_uuid(editor: BaseSchemaEditor, model: type[Model]) -> None:
     """Replaces the integers that Tortoise gives a table without a key of its own. Nothing refers to them."""
     table, key = editor.quote(model._meta.db_table), editor.quote("id")
     if editor.DIALECT == "postgres":
-        await editor._run_sql(
+        await run_sql(
+            editor,
             f"ALTER TABLE {table} ALTER COLUMN {key} DROP DEFAULT, "
-            f"ALTER COLUMN {key} TYPE UUID USING gen_random_uuid()"
+            f"ALTER COLUMN {key} TYPE UUID USING gen_random_uuid()",
         )
     elif editor.DIALECT == "mysql":
-        await editor._run_sql(f"ALTER TABLE {table} MODIFY COLUMN {key} CHAR(36) NOT NULL")
-        await editor._run_sql(f"UPDATE {table} SET {key} = UUID() WHERE CHAR_LENGTH({key}) < 36")  # noqa: S608
+        await run_sql(editor, f"ALTER TABLE {table} MODIFY COLUMN {key} CHAR(36) NOT NULL")
+        await run_sql(editor, f"UPDATE {table} SET {key} = UUID() WHERE CHAR_LENGTH({key}) < 36")  # noqa: S608
     else:
         await _refuse_references(editor, model)
         await _rebuild(editor, model)
@@ -148,15 +147,16 @@ async def _rebuild(editor: BaseSchemaEditor, model: type[Model]) -> None:
         f"SELECT name FROM pragma_index_list('{table}') WHERE origin = 'c'"  # noqa: S608
     )
     for index in indexes:
-        await editor._run_sql(f"DROP INDEX {editor.quote(index['name'])}")
-    await editor._run_sql(f"ALTER TABLE {editor.quote(table)} RENAME TO {editor.quote(old)}")
+        await run_sql(editor, f"DROP INDEX {editor.quote(index['name'])}")
+    await run_sql(editor, f"ALTER TABLE {editor.quote(table)} RENAME TO {editor.quote(old)}")
     await editor.create_model(model)
     columns = ", ".join(editor.quote(name) for name in model._meta.db_fields if name != "id")
-    await editor._run_sql(
+    await run_sql(
+        editor,
         f"INSERT INTO {editor.quote(table)} ({editor.quote('id')}, {columns}) "  # noqa: S608
-        f"SELECT {RANDOM_UUID}, {columns} FROM {editor.quote(old)}"
+        f"SELECT {RANDOM_UUID}, {columns} FROM {editor.quote(old)}",
     )
-    await editor._run_sql(f"DROP TABLE {editor.quote(old)}")
+    await run_sql(editor, f"DROP TABLE {editor.quote(old)}")
 
 
 RANDOM_UUID = (

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tortoise import Model
 
+from .._frameworks import modules_of
 from .tables import Tables
 
 _LEAVE_OUT: Final = "leave fastapi_pluggable_auth.models out of Tortoise's modules"
@@ -64,16 +65,11 @@ def _hidden(ours: type[Model], apps: Any) -> Iterator[type[Model]]:
         return
     if kept is not ours:
         yield kept
-    given = {str(getattr(module, "__name__", module)) for module in _modules_of(ours._meta.app, apps)}
+    given = {str(getattr(module, "__name__", module)) for module in modules_of(apps, ours._meta.app)}
     for model in _all_below(Model):
         same = (model.__name__, model._meta.app) == (ours.__name__, ours._meta.app)
         if same and model is not ours and model.__module__ in given and not model._meta.abstract:
             yield model
-
-
-def _modules_of(label: str | None, apps: Any) -> list[Any]:
-    """The modules that Tortoise was given for a label; it keeps only what was left of them in public."""
-    return list(getattr(apps, "_config", {}).get(label, {}).get("models", ()))
 
 
 def _all_below(model: type[Model]) -> Iterator[type[Model]]:

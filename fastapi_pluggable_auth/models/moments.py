@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
-from tortoise import fields
+from tortoise import Model, fields
 
 from ..security.clock import as_utc, utc_now
 
@@ -18,7 +18,7 @@ class MomentField(fields.DatetimeField[M]):
 
     def to_db_value(self, value: Any, instance: Any) -> Any:
         """What every driver takes. What is no moment, as the year of a filter `__year`, stays as it is."""
-        if hasattr(instance, "_saved_in_db") and (
+        if isinstance(instance, Model) and (
             self.auto_now or (self.auto_now_add and getattr(instance, self.model_field_name) is None)
         ):
             value = utc_now()
