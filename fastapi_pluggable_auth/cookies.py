@@ -377,10 +377,10 @@ def _binding(request: Request, exchange: Exchange) -> str | None:
     cookie."""
     if exchange.tokens is not None:
         return f"session {exchange.tokens.session_id}"
-    for name, scope in ((exchange.cookies.access, ACCESS), (exchange.cookies.refresh, REFRESH)):
+    for name, typ in ((exchange.cookies.access, ACCESS), (exchange.cookies.refresh, REFRESH)):
         try:
             token = exchange.sent(name) or ""
-            claims = exchange.auth.signer.verify(token, scope, transport=Transport.COOKIE, allow_expired=True)
+            claims = exchange.auth.signer.verify(token, typ, transport=Transport.COOKIE, allow_expired=True)
             session_id = session_of(claims)
         except AuthError:
             continue

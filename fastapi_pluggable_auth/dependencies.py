@@ -136,7 +136,8 @@ def _bearer_scheme() -> HTTPBearer:
     """Once, as it takes 50 ms."""
     return HTTPBearer(
         bearerFormat="JWT",
-        description="The `access_token` of `POST /auth/login`. Browsers may have it in a cookie instead.",
+        description="The `access_token` of `POST /auth/login`, of the type `at+jwt` (RFC 9068). Browsers may "
+        "have it in a cookie instead.",
     )
 
 

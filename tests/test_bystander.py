@@ -32,6 +32,7 @@ from fastapi_pluggable_auth.cli import COMMANDS, main
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle, users
 from fastapi_pluggable_auth.models import PersonalToken, User
+from fastapi_pluggable_auth.security.jwt import REFRESH
 from fastapi_pluggable_auth.security.throttling import Counter
 
 from . import databases
@@ -493,9 +494,7 @@ async def has_tokens_of_the_host(world: World) -> None:
     ada.access = signer.access_token(ada.id)
     await ada.ask("GET", "/auth/me")
     now = world.clock()
-    token = signer.sign(
-        "refresh", ada.id, issued_at=now, expires_at=now + timedelta(days=1), jti=str(uuid4())
-    )
+    token = signer.sign(REFRESH, ada.id, issued_at=now, expires_at=now + timedelta(days=1), jti=str(uuid4()))
     await world.auth.tables.refresh_token.create_for(ada.id, token, timedelta(days=1))
     await ada.rotate(token)
     await ada.ask("GET", "/auth/me")

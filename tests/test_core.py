@@ -21,6 +21,7 @@ from passlib.hash import argon2, bcrypt
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.email.tokens import Purpose
 from fastapi_pluggable_auth.models import Mail, Session, User
+from fastapi_pluggable_auth.security.jwt import ACCESS
 
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Mailbox
 
@@ -282,7 +283,7 @@ async def test_reauthentication_takes_the_password_of_the_user(account: Account,
 
 
 def mint(claims: dict[str, Any], key: str = SECRET, algorithm: str = "HS256", **headers: Any) -> str:
-    token: str = jws.sign(claims, key, headers=headers or None, algorithm=algorithm)
+    token: str = jws.sign(claims, key, headers={"typ": ACCESS, **headers}, algorithm=algorithm)
     return token
 
 
@@ -292,7 +293,7 @@ async def refused_tokens(auth: Auth, account: Account) -> dict[str, str]:
     assert session is not None
     now = int(time.time())
     good = {
-        "sub": str(user.id), "scope": "access", "jti": "x", "iat": now, "exp": now + 60,
+        "sub": str(user.id), "jti": "x", "iat": now, "exp": now + 60,
         "sid": str(session.id), "iss": "http://localhost:8000", "aud": "http://localhost:8000",
     }  # fmt: skip
     assert (await account.me(mint(good))).status_code == 200
@@ -300,7 +301,7 @@ async def refused_tokens(auth: Auth, account: Account) -> dict[str, str]:
     def without(name: str) -> dict[str, Any]:
         return {key: value for key, value in good.items() if key != name}
 
-    header = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').rstrip(b"=").decode()
+    header = base64.urlsafe_b64encode(b'{"alg":"none","typ":"at+jwt"}').rstrip(b"=").decode()
     payload = base64.urlsafe_b64encode(json.dumps(good).encode()).rstrip(b"=").decode()
     moment = auth.clock()
     late = moment + timedelta(hours=1)
@@ -344,13 +345,14 @@ async def refused_tokens(auth: Auth, account: Account) -> dict[str, str]:
         "a number as subject": mint(good | {"sub": 1}),
         "no UUID as subject": mint(good | {"sub": "1"}),
         "an unknown subject": mint(good | {"sub": str(uuid4())}),
-        "no scope": mint(without("scope")),
+        "no type": mint(good, typ=None),
+        "the type of 0.1": mint(good | {"scope": "access"}, typ="JWT"),
         "a session of nobody": mint(good | {"sid": str(uuid4())}),
         "no UUID as session": mint(good | {"sid": "1"}),
         "null as session": mint(good | {"sid": None}),
-        "a list": jws.sign(b"[]", SECRET, algorithm="HS256"),
-        "no JSON": jws.sign(b"x", SECRET, algorithm="HS256"),
-        "deep JSON": jws.sign(b"[" * 3000, SECRET, algorithm="HS256"),
+        "a list": jws.sign(b"[]", SECRET, headers={"typ": ACCESS}, algorithm="HS256"),
+        "no JSON": jws.sign(b"x", SECRET, headers={"typ": ACCESS}, algorithm="HS256"),
+        "deep JSON": jws.sign(b"[" * 3000, SECRET, headers={"typ": ACCESS}, algorithm="HS256"),
         "too long": mint(good | {"pad": "x" * 9000}),
         "a refresh token": account.refresh_token,
         "a link": auth.links.generate(Purpose.VERIFY, user.id),
@@ -420,7 +422,7 @@ async def test_an_access_token_says_no_more_than_it_must(account: Account) -> No
     """A-61."""
     payload = account.access_token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
-    assert set(claims) == {"iss", "aud", "sub", "scope", "jti", "iat", "exp", "sid", "gen", "transport"}
+    assert set(claims) == {"iss", "aud", "sub", "jti", "iat", "exp", "sid", "gen", "transport"}
 
 
 async def test_a_full_hashing_queue_is_503_and_counts_nothing(

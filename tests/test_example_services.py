@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import httpx
+import jwt as pyjwt
 import pytest
 from fastapi import FastAPI, HTTPException, Response
 from joserfc import jwt
@@ -128,13 +129,19 @@ def test_services_believe_the_tokens_of_accounts_and_no_others(shop: Shop) -> No
         assert (shop.folder / "signing-key.pem").stat().st_mode & 0o777 == 0o600
         public = ECKey.import_key(key.as_dict(private=False))
         claims = jwt.decode(good, public, algorithms=["ES256"]).claims
-        header = {"alg": "ES256", "kid": published(shop)[0]}
+        header = {"alg": "ES256", "typ": "at+jwt", "kid": published(shop)[0]}
 
         def signed(header: dict[str, Any] = header, signer: Any = key, **changed: Any) -> str:
             body = {name: value for name, value in (claims | changed).items() if value is not None}
             return jwt.encode(header, body, signer)
 
+        def of_type(typ: Any) -> str:
+            """With PyJWT, as joserfc refuses to sign for the wrong ones."""
+            headers = {"kid": header["kid"], "typ": typ}
+            return pyjwt.encode(claims, key.as_pem(private=True), "ES256", headers)
+
         assert shop.order(signed()) == 201
+        assert shop.order(of_type("application/AT+JWT")) == 201
         forged = {
             "garbage": "a.b.c",
             "long": "a" * 9000,
@@ -143,16 +150,22 @@ def test_services_believe_the_tokens_of_accounts_and_no_others(shop: Shop) -> No
             "link token": link_token,
             "another audience": signed(aud="blog"),
             "another issuer": signed(iss="https://evil.example"),
-            "no scope": signed(scope=None),
+            "no type": of_type(None),
+            "the type of any token": of_type("JWT"),
+            "the type of a refresh token": of_type("refresh+jwt"),
+            "no text as type": of_type(["at+jwt"]),
+            "a number as type": of_type(1),
+            "other audiences too": signed(aud=[AUDIENCE, "blog"]),
+            "an OAuth token": signed(client_id="an-app", scope="access"),
             "no end": signed(exp=None),
             "no audience": signed(aud=None),
             "no subject": signed(sub=None),
             "expired": signed(exp=int(time.time()) - 60),
             "not yet": signed(nbf=int(time.time()) + 600),
-            "no key id": signed({"alg": "ES256"}),
+            "no key id": signed({"alg": "ES256", "typ": "at+jwt"}),
             "unknown key id": signed(header | {"kid": "junk"}),
             "another key": signed(signer=ECKey.generate_key("P-256")),
-            "own key": signed({"alg": "ES256", "kid": "x", "jwk": public.as_dict()}),
+            "own key": signed({"alg": "ES256", "typ": "at+jwt", "kid": "x", "jwk": public.as_dict()}),
             "public key as secret": signed_by_hand(header | {"alg": "HS256"}, claims, public.as_pem()),
             "unsigned": signed_by_hand(header | {"alg": "none"}, claims, None),
         }
@@ -227,8 +240,9 @@ class Accounts:
         self._verifier = module.TokenVerifier(public_keys, ISSUER, AUDIENCE)
 
     def token(self, key_id: str | None = None) -> str:
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "u", "scope": "access", "exp": time.time() + 900}
-        return jwt.encode({"alg": "ES256", "kid": key_id or self.key.kid}, claims, self.key)
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "u", "exp": time.time() + 900}
+        header = {"alg": "ES256", "typ": "at+jwt", "kid": key_id or self.key.kid}
+        return jwt.encode(header, claims, self.key)
 
     async def status_of(self, token: str) -> int:
         try:

@@ -24,6 +24,7 @@ from fastapi_pluggable_auth import AuthError, AuthSettings, include_auth
 from fastapi_pluggable_auth.email.message import build_message
 from fastapi_pluggable_auth.email.provider import MailError
 from fastapi_pluggable_auth.email.tokens import LinkSigner, Purpose
+from fastapi_pluggable_auth.flows.login import CHALLENGE
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security.addresses import normalise_email
 from fastapi_pluggable_auth.security.jwt import ACCESS, REFRESH, TokenSigner
@@ -98,13 +99,13 @@ def test_no_generated_request_breaks_the_contract_of_the_openapi_document(
 
 
 @bounded
-@given(subject=st.uuids(), scope=st.sampled_from([ACCESS, REFRESH, *Purpose]), other=any_text)
-def test_a_token_is_good_for_its_scope_alone(subject: Any, scope: str, other: str) -> None:
+@given(subject=st.uuids(), typ=st.sampled_from([ACCESS, REFRESH, CHALLENGE, "verify"]), other=any_text)
+def test_a_token_is_good_for_its_purpose_alone(subject: Any, typ: str, other: str) -> None:
     """A-56."""
     moment = datetime.now(UTC)
-    token = SIGNER.sign(scope, subject, issued_at=moment, expires_at=moment + timedelta(hours=1))
-    assert SIGNER.verify(token, scope)["sub"] == str(subject)
-    assume(other != scope)
+    token = SIGNER.sign(typ, subject, issued_at=moment, expires_at=moment + timedelta(hours=1))
+    assert SIGNER.verify(token, typ)["sub"] == str(subject)
+    assume(other != typ)
     with pytest.raises(AuthError):
         SIGNER.verify(token, other)
 
@@ -114,9 +115,9 @@ def test_a_token_is_good_for_its_scope_alone(subject: Any, scope: str, other: st
 @example("a.b.c")
 @example("..")
 def test_no_text_is_a_token_but_a_signed_one(text: str) -> None:
-    for scope in (ACCESS, REFRESH):
+    for typ in (ACCESS, REFRESH):
         with pytest.raises(AuthError):
-            SIGNER.verify(text, scope)
+            SIGNER.verify(text, typ)
     for purpose in Purpose:
         with pytest.raises(AuthError):
             LINKS.read(purpose, text)

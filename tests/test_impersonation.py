@@ -24,6 +24,7 @@ from fastapi_pluggable_auth.flows import users as users_flow
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.hooks import AfterEvent, SessionEnded
 from fastapi_pluggable_auth.models import AuditEvent, RefreshToken, Session, User
+from fastapi_pluggable_auth.security.jwt import ACCESS, REFRESH
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox
 from .test_admin import EVE, Administrator, id_of
@@ -426,9 +427,9 @@ async def test_no_forged_actor_counts(root: Administrator, eve: Account, auth: A
     for claim in ({"sub": str(root.id)}, {"sub": "x"}, {}, "x", None, [], 7):
         moment = auth.clock()
         options: dict[str, Any] = {"issued_at": moment, "expires_at": moment + timedelta(hours=1)}
-        token = auth.signer.sign("access", session.user_id, sid=str(session.id), act=claim, **options)
+        token = auth.signer.sign(ACCESS, session.user_id, sid=str(session.id), act=claim, **options)
         assert (await eve.me(token)).status_code == 200
-        refresh = auth.signer.sign("refresh", session.user_id, sid=str(session.id), act=claim, **options)
+        refresh = auth.signer.sign(REFRESH, session.user_id, sid=str(session.id), act=claim, **options)
         assert (await eve.refresh(refresh)).status_code == 401
 
 

@@ -138,7 +138,7 @@ async def test_a_public_key_is_no_hmac_key(account: Account, settings: AuthSetti
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     for secret in (base64.b64encode(der).decode(), json.dumps((await public_keys(account.client))[0])):
-        for headers in ({"kid": kid}, {}):
+        for headers in ({"typ": "at+jwt", "kid": kid}, {"typ": "at+jwt"}):
             key = jwk.construct(secret, "HS256")
             forged = jws.sign(claims, key, headers=headers, algorithm="HS256")
             assert (await account.me(forged)).status_code == 401

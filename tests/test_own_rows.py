@@ -32,6 +32,7 @@ from fastapi_pluggable_auth.models import (
     Throttle,
     User,
 )
+from fastapi_pluggable_auth.security.jwt import REFRESH
 
 from .conftest import EMAIL, Account, Clock, Mailbox
 from .visitor import BROWSER
@@ -286,7 +287,7 @@ async def host_token(auth: Auth, user: User) -> str:
     """A refresh token that the host has stored, without a session."""
     now = auth.clock()
     token = auth.signer.sign(
-        "refresh", user.id, issued_at=now, expires_at=now + timedelta(days=1), jti=str(uuid4())
+        REFRESH, user.id, issued_at=now, expires_at=now + timedelta(days=1), jti=str(uuid4())
     )
     await RefreshToken.create_for(user.id, token, timedelta(days=1))
     return token

@@ -23,6 +23,7 @@ from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, ErrorCode
 from fastapi_pluggable_auth.email.tokens import Purpose, link_state
 from fastapi_pluggable_auth.models import Mail, RecoveryCode, RefreshToken, Session, User
 from fastapi_pluggable_auth.security.hashing import hash_password
+from fastapi_pluggable_auth.security.jwt import ACCESS, REFRESH
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Database, Mailbox
@@ -482,7 +483,7 @@ async def test_a_new_secret_ends_every_session_of_a_restored_database(bench: Ben
     await RefreshToken.all().delete()
     await RefreshToken.bulk_create([RefreshToken(**row) for row in backup])
     other = Auth(AuthSettings(_env_file=None, jwt_secret=SECRET[::-1]))
-    for token, scope in ((pair["access_token"], "access"), (pair["refresh_token"], "refresh")):
+    for token, typ in ((pair["access_token"], ACCESS), (pair["refresh_token"], REFRESH)):
         with pytest.raises(AuthError) as refused:
-            other.signer.verify(token, scope)
+            other.signer.verify(token, typ)
         assert refused.value.code is ErrorCode.INVALID_TOKEN

@@ -27,6 +27,7 @@ from fastapi_pluggable_auth import (
 )
 from fastapi_pluggable_auth.events import EventKind
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, User
+from fastapi_pluggable_auth.security import jwt
 from fastapi_pluggable_auth.security.generations import as_ranges, includes
 from fastapi_pluggable_auth.security.jwt import new_token_id
 
@@ -434,7 +435,7 @@ async def unnamed(auth: Auth, client: httpx.AsyncClient) -> str:
     stored, now = await RefreshToken.filter(revoked=False).order_by("-created_at").first(), auth.clock()
     assert stored is not None
     token = auth.signer.sign(
-        "refresh",
+        jwt.REFRESH,
         stored.user_id,
         issued_at=now,
         expires_at=stored.expires_at,
@@ -477,7 +478,7 @@ async def rotate_as_before(account: Account, auth: Auth) -> None:
     spent, now = await RefreshToken.get(token=account.refresh_token), auth.clock()
     jti = new_token_id()
     named = {"issued_at": now, "expires_at": spent.expires_at, "jti": jti, "sid": str(spent.session_id)}
-    token = auth.signer.sign("refresh", spent.user_id, **named)
+    token = auth.signer.sign(jwt.REFRESH, spent.user_id, **named)
     await RefreshToken.filter(id=spent.id).update(revoked=True, rotated_at=now, replaced_by=jti)
     await RefreshToken.create(
         user_id=spent.user_id,

@@ -19,6 +19,7 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.flows.users import require_password_reset
 from fastapi_pluggable_auth.models import RefreshToken, Session, User, token_digest
+from fastapi_pluggable_auth.security.jwt import REFRESH
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox
 
@@ -234,7 +235,7 @@ async def test_a_token_that_the_host_stored_gets_a_session_of_its_own(
 ) -> None:
     user = await User.get(email=EMAIL)
     now = clock()
-    raw = auth.signer.sign("refresh", user.id, issued_at=now, expires_at=now + timedelta(days=1))
+    raw = auth.signer.sign(REFRESH, user.id, issued_at=now, expires_at=now + timedelta(days=1))
     assert (await account.refresh(raw)).status_code == 401
     await RefreshToken.create_for(user.id, raw, timedelta(days=1))
     mine = Account(account.client, account.mailbox, EMAIL, PASSWORD)

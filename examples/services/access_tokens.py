@@ -20,6 +20,8 @@ from joserfc.jwk import ECKey
 logger = logging.getLogger(__name__)
 
 ALGORITHM: Final = "ES256"
+TYPES: Final = {"at+jwt", "application/at+jwt"}
+"""What an access token is in its header, whatever the case (RFC 9068 section 4)."""
 LEEWAY: Final = 30
 """Seconds that the clocks of two servers may differ."""
 FRESH: Final = 300.0
@@ -88,17 +90,18 @@ class PublicKeys:
 
 
 class TokenVerifier:
-    """Checks signatures under the one algorithm, and the claims: who signed, for whom, how long, what for."""
+    """Checks what a token is for, its signature under the one algorithm, and the claims: who signed, for
+    whom, how long."""
 
     def __init__(self, keys: PublicKeys, issuer: str, audience: str) -> None:
         self._keys = keys
+        self._audience = audience
         self._claims = jwt.JWTClaimsRegistry(
             leeway=LEEWAY,
             iss={"essential": True, "value": issuer},
             aud={"essential": True, "value": audience},
             exp={"essential": True},
             sub={"essential": True},
-            scope={"essential": True, "value": "access"},  # refresh and link tokens have another
         )
 
     async def verify(self, token: str) -> Mapping[str, Any]:
@@ -111,11 +114,16 @@ class TokenVerifier:
             key_id = header.get("kid")
             if header.get("alg") != ALGORITHM or not isinstance(key_id, str):
                 raise Refused
+            if str(header.get("typ")).lower() not in TYPES:  # refresh tokens have another
+                raise Refused
             key = await self._keys.get(key_id)  # never one that the token itself brings
             if key is None:
                 raise Refused
             claims = jwt.decode(token, key, algorithms=[ALGORITHM]).claims
             self._claims.validate(claims)
+            # One that is for others too, or was given to an OAuth client, is not the user's own.
+            if claims["aud"] != self._audience or "client_id" in claims:
+                raise Refused
         except (JoseError, ValueError, RecursionError) as error:
             raise Refused from error
         return claims

@@ -13,7 +13,7 @@ from ..config import AuthSettings
 from ..errors import AuthError, ErrorCode
 from ..models import AbstractUser
 from ..security.clock import Clock, utc_now
-from ..security.jwt import LEEWAY_SECONDS, bare_claims, subject_of
+from ..security.jwt import LEEWAY_SECONDS, claims_of_0_1, subject_of
 from ..security.keys import SignatureError, key_set
 from ..security.links import TO_MOMENT, TO_STATE, SignedLink, moment_as_bytes, moment_of, open_link, sign_link
 
@@ -75,7 +75,7 @@ class LinkSigner:
             raise AuthError(ErrorCode.INVALID_LINK)
         try:
             # What 0.1 mailed is a JSON Web Token, with dots.
-            return self._read_bare(purpose, token) if "." in token else self._read(purpose, token)
+            return self._read_of_0_1(purpose, token) if "." in token else self._read(purpose, token)
         except (AuthError, SignatureError) as error:
             raise AuthError(ErrorCode.INVALID_LINK) from error
 
@@ -87,9 +87,9 @@ class LinkSigner:
             return Link(signed.user_id, signed.bound, None)
         return Link(signed.user_id, None, moment_of(signed))
 
-    def _read_bare(self, purpose: Purpose, token: str) -> Link:
+    def _read_of_0_1(self, purpose: Purpose, token: str) -> Link:
         """A link of 0.1, which says when it ends and not when it was made."""
-        claims = bare_claims(self._settings, token, purpose)
+        claims = claims_of_0_1(key_set(self._settings), token, purpose)
         now, expires_at = self._clock(), datetime.fromtimestamp(claims["exp"], UTC)
         issued_at = expires_at - self.lifetime(purpose)
         # From the future: its lifetime was another, and what it is older than cannot be told.

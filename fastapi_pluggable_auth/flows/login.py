@@ -29,8 +29,8 @@ from .passwords import check_password, is_rehashed
 from .sessions import TokenSet, start_session
 from .twofa import Accepted, accept_code, may_pass, store_accepted, tell_accepted
 
-CHALLENGE: Final = "two_factor_challenge"
-"""The scope of the token between the two steps; nothing else takes it."""
+CHALLENGE: Final = "two-factor-challenge+jwt"
+"""The type of the token between the two steps; nothing else takes it."""
 
 CHALLENGE_LIFETIME: Final = timedelta(minutes=5)
 

@@ -1,4 +1,5 @@
-"""The claims of signed tokens: JSON Web Tokens (RFC 7519), each for one purpose (RFC 8725 section 3.12)."""
+"""The claims of signed tokens: JSON Web Tokens (RFC 7519), each for one purpose, which its header `typ` says
+(RFC 8725 sections 3.11 and 3.12)."""
 
 from __future__ import annotations
 
@@ -21,8 +22,11 @@ from .keys import KeySet, SignatureError, key_set
 
 Claims: TypeAlias = Mapping[str, Any]
 
-ACCESS: Final = "access"
-REFRESH: Final = "refresh"
+ACCESS: Final = "at+jwt"
+"""RFC 9068 section 2.1."""
+REFRESH: Final = "refresh+jwt"
+
+_TYPE_OF_0_1: Final = "jwt"
 
 LEEWAY_SECONDS: Final = 30
 """How far the clocks of two servers may differ."""
@@ -58,8 +62,8 @@ def new_token_id() -> str:
 
 
 class TokenSigner:
-    """Signs claims and checks them again. The `scope` claim keeps tokens of different purposes apart, `iss`
-    and `aud` those of different deployments."""
+    """Signs claims and checks them again. The header `typ` keeps tokens of different purposes apart, the
+    claims `iss` and `aud` those of different deployments."""
 
     def __init__(self, settings: AuthSettings, clock: Clock = utc_now) -> None:
         self._settings = settings
@@ -67,7 +71,7 @@ class TokenSigner:
 
     def sign(
         self,
-        scope: str,
+        typ: str,
         subject: UUID | str,
         *,
         issued_at: datetime,
@@ -75,18 +79,18 @@ class TokenSigner:
         jti: str | None = None,
         **claims: Any,
     ) -> str:
-        """A signed token. The same arguments give the same claims, in the same order."""
+        """A signed token of this type. The same arguments give the same claims, in the same order."""
         return key_set(self._settings).sign(
             {
                 "iss": self._settings.issuer,
                 "aud": self._settings.audience,
                 "sub": str(subject),
-                "scope": scope,
                 "jti": jti or new_token_id(),
                 "iat": int(issued_at.timestamp()),
                 "exp": int(expires_at.timestamp()),
                 **claims,
-            }
+            },
+            typ,
         )
 
     def access_token(
@@ -107,9 +111,9 @@ class TokenSigner:
         )
 
     def verify(
-        self, token: str, scope: str, *, transport: Transport | None = None, allow_expired: bool = False
+        self, token: str, typ: str, *, transport: Transport | None = None, allow_expired: bool = False
     ) -> Claims:
-        """The claims of a token of this scope; raises `AuthError(INVALID_TOKEN)` on any other input, as
+        """The claims of a token of this type; raises `AuthError(INVALID_TOKEN)` on any other input, as
         `TooEarlyError` where all that is wrong is the time from which it is good.
 
         `transport` is how it came, where that matters: a token that was made for another is refused.
@@ -118,7 +122,7 @@ class TokenSigner:
             raise AuthError(ErrorCode.INVALID_TOKEN)
         try:
             claims = _claims_of(
-                key_set(self._settings), token, scope, self._settings.issuer, self._settings.audience
+                key_set(self._settings), token, typ, self._settings.issuer, self._settings.audience
             )
         except SignatureError as error:
             raise AuthError(ErrorCode.INVALID_TOKEN) from error
@@ -134,13 +138,19 @@ class TokenSigner:
 # An access token comes many times. What it says, for whom, and that these keys signed it, never changes and
 # takes 25 us to find out; whether it is still good is looked up every time.
 @lru_cache(maxsize=4096)
-def _claims_of(keys: KeySet, token: str, scope: str, issuer: str, audience: str) -> Claims:
-    """The claims of a token for this purpose, whatever the time; raises `SignatureError`."""
-    claims = keys.open(token)
-    if scope == REFRESH:  # 0.1 signed less into these; the database knows each of them as well
-        claims = {"iss": issuer, "aud": audience, "jti": "", "iat": 0, **claims}
+def _claims_of(keys: KeySet, token: str, typ: str, issuer: str, audience: str) -> Claims:
+    """The claims of a token of this type, whatever the time; raises `SignatureError`."""
+    try:
+        claims = keys.open(token, typ)
+    except SignatureError:
+        if typ != REFRESH:
+            raise
+        # The database knows each of these as well.
+        of_0_1 = claims_of_0_1(keys, token, "refresh", "jti")
+        claims = {"iss": issuer, "aud": audience, "iat": 0, **of_0_1}
     fits = (
-        claims.get("scope") == scope
+        # The access tokens of OAuth clients have it (RFC 9068 section 2.2): none of those is a session.
+        "client_id" not in claims
         and claims.get("iss") == issuer
         and claims.get("aud") == audience
         and isinstance(claims.get("sub"), str)
@@ -156,12 +166,12 @@ def _claims_of(keys: KeySet, token: str, scope: str, issuer: str, audience: str)
     return MappingProxyType(claims)
 
 
-def bare_claims(settings: AuthSettings, token: str, scope: str) -> Claims:
-    """The claims of a token for this purpose that has subject, scope and end alone, as 0.1 put into links;
-    whatever the time. Raises `SignatureError`."""
-    claims = key_set(settings).open(token)
+def claims_of_0_1(keys: KeySet, token: str, scope: str, *others: str) -> Claims:
+    """The claims of a token of 0.1, whose purpose is the claim `scope`, whatever the time. It has subject,
+    scope, end, and these others. Raises `SignatureError`."""
+    claims = keys.open(token, _TYPE_OF_0_1)
     fits = (
-        claims.keys() == {"sub", "scope", "exp"}
+        claims.keys() == {"sub", "scope", "exp", *others}
         and claims["scope"] == scope
         and isinstance(claims["sub"], str)
         and _is_time(claims["exp"])
@@ -244,5 +254,9 @@ def create_refresh_token(user_id: UUID | str) -> str:
 
 
 def decode_token(token: str, scope: str) -> dict[str, Any]:
-    """The claims of a token on the default settings; raises `AuthError(INVALID_TOKEN)`."""
-    return dict(TokenSigner(config.settings).verify(token, scope))
+    """The claims of a token on the default settings; `scope` is its purpose, `access` or `refresh`. Raises
+    `AuthError(INVALID_TOKEN)`."""
+    typ = {"access": ACCESS, "refresh": REFRESH}.get(scope)
+    if typ is None:
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    return dict(TokenSigner(config.settings).verify(token, typ))

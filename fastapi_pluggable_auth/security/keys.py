@@ -83,14 +83,14 @@ class KeySet:
             hkdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose.encode())
             yield hkdf.derive(material)
 
-    def sign(self, claims: dict[str, Any]) -> str:
-        """A compact token whose header names the key."""
-        headers = {"kid": self.signing_id}
+    def sign(self, claims: dict[str, Any], typ: str) -> str:
+        """A compact token whose header names its type and the key."""
+        headers = {"typ": typ, "kid": self.signing_id}
         token: str = jose.jws.sign(claims, self.signing_key, headers=headers, algorithm=self.algorithm)
         return token
 
-    def open(self, token: str) -> dict[str, Any]:
-        """The claims of a token; raises `SignatureError`.
+    def open(self, token: str, typ: str) -> dict[str, Any]:
+        """The claims of a token of this type; raises `SignatureError`.
 
         The key is looked up by `kid` in the configured set and never taken from the token: `jwk`, `jku`,
         `x5u` and `x5c` mean nothing. A token without `kid`, as 0.1 signed them, is tried with each of them.
@@ -100,7 +100,7 @@ class KeySet:
         try:
             header = jose.jws.get_unverified_header(token)
             # python-jose skips critical extensions that it does not know (RFC 7515 section 4.1.11).
-            if "crit" in header:
+            if "crit" in header or _media_type(header.get("typ")) != typ:
                 raise SignatureError
             claims = json.loads(self._verified(token, self._keys_for(header)))
         except (jose.exceptions.JOSEError, ValueError, RecursionError) as error:
@@ -122,6 +122,12 @@ class KeySet:
                 payload: bytes = jose.jws.verify(token, key, algorithms=[self.algorithm])
                 return payload
         raise SignatureError
+
+
+def _media_type(typ: object) -> str | None:
+    """The header `typ` in one spelling: case does not count, and `application/` may be left out (RFC 7515
+    section 4.1.9)."""
+    return typ.lower().removeprefix("application/") if isinstance(typ, str) else None
 
 
 def check_keys(settings: AuthSettings) -> None:
