@@ -36,8 +36,8 @@ from fastapi_pluggable_auth.commands.database import connected
 from fastapi_pluggable_auth.flows.importing import Batch, ImportFileError, import_users
 from fastapi_pluggable_auth.models import Mail, User
 from fastapi_pluggable_auth.security.hashing import (
+    PasswordCheck,
     PasswordHasher,
-    Verification,
     imported_hash,
     is_usable,
     verify_password,
@@ -211,7 +211,7 @@ class Waiting(PasswordHasher):
         super().__init__(settings)
         self.verified, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def verify(self, password: str | Plaintext, hashed: str | None) -> Verification:
+    async def verify(self, password: str | Plaintext, hashed: str | None) -> PasswordCheck:
         """As ever, and then waits."""
         verification = await super().verify(password, hashed)
         self.verified.set()

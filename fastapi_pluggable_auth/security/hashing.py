@@ -82,7 +82,7 @@ _UNUSABLE: Final = "!"
 """What no hash starts with, Django's mark too."""
 
 
-class Verification(NamedTuple):
+class PasswordCheck(NamedTuple):
     """Whether a password was right, and the hash to store instead when the stored one is outdated."""
 
     ok: bool
@@ -347,7 +347,7 @@ class PasswordHasher:
         password = Plaintext.of(password)
         return await self._run(lambda: hash_password(password.take(), self._settings))
 
-    async def verify(self, password: str | Plaintext, hashed: str | None) -> Verification:
+    async def verify(self, password: str | Plaintext, hashed: str | None) -> PasswordCheck:
         """Checks a password, in the same time when there is no hash; raises `AuthError(OVERLOADED)`. Takes
         the password."""
         password = Plaintext.of(password)
@@ -357,18 +357,18 @@ class PasswordHasher:
         """Ends the threads once their work is done; a later call starts new ones."""
         self._pool.close()
 
-    def _verify(self, password: str, hashed: str | None) -> Verification:
+    def _verify(self, password: str, hashed: str | None) -> PasswordCheck:
         settings = self._settings
         for number, spelling in enumerate(spellings(password)):
             checked = _NOT_CHECKED if hashed is None else _compare(spelling, hashed, settings)
             if checked.matches and (checked.outdated or number):
-                return Verification(
+                return PasswordCheck(
                     True, hash_password(password, settings)
                 )  # which costs more than was saved
             _spend(checked.saved, settings)
             if checked.matches:
-                return Verification(True)
-        return Verification(False)
+                return PasswordCheck(True)
+        return PasswordCheck(False)
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:
