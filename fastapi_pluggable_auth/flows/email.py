@@ -15,7 +15,7 @@ from ..hooks import EmailVerified
 from ..models import AbstractUser, exact
 from ..security.plaintext import Plaintext
 from .ends import End, end_access, without_begun
-from .guesses import guessing
+from .guesses import counted_guess
 from .mailbox import signed_up_with, verified
 from .notices import mail_on_request
 from .passwords import check_password
@@ -67,7 +67,7 @@ async def _verifying(auth: Auth, token: Plaintext) -> AsyncIterator[AbstractUser
 async def _require_password(auth: Auth, user: AbstractUser, password: Plaintext | None) -> None:
     if password is None:
         raise AuthError(ErrorCode.SIGNUP_ELSEWHERE)
-    async with guessing(auth, user):
+    async with counted_guess(auth, user):
         if not await check_password(auth, user, password):
             raise AuthError(ErrorCode.WRONG_PASSWORD)
 

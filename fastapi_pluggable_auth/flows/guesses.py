@@ -145,7 +145,7 @@ class Guess:
 
 
 @asynccontextmanager
-async def guessing(
+async def counted_guess(
     auth: Auth,
     user: AbstractUser | None,
     name: str = "",
@@ -154,8 +154,8 @@ async def guessing(
     device: Device | None = None,
     proves: bool = True,
 ) -> AsyncIterator[Guess]:
-    """Wraps an attempt to prove who one is, on an account or, where there is none, on this `name`: in a
-    session, on a `device`, or anywhere.
+    """An attempt to prove who one is, on an account or, where there is none, on this `name`: in a session, on
+    a `device`, or anywhere.
 
     The attempt is counted before it is made, so that of many at once no more are made than allowed. Success
     starts the count anew, unless it proves nothing of the user. Raises `AuthError`: THROTTLED with the

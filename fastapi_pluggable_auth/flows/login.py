@@ -23,7 +23,7 @@ from ..security.plaintext import Plaintext
 from ..security.recovery import is_recovery_code
 from .authentication import Authentication, observed, refuse_impersonation
 from .devices import Device, remember_device
-from .guesses import Guess, guessing
+from .guesses import Guess, counted_guess
 from .notices import mail_on_request
 from .passwords import check_password, is_rehashed
 from .sessions import TokenSet, start_session
@@ -72,7 +72,7 @@ async def login(
     password, code = Plaintext.of(password), _held(code)
     async with auth.events.observe(EventKind.LOGIN) as observation:
         user = await account_named(auth, name)
-        async with guessing(auth, user, name, device=device) as guess:
+        async with counted_guess(auth, user, name, device=device) as guess:
             observation.user_id = user.id if user else None
             if user is None:
                 await auth.hasher.verify(password, None)
@@ -127,7 +127,7 @@ async def answer_challenge(
         if user is None or claims.get("state") != _challenge_state(user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         observation.user_id = user.id
-        async with guessing(auth, user, device=device) as guess:
+        async with counted_guess(auth, user, device=device) as guess:
             unchanged = {"last_login_at": user.last_login_at, "access_epoch": user.access_epoch}
             accepted, tokens = await _admit(
                 auth, user, code, observation, guess, device, transport, **unchanged
@@ -160,7 +160,7 @@ async def reauthenticate(
     async with observed(auth, EventKind.REAUTHENTICATION, authentication) as observation:
         refuse_impersonation(authentication)
         try:
-            async with guessing(auth, user, session_id=authentication.session_id) as guess:
+            async with counted_guess(auth, user, session_id=authentication.session_id) as guess:
                 if not await check_password(auth, user, password):
                     raise AuthError(ErrorCode.INVALID_CREDENTIALS)
                 observation.factors = ("pwd",)

@@ -18,7 +18,7 @@ from .authentication import Authentication, observed, refuse_impersonation
 from .devices import Device, remember_device
 from .email import owner_of
 from .ends import End, end_access, without_begun
-from .guesses import forget_passwords, guessing
+from .guesses import counted_guess, forget_passwords
 from .mailbox import claim_mailbox, is_claimable, verified
 from .notices import mail_on_request, notify
 from .passwords import check_password, is_rehashed
@@ -97,7 +97,7 @@ async def _change(
     auth: Auth, authentication: Authentication, old_password: Plaintext, new_password: Plaintext
 ) -> None:
     user, session_id = authentication.user, authentication.session_id
-    async with guessing(auth, user, session_id=session_id):
+    async with counted_guess(auth, user, session_id=session_id):
         if not await check_password(auth, user, old_password):
             raise AuthError(ErrorCode.WRONG_PASSWORD)
         await auth.hooks.fire(BeforePasswordChange, user, by_reset=False)

@@ -21,7 +21,7 @@ from ..security.recovery import generate_recovery_codes, is_recovery_code, recov
 from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
 from .authentication import Authentication, is_recent, observed, refuse_impersonation, require_recent_login
 from .ends import NO_PENDING_SECRET, End, end_access, without_begun
-from .guesses import forget_codes, guessing
+from .guesses import counted_guess, forget_codes
 from .notices import notify
 
 logger = logging.getLogger(__name__)
@@ -221,7 +221,7 @@ async def verify(auth: Auth, authentication: Authentication, code: str | Plainte
         if not (user.two_factor_active or _enrolling(auth, authentication)):
             raise AuthError(TwoFactorError.TWO_FACTOR_NOT_STARTED)
         # A thief may have begun with a secret of his own: its codes prove nothing.
-        async with guessing(auth, user, session_id=authentication.session_id, proves=False):
+        async with counted_guess(auth, user, session_id=authentication.session_id, proves=False):
             accepted = accept_code(auth, user, code.take())
             if accepted is None or not await _accept(auth, authentication, accepted):
                 raise AuthError(ErrorCode.INVALID_CODE)
