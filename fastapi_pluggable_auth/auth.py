@@ -49,7 +49,7 @@ from .security.hashing import PasswordHasher
 from .security.jwt import TokenSigner
 from .security.names import name_set
 from .security.proxies import counted_network
-from .security.rates import VolumeLimiter
+from .security.rate_limits import RateLimiter
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -127,7 +127,7 @@ class Auth(Generic[U_co]):
         self.links = LinkSigner(settings, self._now)
         self.totp_box = SecretBox(settings)
         self.hasher = PasswordHasher(settings, uncounted, lambda: counted_network(origin.get()().address))
-        self.limiter = VolumeLimiter(settings, limiter, self.features.rates)
+        self.limiter = RateLimiter(settings, limiter, self.features.rates)
         self.mailer = Mailer(settings, email_provider)
         self.outbox = Outbox(settings, self.tables, self._now, pages=pages)
         composer = Composer(settings, self.tables, self.mailer, self.links)

@@ -36,7 +36,7 @@ from .lookup import STATE_ATTRIBUTE
 from .models import AbstractUser, every, stored_totp_secret
 from .models.user import U
 from .security.clock import Clock
-from .security.rates import VolumeLimiter
+from .security.rate_limits import RateLimiter
 from .security.totp import code_at, generate_totp_secret
 
 try:  # its strict mode, the default, runs no other async fixtures
@@ -116,7 +116,7 @@ def under_test(app: FastAPI, clock: Clock, mailbox: MemoryProvider) -> Iterator[
             for name, value in SETTINGS.items():
                 setattr(auth.settings, name, value)
             patch.setattr(auth, "clock", clock)
-            patch.setattr(auth, "limiter", VolumeLimiter(auth.settings))
+            patch.setattr(auth, "limiter", RateLimiter(auth.settings))
             patch.setattr(auth.events, "listeners", [*auth.events.listeners])
             patch.setattr(auth.hooks, "handlers", [*auth.hooks.handlers])
             patch.setattr(auth.mailer, "given_provider", mailbox)

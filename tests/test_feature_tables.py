@@ -10,7 +10,7 @@ from fastapi_pluggable_auth import Auth, include_auth
 from fastapi_pluggable_auth.config import RECOMMENDED_RATES
 from fastapi_pluggable_auth.features.feature import Feature
 from fastapi_pluggable_auth.models import AuditEvent, MomentField, User, tables_for
-from fastapi_pluggable_auth.security.rates import RateConfigurationError
+from fastapi_pluggable_auth.security.rate_limits import RateConfigurationError
 
 from .own_tables import User as Member
 from .passes.models import Door, Pass

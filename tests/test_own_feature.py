@@ -16,7 +16,7 @@ from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.flows.users import end_sessions
 from fastapi_pluggable_auth.models import PersonalToken, User
-from fastapi_pluggable_auth.security.rates import RateConfigurationError
+from fastapi_pluggable_auth.security.rate_limits import RateConfigurationError
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, Account, Clock

@@ -25,7 +25,7 @@ from fastapi_pluggable_auth import AuthSettings, include_auth
 from fastapi_pluggable_auth.config import RECOMMENDED_RATES
 from fastapi_pluggable_auth.models import Throttle
 from fastapi_pluggable_auth.security.proxies import client_address, counted_network
-from fastapi_pluggable_auth.security.rates import RateConfigurationError
+from fastapi_pluggable_auth.security.rate_limits import RateConfigurationError
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Mailbox

@@ -20,7 +20,7 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
 from ..models import exact
 from ..security.keys import key_set
-from ..security.rates import Rate, StoreDownError
+from ..security.rate_limits import Rate, StoreDownError
 from ..security.throttling import Counter, Quota, Stop
 from . import counters
 from .counters import Counted

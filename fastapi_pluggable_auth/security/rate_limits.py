@@ -1,4 +1,4 @@
-"""Volume limits per client, through the `limits` package: how often, not how wrongly, somebody asks."""
+"""Rate limits per client, through the `limits` package: how often, not how wrongly, somebody asks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Rate:
     """The same, as the `limits` package has it."""
 
 
-class VolumeLimiter:
+class RateLimiter:
     """Counts requests by route and client.
 
     `engine` is a strategy of `limits`, sync or async, or a SlowAPI `Limiter`; without it, one is made for
