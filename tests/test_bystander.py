@@ -33,7 +33,7 @@ from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle, users
 from fastapi_pluggable_auth.models import PersonalToken, User
 from fastapi_pluggable_auth.security.jwt import REFRESH
-from fastapi_pluggable_auth.security.throttling import Counter
+from fastapi_pluggable_auth.security.throttle import Counter
 
 from . import databases
 from .bystander import BOB, DORA, Called, Rows, lacking, settle

@@ -12,7 +12,7 @@ from tortoise.queryset import QuerySet
 
 from ..auth import Auth
 from ..models import AbstractThrottle, among
-from ..security.throttling import Counter
+from ..security.throttle import Counter
 
 
 @dataclass(frozen=True, slots=True)

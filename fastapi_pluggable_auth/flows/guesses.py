@@ -26,7 +26,7 @@ from ..events import origin
 from ..models import AbstractUser
 from ..security.devices import DEVICE_LIFETIME
 from ..security.proxies import guessing_network
-from ..security.throttling import Backoff, Guesses
+from ..security.throttle import Backoff, Guesses
 from .counters import Counted
 from .devices import Device, forget_device, known_device
 from .notices import notify_anyway

@@ -21,7 +21,7 @@ from ..events import EventKind, Observation, Outcome
 from ..models import exact
 from ..security.keys import key_set
 from ..security.rate_limits import Rate, StoreDownError
-from ..security.throttling import Counter, Quota, Stop
+from ..security.throttle import Counter, Quota, Stop
 from . import counters
 from .counters import Counted
 
@@ -37,7 +37,7 @@ a few of them, where it takes the place of the name that was tried least."""
 
 
 class Policy(Protocol):
-    """A rule of `security.throttling`."""
+    """A rule of `security.throttle`."""
 
     def attempt(self, counter: Counter | None, now: datetime) -> Counter | timedelta | Stop:
         """The counter with one more attempt, or why there is none."""

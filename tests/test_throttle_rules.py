@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_pluggable_auth.security.throttling import Backoff, Counter, Guesses, Quota, Stop
+from fastapi_pluggable_auth.security.throttle import Backoff, Counter, Guesses, Quota, Stop
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
