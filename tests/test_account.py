@@ -79,7 +79,7 @@ async def test_a_patch_without_a_change_changes_nothing(
 
 @pytest.mark.parametrize("field", ["id", "is_verified", "is_superuser", "is_active", "hashed_password"])
 async def test_no_other_field_can_be_set(field: str, account: Account) -> None:
-    """A-31, P-17."""
+    """A-31."""
     before = await User.get()
     assert (await patch(account, display_name="Eve", **{field: False})).status_code == 422
     assert dict(await User.get()) == dict(before)

@@ -121,7 +121,7 @@ async def test_signing_in_leads_back_to_where_one_came_from(ada: Visitor) -> Non
     ],
 )
 async def test_next_leads_nowhere_else(ada: Visitor, hostile: str) -> None:
-    """A-81, P-34."""
+    """A-81."""
     for path, field in (("sign-in", "password"), ("confirm-password", "password")):
         if path == "sign-in":
             await ada.open("/account/security")
@@ -346,7 +346,7 @@ async def test_signing_out_ends_this_session_and_clears_the_browser(ada: Visitor
 async def test_no_other_page_posts_the_forms_of_strangers(
     visitor: Visitor, mailbox: Mailbox, path: str, name: str, typed: dict[str, str]
 ) -> None:
-    """A-77, P-29: login included."""
+    """A-77: login included."""
     await refused_without_token_or_from_elsewhere(visitor, path, name, typed)
     assert (await User.all().count(), mailbox.messages) == (0, [])
 
@@ -366,7 +366,7 @@ async def test_no_other_page_posts_the_forms_of_strangers(
 async def test_no_other_page_posts_the_forms_of_the_account(
     ada: Visitor, path: str, name: str, typed: dict[str, str]
 ) -> None:
-    """A-77, P-29."""
+    """A-77."""
     await refused_without_token_or_from_elsewhere(ada, path, name, typed)
     user = await User.get()
     assert (user.display_name, user.totp_secret) == (None, None)
@@ -472,7 +472,7 @@ async def test_titles_are_distinct(ada: Visitor) -> None:
 
 
 async def test_names_and_addresses_are_text(ada: Visitor) -> None:
-    """A-80, P-33."""
+    """A-80."""
     hostile = '"><script>alert(1)</script>{{7*7}}'
     await ada.open("/account/profile")
     page = await ada.submit("name", display_name=hostile)

@@ -44,7 +44,7 @@ async def test_without_two_factor_one_step_is_enough(account: Account, auth: Aut
 async def test_the_password_alone_gives_a_challenge_and_the_code_a_session(
     totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
 ) -> None:
-    """A-64, P-24."""
+    """A-64."""
     before = await Session.all().count()
     challenge = await challenged(auth)
     assert await Session.all().count() == before

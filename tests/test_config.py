@@ -1,4 +1,4 @@
-"""Settings: where they are read, by which names, and what is said of those that are not read (D13)."""
+"""Settings: where they are read, by which names, and what is said of those that are not read."""
 
 from __future__ import annotations
 

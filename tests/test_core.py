@@ -66,7 +66,7 @@ async def test_a_new_user_signs_up_verifies_logs_in_and_is_known(
 async def test_one_mailbox_is_one_account_in_every_spelling(
     typed: str, kept: str, client: httpx.AsyncClient, settings: AuthSettings
 ) -> None:
-    """A-24, R-09, D5."""
+    """A-24, R-09."""
     settings.require_verified_email = False
     assert (await client.post("/auth/signup", json={"email": typed, "password": PASSWORD})).json()[
         "email"
@@ -101,7 +101,7 @@ async def test_simultaneous_signups_make_one_account(client: httpx.AsyncClient, 
 async def test_a_taken_address_looks_like_a_new_one_when_enumeration_is_prevented(
     client: httpx.AsyncClient, mailbox: Mailbox, settings: AuthSettings
 ) -> None:
-    """A-19, D4."""
+    """A-19."""
     settings.prevent_enumeration = True
     first = await client.post("/auth/signup", json=CREDENTIALS)
     second = await client.post("/auth/signup", json=CREDENTIALS)
@@ -169,7 +169,7 @@ async def test_a_password_outside_the_limits_is_refused(password: str, client: h
 async def test_common_passwords_are_refused_as_a_whole_only(
     password: str, status: int, client: httpx.AsyncClient
 ) -> None:
-    """A-05, D1."""
+    """A-05."""
     answer = await client.post("/auth/signup", json={"email": EMAIL, "password": password})
     assert answer.status_code == status
     if status == 422:
@@ -203,7 +203,7 @@ async def test_a_login_that_fails_tells_nothing(account: Account, client: httpx.
 async def test_an_unverified_address_is_told_only_after_the_right_password(
     client: httpx.AsyncClient, settings: AuthSettings
 ) -> None:
-    """A-27, D12."""
+    """A-27."""
     await client.post("/auth/signup", json=CREDENTIALS)
     answer = await client.post("/auth/login", json=CREDENTIALS)
     assert (answer.status_code, answer.json()["code"]) == (401, "email_not_verified")
@@ -361,7 +361,7 @@ async def refused_tokens(auth: Auth, account: Account) -> dict[str, str]:
 
 
 async def test_every_bad_access_token_gets_the_same_refusal(auth: Auth, account: Account) -> None:
-    """P-01 to P-10, A-53 to A-63."""
+    """A-53 to A-63."""
     answers = {name: await account.me(token) for name, token in (await refused_tokens(auth, account)).items()}
     assert {name: answer.status_code for name, answer in answers.items() if answer.status_code != 401} == {}
     assert {answer.content for answer in answers.values()} == {
@@ -395,7 +395,6 @@ async def test_a_missing_access_token_is_challenged_without_an_error(
 
 
 async def test_two_authorization_headers_are_refused(account: Account) -> None:
-    """P-11."""
     header = ("Authorization", f"Bearer {account.access_token}")
     for other in (header, ("Authorization", "Basic YTpi"), ("Authorization", "Bearer")):
         for both in ([header, other], [other, header]):

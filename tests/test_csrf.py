@@ -137,7 +137,7 @@ def is_refused(answer: httpx.Response) -> bool:
 async def test_another_site_cannot_use_the_cookies(
     app: FastAPI, signed_in: httpx.AsyncClient, events: list[SecurityEvent]
 ) -> None:
-    """A-77, A-90, P-29: routes of the library and of the host alike; each refusal is an event."""
+    """A-77, A-90: routes of the library and of the host alike; each refusal is an event."""
     cookies = cookies_of(signed_in)
     for headers in FOREIGN:
         async with client_with(app, cookies, **headers, **JSON, **{"X-Requested-With": "x"}) as client:
@@ -163,7 +163,7 @@ async def test_another_site_cannot_use_the_cookies(
 async def test_what_a_plain_form_can_send_is_refused_even_from_an_own_page(
     app: FastAPI, signed_in: httpx.AsyncClient
 ) -> None:
-    """A-77, P-29: but for a form of which the browser says that its page is the app's own."""
+    """A-77: but for a form of which the browser says that its page is the app's own."""
     cookies = cookies_of(signed_in)
     body = json.dumps({"display_name": "Eve"})
     for headers, source in itertools.product(SIMPLE, (OWN, NO_FETCH_METADATA)):
@@ -191,7 +191,7 @@ async def test_an_own_page_may(
 
 
 async def test_nobody_is_signed_in_by_another_site(app: FastAPI, browser: httpx.AsyncClient) -> None:
-    """A-77, P-29: login CSRF, and the planting of a stranger's refresh token."""
+    """A-77: login CSRF, and the planting of a stranger's refresh token."""
     async with client_with(app, {}) as client:
         token = (await client.post("/auth/login", json=CREDENTIALS)).json()["refresh_token"]
     for headers in FOREIGN[1:]:
@@ -289,7 +289,7 @@ async def shown(client: httpx.AsyncClient) -> str:
 async def test_a_form_needs_the_token_that_was_made_for_this_visitor(
     app: FastAPI, browser: httpx.AsyncClient
 ) -> None:
-    """A-77, P-29."""
+    """A-77."""
     del browser.headers["X-Requested-With"]
     first = await browser.get("/form")
     (cookie,) = set_cookies(first).values()
@@ -332,7 +332,7 @@ async def test_of_two_visitors_cookies_none_counts(app: FastAPI, browser: httpx.
 
 
 async def test_a_right_token_does_not_help_another_site(app: FastAPI, browser: httpx.AsyncClient) -> None:
-    """A-77, P-29."""
+    """A-77."""
     token = await shown(browser)
     for headers in FOREIGN:
         async with client_with(app, cookies_of(browser), **headers) as client:
@@ -410,7 +410,7 @@ async def test_a_template_that_asks_for_a_token_without_cookies_is_told(settings
 async def test_a_form_of_one_session_is_refused_in_another(
     signed_in: httpx.AsyncClient, browser: httpx.AsyncClient
 ) -> None:
-    """A-77, P-29."""
+    """A-77."""
     before = await shown(signed_in)
     await signed_in.post("/auth/login", json=CREDENTIALS)
     del signed_in.headers["X-Requested-With"], signed_in.headers["Sec-Fetch-Site"]
@@ -498,7 +498,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_no_other_place_is_gone_on_to(value: str) -> None:
-    """A-81, P-34."""
+    """A-81."""
     assert safe_next(value) is None
 
 
@@ -520,7 +520,7 @@ def test_an_own_path_is_gone_on_to(value: str) -> None:
 @example("/.//evil.example")
 @example("///evil.example")
 def test_wherever_it_leads_is_the_same_origin(value: str) -> None:
-    """A-81, P-34: as browsers resolve it, who drop tabs and line breaks and take a backslash for a slash."""
+    """A-81: as browsers resolve it, who drop tabs and line breaks and take a backslash for a slash."""
     safe = safe_next(value)
     if safe is None:
         return

@@ -114,7 +114,7 @@ async def test_a_token_of_the_helper_verifies_once(
 async def test_links_join_the_public_address_with_one_slash(
     base: str, client: httpx.AsyncClient, settings: AuthSettings, mailbox: Mailbox
 ) -> None:
-    """A-37, R-48, P-31: the Host header has no say."""
+    """A-37, R-48: the Host header has no say."""
     settings.public_base_url = base
     headers = {"Host": "evil.example", "X-Forwarded-Host": "evil.example"}
     await client.post("/auth/signup", json=CREDENTIALS, headers=headers)
@@ -143,7 +143,7 @@ async def test_the_verification_link_can_point_at_a_front_end(
 async def test_mail_goes_to_the_stored_address(
     client: httpx.AsyncClient, link: str, mailbox: Mailbox
 ) -> None:
-    """A-25, P-32."""
+    """A-25."""
     mailbox.clear()
     for look_alike in ("\u0430da@example.com", "ada@ex\u0430mple.com", "\uff41da@example.com"):
         answer = await client.post("/auth/forgot-password", json={"email": look_alike})

@@ -222,7 +222,7 @@ async def test_no_secret_is_in_any_line_of_any_log(
 async def test_what_a_client_sends_starts_no_line_in_the_log(
     agent: bytes, account: Account, watch: Watch
 ) -> None:
-    """A-91, P-37."""
+    """A-91."""
     headers: Any = [(b"User-Agent", agent), (b"X-Forwarded-For", b"10.0.0.1\x0b")]
     await account.client.get("/auth/me", headers=[*headers, (b"Authorization", b"Bearer nonsense")])
     (record,) = [record for record in watch.caplog.records if record.name == LOGGER]

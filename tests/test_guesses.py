@@ -365,7 +365,7 @@ async def test_the_owner_is_told_of_wrong_codes_after_the_right_password(
 async def test_after_a_hundred_wrong_codes_none_is_looked_at_until_somebody_lifts_that(
     totp: pyotp.TOTP, account: Account, mailbox: Mailbox, clock: Clock, auth: Auth
 ) -> None:
-    """A-71, P-25: neither time nor a reset, a device or another network does."""
+    """A-71: neither time nor a reset, a device or another network does."""
     clock.advance(minutes=1)
     device = (await login(account.client, device=None, code=totp.at(clock()))).json()["device"]
     clock.advance(minutes=1)

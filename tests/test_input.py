@@ -82,7 +82,7 @@ async def send(account: Account, method: str, path: str, content: bytes, **heade
 async def test_no_field_of_any_route_takes_a_wrong_value(
     method: str, path: str, fields: dict[str, Any], account: Account
 ) -> None:
-    """R-42 to R-46, A-85, A-86, P-35."""
+    """R-42 to R-46, A-85, A-86."""
     before = (await User.all().values())[0]
     nullable = {"code", "display_name", "device"} | ({"email"} if method == "patch" else set())
     for field in fields:
@@ -122,7 +122,7 @@ def assert_validation_body(answer: httpx.Response) -> None:
 async def test_no_route_takes_a_field_it_does_not_know(
     method: str, path: str, fields: dict[str, Any], account: Account
 ) -> None:
-    """A-31, P-17."""
+    """A-31."""
     body = {key: VALID[key] for key in fields}
     for field in ("is_verified", "is_superuser", "id", PLANTED, "\ud800", "x" * 5000):
         answer = await send(account, method, path, json.dumps(body | {field: PLANTED}).encode())
@@ -224,7 +224,7 @@ async def test_a_domain_is_normalised_before_anything_looks_at_it(account: Accou
 async def test_other_methods_are_refused(
     method: str, path: str, fields: dict[str, Any], account: Account
 ) -> None:
-    """A-78, A-89, P-21."""
+    """A-78, A-89."""
     for other in ("PUT", "TRACE", "HEAD"):
         answer = await account.client.request(other, path, headers=account.headers)
         mailed = other == "HEAD" and path.startswith(("/auth/verify/", "/auth/reset-password/"))

@@ -129,7 +129,7 @@ async def test_no_request_fails_while_a_key_is_rotated_under_load(
 
 
 async def test_a_public_key_is_no_hmac_key(account: Account, settings: AuthSettings) -> None:
-    """P-02: the published key as the secret of an HMAC, with each algorithm name."""
+    """RFC 8725 section 2.1: the published key as the secret of an HMAC, with each algorithm name."""
     settings.jwt_private_key, settings.jwt_algorithm = pem_of(RSA), "RS256"
     await account.login()
     claims = json.loads(base64.urlsafe_b64decode(account.access_token.split(".")[1] + "=="))

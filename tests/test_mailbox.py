@@ -64,7 +64,7 @@ async def test_mails_are_read_and_their_links_clicked(browser: httpx.AsyncClient
 async def test_a_mail_is_text_and_its_html_is_caged(
     browser: httpx.AsyncClient, provider: MemoryProvider
 ) -> None:
-    """A-79, A-80, P-33."""
+    """A-79, A-80."""
     hostile = "<script>alert(1)</script>"
     await provider.send(EMAIL, hostile, hostile, hostile)
     for path in (MAILBOX, f"{MAILBOX}/1"):

@@ -177,7 +177,7 @@ async def test_own_fields_are_stored_shown_and_changed(
 async def test_no_field_can_be_set_that_the_body_does_not_name(
     client: httpx.AsyncClient, ada: dict[str, str]
 ) -> None:
-    """A-31, P-17."""
+    """A-31."""
     before = dict(await User.get())
     for field in ("is_staff", "plan", "is_active", "is_verified", "id", "hashed_password"):
         value = {field: True}

@@ -106,7 +106,7 @@ async def test_the_password_field_is_kind_to_password_managers(pages: dict[str, 
 async def test_the_owner_of_an_address_never_activates_the_password_of_a_stranger(
     client: httpx.AsyncClient, mailbox: Mailbox, settings: AuthSettings
 ) -> None:
-    """A-29, P-36: a click on the link asks for the password, and leads on to a password of one's own, which
+    """A-29: a click on the link asks for the password, and leads on to a password of one's own, which
     ends whatever the stranger has begun."""
     settings.require_verified_email = False
     stranger = Account(client, mailbox, EMAIL, PASSWORD)
@@ -196,7 +196,7 @@ async def test_an_api_client_may_look_at_a_reset_link_without_spending_it(
 async def test_hostile_names_are_text(
     client: httpx.AsyncClient, settings: AuthSettings, mailbox: Mailbox
 ) -> None:
-    """A-80, P-33, R-47."""
+    """A-80, R-47."""
     settings.totp_issuer = "<script>alert(1)</script>{{7*7}}"
     await client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
     page = await client.get(mailbox.link(), headers=BROWSER)

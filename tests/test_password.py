@@ -86,7 +86,7 @@ async def test_a_refused_password_does_not_spend_the_link(
 
 
 async def test_a_reset_ends_every_session_and_starts_none(account: Account, mailbox: Mailbox) -> None:
-    """A-35, D11."""
+    """A-35."""
     answer = await reset(account.client, await forgot(account.client, mailbox))
     assert set(answer.json()) == {"detail"}
     assert (await account.me()).status_code == 401
@@ -97,7 +97,7 @@ async def test_a_reset_ends_every_session_and_starts_none(account: Account, mail
 async def test_a_reset_verifies_the_address_it_was_mailed_to(
     client: httpx.AsyncClient, mailbox: Mailbox
 ) -> None:
-    """D11, A-29: the stranger who signed up with this address is out."""
+    """A-29: the stranger who signed up with this address is out."""
     await client.post("/auth/signup", json={"email": EMAIL, "password": "of a stranger"})
     verification = mailbox.link()
     assert (await reset(client, await forgot(client, mailbox))).status_code == 200

@@ -274,7 +274,7 @@ async def test_start_up_without_tortoise_is_told_and_mail_still_leaves_after_res
 async def test_a_database_that_is_down_is_503(
     dialect: str, app: FastAPI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """D10: the client learns nothing but that it may try again."""
+    """The client learns nothing but that it may try again."""
 
     @app.get("/host", dependencies=[Depends(get_current_user)])
     async def host_route() -> None: ...

@@ -155,7 +155,7 @@ async def test_nothing_of_a_stranger_is_good_after_the_owner_of_the_mailbox_has_
     mailbox: Mailbox,
     settings: AuthSettings,
 ) -> None:
-    """A-29, P-36: password, session, tokens, pending address and secret."""
+    """A-29: password, session, tokens, pending address and secret."""
     settings.require_verified_email = verified_only
     await stranger.signs_up()
     link = stranger.mailed

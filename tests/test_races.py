@@ -202,7 +202,7 @@ async def test_logins_at_once_leave_as_many_sessions_as_allowed(bench: Bench) ->
 
 
 async def test_a_session_has_an_id_of_its_own_whatever_the_client_sends(bench: Bench) -> None:
-    """A-41, P-28: nothing of an earlier session is adopted."""
+    """A-41: nothing of an earlier session is adopted."""
     await bench.user()
     first = await bench.tokens()
     sessions = {session.id for session in await Session.all()}
@@ -346,7 +346,7 @@ async def test_of_two_changes_of_a_password_one_wins_and_no_profile_change_is_lo
 
 
 async def test_nothing_of_a_deleted_account_works_for_its_successor(bench: Bench) -> None:
-    """R-22, A-59, P-08."""
+    """R-22, A-59."""
     user = await bench.user(is_verified=False)
     verify, reset = bench.link(Purpose.VERIFY, user), bench.link(Purpose.RESET, user)
     await User.filter(id=user.id).update(is_verified=True)

@@ -282,7 +282,7 @@ class Broken:
 async def test_the_database_counts_while_the_store_is_down_or_hangs(
     hangs: bool, serve: Ask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R-37, D10: neither open nor 500; and a dead store is left alone for a while."""
+    """R-37: neither open nor 500; and a dead store is left alone for a while."""
     broken = Broken(hangs=hangs)
     client = serve(limiter=broken, rate_limits={"login": "3/hour"})
     started = time.perf_counter()

@@ -61,7 +61,7 @@ async def test_a_refresh_gives_a_new_pair_and_both_access_tokens_work(account: A
 async def test_a_spent_token_within_the_leeway_is_a_race_and_the_family_lives(
     account: Account, clock: Clock
 ) -> None:
-    """D3: two browser tabs log nobody out."""
+    """Two browser tabs log nobody out."""
     spent = account.refresh_token
     keep(account, await account.refresh())
     clock.advance(seconds=9)
@@ -73,7 +73,7 @@ async def test_a_spent_token_within_the_leeway_is_a_race_and_the_family_lives(
 async def test_a_spent_token_after_the_leeway_ends_its_family_and_tells_the_owner_once(
     account: Account, clock: Clock, mailbox: Mailbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A-42, P-30, R-05."""
+    """A-42, R-05."""
     other = await other_login(account)
     spent = account.refresh_token
     keep(account, await account.refresh())
@@ -115,7 +115,7 @@ async def test_refresh_race_has_one_winner(account: Account) -> None:
 async def test_a_retry_gets_the_same_successor_when_refresh_is_idempotent(
     account: Account, settings: AuthSettings, clock: Clock
 ) -> None:
-    """D3: never a second branch, never a raw token at rest."""
+    """Never a second branch, never a raw token at rest."""
     settings.refresh_idempotent = True
     spent = account.refresh_token
     answers = await asyncio.gather(*(account.refresh(spent) for _ in range(10)))
@@ -178,7 +178,7 @@ async def test_single_session_mode_ends_the_others_at_a_refresh(
 async def test_a_session_ends_at_its_maximum_age_however_often_it_is_refreshed(
     account: Account, clock: Clock
 ) -> None:
-    """A-44, D8."""
+    """A-44."""
     for _ in range(5):
         clock.advance(days=5.9)
         keep(account, await account.refresh())
@@ -311,7 +311,6 @@ async def test_logging_out_the_others_keeps_the_current_session(account: Account
 async def test_a_token_without_session_stands_for_the_user_until_the_password_changes(
     account: Account, auth: Auth, clock: Clock
 ) -> None:
-    """D2."""
     user = await User.get(email=EMAIL)
     token = auth.signer.access_token(user.id)
     assert (await account.me(token)).status_code == 200

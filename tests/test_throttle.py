@@ -146,7 +146,7 @@ async def two_factor(account: Account, clock: Clock) -> pyotp.TOTP:
 
 
 async def test_codes_are_guessed_as_slowly_as_passwords(account: Account, clock: Clock) -> None:
-    """A-71, P-25: neither a missing code nor a new try sets the count back."""
+    """A-71: neither a missing code nor a new try sets the count back."""
     totp = await two_factor(account, clock)
     assert (await account.login(totp.at(clock()))).status_code == 200
     clock.advance(minutes=2)

@@ -78,7 +78,7 @@ async def test_nothing_is_enforced_before_the_first_right_code(account: Account)
 async def test_the_first_right_code_activates_and_works_once_more_at_login(
     account: Account, clock: Clock
 ) -> None:
-    """D7: the enrolment code does not spend its step."""
+    """The enrolment code does not spend its step."""
     totp = await enrol(account)
     code = totp.at(clock())
     assert (await post(account, "/auth/2fa/verify", code=code)).status_code == 200
@@ -132,7 +132,7 @@ async def test_a_code_without_two_factor_is_ignored(account: Account) -> None:
 async def test_the_need_for_a_code_is_told_only_after_the_right_password(
     totp: pyotp.TOTP, account: Account, clock: Clock
 ) -> None:
-    """A-64, P-24."""
+    """A-64."""
     answer = await account.login()
     assert (answer.status_code, await code_of(answer)) == (401, "two_factor_required")
     assert "access_token" not in answer.text
@@ -147,7 +147,7 @@ async def test_the_need_for_a_code_is_told_only_after_the_right_password(
 
 
 async def test_a_code_works_once_on_all_routes(totp: pyotp.TOTP, account: Account, clock: Clock) -> None:
-    """A-69, P-26."""
+    """A-69."""
     code = totp.at(clock())
     assert (await account.login(code)).status_code == 200
     assert await code_of(await account.login(code)) == "invalid_credentials"
@@ -178,7 +178,7 @@ async def test_one_code_in_many_logins_at_once_has_one_winner(
 async def test_a_code_is_right_one_step_either_side(
     steps: int, status: int, totp: pyotp.TOTP, account: Account, clock: Clock
 ) -> None:
-    """A-70, D7."""
+    """A-70."""
     clock.advance(seconds=30 - clock().timestamp() % 30 + 5)
     code = totp.at(clock() + steps * STEP)
     body = {"email": EMAIL, "password": PASSWORD, "code": code}
@@ -228,7 +228,7 @@ async def test_an_empty_code_is_no_code(account: Account) -> None:
 
 
 async def test_an_active_secret_is_never_replaced(totp: pyotp.TOTP, account: Account, clock: Clock) -> None:
-    """A-68, P-27."""
+    """A-68."""
     answer = await post(account, "/auth/2fa/enable")
     assert (answer.status_code, await code_of(answer)) == (409, "two_factor_enabled")
     assert (await account.login(totp.at(clock()))).status_code == 200

@@ -129,7 +129,7 @@ async def may_mail(auth: Auth, kind: str, whom: str | UUID) -> bool:
 
 async def count_request(auth: Auth, rule: str, client: str) -> None:
     """Counts a request of a client to a route with this rule. Where the store of the limiter is down, the
-    database counts (D10: never open). Raises `AuthError(RATE_LIMITED)` with the seconds to wait."""
+    database counts, and the limit holds. Raises `AuthError(RATE_LIMITED)` with the seconds to wait."""
     for rate in auth.limiter.rates(rule):
         try:
             wait = await auth.limiter.hit(rule, client, rate)
