@@ -13,6 +13,7 @@ from pydantic import PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
@@ -121,7 +122,11 @@ class Settings(BaseSettings):
         names = _reading.get()
         names.prefix = next((each.env_prefix for each in variables), "").lower()
         names.present.update(*(each.env_vars for each in variables))
-        return (*prefixed, _OtherNames(cls, names, variables, folders))
+        others = _OtherNames(cls, names, variables, folders)
+        return (
+            *(_Prefixed(each) if isinstance(each, DotEnvSettingsSource) else each for each in prefixed),
+            others,
+        )
 
     def ignored_names(self, *others: Settings) -> Iterator[str]:
         """A sentence for each variable that was meant for these settings, or the others of the app, and is
@@ -135,6 +140,34 @@ class Settings(BaseSettings):
         bare = {each for each in present if prefix + each in known and prefix + each not in present}
         for name in sorted(bare.difference(*(each.BARE for each in together))):
             yield f"{name.upper()} is not read under this name: write {(prefix + name).upper()}."
+
+
+class _Prefixed(PydanticBaseSettingsSource):
+    """What a `.env` file has under names with the prefix: pydantic-settings 2.7 takes a bare name in it for
+    the field as well."""
+
+    def __init__(self, source: DotEnvSettingsSource) -> None:
+        super().__init__(source.settings_cls)
+        self._source = source
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The same as without the bare names."""
+        return self._source.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        """The values by field, and what else there is."""
+        fields = self.settings_cls.model_fields
+        return {
+            name: value
+            for name, value in self._source().items()
+            if name not in fields or self._is_there(name)
+        }
+
+    def _is_there(self, field_name: str) -> bool:
+        name, nested = f"{self._source.env_prefix}{field_name}".lower(), self._source.env_nested_delimiter
+        if nested is None:
+            return name in self._source.env_vars
+        return any(each == name or each.startswith(name + nested) for each in self._source.env_vars)
 
 
 class _OtherNames(PydanticBaseSettingsSource):
