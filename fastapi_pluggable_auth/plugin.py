@@ -79,23 +79,30 @@ def include_auth(
 ) -> Auth[U]:
     """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
 
-    `settings` defaults to the environment (`settings_override` is another name for it), `clock` to UTC now,
-    `email_provider` to what the settings say. `send_email` gives the id of each mail to a task queue of the
-    app, whose worker sends it with `auth.dispatcher.deliver([id])`. `require_two_factor` tells for which
-    users two-factor is a must, beside the setting of that name for all; `limiter` is a strategy of the
-    `limits` package or a SlowAPI `Limiter` that counts requests per client. `pages` adds the account pages
-    and, like the setting `cookies`, gives browsers their tokens in cookies. `user_model` is a subclass of
-    `AbstractUser` with columns of the app; `user_out`, `user_create` and `profile_update` are its bodies for
-    the account, signing up and changing the profile. `roles` names the permissions that each role of the app
-    has: users can then have no other role. `scopes` names those of personal access tokens, each with a word
-    to its owner, and adds the routes for them; `admin` adds the routes under `/admin`. `features` are what
-    else the app has. Returns the app's `Auth`, also kept on `app.state`; apps that are mounted in this one
-    find it as well, unless they have one.
-    Raises `RuntimeError` where the app has an `Auth` or has started already, `InsecureSettingsError` for a
-    placeholder or short JWT secret, for a base URL without TLS and for the development mailbox, unless the
-    app is local, and `ValueError` for bodies that do not fit the user model, and for a role, permission or
-    scope that is no name (RFC 6749 section 3.3), and `TemplateError` for a mail of the app that cannot be
-    rendered.
+    `app`: the app; others that are mounted in it find its `Auth` too, unless they have one.
+    `settings`: by default those of the environment.
+    `settings_override`: another name for `settings`.
+    `user_model`: a subclass of `AbstractUser` with columns of the app.
+    `user_out`: what the app shows of an account.
+    `user_create`: what a signup sends.
+    `profile_update`: what a change of the profile sends.
+    `clock`: what time it is, UTC; for tests.
+    `email_provider`: sends mail, in place of the one that the settings name.
+    `send_email`: gives the id of each mail to a task queue, whose worker sends it by
+        `auth.dispatcher.deliver([id])`.
+    `require_two_factor`: for which users two-factor is a must; the setting of that name is for all.
+    `limiter`: a strategy of the `limits` package or a SlowAPI `Limiter`, which counts requests per client.
+    `pages`: adds the account pages and, like the setting `cookies`, gives browsers their tokens in cookies.
+    `roles`: the permissions that each role has; users can then have no other role.
+    `scopes`: those of personal access tokens, each with a word to its owner; adds the routes for them.
+    `admin`: adds the routes under `/admin`.
+    `features`: what else the app has.
+
+    Returns the app's `Auth`, also kept on `app.state`. Raises `RuntimeError` where the app has an `Auth` or
+    has started already; `InsecureSettingsError` for a placeholder or short JWT secret, for a base URL without
+    TLS and for the development mailbox, unless the app is local; `ValueError` for bodies that do not fit the
+    user model, and for a role, permission or scope that is not a name (RFC 6749 section 3.3); `TemplateError`
+    for a mail of the app that cannot be rendered.
     """
     require_instance("app", app, FastAPI, "pass what `FastAPI(...)` made, no router and no factory.")
     if hasattr(app.state, STATE_ATTRIBUTE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import re
 import warnings
@@ -564,3 +565,8 @@ def test_a_route_with_a_mistake_is_refused_when_the_app_is_made() -> None:
 
     with pytest.raises(FastAPIError):
         router.add_to(APIRouter())
+
+
+def test_each_argument_of_include_auth_has_a_line_of_its_own() -> None:
+    named = re.findall(r"^ {4}`(\w+)`: ", include_auth.__doc__ or "", re.MULTILINE)
+    assert named == [*inspect.signature(include_auth).parameters]
