@@ -3,7 +3,6 @@
 from .auth import Auth
 from .authorization import OptionalUser, Superuser, get_optional_user, require
 from .config import AuthSettings
-from .cookies import csrf_token
 from .dependencies import (
     CurrentUser,
     PageUser,
@@ -14,6 +13,7 @@ from .dependencies import (
 )
 from .errors import AuthError, ErrorCode, Refused
 from .events import SecurityEvent
+from .http.csrf import csrf_token
 from .plugin import InsecureSettingsError, include_auth
 from .websocket import CurrentWebSocketUser, get_websocket_user, still_signed_in
 

@@ -11,11 +11,11 @@ from typing_extensions import TypeVar
 
 from .arguments import require_bool, require_instance
 from .auth import Auth
-from .cookies import sends_token
 from .dependencies import NO_SCOPES, SignedIn, UserDependency, current_user, has_credentials, of_http
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, require_recent_login
+from .http.cookies import sends_token
 from .lookup import auth_of
 from .models import AbstractUser, User
 from .models.user import U

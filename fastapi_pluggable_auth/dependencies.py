@@ -1,10 +1,8 @@
 """What a host app puts into `Depends()`."""
 
-import re
 from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, cast
-from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer
@@ -13,31 +11,24 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from .auth import Auth
-from .cookies import (
-    authenticate_cookies,
-    authenticates_by_cookie,
-    check_request,
-    sends_token,
-    wants_cookies,
-)
 from .errors import AuthError, ErrorCode
-from .events import EventKind, Observation, Origin, Outcome, actor, origin
+from .events import EventKind, Observation, Outcome, actor
 from .flows.authentication import Authentication, authenticate, require_recent_login, require_scopes
-from .flows.throttle import count_request
-from .lookup import auth_of, included
+from .http.addresses import account_path, sign_in_page
+from .http.cookies import authenticate_cookies, authenticates_by_cookie, sends_token
+from .http.csrf import check_request
+from .http.origin import note_origin
+from .http.responses import SignInRequired
+from .lookup import auth_of
 from .models.user import U
 from .security.bearer import bearer_tokens
 from .security.csrf import SAFE_METHODS
-from .security.proxies import client_address, counted_network
-from .security.redirects import safe_next
 
 T = TypeVar("T")
 
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.authentication"
 
 NO_SCOPES: Final = SecurityScopes()
-
-_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\xa0-\xff]")
 
 
 async def get_auth(request: Request) -> Auth:
@@ -46,23 +37,6 @@ async def get_auth(request: Request) -> Auth:
 
 
 CurrentAuth = Annotated[Auth, Depends(get_auth)]
-
-
-def note_origin(request: HTTPConnection, auth: Auth) -> None:
-    """The events of this request tell from here on where it comes from."""
-    origin.set(lambda: _origin_of(request, auth))
-    actor.set(None)
-
-
-def _origin_of(request: HTTPConnection, auth: Auth) -> Origin:
-    peer = request.client.host if request.client else ""
-    forwarded = request.headers.getlist("x-forwarded-for")
-    address = client_address(peer, forwarded, auth.settings.trusted_proxies)
-    return Origin(_printable(address, 45), _printable(request.headers.get("user-agent", ""), 255))
-
-
-def _printable(text: str, length: int) -> str:
-    return _UNPRINTABLE.sub("?", text)[:length]
 
 
 def has_credentials(request: Request) -> bool:
@@ -231,38 +205,10 @@ def access_token(request: HTTPConnection) -> str:
     return tokens[0]
 
 
-def rate_limited(rule: str, *, sets_cookies: bool = False) -> Any:
-    """A dependency that counts requests to a route by client, where limits are on. Where the route gives a
-    browser cookies, it sees to it as well that nobody is signed in by a page that is not the app's. Raises
-    `AuthError`, answered as 403 CSRF_REFUSED, and as 429 RATE_LIMITED with `Retry-After`."""
-
-    async def check(request: Request) -> None:
-        if sets_cookies and wants_cookies(request):
-            await check_request(request)
-        await count_by_client(request, auth_of(request), rule)
-
-    return Depends(check)
-
-
-async def count_by_client(request: Request, auth: Auth, rule: str) -> None:
-    """The same for a part of a route."""
-    if auth.limiter.rates(rule):
-        client = counted_network(_origin_of(request, auth).address)
-        await count_request(auth, rule, client)
-
-
 SIGN_IN_FIRST: Final = frozenset(
     {ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN, ErrorCode.REFRESH_RACED}
 )
 """Refusals that the sign-in page mends: it leads straight back where a browser has newer cookies by then."""
-
-
-class SignInRequired(Exception):
-    """Whoever asks has to sign in first, on a page: `location`."""
-
-    def __init__(self, location: str) -> None:
-        super().__init__(location)
-        self.location = location
 
 
 async def current_user_or_redirect(request: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> U:
@@ -279,30 +225,6 @@ async def current_user_or_redirect(request: HTTPConnection, asked: SecurityScope
         if error.code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED and auth.pages:
             raise SignInRequired(account_path(request, auth, "security")) from error
         raise
-
-
-def path_of(request: Request) -> str:
-    """The path of the request as the browser sees it, percent-encoded."""
-    root, path = request.scope.get("root_path", ""), request.scope["path"]
-    return quote(path if path == root or path.startswith(f"{root}/") else root + path)
-
-
-def account_path(request: Request, auth: Auth, page: str) -> str:
-    """The path of an account page, as the browser sees it: a page of the app that has the `Auth`. Never one
-    that begins like the address of another host: the place of a mount may be what the client has sent."""
-    path = f"{included(request).root_path}{auth.settings.route_prefix}/account/{page}"
-    return f"/{quote(path.lstrip('/'))}"
-
-
-def sign_in_page(request: Request, auth: Auth) -> str:
-    """The address of the sign-in page, which leads back to this one."""
-    path = path_of(request)
-    page = auth.settings.sign_in_url or account_path(request, auth, "sign-in")
-    query = request.scope["query_string"].decode("latin-1")
-    back = safe_next(f"{path}?{query}" if query else path)
-    if back is None or request.method not in SAFE_METHODS:
-        return page
-    return f"{page}{'&' if '?' in page else '?'}{urlencode({'next': back})}"
 
 
 PageUser = Annotated[U, Depends(current_user_or_redirect)]

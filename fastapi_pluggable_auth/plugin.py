@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final, cast
+from typing import Any, cast
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import RedirectResponse
-from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
+from fastapi import APIRouter, FastAPI
+from starlette.types import Lifespan
 from tortoise.exceptions import ConfigurationError
 
 from . import config
-from ._frameworks import seeing
 from .arguments import require_bool, require_instance, require_subclass
 from .auth import Auth
 from .config import AuthSettings
-from .cookies import CookieMiddleware
 from .database import current_context
-from .dependencies import SignInRequired
 from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
 from .email.local import MemoryProvider
 from .email.template_check import check_templates
 from .email.template_folders import has_own_templates
-from .errors import AuthError
 from .failures import PoolerError
 from .features.feature import Feature
 from .flows.purge import keep_purging
-from .host_transactions import HostTransactionMiddleware
-from .lookup import STATE_ATTRIBUTE, AuthInScope, Handlers, answer_refusals
+from .http.stack import HANDLERS, wrap
+from .lookup import STATE_ATTRIBUTE
 from .models import (
     AbstractUser,
     User,
@@ -44,7 +38,6 @@ from .models import (
 from .models.user import U
 from .poolers import PoolerWatch
 from .routes import account, core, email, former_links, keys, password, sessions, twofa
-from .routes.base import error_response
 from .routes.bodies import bodies_of, own_body, profile_columns
 from .routes.router import AuthRouter
 from .schemas import ProfileUpdate, UserCreate, UserOut
@@ -171,7 +164,7 @@ def include_auth(
         logger.warning(
             "AUTH_PUBLIC_BASE_URL is not https: cookies are set without Secure. For development only."
         )
-    _wrap(app, auth)
+    wrap(app, auth)
     return auth
 
 
@@ -191,72 +184,6 @@ def _naming_clashes(starting: Lifespan[Any], auth: Auth) -> Lifespan[Any]:
             yield state
 
     return lifespan
-
-
-def _wrap(app: FastAPI, auth: Auth) -> None:
-    """Wraps the whole stack: what answers an exception that nobody handles stands in front of every added
-    middleware, and so may a transaction of the host. A session that was just renewed must not be lost with
-    either, and middleware of the host finds the `Auth` too.
-
-    In front of all stays what Starlette has there, which OpenTelemetry looks for, and nothing is answered
-    before an exception has come that far, where it is recorded."""
-    build = app.build_middleware_stack
-
-    def wrapped() -> ASGIApp:
-        handlers = {each: app.exception_handlers.get(each, ours) for each, ours in HANDLERS.items()}
-        answer_refusals(app.routes, handlers)
-
-        def around(stack: ASGIApp) -> ASGIApp:
-            if auth.uses_cookies:
-                stack = CookieMiddleware(stack, auth)
-            return AuthInScope(TortoiseContextMiddleware(stack, auth), auth, handlers)
-
-        stack = build()
-        if not isinstance(stack, ServerErrorMiddleware):
-            return around(HostTransactionMiddleware(stack, auth))
-        inner = around(HostTransactionMiddleware(stack.app, auth))
-        return ServerErrorMiddleware(inner, handler=_answering_mistakes(stack, around))
-
-    app.build_middleware_stack = wrapped  # type: ignore[method-assign]
-
-
-def _answering_mistakes(
-    host: ServerErrorMiddleware, around: Callable[[ASGIApp], ASGIApp]
-) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Has the app answer an exception as it would alone, by its handler or in debug mode, and takes that
-    answer through the layers around it."""
-
-    async def answer(request: Request, error: Exception) -> Response:
-        async def fail(scope: Scope, receive: Receive, send: Send) -> None:
-            raise error
-
-        sent: list[Message] = []
-
-        async def keep(message: Message) -> None:
-            sent.append(message)
-
-        again = around(ServerErrorMiddleware(fail, host.handler, host.debug))
-        try:
-            await again(request.scope, request.receive, keep)
-        except Exception as raised:
-            if raised is not error:
-                raise
-        return _Sent(sent)
-
-    return answer
-
-
-class _Sent(Response):
-    """An answer that is there already."""
-
-    def __init__(self, messages: list[Message]) -> None:
-        super().__init__()
-        self._messages = messages
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends it."""
-        for message in self._messages:
-            await send(message)
 
 
 @asynccontextmanager
@@ -300,27 +227,6 @@ async def running(auth: Auth) -> AsyncIterator[None]:
         await auth.close()
 
 
-class TortoiseContextMiddleware:
-    """Lets requests see the Tortoise set-up that the lifespan opened.
-
-    Tortoise keeps it in a context variable. A plain `Tortoise.init` in a lifespan sets it for the lifespan's
-    task only, and the server runs each request in a task of its own.
-    """
-
-    def __init__(self, app: ASGIApp, auth: Auth) -> None:
-        self.app = app  # under this name, as FastAPI looks through the stack for instrumentation
-        self._auth = auth
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the app with the context set, where the request has none."""
-        context = self._auth.tortoise_context
-        if scope["type"] == "lifespan" or context is None or current_context() is not None:
-            await self.app(scope, receive, send)
-            return
-        with seeing(context):
-            await self.app(scope, receive, send)
-
-
 def _shipped(*, scopes: bool, audit_log: bool, admin: bool) -> Iterator[Feature]:
     """The features of the package that the app turns on."""
     if scopes:
@@ -352,19 +258,3 @@ def _routers(auth: Auth, *, pages: bool) -> Iterator[AuthRouter]:
             own_fields.own_fields(own_body(body, auth.bodies), auth.tables.user)
         for page in (sign_in, sign_up, link_request, profile, security, delete):
             yield page.router
-
-
-async def _answer(_: Request, error: Exception) -> Response:
-    """For the host's own routes that depend on a user; the library's routes answer by themselves."""
-    assert isinstance(error, AuthError)  # noqa: S101 - registered for nothing else
-    return error_response(error)
-
-
-async def _redirect(_: Request, error: Exception) -> Response:
-    """To the sign-in page, for the host's own pages."""
-    assert isinstance(error, SignInRequired)  # noqa: S101 - registered for nothing else
-    return RedirectResponse(error.location, 303, {"Cache-Control": "no-store"})
-
-
-HANDLERS: Final[Handlers] = {AuthError: _answer, SignInRequired: _redirect}
-"""How the app answers refusals, also those in the host's own routes, unless it has handlers of its own."""

@@ -10,11 +10,12 @@ from starlette.requests import HTTPConnection
 from starlette.status import WS_1008_POLICY_VIOLATION, WS_1013_TRY_AGAIN_LATER
 
 from .auth import Auth
-from .cookies import sends_token
-from .dependencies import NO_SCOPES, access_token, note_origin
+from .dependencies import NO_SCOPES, access_token
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
 from .flows.authentication import Authentication, authenticate, authenticate_session, require_scopes
+from .http.cookies import sends_token
+from .http.origin import note_origin
 from .lookup import auth_of
 from .models.user import U
 from .security.cookies import Cookies, received_cookie

@@ -39,7 +39,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "fastapi_pluggable_auth"
-PLACES = ("security", "flows", "email", "cookies.py", "dependencies.py", "authorization.py", "queries.py")
+PLACES = ("security", "flows", "email", "http", "dependencies.py", "authorization.py", "queries.py")
 METHODS = {"filter", "exclude", "get", "get_or_none", "exists", "update", "delete", "first"}
 FUNCTIONS = {"Q", "exact"}
 SEED = 18

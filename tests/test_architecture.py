@@ -23,7 +23,8 @@ FLOORS = (
     {"lookup"},
     {"flows"},
     {"schemas"},
-    {"cookies", "host_transactions"},
+    {"host_transactions"},
+    {"http"},
     {"dependencies"},
     {"authorization", "websocket"},
     {"routes"},
@@ -112,7 +113,7 @@ def test_every_import_is_resolved() -> None:
     assert f"{NAME}.flows.authentication" in resolved[f"{NAME}.flows.sessions"]
     assert f"{NAME}.models" in resolved[f"{NAME}.flows.sessions"]
     assert f"{NAME}.email.kinds" in resolved[f"{NAME}.flows.sessions"]
-    assert f"{NAME}.routes.base" in resolved[f"{NAME}.routes.pages.links"]
+    assert f"{NAME}.http.browsers" in resolved[f"{NAME}.routes.pages.links"]
 
 
 def test_imports_point_down() -> None:

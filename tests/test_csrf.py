@@ -24,8 +24,8 @@ from fastapi_pluggable_auth import (
     csrf_token,
     include_auth,
 )
-from fastapi_pluggable_auth.cookies import check_form
 from fastapi_pluggable_auth.dependencies import CurrentAuth
+from fastapi_pluggable_auth.http.csrf import check_form
 from fastapi_pluggable_auth.models import RefreshToken, Session, User
 from fastapi_pluggable_auth.security.csrf import is_form_token, make_form_token
 from fastapi_pluggable_auth.security.keys import key_set
@@ -428,7 +428,7 @@ async def test_the_form_that_deletes_dead_cookies_works(signed_in: httpx.AsyncCl
 
     @app.get("/sign-in")
     async def sign_in_page(request: Request, auth: CurrentAuth) -> str:
-        from fastapi_pluggable_auth.cookies import sign_out
+        from fastapi_pluggable_auth.http.cookies import sign_out
 
         sign_out(request, auth)
         return csrf_token(request)

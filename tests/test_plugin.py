@@ -32,10 +32,10 @@ from fastapi_pluggable_auth import (
 )
 from fastapi_pluggable_auth import config as config_module
 from fastapi_pluggable_auth.email.kinds import MailKind
+from fastapi_pluggable_auth.http.route import AuthRoute
 from fastapi_pluggable_auth.models import RefreshToken, User
 from fastapi_pluggable_auth.routes import account as account_routes
 from fastapi_pluggable_auth.routes import core
-from fastapi_pluggable_auth.routes.base import AuthRoute
 from fastapi_pluggable_auth.routes.router import AuthRouter
 from fastapi_pluggable_auth.security.hashing import hash_password
 from fastapi_pluggable_auth.security.jwt import create_access_token

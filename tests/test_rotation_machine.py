@@ -35,8 +35,8 @@ from hypothesis.stateful import (
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings, CurrentUser, SecurityEvent, include_auth
-from fastapi_pluggable_auth.cookies import NEW
 from fastapi_pluggable_auth.events import EventKind
+from fastapi_pluggable_auth.http.cookies import NEW
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, User
 from fastapi_pluggable_auth.security.hashing import hash_password
 from fastapi_pluggable_auth.testing import FakeClock

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from fastapi import Depends, HTTPException, Request
 
-from ..cookies import sign_out
-from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, account_path, rate_limited
+from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
 from ..errors import PASSWORD_REFUSALS, ErrorCode
 from ..flows import account as account_flow
 from ..flows import password as password_flow
 from ..flows import sessions as sessions_flow
 from ..flows import twofa as twofa_flow
+from ..http.addresses import account_path
+from ..http.browsers import is_browser
+from ..http.cookies import sign_out
+from ..http.rates import rate_limited
+from ..http.responses import RECENT_LOGIN, SIGNED_IN, documented
 from ..schemas import ChangePassword, ProfileUpdate, UserOut, taken
-from .base import RECENT_LOGIN, SIGNED_IN, documented, is_browser
 from .bodies import columns_of
 from .router import AuthRouter
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ..dependencies import CurrentAuth, CurrentUser
 from ..errors import ErrorCode
 from ..flows import audit as audit_flow
+from ..http.responses import SIGNED_IN, documented
 from ..schemas.audit import Activity, ActivityEvent, AfterEvent, PageSize
-from .base import SIGNED_IN, documented
 from .router import AuthRouter
 
 router = AuthRouter(

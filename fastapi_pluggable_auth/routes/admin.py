@@ -8,7 +8,6 @@ from uuid import UUID
 from fastapi import Depends, Query, Request
 
 from ..authorization import require
-from ..cookies import check_request, transport_for, wants_cookies
 from ..dependencies import CurrentAuth, CurrentAuthentication
 from ..errors import ErrorCode
 from ..flows import admin as admin_flow
@@ -19,11 +18,13 @@ from ..flows.acting import IMPERSONATE, READ, WRITE
 from ..flows.admin import AdministrationError, acting_on
 from ..flows.audit import AuditEventPage
 from ..flows.authentication import refuse_impersonation
+from ..http.cookies import transport_for, wants_cookies
+from ..http.csrf import check_request
+from ..http.responses import RECENT_LOGIN, SIGNED_IN, documented, joined
 from ..models import AbstractUser, User
 from ..schemas import CookieSession, TokenPair
 from ..schemas.admin import AccountOut, AccountPage, AccountSession, AccountSummary, AfterAccount, Rights
 from ..schemas.audit import AfterEvent, AuditEventOut, AuditPage, PageSize
-from .base import RECENT_LOGIN, SIGNED_IN, documented, joined
 from .core import session_answer
 from .router import AuthRouter
 

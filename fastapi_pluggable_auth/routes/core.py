@@ -8,7 +8,16 @@ from fastapi import Body, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from ..auth import Auth
-from ..cookies import (
+from ..dependencies import CurrentAuth, CurrentUser, EnrollingAuthentication, get_ended_authentication
+from ..errors import PASSWORD_REFUSALS, ErrorCode
+from ..flows import login as login_flow
+from ..flows import rotation as rotation_flow
+from ..flows import sessions as sessions_flow
+from ..flows import signup as signup_flow
+from ..flows.authentication import Authentication
+from ..flows.devices import Device
+from ..flows.sessions import TokenSet
+from ..http.cookies import (
     bind_signup,
     device_of,
     new_signup_binding,
@@ -18,21 +27,8 @@ from ..cookies import (
     transport_for,
     wants_cookies,
 )
-from ..dependencies import (
-    CurrentAuth,
-    CurrentUser,
-    EnrollingAuthentication,
-    get_ended_authentication,
-    rate_limited,
-)
-from ..errors import PASSWORD_REFUSALS, ErrorCode
-from ..flows import login as login_flow
-from ..flows import rotation as rotation_flow
-from ..flows import sessions as sessions_flow
-from ..flows import signup as signup_flow
-from ..flows.authentication import Authentication
-from ..flows.devices import Device
-from ..flows.sessions import TokenSet
+from ..http.rates import rate_limited
+from ..http.responses import SIGNED_IN, documented
 from ..schemas import (
     CookieSession,
     DeviceTokenPair,
@@ -47,7 +43,6 @@ from ..schemas import (
     taken,
 )
 from ..security.jwt import Transport
-from .base import SIGNED_IN, documented
 from .bodies import columns_of
 from .router import AuthRouter
 

@@ -12,16 +12,18 @@ from fastapi import Body, Request, Response
 from pydantic import ValidationError
 
 from ..auth import Auth
-from ..cookies import signup_binding
-from ..dependencies import CurrentAuth, rate_limited
+from ..dependencies import CurrentAuth
 from ..email.tokens import Purpose
 from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
 from ..flows import email as email_flow
 from ..flows import email_change as email_change_flow
 from ..flows import password as password_flow
+from ..http.browsers import asks_as_program, is_browser
+from ..http.cookies import signup_binding
+from ..http.rates import rate_limited
+from ..http.responses import documented
 from ..schemas import EmailRequest, Message, Reauthentication, VerifyRequest, taken
 from ..security.plaintext import Plaintext
-from .base import asks_as_program, documented, is_browser
 from .pages.forms import TypedSecret
 from .pages.links import LinkToken, done_page, link_page, probe_link, show_link
 from .pages.route import PageRoute

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
-from ..dependencies import path_of
+from ..http.addresses import path_of
 from .router import AuthRouter
 
 router = AuthRouter(prefix="//auth", tags=["former links"], include_in_schema=False)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import Response
 
 from ..dependencies import CurrentAuth
+from ..http.responses import documented
 from ..schemas import PublicKeys
 from ..security.keys import key_set
-from .base import documented
 from .router import AuthRouter
 
 router = AuthRouter(tags=["auth"])

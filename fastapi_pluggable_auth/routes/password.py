@@ -5,13 +5,14 @@ from __future__ import annotations
 from fastapi import Request, Response
 from pydantic import ValidationError
 
-from ..cookies import device_of, keep_device
-from ..dependencies import CurrentAuth, rate_limited
+from ..dependencies import CurrentAuth
 from ..email.tokens import Purpose
 from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
 from ..flows import password as password_flow
+from ..http.cookies import device_of, keep_device
+from ..http.rates import rate_limited
+from ..http.responses import documented
 from ..schemas import DeviceMessage, EmailRequest, Message, ResetPassword, taken
-from .base import documented
 from .core import device_in
 from .pages.forms import TypedSecret
 from .pages.links import LinkToken, done_page, link_page, probe_link, show_link

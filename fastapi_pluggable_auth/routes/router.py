@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
-from .base import AuthRoute, joined, without_slashes
+from ..http.responses import joined
+from ..http.route import AuthRoute, without_slashes
 from .bodies import Bodies, own_body, typed
 
 

@@ -7,14 +7,15 @@ from uuid import UUID
 
 from fastapi import Request, Response
 
-from ..cookies import sign_out
-from ..dependencies import CurrentAuth, CurrentAuthentication, path_of
+from ..dependencies import CurrentAuth, CurrentAuthentication
 from ..errors import AuthError, ErrorCode
 from ..flows import sessions as sessions_flow
 from ..flows.sessions import PAGE
+from ..http.addresses import path_of
+from ..http.cookies import sign_out
+from ..http.responses import SIGNED_IN, documented
 from ..schemas import AfterSession, SessionOut
 from ..schemas.audit import PageSize
-from .base import SIGNED_IN, documented
 from .router import AuthRouter
 
 router = AuthRouter(

@@ -9,9 +9,9 @@ from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
 from ..errors import AuthError, ErrorCode
 from ..flows import tokens as tokens_flow
 from ..flows.tokens import PersonalTokenError
+from ..http.responses import RECENT_LOGIN, SIGNED_IN, documented
 from ..models import AbstractPersonalToken
 from ..schemas.tokens import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
-from .base import RECENT_LOGIN, SIGNED_IN, documented
 from .router import AuthRouter
 
 router = AuthRouter(

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from fastapi import Request
 
-from ..dependencies import (
-    CurrentAuth,
-    CurrentAuthentication,
-    CurrentUser,
-    EnrollingAuthentication,
-    rate_limited,
-)
+from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, EnrollingAuthentication
 from ..errors import ErrorCode
 from ..flows import twofa as twofa_flow
 from ..flows.twofa import TwoFactorError
+from ..http.rates import rate_limited
+from ..http.responses import RECENT_LOGIN, SIGNED_IN, documented
 from ..schemas import CodeRequest, Message, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment, taken
-from .base import RECENT_LOGIN, SIGNED_IN, documented
 from .queries import REQUIRED, CodeBody, given
 from .router import AuthRouter
 

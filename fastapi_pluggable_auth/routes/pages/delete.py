@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
-from ...cookies import sign_out
 from ...dependencies import CurrentAuth, CurrentAuthentication
 from ...flows import account as account_flow
 from ...flows.authentication import require_recent_login
+from ...http.cookies import sign_out
 from ..router import AuthRouter
 from .forms import Problem, Typed
 from .rendering import render_page, see_other

@@ -8,10 +8,11 @@ from fastapi import Depends, Request, Response
 from pydantic import ValidationError
 
 from ...auth import Auth
-from ...cookies import check_form
-from ...dependencies import CurrentAuth, rate_limited
+from ...dependencies import CurrentAuth
 from ...flows.email import resend_verification
 from ...flows.password import forgot_password
+from ...http.csrf import check_form
+from ...http.rates import rate_limited
 from ...schemas import EmailRequest
 from ..router import AuthRouter
 from .forms import Typed, problem_with

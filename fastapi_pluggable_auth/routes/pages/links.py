@@ -10,14 +10,14 @@ from pydantic import GetPydanticSchema
 from pydantic_core.core_schema import no_info_after_validator_function
 
 from ...auth import Auth
-from ...cookies import signup_binding
 from ...email.tokens import Purpose, link_state
 from ...errors import AuthError, ErrorCode
 from ...flows.email import owner_of
 from ...flows.mailbox import is_claimable, signed_up_with
+from ...http.browsers import wants_page
+from ...http.cookies import signup_binding
 from ...schemas import Message
 from ...security.plaintext import Plaintext
-from ..base import wants_page
 from .forms import Rejected, problem_with
 from .rendering import render_page
 

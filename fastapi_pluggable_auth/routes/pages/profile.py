@@ -8,12 +8,13 @@ from fastapi import Form, Request, Response
 from pydantic import ValidationError
 
 from ...auth import Auth
-from ...cookies import sign_out
-from ...dependencies import CurrentAuth, CurrentAuthentication, count_by_client
+from ...dependencies import CurrentAuth, CurrentAuthentication
 from ...errors import AuthError
 from ...flows import account as account_flow
 from ...flows import password as password_flow
 from ...flows.authentication import Authentication, is_recent
+from ...http.cookies import sign_out
+from ...http.rates import count_by_client
 from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword, taken
 from ..bodies import columns_of, own_body
 from ..router import AuthRouter

@@ -14,8 +14,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...auth import Auth
-from ...cookies import csrf_token
-from ...dependencies import account_path
+from ...http.addresses import account_path
+from ...http.csrf import csrf_token
 from ...models import AbstractUser
 from ...security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from .forms import Problem

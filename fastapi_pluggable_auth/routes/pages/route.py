@@ -8,10 +8,11 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
-from ...dependencies import path_of, sign_in_page
 from ...errors import AuthError, ErrorCode
+from ...http.addresses import path_of, sign_in_page
+from ...http.browsers import is_browser
+from ...http.route import AuthRoute
 from ...lookup import auth_of
-from ..base import AuthRoute, is_browser
 from .forms import problem_of
 from .rendering import render_page, see_other
 

@@ -9,11 +9,12 @@ from fastapi import Form, Request, Response
 from pydantic import ValidationError
 
 from ...auth import Auth
-from ...dependencies import CurrentAuth, EnrollingAuthentication, count_by_client
+from ...dependencies import CurrentAuth, EnrollingAuthentication
 from ...errors import AuthError
 from ...flows import sessions as sessions_flow
 from ...flows import twofa as twofa_flow
 from ...flows.authentication import Authentication
+from ...http.rates import count_by_client
 from ...schemas import AfterSession, CodeRequest, taken
 from ...security.user_agents import device_of
 from ..router import AuthRouter

@@ -9,20 +9,16 @@ from fastapi import Depends, Request, Response
 from pydantic import ValidationError
 
 from ...auth import Auth
-from ...cookies import authenticate_cookies, authenticates_by_cookie, check_form, device_of, sign_in, sign_out
-from ...dependencies import (
-    SIGN_IN_FIRST,
-    CurrentAuth,
-    EnrollingAuthentication,
-    account_path,
-    get_ended_authentication,
-    rate_limited,
-)
+from ...dependencies import SIGN_IN_FIRST, CurrentAuth, EnrollingAuthentication, get_ended_authentication
 from ...errors import AuthError, ErrorCode
 from ...flows import login as login_flow
 from ...flows import sessions as sessions_flow
 from ...flows.authentication import Authentication
 from ...flows.login import Challenge
+from ...http.addresses import account_path
+from ...http.cookies import authenticate_cookies, authenticates_by_cookie, device_of, sign_in, sign_out
+from ...http.csrf import check_form
+from ...http.rates import rate_limited
 from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication, taken
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext

@@ -5,10 +5,12 @@ from __future__ import annotations
 from fastapi import Depends, Request, Response
 
 from ...auth import Auth
-from ...cookies import bind_signup, check_form, new_signup_binding
-from ...dependencies import CurrentAuth, rate_limited
+from ...dependencies import CurrentAuth
 from ...errors import AuthError
 from ...flows import signup as signup_flow
+from ...http.cookies import bind_signup, new_signup_binding
+from ...http.csrf import check_form
+from ...http.rates import rate_limited
 from ...schemas import UserCreate, taken
 from ..bodies import columns_of, own_body
 from ..router import AuthRouter

@@ -14,31 +14,21 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .auth import Auth
-from .errors import AuthError, ErrorCode
-from .events import EventKind, Observation, Outcome
-from .flows.authentication import Authentication, authenticate
-from .flows.devices import Device
-from .flows.rotation import is_newest, rotate
-from .flows.sessions import TokenSet
-from .lookup import auth_of
-from .security.bearer import bearer_tokens
-from .security.cookies import Cookies, received_cookie, received_cookies
-from .security.csrf import (
+from ..auth import Auth
+from ..errors import AuthError, ErrorCode
+from ..flows.authentication import Authentication, authenticate
+from ..flows.devices import Device
+from ..flows.rotation import is_newest, rotate
+from ..flows.sessions import TokenSet
+from ..lookup import auth_of
+from ..security.bearer import bearer_tokens
+from ..security.cookies import Cookies, received_cookie, received_cookies
+from ..security.csrf import (
     from_trusted_page,
-    is_form,
-    is_form_token,
-    is_same_origin,
-    make_form_token,
-    needs_preflight,
 )
-from .security.devices import DEVICE_LIFETIME
-from .security.jwt import ACCESS, REFRESH, TooEarlyError, Transport, session_of
-from .security.keys import key_set
-from .security.plaintext import Plaintext
-
-FORM_FIELD: Final = "csrf_token"
-"""The hidden field of a form."""
+from ..security.devices import DEVICE_LIFETIME
+from ..security.jwt import TooEarlyError, Transport
+from ..security.plaintext import Plaintext
 
 CLEAR_SITE_DATA: Final = '"storage"'
 """Not `"cache"`, which keeps Chromium busy for seconds, nor `"cookies"`, those of the whole domain."""
@@ -50,13 +40,6 @@ _BINDING_SECONDS: Final = 30 * 24 * 60 * 60
 NEW: Final = timedelta(seconds=1)
 """How old tokens may be that are set without another look at them. Within the leeway no retry has replaced
 them, yet another tab may have spent them."""
-
-FOREIGN_PAGE: Final = (
-    "The request does not come from a page of this app: neither Sec-Fetch-Site nor Origin says so."
-)
-NO_PROOF: Final = "Send JSON, a header X-Requested-With, or a form: another site could send this too."
-NO_CSRF_FIELD: Final = "The form lacks the csrf_token that was made for this browser. Load the page again."
-"""What a refused request lacks."""
 
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.cookies"
 _EXCHANGES: Final = "fastapi_pluggable_auth.exchanges"
@@ -149,7 +132,8 @@ class CookieMiddleware:
         await self.app(scope, receive, send_with_cookies)
 
 
-def _exchange(request: Request) -> Exchange | None:
+def exchange_of(request: Request) -> Exchange | None:
+    """The cookies of this request, where its app has the transport on."""
     exchange: Exchange | None = request.scope.get(_SCOPE_KEY)
     if exchange is None or exchange.auth is not auth_of(request):
         return None  # that of the app above, whose cookies are not those of this one
@@ -159,7 +143,7 @@ def _exchange(request: Request) -> Exchange | None:
 def wants_cookies(request: Request) -> bool:
     """Whether a browser asks, and the transport is on. An app in a web view wants tokens, where the settings
     name its origin: no cookies go from there to this app."""
-    exchange = _exchange(request)
+    exchange = exchange_of(request)
     if exchange is None or not _by_browser(request):
         return False
     settings, origins = exchange.auth.settings, request.headers.getlist("origin")
@@ -206,7 +190,7 @@ def transport_for(request: Request) -> Transport:
 
 def authenticates_by_cookie(request: Request) -> bool:
     """Whether cookies say who asks: there are some, and no header that says otherwise."""
-    exchange = _exchange(request)
+    exchange = exchange_of(request)
     if exchange is None or sends_token(request):
         return False
     return exchange.tokens is not None or (exchange.has_token and not exchange.ended)
@@ -278,8 +262,8 @@ def sign_in(request: Request, auth: Auth, tokens: TokenSet) -> None:
 def device_of(request: Request) -> Device | None:
     """What a browser shows to be known again, on a page of the app; None for what else gets no cookies, as
     another site must not replace what it shows."""
-    exchange = _exchange(request)
-    if exchange is None or not (wants_cookies(request) and _from_trusted_page(request)):
+    exchange = exchange_of(request)
+    if exchange is None or not (wants_cookies(request) and is_from_trusted_page(request)):
         return None
     values = exchange.received.get(exchange.cookies.device, [])
     return Device(values[0] if len(values) == 1 else None)
@@ -295,104 +279,16 @@ def keep_device(request: Request, value: str) -> None:
 def sign_out(request: Request, auth: Auth) -> None:
     """Queues the deletion of the cookies, where the request has any, and, if the settings say so, tells the
     browser to forget what the app has stored (ASVS 14.3.1)."""
-    exchange = _exchange(request)
+    exchange = exchange_of(request)
     if exchange is None or not (exchange.tokens or exchange.has_token):
         return
     exchange.forget()
     exchange.clear_site_data = auth.settings.clear_site_data
 
 
-def csrf_token(request: Request) -> str:
-    """The value of the hidden field `csrf_token` of a form, for browsers that do not send `Sec-Fetch-Site`.
-    It is bound to the session, or else to a visitor's cookie, which is set when there is none. Raises
-    `RuntimeError` where the app gives browsers no cookies."""
-    exchange = _exchange(request)
-    if exchange is None:
-        raise RuntimeError(
-            "csrf_token() is for cookies: set AUTH_COOKIES, or call include_auth(app, pages=True)."
-        )
-    binding = _binding(request, exchange)
-    if binding is None:
-        names = exchange.cookies
-        exchange.visitor = secrets.token_urlsafe(16)
-        exchange.queued[names.visitor] = names.set(names.visitor, exchange.visitor)
-        binding = _visitor(exchange.visitor)
-    return make_form_token(_form_key(exchange.auth), binding)
-
-
-async def check_request(request: Request) -> None:
-    """For requests that change something and are authenticated by cookies, or set them. Raises
-    `AuthError(CSRF_REFUSED)` unless a page of the app or of a trusted origin made it: by the headers that
-    browsers add, and by what only such a page can send: JSON, `X-Requested-With`, or a form of which the
-    browser says that it is the app's own, or which has the token."""
-    headers = request.headers
-    content_type = headers.get("content-type", "")
-    if not _from_trusted_page(request):
-        await _refuse(request, FOREIGN_PAGE)
-    if needs_preflight(content_type, headers.get("x-requested-with")):
-        return
-    if not is_form(content_type):
-        await _refuse(request, NO_PROOF)
-    if not (is_same_origin(headers.getlist("sec-fetch-site")) or await _has_form_token(request)):
-        await _refuse(request, NO_CSRF_FIELD)
-
-
-async def check_form(request: Request) -> None:
-    """Raises `AuthError(CSRF_REFUSED)` unless a form was posted by a page of the app, with the token that was
-    made for this browser."""
-    if not _from_trusted_page(request):
-        await _refuse(request, FOREIGN_PAGE)
-    if not await _has_form_token(request):
-        await _refuse(request, NO_CSRF_FIELD)
-
-
-async def _has_form_token(request: Request) -> bool:
-    exchange = _exchange(request)
-    if exchange is None or not is_form(request.headers.get("content-type", "")):
-        return False
-    token, binding = (await request.form()).get(FORM_FIELD), _binding(request, exchange)
-    if binding is None or not isinstance(token, str):
-        return False
-    return is_form_token(_form_key(exchange.auth), binding, token)
-
-
-def _from_trusted_page(request: Request) -> bool:
-    exchange = _exchange(request)
+def is_from_trusted_page(request: Request) -> bool:
+    """Whether a page of the app, or of an origin that the settings trust, made the request."""
+    exchange = exchange_of(request)
     fetch_site, origins = (request.headers.getlist(name) for name in ("sec-fetch-site", "origin"))
     trusted = frozenset() if exchange is None else exchange.auth.settings.page_origins
     return from_trusted_page(fetch_site, origins, trusted)
-
-
-async def _refuse(request: Request, why: str) -> None:
-    refusal = AuthError(ErrorCode.CSRF_REFUSED, detail=why)
-    exchange = _exchange(request)
-    if exchange is not None:
-        events = exchange.auth.events
-        await events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=refusal.code.code)
-    raise refusal
-
-
-def _binding(request: Request, exchange: Exchange) -> str | None:
-    """What names this browser: its session, also one that has to be renewed first, or else its visitor's
-    cookie."""
-    if exchange.tokens is not None:
-        return f"session {exchange.tokens.session_id}"
-    for name, typ in ((exchange.cookies.access, ACCESS), (exchange.cookies.refresh, REFRESH)):
-        try:
-            token = exchange.sent(name) or ""
-            claims = exchange.auth.signer.verify(token, typ, transport=Transport.COOKIE, allow_expired=True)
-            session_id = session_of(claims)
-        except AuthError:
-            continue
-        if session_id is not None:
-            return f"session {session_id}"
-    visitor = exchange.visitor or received_cookie(request.scope["headers"], exchange.cookies.visitor)
-    return _visitor(visitor) if visitor else None
-
-
-def _visitor(value: str) -> str:
-    return f"visitor {value}"
-
-
-def _form_key(auth: Auth) -> bytes:
-    return key_set(auth.settings).derive("form tokens")

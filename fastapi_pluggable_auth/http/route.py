@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -17,121 +17,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from ..database import uncounted
-from ..dependencies import note_origin
 from ..email.outbox import collect_mails
-from ..errors import AuthError, Code, ErrorCode
+from ..errors import AuthError
 from ..lookup import auth_of, use_default
-from ..schemas import Error, ValidationFailure
-
-Responses: TypeAlias = dict[int | str, dict[str, Any]]
-
-SIGNED_IN: Final = (
-    ErrorCode.NOT_AUTHENTICATED,
-    ErrorCode.INVALID_TOKEN,
-    ErrorCode.REFRESH_RACED,
-    ErrorCode.CSRF_REFUSED,
-    ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED,
-)
-"""How a route refuses whoever is not signed in, or only half."""
-
-RECENT_LOGIN: Final = (ErrorCode.REAUTHENTICATION_REQUIRED, ErrorCode.IMPERSONATION_FORBIDDEN)
-"""How a route refuses whose login is too long ago, or an administrator who acts as the user."""
-
-EVERYWHERE: Final = (
-    ErrorCode.DATABASE_UNAVAILABLE,
-    ErrorCode.DATABASE_NOT_MIGRATED,
-    ErrorCode.HOOK_UNAVAILABLE,
-    ErrorCode.CHANGE_REFUSED,
-)
-"""How any route refuses where the database, or a hook, is not as it should be."""
-
-UNREADABLE_BODY: Final = {"loc": ["body"], "msg": "Body cannot be read", "type": "body_unreadable"}
-
-UNFIT_VALUE: Final = {"loc": ["body"], "msg": "Value does not fit", "type": "value_unfit"}
+from .origin import note_origin
+from .responses import UNREADABLE_BODY, error_response, validation_response
 
 MAXIMUM_BODY_BYTES: Final = 2 * 1024 * 1024
-
-_PREFETCHED: Final = frozenset({"sec-purpose", "purpose", "x-purpose"})
-"""What says that nobody has asked for the page yet (Fetch section 3.8, and what came before it)."""
-
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
-
-
-def is_browser(request: Request) -> bool:
-    """Whether a person is looking: API clients do not ask for HTML."""
-    return "text/html" in _all_of(request, "accept")
-
-
-def asks_as_program(request: Request) -> bool:
-    """Whether nothing in the headers is a browser's or a previewer's. What opens links in mails without being
-    asked to (scanners, previews, prefetching) mostly looks like a browser."""
-    headers = request.headers
-    return not (
-        is_browser(request)
-        or "mozilla/" in _all_of(request, "user-agent")
-        or any(name.startswith("sec-fetch-") or name in _PREFETCHED for name in headers)
-    )
-
-
-def wants_page(request: Request) -> bool:
-    """Whether to answer with a page: to a browser that opens an address, and to what looks like one. A
-    script's own request is answered with JSON."""
-    if is_browser(request) or asks_as_program(request):
-        return is_browser(request)
-    accepted = _all_of(request, "accept")
-    by_script = request.headers.get("sec-fetch-dest") == "empty"
-    return not by_script and (not accepted or "*/*" in accepted)
-
-
-def _all_of(request: Request, name: str) -> str:
-    """A header, in lower case; sent twice, both count."""
-    return ",".join(request.headers.getlist(name)).lower()
-
-
-def error_response(error: AuthError) -> JSONResponse:
-    """The JSON answer to a refusal."""
-    if error.code is ErrorCode.VALIDATION_ERROR:
-        where = ["body", error.field] if error.field else ["body"]
-        return validation_response([{**UNFIT_VALUE, "loc": where}])
-    return JSONResponse({"detail": error.detail, "code": error.code.code}, error.code.status, error.headers)
-
-
-def validation_response(errors: Sequence[Any]) -> JSONResponse:
-    """The JSON answer to a request that is not valid: places and reasons, never the input (ASVS 16.5.1)."""
-    detail = [
-        {"loc": [_harmless(part) for part in error["loc"]], "msg": error["msg"], "type": error["type"]}
-        for error in errors
-    ]
-    code = ErrorCode.VALIDATION_ERROR
-    return JSONResponse({"detail": detail, "code": code.code}, code.status)
-
-
-def _harmless(part: str | int) -> str | int:
-    """A field name; the name of an unknown field is input too and may be anything."""
-    return part if isinstance(part, int) or _PLAIN_NAME.fullmatch(part) else "?"
-
-
-def documented(*codes: Code) -> Responses:
-    """The OpenAPI `responses` of a route that may refuse with these codes, and as every route does."""
-    responses: Responses = {}
-    for code in (*codes, *EVERYWHERE):
-        model = ValidationFailure if code is ErrorCode.VALIDATION_ERROR else Error
-        response = responses.setdefault(code.status, {"model": model, "description": ""})
-        response["model"] |= model
-        response["description"] = f"{response['description']}\n\n`{code.code}`: {code.detail}".strip()
-    return responses
-
-
-def joined(router: Responses, route: Responses) -> Responses:
-    """The OpenAPI `responses` of a route with those of its router: where both have a status, the codes of
-    both."""
-    responses = {**router, **route}
-    for status in router.keys() & route.keys():
-        said = (router[status]["description"], route[status]["description"])
-        codes = dict.fromkeys("\n\n".join(said).split("\n\n"))
-        model = router[status]["model"] | route[status]["model"]
-        responses[status] = {"model": model, "description": "\n\n".join(codes)}
-    return responses
 
 
 def _makes_json(response_class: object) -> bool:

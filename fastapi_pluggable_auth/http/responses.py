@@ -1,0 +1,94 @@
+"""Refusals as JSON, and in the OpenAPI document."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+from fastapi.responses import JSONResponse
+
+from ..errors import AuthError, Code, ErrorCode
+from ..schemas import Error, ValidationFailure
+
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+SIGNED_IN: Final = (
+    ErrorCode.NOT_AUTHENTICATED,
+    ErrorCode.INVALID_TOKEN,
+    ErrorCode.REFRESH_RACED,
+    ErrorCode.CSRF_REFUSED,
+    ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED,
+)
+"""How a route refuses whoever is not signed in, or only half."""
+
+RECENT_LOGIN: Final = (ErrorCode.REAUTHENTICATION_REQUIRED, ErrorCode.IMPERSONATION_FORBIDDEN)
+"""How a route refuses whose login is too long ago, or an administrator who acts as the user."""
+
+EVERYWHERE: Final = (
+    ErrorCode.DATABASE_UNAVAILABLE,
+    ErrorCode.DATABASE_NOT_MIGRATED,
+    ErrorCode.HOOK_UNAVAILABLE,
+    ErrorCode.CHANGE_REFUSED,
+)
+"""How any route refuses where the database, or a hook, is not as it should be."""
+
+UNREADABLE_BODY: Final = {"loc": ["body"], "msg": "Body cannot be read", "type": "body_unreadable"}
+
+UNFIT_VALUE: Final = {"loc": ["body"], "msg": "Value does not fit", "type": "value_unfit"}
+
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
+
+
+def error_response(error: AuthError) -> JSONResponse:
+    """The JSON answer to a refusal."""
+    if error.code is ErrorCode.VALIDATION_ERROR:
+        where = ["body", error.field] if error.field else ["body"]
+        return validation_response([{**UNFIT_VALUE, "loc": where}])
+    return JSONResponse({"detail": error.detail, "code": error.code.code}, error.code.status, error.headers)
+
+
+def validation_response(errors: Sequence[Any]) -> JSONResponse:
+    """The JSON answer to a request that is not valid: places and reasons, never the input (ASVS 16.5.1)."""
+    detail = [
+        {"loc": [_harmless(part) for part in error["loc"]], "msg": error["msg"], "type": error["type"]}
+        for error in errors
+    ]
+    code = ErrorCode.VALIDATION_ERROR
+    return JSONResponse({"detail": detail, "code": code.code}, code.status)
+
+
+def _harmless(part: str | int) -> str | int:
+    """A field name; the name of an unknown field is input too and may be anything."""
+    return part if isinstance(part, int) or _PLAIN_NAME.fullmatch(part) else "?"
+
+
+def documented(*codes: Code) -> Responses:
+    """The OpenAPI `responses` of a route that may refuse with these codes, and as every route does."""
+    responses: Responses = {}
+    for code in (*codes, *EVERYWHERE):
+        model = ValidationFailure if code is ErrorCode.VALIDATION_ERROR else Error
+        response = responses.setdefault(code.status, {"model": model, "description": ""})
+        response["model"] |= model
+        response["description"] = f"{response['description']}\n\n`{code.code}`: {code.detail}".strip()
+    return responses
+
+
+def joined(router: Responses, route: Responses) -> Responses:
+    """The OpenAPI `responses` of a route with those of its router: where both have a status, the codes of
+    both."""
+    responses = {**router, **route}
+    for status in router.keys() & route.keys():
+        said = (router[status]["description"], route[status]["description"])
+        codes = dict.fromkeys("\n\n".join(said).split("\n\n"))
+        model = router[status]["model"] | route[status]["model"]
+        responses[status] = {"model": model, "description": "\n\n".join(codes)}
+    return responses
+
+
+class SignInRequired(Exception):
+    """Whoever asks has to sign in first, on a page: `location`."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location = location
