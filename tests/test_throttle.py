@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pyotp
 import pytest
+from fastapi import FastAPI
+from tortoise.context import TortoiseContext
 
-from fastapi_pluggable_auth import Auth, AuthSettings
+from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.models import User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
@@ -202,3 +204,22 @@ async def test_a_taken_address_is_told_by_mail_three_times_at_most(
         answer = await account.client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
         assert answer.status_code == 201
     assert len(mailbox.messages) == 3
+
+
+@pytest.mark.parametrize("microsecond", [0, 1, 400, 999, 999_999])
+async def test_who_waits_exactly_as_long_as_was_told_is_let_in(
+    settings: AuthSettings, tortoise: TortoiseContext, microsecond: int
+) -> None:
+    now = datetime(2030, 1, 1, microsecond=microsecond, tzinfo=UTC)
+    app = FastAPI()
+    settings.throttle_free_attempts = 1
+    auth = include_auth(app, settings=settings, clock=lambda: now)
+    body = {"email": EMAIL, "password": "wrong password"}
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        for _ in range(4):
+            assert (await client.post("/auth/login", json=body)).status_code == 401
+            refused = await client.post("/auth/login", json=body)
+            assert refused.status_code == 429
+            now += timedelta(seconds=int(refused.headers["retry-after"]))
+    await auth.close()

@@ -193,8 +193,8 @@ class _Seen:
 
 
 def _stamp(moment: datetime) -> int:
-    """Milliseconds, rounded up: a pause is not cut short."""
-    return -((_EPOCH - moment) // _MILLISECOND)
+    """Milliseconds, rounded down: who waits exactly as long as was told is let in."""
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 def _moment(stamp: int) -> datetime:
