@@ -157,6 +157,8 @@ def _asked(argument: str, names: str | Iterable[str] | None) -> frozenset[str]:
 
 
 class _Optional(SignedIn[Any]):
+    is_must = False
+
     async def __call__(self, request: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> MaybeU:
         request = of_http(request)
         auth_of(request)  # also for strangers: an app without one is told so at its first request

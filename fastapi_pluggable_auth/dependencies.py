@@ -4,7 +4,9 @@ from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_dependant
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
@@ -54,6 +56,9 @@ def of_http(request: HTTPConnection) -> Request:
 class SignedIn(SecurityBase, Generic[T]):
     """A dependency that is the security scheme of the OpenAPI document as well: FastAPI takes 15 us to
     resolve each, also where it does nothing."""
+
+    is_must = True
+    """Whether it refuses who is not signed in."""
 
     def __init__(
         self,
@@ -228,3 +233,21 @@ async def current_user_or_redirect(request: HTTPConnection, asked: SecurityScope
 
 
 PageUser = Annotated[U, Depends(current_user_or_redirect)]
+
+
+def require_way_in(app: FastAPI) -> None:
+    """Raises `ValueError` where the whole app asks for a user, directly or by a dependency of the host."""
+    for each in app.router.dependencies:
+        if each.dependency is not None and _asks_for_user(get_dependant(path="", call=each.dependency)):
+            raise ValueError(
+                "FastAPI(dependencies=[...]) asks for a signed-in user on every route, those for signing in "
+                "as well: put that dependency on the routers of your own routes, such as "
+                "`APIRouter(dependencies=[Depends(get_current_user)])`."
+            )
+
+
+def _asks_for_user(dependant: Dependant) -> bool:
+    call = dependant.call
+    if call is current_user_or_redirect or (isinstance(call, SignedIn) and call.is_must):
+        return True
+    return any(map(_asks_for_user, dependant.dependencies))

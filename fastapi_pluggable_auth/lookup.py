@@ -64,6 +64,12 @@ class AuthInScope:
             special_domains.reset(reset)
 
 
+def finds(scope: Scope, auth: Auth) -> bool:
+    """Whether what this request finds is this `Auth`."""
+    found: Included | None = scope.get(_SCOPE_KEY)
+    return found is not None and found.auth is auth
+
+
 def included(request: HTTPConnection) -> Included:
     """The `Auth` that this request finds, with what belongs to it. Raises `RuntimeError` where there is none:
     never the settings of the process instead, which nothing has checked."""

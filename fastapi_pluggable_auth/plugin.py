@@ -17,6 +17,7 @@ from .arguments import require_bool, require_instance, require_subclass
 from .auth import Auth
 from .config import AuthSettings
 from .database import current_context
+from .dependencies import require_way_in
 from .email.base import EmailProvider
 from .email.dispatcher import SendEmail
 from .email.local import MemoryProvider
@@ -118,6 +119,7 @@ def include_auth(
     ):
         if body is not None:
             require_subclass(name, body, wanted)
+    require_way_in(app)
     check_settings(chosen)
     if has_own_templates(chosen.template_dir):
         check_templates(chosen)

@@ -118,17 +118,49 @@ async def test_opentelemetry_has_spans_of_our_routes_and_of_the_hosts(
     ]
 
 
+async def assert_goes_on(client: httpx.AsyncClient) -> None:
+    """Signed in, by cookies that are renewed, also after a mistake of the app."""
+    client.cookies.delete(ACCESS)
+    assert (await client.get("/mine")).headers["set-cookie"].startswith(f"{ACCESS}=")
+    assert (await client.get("/broken")).status_code == 500
+    assert (await client.get("/mine")).json() == EMAIL
+
+
+@before_and_after
+@pytest.mark.parametrize("served", [True, False], ids=["served", "not served"])
 async def test_an_app_that_is_no_longer_instrumented_goes_on(
-    settings: AuthSettings, tortoise: TortoiseContext, spans: Spans
+    settings: AuthSettings, tortoise: TortoiseContext, spans: Spans, *, first: bool, served: bool
 ) -> None:
     def instrument(app: FastAPI) -> None:
         FastAPIInstrumentor.instrument_app(app, tracer_provider=spans.provider)
 
-    app = plugged(settings, instrument, first=False)
-    async with browser(app) as client:
+    app = plugged(settings, instrument, first=first)
+    if not served:
         FastAPIInstrumentor.uninstrument_app(app)
-        await assert_renewed_cookies_come_with_every_answer(client)
+    async with browser(app) as client:
+        if served:
+            FastAPIInstrumentor.uninstrument_app(app)
+        await assert_goes_on(client)
+        if not first:
+            await assert_renewed_cookies_come_with_every_answer(client)
     assert spans.of("GET /mine") == []
+
+
+@before_and_after
+async def test_what_puts_back_the_stack_that_it_found_leaves_ours(
+    settings: AuthSettings, tortoise: TortoiseContext, *, first: bool
+) -> None:
+    found: list[Any] = []
+
+    def replace(app: FastAPI) -> None:
+        found.append(app.build_middleware_stack)
+        by_stack(app, [])
+
+    app = plugged(settings, replace, first=first)
+    async with browser(app) as client:
+        app.build_middleware_stack = found[0]  # type: ignore[method-assign]
+        app.middleware_stack = app.build_middleware_stack()
+        await assert_goes_on(client)
 
 
 @before_and_after

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import httpx
 import pytest
@@ -16,6 +16,7 @@ from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from fastapi.exceptions import FastAPIError
 from pydantic import BaseModel
 from starlette.applications import Starlette
+from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import (
     Auth,
@@ -29,13 +30,16 @@ from fastapi_pluggable_auth import (
     include_auth,
     require,
 )
+from fastapi_pluggable_auth.authorization import get_optional_user
+from fastapi_pluggable_auth.dependencies import get_current_user, get_recent_user
 from fastapi_pluggable_auth.email.local import MemoryProvider
 from fastapi_pluggable_auth.hooks import AccountDeleted, BeforeSignup, SignedUp
 from fastapi_pluggable_auth.models import User
 
-from .conftest import SECRET
+from .conftest import EMAIL, PASSWORD, SECRET
 from .hosts import STRICT, run_pytest
 
+DIALECTS = ("sqlite",)
 Anything: Any = object()
 
 
@@ -128,6 +132,40 @@ def test_an_argument_of_another_kind_is_refused_at_the_start(
         call(settings)
     assert SECRET not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+async def of_the_host(user: CurrentUser) -> User:
+    return user
+
+
+WHOLE_APP = {
+    "the user": Depends(get_current_user),
+    "a recent login": Depends(get_recent_user),
+    "a role": Depends(require(role="editor")),
+    "a page": get_args(PageUser)[1],
+    "a dependency of the host": Depends(of_the_host),
+}
+
+
+@pytest.mark.parametrize("dependency", WHOLE_APP.values(), ids=WHOLE_APP)
+def test_an_app_that_asks_for_a_user_on_every_route_is_told_that_nobody_could_sign_in(
+    settings: AuthSettings, dependency: Any
+) -> None:
+    app = FastAPI(dependencies=[Depends(lambda: None), dependency])
+    with pytest.raises(
+        ValueError, match=r"put that dependency on the routers of your own routes, such as `API"
+    ):
+        include_auth(app, settings=settings)
+
+
+async def test_an_app_may_look_for_a_user_on_every_route(
+    settings: AuthSettings, tortoise: TortoiseContext
+) -> None:
+    app = FastAPI(dependencies=[Depends(get_optional_user)])
+    include_auth(app, settings=settings)
+    async with at(app) as client:
+        answer = await client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD})
+    assert answer.json()["code"] == "invalid_credentials"
 
 
 async def no_parameter() -> None: ...

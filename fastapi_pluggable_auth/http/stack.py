@@ -7,6 +7,7 @@ from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
+from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,7 +16,7 @@ from ..auth import Auth
 from ..database import current_context
 from ..errors import AuthError
 from ..host_transactions import HostTransactionMiddleware
-from ..lookup import AuthInScope, Handlers, answer_refusals
+from ..lookup import AuthInScope, Handlers, answer_refusals, finds
 from .cookies import CookieMiddleware
 from .responses import SignInRequired, error_response
 
@@ -26,18 +27,27 @@ def wrap(app: FastAPI, auth: Auth) -> None:
     either, and middleware of the host finds the `Auth` too.
 
     In front of all stays what Starlette has there, which OpenTelemetry looks for, and nothing is answered
-    before an exception has come that far, where it is recorded."""
+    before an exception has come that far, where it is recorded.
+
+    A tool that is taken off the app puts back the stack that it found, which may be one from before. So the
+    layers are among the app's middlewares as well, where they do nothing for requests that came through them.
+    """
     build = app.build_middleware_stack
 
-    def wrapped() -> ASGIApp:
+    def around(stack: ASGIApp) -> ASGIApp:
         handlers = {each: app.exception_handlers.get(each, ours) for each, ours in HANDLERS.items()}
         answer_refusals(app.routes, handlers)
+        if auth.uses_cookies:
+            stack = CookieMiddleware(stack, auth)
+        return AuthInScope(TortoiseContextMiddleware(stack, auth), auth, handlers)
 
-        def around(stack: ASGIApp) -> ASGIApp:
-            if auth.uses_cookies:
-                stack = CookieMiddleware(stack, auth)
-            return AuthInScope(TortoiseContextMiddleware(stack, auth), auth, handlers)
+    inside = Middleware(LayersInside, auth=auth, around=around)
+    app.user_middleware.insert(0, inside)
 
+    def wrapped() -> ASGIApp:
+        if inside in app.user_middleware:  # in front of what was added since
+            app.user_middleware.remove(inside)
+            app.user_middleware.insert(0, inside)
         stack = build()
         if not isinstance(stack, ServerErrorMiddleware):
             return around(HostTransactionMiddleware(stack, auth))
@@ -45,6 +55,20 @@ def wrap(app: FastAPI, auth: Auth) -> None:
         return ServerErrorMiddleware(inner, handler=_answering_mistakes(stack, around))
 
     app.build_middleware_stack = wrapped  # type: ignore[method-assign]
+
+
+class LayersInside:
+    """Our layers, for a stack that was built without them in front."""
+
+    def __init__(self, app: ASGIApp, auth: Auth, around: Callable[[ASGIApp], ASGIApp]) -> None:
+        self.app = app  # under this name, as FastAPI looks through the stack for instrumentation
+        self._auth = auth
+        self._layers = around(HostTransactionMiddleware(app, auth))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the app, in the layers where the request has not come through them."""
+        inner = self.app if finds(scope, self._auth) else self._layers
+        await inner(scope, receive, send)
 
 
 def _answering_mistakes(
