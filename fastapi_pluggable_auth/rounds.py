@@ -11,13 +11,13 @@ from .failures import failure_of, sentence
 
 
 class Rounds:
-    """Rounds of work in the background, which no exception ends. That they fail is logged once, until one
-    has gone well again."""
+    """Rounds of work in the background, which no exception ends. That they fail is logged once for each kind
+    of failure, until one has gone well again."""
 
     def __init__(self, what: str, log: logging.Logger) -> None:
         self._what = what
         self._log = log
-        self._failing = False
+        self._told: set[object] = set()
 
     @contextmanager
     def one(self) -> Iterator[None]:
@@ -39,16 +39,18 @@ class Rounds:
 
     def failed(self, error: BaseException) -> None:
         """Notes that a round has failed."""
-        if self._failing:
+        failure = failure_of(error)
+        kind = type(error) if failure is None else failure
+        if kind in self._told:
             return
-        self._failing = True
-        if failure_of(error) is None:
+        self._told.add(kind)
+        if failure is None:
             self._log.error("%s failed, and goes on", self._what, exc_info=error)
         else:
             self._log.error("%s failed, and goes on. %s", self._what, sentence(error))
 
     def went_well(self) -> None:
         """Notes that one has not."""
-        if self._failing:
-            self._failing = False
+        if self._told:
+            self._told.clear()
             self._log.info("%s works again", self._what)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tortoise.exceptions import OperationalError
+from tortoise.exceptions import IntegrityError, OperationalError
 from tortoise.expressions import Q
 
 from fastapi_pluggable_auth import Auth, AuthSettings
@@ -17,6 +18,7 @@ from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.flows import purge as purge_flow
 from fastapi_pluggable_auth.flows.purge import keep_purging, purge
 from fastapi_pluggable_auth.models import Mail, MailState, RefreshToken, Session, Throttle, User
+from fastapi_pluggable_auth.rounds import Rounds
 
 from . import databases
 from .conftest import Account, Clock
@@ -172,3 +174,21 @@ async def test_a_table_that_fails_stops_no_other(account: Account, auth: Auth, c
         assert await Throttle.all().count() == 0
     finally:
         await database.execute_script("ALTER TABLE elsewhere RENAME TO auth_session")
+
+
+def test_each_new_kind_of_failure_in_the_background_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    rounds = Rounds("Work", logging.getLogger("rounds"))
+
+    def fail(error: Exception) -> None:
+        with rounds.one():
+            raise error
+
+    down, refused = OperationalError("no answer"), IntegrityError("a constraint")
+    for error in (down, refused, down, ValueError(), refused, KeyError(), ValueError()):
+        fail(error)
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 4
+    with rounds.one():
+        pass
+    fail(down)
+    assert [record.levelname for record in caplog.records[4:]] == ["INFO", "ERROR"]
