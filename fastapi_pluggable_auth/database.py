@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClient
 from tortoise.backends.base.config_generator import expand_db_url
-from tortoise.connection import get_connections
+from tortoise.connection import ConnectionHandler, get_connections
 from tortoise.context import TortoiseContext, get_current_context
 from tortoise.exceptions import IntegrityError
 from tortoise.models import MetaInfo
@@ -77,16 +77,21 @@ def _open_transaction(connection_name: str | None) -> TransactionalDBClient | No
     return current if isinstance(current, TransactionalDBClient) else None
 
 
+def credentials_of(connections: ConnectionHandler, name: str) -> dict[str, Any]:
+    """How this connection is made. Raises `KeyError` where there is none of the name, and
+    `ConfigurationError` or `ValueError` for a URL that is not valid."""
+    configured = connections.db_config[name]
+    expanded = expand_db_url(configured) if isinstance(configured, str) else configured
+    return dict(expanded["credentials"])
+
+
 def new_client(connection_name: str, *, most: int) -> BaseDBAsyncClient:
     """A pool beside that of the app, on the same database, with at most so many connections, and no
     more than that has."""
     connections = get_connections()
-    configured = connections.db_config[connection_name]
-    if isinstance(configured, str):
-        configured = expand_db_url(configured)
-    options = configured["credentials"]
+    options = credentials_of(connections, connection_name)
     most = min(int(options.get("maxsize", most)), most)
-    options = {**options, "minsize": 0, "maxsize": most, "connection_name": connection_name}
+    options |= {"minsize": 0, "maxsize": most, "connection_name": connection_name}
     return type(root_of(connections.get(connection_name)))(**options)
 
 

@@ -13,12 +13,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from tortoise.backends.base.config_generator import DB_LOOKUP, expand_db_url, generate_config
+from tortoise.backends.base.config_generator import DB_LOOKUP, generate_config
 from tortoise.cli.utils import CLIError, get_tortoise_config
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import ConfigurationError
 
 from ..auth import Auth
+from ..database import credentials_of
 from ..errors import AuthError
 from ..failures import PoolerError
 from ..migrations._inspection import columns_of
@@ -147,18 +148,15 @@ def _config(where: str) -> Any:
 
 def _credentials(context: TortoiseContext, user_model: type[AbstractUser]) -> Mapping[str, Any]:
     """How the connection of the accounts is made."""
-    name = user_model._meta.default_connection
-    connections = context.connections.db_config
-    if name not in connections:
+    name = str(user_model._meta.default_connection)
+    if name not in context.connections.db_config:
         raise CommandError(
             f"There is no connection {name}: name it in the `connections` of the configuration."
         )
-    configured = connections[name]
     try:
-        expanded = expand_db_url(configured) if isinstance(configured, str) else configured
+        return credentials_of(context.connections, name)
     except (ConfigurationError, ValueError) as error:
         raise CommandError(f"The URL of the connection {name} is not valid: {error}.") from error
-    return dict(expanded["credentials"])
 
 
 def _require_file(credentials: Mapping[str, Any]) -> None:
