@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from subprocess import PIPE, Popen
 from typing import Any
 from urllib.parse import urlsplit
 
 import asyncmy
 import asyncpg
 import pytest
+from tortoise.exceptions import OperationalError
 
 from fastapi_pluggable_auth.migrations import _locks
 from fastapi_pluggable_auth.migrations._locks import TablesInUseError
@@ -123,19 +125,55 @@ import asyncio, sys
 from tests.spare import Spare
 asyncio.run(Spare(sys.argv[1], sys.argv[2]).migrate())
 """
+AT_ONCE = """
+import asyncio, sys
+import aiosqlite, asyncmy, asyncpg
+import fastapi_pluggable_auth.models, fastapi_pluggable_auth.migrations._tables
+from tests.spare import Spare
+print("ready", flush=True)
+sys.stdin.readline()
+asyncio.run(Spare(sys.argv[1], sys.argv[2]).migrate())
+"""
+
+
+def migrate_at_once(spare: Spare, count: int) -> list[tuple[int, str]]:
+    """As many processes, from the same moment on; gives how each ended, and what it said."""
+    command = [sys.executable, "-c", AT_ONCE, spare.dialect, spare.url]
+    processes = [
+        Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) for _ in range(count)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
 
 
 @pytest.mark.full
-@on_servers
-async def test_processes_that_migrate_at_once_leave_whole_tables(old: Spare) -> None:
-    """The record of what was applied is Tortoise's: of several processes, those may fail that come second."""
-    command = [sys.executable, "-c", MIGRATE, old.dialect, old.url]
-    both = [await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=-1) for _ in range(2)]
-    errors = [(await process.communicate())[1].decode() for process in both]
-    for process, error in zip(both, errors, strict=True):
-        assert process.returncode == 0 or "record_applied" in error, error
-    await old.migrate()
-    schema = await old.schema()
-    await old.create()
-    await old.create("fastapi_pluggable_auth.models")
-    assert schema.keys() == (await old.schema()).keys()
+@pytest.mark.parametrize("upgrade", [False, True], ids=["an empty database", "one of 0.1"])
+def test_processes_that_migrate_at_once_all_end_well(spare: Spare, *, upgrade: bool) -> None:
+    asyncio.run(spare.create("fastapi_pluggable_auth.models"))
+    whole = asyncio.run(spare.schema(lengths=False))
+    for _ in range(3):
+        asyncio.run(spare.create(OLD[0] if upgrade else None))
+        if upgrade:
+            asyncio.run(fill(spare, OLD[0]))
+            asyncio.run(spare.migrate(FIRST, fake=True))
+        for status, error in migrate_at_once(spare, 3):
+            assert status == 0, error
+        assert asyncio.run(spare.schema(lengths=False)) == whole
+        assert len(asyncio.run(spare.query("SELECT name FROM tortoise_migrations"))) == 6
+
+
+async def test_a_table_of_the_host_of_the_same_name_is_not_taken_for_ours(spare: Spare) -> None:
+    await spare.create()
+    user = spare.quoted("user")
+    await spare.query(f"CREATE TABLE {user} (id INTEGER PRIMARY KEY, email VARCHAR(255))")
+    with pytest.raises(OperationalError, match="already exists"):
+        await spare.migrate()
+    await spare.query(f"SELECT id, email FROM {user}")
+    assert "auth_session" not in await spare.tables()

@@ -5,10 +5,11 @@ from uuid import uuid4
 from tortoise import fields
 from tortoise.fields.base import OnDelete
 from tortoise.migrations.migration import Migration as BaseMigration
-from tortoise.migrations.operations import CreateModel
 
 from ..models import EmailField, MomentField, TokenDigestField, TotpSecretField
 from ..security.jwt import new_token_id
+from ._locks import LockTables
+from ._tables import CreateTable
 
 
 class Migration(BaseMigration):
@@ -19,7 +20,8 @@ class Migration(BaseMigration):
     def __init__(self, name: str, app_label: str) -> None:
         super().__init__(name, app_label)
         self.operations = [
-            CreateModel(
+            LockTables(),
+            CreateTable(
                 name="User",
                 fields=[
                     ("id", fields.UUIDField(primary_key=True, default=uuid4, unique=True, db_index=True)),
@@ -34,7 +36,7 @@ class Migration(BaseMigration):
                 options={"table": "user", "pk_attr": "id", "table_description": "An account."},
                 bases=["AbstractUser"],
             ),
-            CreateModel(
+            CreateTable(
                 name="RefreshToken",
                 fields=[
                     ("id", fields.UUIDField(primary_key=True, default=uuid4, unique=True, db_index=True)),

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from tortoise.backends.base.client import TransactionalDBClient
 from tortoise.migrations.operations import TortoiseOperation
 from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 from tortoise.migrations.schema_generator.state import State
@@ -25,6 +26,8 @@ PAUSE_SECONDS: Final = 1.0
 
 DONE_BY_ANOTHER: Final = frozenset({1050, 1060, 1061, 1826})
 """MariaDB and MySQL: the table, column, index or foreign key is there: another process migrates, too."""
+DUPLICATE_KEY: Final = "errno: 121 "
+"""What MariaDB says of a foreign key that another process adds with the same table at this moment (1005)."""
 
 
 class TablesInUseError(Exception):
@@ -33,15 +36,16 @@ class TablesInUseError(Exception):
 
 class LockTables(TortoiseOperation):
     """PostgreSQL: takes all tables of the package at once, or none, before the first one is changed. What is
-    taken one after the other is kept while the next one is waited for. Of several processes that migrate, one
-    goes on and the others wait for it."""
+    taken one after the other is kept while the next one is waited for. SQLite: takes the right to write,
+    which a transaction that has read before does not get. Of several processes that migrate, one goes on and
+    the others wait for it."""
 
     reversible = True
     reduces_to_sql = False
 
     def describe(self) -> str:
         """What `tortoise sqlmigrate` shows."""
-        return "Lock the tables (PostgreSQL)"
+        return "Lock the tables (PostgreSQL, SQLite)"
 
     def state_forward(self, app_label: str, state: State) -> None:
         """Changes nothing."""
@@ -50,9 +54,14 @@ class LockTables(TortoiseOperation):
         self, app_label: str, old_state: State, new_state: State, state_editor: BaseSchemaEditor | None = None
     ) -> None:
         """Raises `TablesInUseError`."""
-        if state_editor is None or state_editor.collect_sql or state_editor.DIALECT != "postgres":
+        if state_editor is None or state_editor.collect_sql:
             return
         client, quote = state_editor.client, state_editor.quote
+        if state_editor.DIALECT == "sqlite" and isinstance(client, TransactionalDBClient):
+            await client.execute_query("COMMIT")  # of a transaction that has not begun to read
+            await until_free(lambda: client.execute_query("BEGIN IMMEDIATE"))
+        if state_editor.DIALECT != "postgres":
+            return
         await client.execute_script("SELECT pg_advisory_xact_lock(hashtext('fastapi_pluggable_auth'))")
         models = [
             new_state.apps.get_model(".".join(each)) for each in new_state.models if each[0] == app_label
@@ -68,7 +77,7 @@ class LockTables(TortoiseOperation):
             async with in_transaction(client.connection_name):  # a savepoint: it gives back what it has taken
                 await client.execute_script(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; {lock_all}")
 
-        await _until_free(lock)
+        await until_free(lock)
 
     async def database_backward(
         self, app_label: str, old_state: State, new_state: State, state_editor: BaseSchemaEditor | None = None
@@ -88,13 +97,14 @@ async def taken(editor: BaseSchemaEditor, step: Callable[[], Awaitable[None]]) -
     try:
         for waits in ("lock_wait_timeout", "innodb_lock_wait_timeout"):
             await client.execute_script(f"SET SESSION {waits} = {LOCK_SECONDS}")
-        await _until_free(step)
+        await until_free(step)
     finally:
         editor.client = root
         await client.close()
 
 
-async def _until_free(work: Callable[[], Awaitable[None]]) -> None:
+async def until_free(work: Callable[[], Awaitable[object]]) -> None:
+    """Does the work, again where others were in the way. Raises `TablesInUseError`."""
     for tries_left in reversed(range(TRIES)):
         try:
             await work()
@@ -113,4 +123,4 @@ async def _until_free(work: Callable[[], Awaitable[None]]) -> None:
 def _is_done_by_another(error: Exception) -> bool:
     cause = error.args[0] if error.args else None
     number = cause.args[0] if isinstance(cause, Exception) and cause.args else None
-    return number in DONE_BY_ANOTHER
+    return number in DONE_BY_ANOTHER or (number == 1005 and DUPLICATE_KEY in str(cause))

@@ -22,13 +22,18 @@ class ReferredToError(Exception):
 
 
 class CreateTable(Step, CreateModel):
-    """Creates a table, unless it is there."""
+    """Creates a table, unless it is there. Raises what the database does for one of the same name that has
+    other columns: it is somebody else's."""
 
     async def take(self, editor: BaseSchemaEditor, state: State, app_label: str) -> None:
         """Takes the step."""
         model = model_of(state, app_label, self.name)
-        if editor.collect_sql or not await columns_of(editor.client, model._meta.db_table):
+        if editor.collect_sql or not model._meta.db_fields <= await _names_in(editor, model):
             await editor.create_model(model)
+
+
+async def _names_in(editor: BaseSchemaEditor, model: type[Model]) -> set[str]:
+    return {*await columns_of(editor.client, model._meta.db_table)}
 
 
 class AddColumn(Step, AddField):
