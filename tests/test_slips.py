@@ -115,7 +115,7 @@ ARGUMENTS: dict[str, tuple[Callable[[AuthSettings], object], str]] = {
     "a clock without a zone": (given(clock=datetime.now), "with a zone, such as `lambda: datetime.now\\(UTC"),
     "a provider by name": (given(email_provider="smtp"), "of type str, .* of type EmailProvider: pass one"),
     "a provider's class": (given(email_provider=MemoryProvider), "the class MemoryProvider, .* pass one"),
-    "a limit for the limiter": (given(limiter="10/minute"), "of type str, .* said by RATE_LIMITS"),
+    "a limit for the limiter": (given(limiter="10/minute"), "of type str, .* said by AUTH_RATE_LIMITS"),
     "no function for mails": (
         given(send_email="queue"),
         "send_email is of type str, .* has to be a function",
