@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import asyncmy
 import asyncpg
 import pytest
-from tortoise.exceptions import OperationalError
 
 from fastapi_pluggable_auth.migrations import _locks
 from fastapi_pluggable_auth.migrations._locks import TablesInUseError
+from fastapi_pluggable_auth.migrations._tables import TableTakenError
 
 from .spare import Spare
 from .test_migrations import FIRST, OLD, fill
@@ -173,7 +173,7 @@ async def test_a_table_of_the_host_of_the_same_name_is_not_taken_for_ours(spare:
     await spare.create()
     user = spare.quoted("user")
     await spare.query(f"CREATE TABLE {user} (id INTEGER PRIMARY KEY, email VARCHAR(255))")
-    with pytest.raises(OperationalError, match="already exists"):
+    with pytest.raises(TableTakenError, match="a table user already, without created_at, "):
         await spare.migrate()
     await spare.query(f"SELECT id, email FROM {user}")
     assert "auth_session" not in await spare.tables()

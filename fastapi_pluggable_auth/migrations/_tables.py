@@ -21,19 +21,25 @@ class ReferredToError(Exception):
     """A table of the host refers to one of 0.1 by a key that changes."""
 
 
+class TableTakenError(Exception):
+    """There is another table of the same name."""
+
+
 class CreateTable(Step, CreateModel):
-    """Creates a table, unless it is there. Raises what the database does for one of the same name that has
-    other columns: it is somebody else's."""
+    """Creates a table, unless it is there."""
 
     async def take(self, editor: BaseSchemaEditor, state: State, app_label: str) -> None:
-        """Takes the step."""
+        """Raises `TableTakenError` where there is one with other columns."""
         model = model_of(state, app_label, self.name)
-        if editor.collect_sql or not model._meta.db_fields <= await _names_in(editor, model):
+        table = model._meta.db_table
+        found = {} if editor.collect_sql else await columns_of(editor.client, table)
+        if not found:
             await editor.create_model(model)
-
-
-async def _names_in(editor: BaseSchemaEditor, model: type[Model]) -> set[str]:
-    return {*await columns_of(editor.client, model._meta.db_table)}
+        elif missing := sorted(model._meta.db_fields - found.keys()):
+            raise TableTakenError(
+                f"There is a table {table} already, without {', '.join(missing)}: it is not the package's. "
+                "Rename it, or give your own user model a table of another name."
+            )
 
 
 class AddColumn(Step, AddField):
