@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from passlib.hash import argon2, bcrypt, bcrypt_sha256, django_pbkdf2_sha256, pbkdf2_sha256, phpass, scrypt
@@ -76,6 +77,27 @@ def test_a_stored_hash_that_takes_for_ever_is_never_right_and_takes_no_time(
     start = time.perf_counter()
     assert not verify_password(PASSWORD, hashed, settings)
     assert time.perf_counter() - start < 3
+
+
+@pytest.mark.parametrize(
+    ("scheme", "most", "more"),
+    [
+        ("bcrypt", {"rounds": 16}, {"rounds": 17}),
+        ("bcrypt_sha256", {"rounds": 16}, {"rounds": 17}),
+        ("phpass", {"rounds": 19}, {"rounds": 20}),
+        ("pbkdf2_sha512", {"rounds": 4_000_000}, {"rounds": 4_000_001}),
+        ("pbkdf2_sha256", {"rounds": 10_000_000}, {"rounds": 10_000_001}),
+        ("argon2", {"rounds": 16, "memory_cost": 2**18, "parallelism": 16}, {"rounds": 17}),
+        ("argon2", {"rounds": 15, "memory_cost": 2**18, "parallelism": 16}, {"memory_cost": 2**18 + 1}),
+        ("argon2", {"rounds": 16, "memory_cost": 2**18, "parallelism": 16}, {"parallelism": 17}),
+        ("argon2", {"rounds": 512, "memory_cost": 2**10, "parallelism": 1}, {"rounds": 513}),
+    ],
+)
+def test_a_hash_is_checked_up_to_its_bound_and_no_further(
+    scheme: str, most: dict[str, int], more: dict[str, int]
+) -> None:
+    assert hashing._is_affordable(scheme, SimpleNamespace(**most))
+    assert not hashing._is_affordable(scheme, SimpleNamespace(**(most | more)))
 
 
 def test_the_rounds_that_an_app_has_chosen_are_its_own_business(settings: AuthSettings) -> None:

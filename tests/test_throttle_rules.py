@@ -66,6 +66,16 @@ def test_an_attempt_taken_back_leaves_no_pause() -> None:
     assert isinstance(BACKOFF.attempt(BACKOFF.take_back(counter, START), START), Counter)
 
 
+def test_the_only_attempt_taken_back_was_none() -> None:
+    assert BACKOFF.take_back(Counter(1, START, START), START).count == 0
+
+
+def test_a_count_is_kept_until_the_quiet_time_is_over() -> None:
+    counter = BACKOFF.attempt(Counter(1, START, START), START + BACKOFF.forget_after)
+    assert isinstance(counter, Counter)
+    assert counter.count == 2
+
+
 def test_a_quota_opens_again_when_its_period_ends() -> None:
     quota = Quota(2, timedelta(hours=1))
     counter = None
