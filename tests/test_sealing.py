@@ -153,7 +153,7 @@ def test_the_command_seals_and_says_what_it_cannot_open(
     command = ["keys", "seal", "--database-url", database.url]
     monkeypatch.delenv("AUTH_TOTP_ENCRYPTION_KEY", raising=False)
     assert main(command) == 1
-    assert "Set TOTP_ENCRYPTION_KEY" in capsys.readouterr().err
+    assert "Set AUTH_TOTP_ENCRYPTION_KEY" in capsys.readouterr().err
     monkeypatch.setenv("AUTH_TOTP_ENCRYPTION_KEY", KEY)
     assert main(command) == 1
     said = capsys.readouterr()
