@@ -13,9 +13,9 @@ from .arguments import require_bool, require_instance
 from .auth import Auth
 from .dependencies import NO_SCOPES, SignedIn, UserDependency, current_user, has_credentials, of_http
 from .errors import AuthError, ErrorCode
-from .events import EventKind, Observation, Outcome
-from .flows.authentication import Authentication, require_recent_login
+from .flows.authentication import Authentication
 from .http.cookies import sends_token
+from .http.demands import ENROLLED, RECENT, Demand
 from .lookup import auth_of
 from .models import AbstractUser, User
 from .models.user import U
@@ -24,70 +24,55 @@ from .security.names import name_set
 MaybeU = TypeVar("MaybeU", bound=AbstractUser | None, default=User | None)
 
 
-class Requirement(UserDependency):
-    """What `require` returns."""
+def _known(roles: frozenset[str], scopes: frozenset[str]) -> Demand:
+    """That the app has such names: a slip of the pen would keep everybody out, and nobody would know."""
 
-    def __init__(
-        self,
-        *,
-        verified: bool,
-        roles: frozenset[str],
-        permissions: frozenset[str],
-        scopes: frozenset[str],
-        recent: bool,
-        two_factor: bool,
-        superuser: bool,
-    ) -> None:
-        super().__init__(current_user, allow_personal=bool(scopes))
-        self._verified = verified
-        self._roles = roles
-        self._permissions = permissions
-        self._scopes = scopes
-        self._recently = recent
-        self._two_factor = two_factor
-        self._superuser = superuser
-        self._known_to: Auth | None = None
-
-    async def _check(self, auth: Auth, authentication: Authentication) -> None:
-        self._require_known_names(auth)
-        await super()._check(auth, authentication)
-        code = self._refusal(auth, authentication)
-        if code is not None:
-            seen = Observation(authentication.user.id, authentication.session_id)
-            await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, seen, reason=code.code)
-            raise AuthError(code, scope=" ".join(sorted(self._scopes)))
-        if self._two_factor and not authentication.user.two_factor_active:
-            raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
-        if self._recently:  # at last: nobody types a password for what is refused anyway
-            require_recent_login(auth, authentication)
-
-    async def _check_scopes(self, auth: Auth, authentication: Authentication, asked: frozenset[str]) -> None:
-        await super()._check_scopes(auth, authentication, asked - self._scopes)  # which were checked already
-
-    def _refusal(self, auth: Auth, authentication: Authentication) -> ErrorCode | None:
-        user = authentication.user
-        if self._verified and not user.is_verified:
-            return ErrorCode.VERIFICATION_REQUIRED
-        if not (user.is_superuser or self._is_allowed(auth, user)):
-            return ErrorCode.PERMISSION_DENIED
-        if authentication.scopes is not None and not self._scopes <= authentication.scopes:
-            return ErrorCode.INSUFFICIENT_SCOPE
-        return None
-
-    def _is_allowed(self, auth: Auth, user: AbstractUser) -> bool:
-        if self._superuser or (self._roles and self._roles.isdisjoint(user.roles)):
-            return False
-        return not self._permissions or self._permissions <= auth.permissions_of(user)
-
-    def _require_known_names(self, auth: Auth) -> None:
-        """Once for an app: a name with a slip of the pen would keep everybody out, and nobody would know."""
-        if auth is self._known_to:
-            return
-        for kind, asked, known in (("role", self._roles, auth.roles), ("scope", self._scopes, auth.scopes)):
+    def check(auth: Auth, _: Authentication) -> None:
+        for kind, asked, known in (("role", roles, auth.roles), ("scope", scopes, auth.scopes)):
             unknown = asked - known.keys()
             if known and unknown:
                 raise ValueError(f"include_auth({kind}s=...) has no {kind} {', '.join(sorted(unknown))}")
-        self._known_to = auth
+
+    return Demand(check)
+
+
+def _verified(auth: Auth, authentication: Authentication) -> None:
+    if not authentication.user.is_verified:
+        raise AuthError(ErrorCode.VERIFICATION_REQUIRED)
+
+
+def _permitted(roles: frozenset[str], permissions: frozenset[str], *, superuser: bool) -> Demand:
+    """One of the roles and all of the permissions, or to be a superuser."""
+
+    def check(auth: Auth, authentication: Authentication) -> None:
+        user = authentication.user
+        if user.is_superuser:
+            return
+        lacks_role = bool(roles) and roles.isdisjoint(user.roles)
+        lacks_permission = bool(permissions) and not permissions <= auth.permissions_of(user)
+        if superuser or lacks_role or lacks_permission:
+            raise AuthError(ErrorCode.PERMISSION_DENIED)
+
+    return Demand(check, (ErrorCode.PERMISSION_DENIED,), reported=True)
+
+
+def _scoped(scopes: frozenset[str]) -> Demand:
+    """All of the scopes, of a personal access token."""
+
+    def check(_: Auth, authentication: Authentication) -> None:
+        if authentication.scopes is not None and not scopes <= authentication.scopes:
+            raise AuthError(ErrorCode.INSUFFICIENT_SCOPE, scope=" ".join(sorted(scopes)))
+
+    return Demand(check, (ErrorCode.INSUFFICIENT_SCOPE,), reported=True)
+
+
+def _two_factor(_: Auth, authentication: Authentication) -> None:
+    if not authentication.user.two_factor_active:
+        raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
+
+
+VERIFIED: Final = Demand(_verified, (ErrorCode.VERIFICATION_REQUIRED,), reported=True)
+TWO_FACTOR: Final = Demand(_two_factor, (ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED,))
 
 
 def require(
@@ -99,7 +84,7 @@ def require(
     recent: bool = False,
     two_factor: bool = False,
     superuser: bool = False,
-) -> Requirement:
+) -> UserDependency:
     """A dependency that gives the user, like `get_current_user`, and refuses whoever lacks what is asked for:
 
     `verified`, a verified address; `role`, one of these roles; `permission`, all of these permissions;
@@ -126,15 +111,20 @@ def require(
         ("superuser", superuser),
     ):
         require_bool(name, value)
-    return Requirement(
-        verified=verified,
-        roles=_asked("role", role),
-        permissions=_asked("permission", permission),
-        scopes=_asked("scope", scope),
-        recent=recent,
-        two_factor=two_factor,
-        superuser=superuser,
-    )
+    roles, permissions = _asked("role", role), _asked("permission", permission)
+    scopes = _asked("scope", scope)
+    demands = [_known(roles, scopes), ENROLLED]
+    if verified:
+        demands.append(VERIFIED)
+    if roles or permissions or superuser:
+        demands.append(_permitted(roles, permissions, superuser=superuser))
+    if scopes:
+        demands.append(_scoped(scopes))
+    if two_factor:
+        demands.append(TWO_FACTOR)
+    if recent:  # at last: nobody types a password for what is refused anyway
+        demands.append(RECENT)
+    return UserDependency(current_user, *demands, scopes=scopes)
 
 
 class RequireIsToBeCalled:
@@ -175,7 +165,7 @@ class _Optional(SignedIn[Any]):
         return user
 
 
-get_optional_user: Final = _Optional(current_user)
+get_optional_user: Final = _Optional(current_user, ENROLLED)
 """The user who asks, or None where nobody is signed in. A token that is not valid is 401 as elsewhere: its
 client would else take the answer for a stranger for its own."""
 

@@ -15,10 +15,11 @@ from starlette.requests import HTTPConnection
 from .auth import Auth
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome, actor
-from .flows.authentication import Authentication, authenticate, require_recent_login, require_scopes
+from .flows.authentication import Authentication, authenticate
 from .http.addresses import account_path, sign_in_page
 from .http.cookies import authenticate_cookies, authenticates_by_cookie, sends_token
 from .http.csrf import check_request
+from .http.demands import ENROLLED, RECENT, Demand, meet, scopes_demanded
 from .http.origin import note_origin
 from .http.responses import SignInRequired
 from .lookup import auth_of
@@ -63,18 +64,16 @@ class SignedIn(SecurityBase, Generic[T]):
     def __init__(
         self,
         wanted: Callable[[Authentication], T],
-        *,
-        enrolled: bool = True,
+        *demands: Demand,
         live: bool = True,
-        recent: bool = False,
-        allow_personal: bool = False,
+        scopes: frozenset[str] = frozenset(),
     ) -> None:
+        """Without scopes no personal access token is taken."""
         self.scheme_name = "Auth-AccessToken"
         self._wanted = wanted
-        self._enrolled = enrolled
+        self.demands: Final = demands
         self._live = live
-        self._recent = recent
-        self._allow_personal = allow_personal
+        self._scopes = scopes
 
     @property
     def model(self) -> HTTPBearer:  # type: ignore[override]  # made when the document is
@@ -87,27 +86,12 @@ class SignedIn(SecurityBase, Generic[T]):
         request = of_http(request)  # by the name that error trackers leave out
         auth = auth_of(request)
         authentication = await _authenticate(
-            request, auth, allow_ended=not self._live, allow_personal=self._allow_personal
+            request, auth, allow_ended=not self._live, allow_personal=bool(self._scopes)
         )
-        await self._check(auth, authentication)
-        if asked.scopes:
-            await self._check_scopes(auth, authentication, frozenset(asked.scopes))
+        await meet(auth, authentication, self.demands)
+        if asked.scopes:  # beside its own, which were checked already
+            await meet(auth, authentication, scopes_demanded({*asked.scopes} - self._scopes))
         return self._wanted(authentication)
-
-    async def _check(self, auth: Auth, authentication: Authentication) -> None:
-        """Raises `AuthError` where more is asked for than being signed in."""
-        if self._enrolled and auth.lacks_two_factor(authentication.user):
-            raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
-        if self._recent:
-            require_recent_login(auth, authentication)
-
-    async def _check_scopes(self, auth: Auth, authentication: Authentication, asked: frozenset[str]) -> None:
-        try:
-            require_scopes(auth, authentication, asked)
-        except AuthError as error:
-            seen = Observation(authentication.user.id, authentication.session_id)
-            await auth.events.emit(EventKind.ACCESS, Outcome.FAILURE, seen, reason=error.code.code)
-            raise
 
 
 @cache
@@ -138,21 +122,21 @@ class UserDependency(SignedIn[Any]):
         async def __call__(self, request: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> U: ...
 
 
-get_authentication: Final = SignedIn(_all)
+get_authentication: Final = SignedIn(_all, ENROLLED)
 """The user with the session that asks. Raises `AuthError`: 401 NOT_AUTHENTICATED without an access token, 401
 INVALID_TOKEN when it or its session is not valid (RFC 6750 section 3), 403 TWO_FACTOR_ENROLMENT_REQUIRED for
 a user who has to set up two-factor first."""
 
-get_enrolling_authentication: Final = SignedIn(_all, enrolled=False)
+get_enrolling_authentication: Final = SignedIn(_all)
 """Like `get_authentication`, also for a user who has yet to set up a required two-factor."""
 
-get_ended_authentication: Final = SignedIn(_all, enrolled=False, live=False)
+get_ended_authentication: Final = SignedIn(_all, live=False)
 """Like `get_enrolling_authentication`, also for a session that has ended: a logout may be repeated."""
 
-get_current_user: Final = UserDependency(current_user)
+get_current_user: Final = UserDependency(current_user, ENROLLED)
 """The user who asks; raises like `get_authentication`."""
 
-get_recent_user: Final = UserDependency(current_user, recent=True)
+get_recent_user: Final = UserDependency(current_user, ENROLLED, RECENT)
 """Like `get_current_user`, for sensitive routes: raises `AuthError`, answered as 403
 REAUTHENTICATION_REQUIRED, when the login is older than `reauth_ttl` (ASVS 7.5.3)."""
 

@@ -13,8 +13,9 @@ from .auth import Auth
 from .dependencies import NO_SCOPES, access_token
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
-from .flows.authentication import Authentication, authenticate, authenticate_session, require_scopes
+from .flows.authentication import Authentication, authenticate, authenticate_session
 from .http.cookies import sends_token
+from .http.demands import ENROLLED, scopes_demanded
 from .http.origin import note_origin
 from .lookup import auth_of
 from .models.user import U
@@ -45,10 +46,8 @@ async def get_websocket_user(websocket: HTTPConnection, asked: SecurityScopes = 
         token, transport = _token(websocket, auth)
         work = authenticate(auth, token.look(), transport=transport)
         authentication = await auth.guarded(work)
-        if auth.lacks_two_factor(authentication.user):
-            raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
-        if asked.scopes:
-            require_scopes(auth, authentication, frozenset(asked.scopes))
+        for demand in (ENROLLED, *scopes_demanded(asked.scopes)):
+            demand(auth, authentication)
     except AuthError as error:
         down = error.code.status == 503
         if not down:

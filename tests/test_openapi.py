@@ -5,18 +5,20 @@ from __future__ import annotations
 import pickle
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from pydantic import BaseModel, create_model
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings, include_auth, schemas
+from fastapi_pluggable_auth.dependencies import SignedIn
 from fastapi_pluggable_auth.schemas import UserCreate, UserOut
 from fastapi_pluggable_auth.schemas import admin as admin_schemas
 from fastapi_pluggable_auth.schemas import audit as audit_schemas
@@ -130,3 +132,23 @@ def test_bodies_of_the_host_have_the_names_that_it_gave_them(settings: AuthSetti
 def test_bodies_can_be_pickled_and_are_called_by_their_python_names(model: type[BaseModel]) -> None:
     assert pickle.loads(pickle.dumps(model)) is model  # noqa: S301
     assert repr(model.model_construct()).startswith(f"{model.__name__}(")
+
+
+def dependencies_of(dependant: Dependant) -> Iterator[Any]:
+    """What a route depends on, and what that does."""
+    for each in dependant.dependencies:
+        yield each.call
+        yield from dependencies_of(each)
+
+
+def test_each_route_documents_what_its_dependencies_refuse_with(settings: AuthSettings) -> None:
+    demands = 0
+    for route in with_everything(settings, FastAPI()).routes:
+        if not (isinstance(route, APIRoute) and route.include_in_schema):
+            continue
+        said = " ".join(str(answer["description"]) for answer in route.responses.values())
+        for dependency in dependencies_of(route.dependant):
+            for demand in dependency.demands if isinstance(dependency, SignedIn) else ():
+                demands += 1
+                assert not [code for code in demand.codes if f"`{code.code}`" not in said], route.path
+    assert demands > 40

@@ -13,18 +13,6 @@ from ..schemas import Error, ValidationFailure
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
-SIGNED_IN: Final = (
-    ErrorCode.NOT_AUTHENTICATED,
-    ErrorCode.INVALID_TOKEN,
-    ErrorCode.REFRESH_RACED,
-    ErrorCode.CSRF_REFUSED,
-    ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED,
-)
-"""How a route refuses whoever is not signed in, or only half."""
-
-RECENT_LOGIN: Final = (ErrorCode.REAUTHENTICATION_REQUIRED, ErrorCode.IMPERSONATION_FORBIDDEN)
-"""How a route refuses whose login is too long ago, or an administrator who acts as the user."""
-
 EVERYWHERE: Final = (
     ErrorCode.DATABASE_UNAVAILABLE,
     ErrorCode.DATABASE_NOT_MIGRATED,

@@ -13,8 +13,9 @@ from ..flows import twofa as twofa_flow
 from ..http.addresses import account_path
 from ..http.browsers import is_browser
 from ..http.cookies import sign_out
+from ..http.demands import RECENT_LOGIN, SIGNED_IN
 from ..http.rates import rate_limited
-from ..http.responses import RECENT_LOGIN, SIGNED_IN, documented
+from ..http.responses import documented
 from ..schemas import ChangePassword, ProfileUpdate, UserOut, taken
 from .bodies import columns_of
 from .router import AuthRouter

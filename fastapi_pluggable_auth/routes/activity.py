@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..dependencies import CurrentAuth, CurrentUser
 from ..errors import ErrorCode
 from ..flows import audit as audit_flow
-from ..http.responses import SIGNED_IN, documented
+from ..http.demands import SIGNED_IN
+from ..http.responses import documented
 from ..schemas.audit import Activity, ActivityEvent, AfterEvent, PageSize
 from .router import AuthRouter
 

@@ -20,7 +20,8 @@ from ..flows.audit import AuditEventPage
 from ..flows.authentication import refuse_impersonation
 from ..http.cookies import transport_for, wants_cookies
 from ..http.csrf import check_request
-from ..http.responses import RECENT_LOGIN, SIGNED_IN, documented, joined
+from ..http.demands import RECENT_LOGIN, SIGNED_IN
+from ..http.responses import documented, joined
 from ..models import AbstractUser, User
 from ..schemas import CookieSession, TokenPair
 from ..schemas.admin import AccountOut, AccountPage, AccountSession, AccountSummary, AfterAccount, Rights

@@ -27,8 +27,9 @@ from ..http.cookies import (
     transport_for,
     wants_cookies,
 )
+from ..http.demands import SIGNED_IN
 from ..http.rates import rate_limited
-from ..http.responses import SIGNED_IN, documented
+from ..http.responses import documented
 from ..schemas import (
     CookieSession,
     DeviceTokenPair,

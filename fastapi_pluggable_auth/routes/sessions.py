@@ -13,7 +13,8 @@ from ..flows import sessions as sessions_flow
 from ..flows.sessions import PAGE
 from ..http.addresses import path_of
 from ..http.cookies import sign_out
-from ..http.responses import SIGNED_IN, documented
+from ..http.demands import SIGNED_IN
+from ..http.responses import documented
 from ..schemas import AfterSession, SessionOut
 from ..schemas.audit import PageSize
 from .router import AuthRouter

@@ -9,7 +9,8 @@ from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
 from ..errors import AuthError, ErrorCode
 from ..flows import tokens as tokens_flow
 from ..flows.tokens import PersonalTokenError
-from ..http.responses import RECENT_LOGIN, SIGNED_IN, documented
+from ..http.demands import RECENT_LOGIN, SIGNED_IN
+from ..http.responses import documented
 from ..models import AbstractPersonalToken
 from ..schemas.tokens import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
 from .router import AuthRouter

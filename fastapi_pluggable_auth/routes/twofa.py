@@ -8,8 +8,9 @@ from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, Enro
 from ..errors import ErrorCode
 from ..flows import twofa as twofa_flow
 from ..flows.twofa import TwoFactorError
+from ..http.demands import RECENT_LOGIN, SIGNED_IN
 from ..http.rates import rate_limited
-from ..http.responses import RECENT_LOGIN, SIGNED_IN, documented
+from ..http.responses import documented
 from ..schemas import CodeRequest, Message, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment, taken
 from .queries import REQUIRED, CodeBody, given
 from .router import AuthRouter
