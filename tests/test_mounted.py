@@ -264,7 +264,7 @@ async def test_refusals_of_a_mounted_app_that_cannot_be_seen_are_answered(
     assert (await account.client.get("/sub/me", headers=account.headers)).json() == EMAIL
 
 
-async def opened(app: ASGIApp, path: str, headers: dict[str, str]) -> list[Message]:
+async def opened(app: ASGIApp, path: str, headers: dict[str, str], *subprotocols: str) -> list[Message]:
     """What an app sends to a client that opens a WebSocket, without a server between."""
     sent: list[Message] = []
 
@@ -275,8 +275,8 @@ async def opened(app: ASGIApp, path: str, headers: dict[str, str]) -> list[Messa
         sent.append(message)
 
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "websocket", "path": path, "headers": raw, "query_string": b"", "subprotocols": []}
-    await app(scope, receive, send)
+    scope = {"type": "websocket", "path": path, "headers": raw, "query_string": b""}
+    await app({**scope, "subprotocols": [*subprotocols]}, receive, send)
     return sent
 
 

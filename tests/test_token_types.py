@@ -17,10 +17,8 @@ import jwt as pyjwt
 import pyotp
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
-from jose import jwt as jose_jwt
 from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
-from starlette.types import Message
 
 from fastapi_pluggable_auth import (
     Auth,
@@ -44,7 +42,8 @@ from fastapi_pluggable_auth.security.jwt import ACCESS, REFRESH
 
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock
 from .test_keys import EC, RSA, header_of, pem_of, public_pem_of
-from .test_links import DEAD_LINK
+from .test_links import DEAD_LINK, of_0_1
+from .test_mounted import opened
 from .test_twofa import totp
 from .visitor import Page
 
@@ -100,19 +99,8 @@ def app(settings: AuthSettings, clock: Clock) -> FastAPI:
 
 
 async def opens(app: FastAPI, headers: dict[str, str], *subprotocols: str) -> bool:
-    """Whether a WebSocket opens, without a server between."""
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "websocket", "path": "/feed", "headers": raw, "query_string": b""}
-    await app({**scope, "subprotocols": [*subprotocols]}, receive, send)
-    return sent[0]["type"] == "websocket.accept"
+    """Whether a WebSocket opens."""
+    return (await opened(app, "/feed", headers, *subprotocols))[0]["type"] == "websocket.accept"
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -198,13 +186,6 @@ class Places:
         return answer.status_code != 403
 
 
-def of_0_1(user: User, scope: str, clock: Clock, algorithm: str, **claims: Any) -> str:
-    """A token as 0.1 signed it."""
-    lifetime = timedelta(hours=1) if scope == "reset" else DAY
-    every = {"sub": str(user.id), "scope": scope, "exp": clock() + lifetime, **claims}
-    return jose_jwt.encode(every, KEYS[algorithm], algorithm=algorithm)
-
-
 async def every_token(places: Places, account: Account, auth: Auth, algorithm: Algorithm) -> dict[str, str]:
     """One of each kind, all good at their places."""
     client, mailbox, clock, totp = account.client, account.mailbox, places.clock, places.totp
@@ -249,14 +230,14 @@ async def every_token(places: Places, account: Account, auth: Auth, algorithm: A
 
     clock.advance(minutes=1)  # to another code
     found["access without session"] = auth.signer.access_token(ada.id)
-    now = auth.clock()
+    now, key = auth.clock(), (KEYS[algorithm], algorithm)
     found["refresh of the host"] = auth.signer.sign(REFRESH, ada.id, issued_at=now, expires_at=now + DAY)
-    found["refresh of 0.1"] = of_0_1(ada, "refresh", clock, algorithm, jti=str(uuid4()))
+    found["refresh of 0.1"] = of_0_1(ada, "refresh", now, *key, jti=str(uuid4()))
     for name in ("refresh of the host", "refresh of 0.1"):
         await RefreshToken.create_for(ada.id, found[name], DAY)
-    found["access of 0.1"] = of_0_1(ada, "access", clock, algorithm, jti=str(uuid4()))
-    found["verify of 0.1"] = of_0_1(await User.get(email=BOB), "verify", clock, algorithm)
-    found["reset of 0.1"] = of_0_1(ada, "reset", clock, algorithm)
+    found["access of 0.1"] = of_0_1(ada, "access", now, *key, jti=str(uuid4()))
+    found["verify of 0.1"] = of_0_1(await User.get(email=BOB), "verify", now, *key)
+    found["reset of 0.1"] = of_0_1(ada, "reset", now, *key)
     return found
 
 
