@@ -31,9 +31,10 @@ from .database import current_context, guarded, in_one_transaction, uncounted
 from .email.base import EmailProvider
 from .email.composer import Composer
 from .email.dispatcher import Dispatcher, SendEmail
+from .email.kinds import mails_of
 from .email.outbox import Outbox
 from .email.sender import Mailer
-from .email.tokens import LinkSigner
+from .email.tokens import LinkSigner, require_distinct_links
 from .errors import AuthError, ErrorCode
 from .events import SecurityEvent, SecurityLog, origin
 from .failures import Failure, failure_of, log_failure
@@ -124,13 +125,15 @@ class Auth(Generic[U_co]):
         if settings.audit_log:
             self.events.listeners.append(self.audit_log.record)
         self.signer = TokenSigner(settings, self._now)
+        require_distinct_links(self.features)
         self.links = LinkSigner(settings, self._now)
         self.totp_box = SecretBox(settings)
         self.hasher = PasswordHasher(settings, uncounted, lambda: counted_network(origin.get()().address))
         self.limiter = RateLimiter(settings, limiter, self.features.rates)
-        self.mailer = Mailer(settings, email_provider)
-        self.outbox = Outbox(settings, self.tables, self._now, pages=pages)
-        composer = Composer(settings, self.tables, self.mailer, self.links)
+        mails = mails_of(self.features)
+        self.mailer = Mailer(settings, email_provider, self.features.templates)
+        self.outbox = Outbox(settings, self.tables, self._now, mails, pages=pages)
+        composer = Composer(settings, self.tables, self.mailer, self.links, mails)
         self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)
         self._require_two_factor: Callable[[Any], bool] | None = require_two_factor
         self.tortoise_context: TortoiseContext | None = None

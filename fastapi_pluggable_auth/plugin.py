@@ -121,8 +121,6 @@ def include_auth(
             require_subclass(name, body, wanted)
     require_way_in(app)
     check_settings(chosen)
-    if has_own_templates(chosen.template_dir):
-        check_templates(chosen)
     bodies = bodies_of(tables_for(user_model).user, user_out, user_create, profile_update)
     auth = Auth(
         chosen,
@@ -139,6 +137,8 @@ def include_auth(
         profile_columns=profile_columns(bodies),
         bodies=bodies,
     )
+    if has_own_templates(chosen.template_dir):
+        check_templates(chosen, auth.features)
     if chosen.dev_mailbox and not isinstance(auth.mailer.provider, MemoryProvider):
         raise ValueError("AUTH_DEV_MAILBOX shows the mails of AUTH_EMAIL_PROVIDER=memory only.")
     setattr(app.state, STATE_ATTRIBUTE, auth)

@@ -17,7 +17,6 @@ from tortoise.context import TortoiseContext
 from tortoise.transactions import in_transaction
 
 from fastapi_pluggable_auth import Auth, AuthSettings, afterwards, include_auth
-from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.events import EventKind, Observation, Origin, Outcome, origin
 from fastapi_pluggable_auth.flows.audit import list_events
 from fastapi_pluggable_auth.flows.purge import purge
@@ -26,7 +25,7 @@ from fastapi_pluggable_auth.models import AuditEvent, Mail, User
 from fastapi_pluggable_auth.security.identifiers import first_id_at, time_ordered_id
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database
-from .shipped import ALL_CODES, ALL_EVENT_KINDS
+from .shipped import ALL_CODES, ALL_EVENT_KINDS, ALL_MAILS
 from .test_queries import STATEMENT
 
 ANYBODY = "eve@example.com"
@@ -410,5 +409,5 @@ def test_whatever_an_event_says_fits_its_column() -> None:
     }
     for column, values in said.items():
         assert max(map(len, values)) <= columns[column].constraints["max_length"], column
-    kinds = [kind.value for kind in MailKind]
+    kinds = [kind.value for kind in ALL_MAILS]
     assert max(map(len, kinds)) <= Mail._meta.fields_map["kind"].constraints["max_length"]

@@ -20,7 +20,6 @@ import pytest_asyncio
 from PIL import Image
 
 from fastapi_pluggable_auth import AuthSettings, include_auth
-from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.email.preview import sample
 from fastapi_pluggable_auth.email.provider import MemoryProvider
 from fastapi_pluggable_auth.email.rendering import render
@@ -28,6 +27,7 @@ from fastapi_pluggable_auth.email.rendering import render
 from . import browsers
 from .conftest import PASSWORD, SECRET, Clock
 from .live import serving
+from .shipped import ALL_MAILS
 from .test_plugin import app_with_plain_init_in_lifespan
 
 pytestmark = [
@@ -400,7 +400,7 @@ async def test_nothing_is_cut_on_a_phone_however_long_the_address(person: Person
         await look(path)
     settings = AuthSettings(_env_file=None, public_base_url=person.site.base)
     await person.page.goto("data:text/html,")  # without the policy of the pages
-    for kind in MailKind:
+    for kind in ALL_MAILS:
         values = sample(settings, kind, pages=True)
         values |= {"email": address} | ({"new_email": address} if "new_email" in values else {})
         mail = render(settings, kind, values)

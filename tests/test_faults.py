@@ -25,8 +25,10 @@ from tortoise.transactions import in_transaction
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.email.tokens import Purpose, link_state
+from fastapi_pluggable_auth.features.feature import MailTable
 from fastapi_pluggable_auth.flows.rotation import rotate
 from fastapi_pluggable_auth.flows.sessions import TokenSet, start_session
+from fastapi_pluggable_auth.flows.twofa import TwoFactorMail
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, User
 from fastapi_pluggable_auth.security import hashing
 from fastapi_pluggable_auth.security.hashing import hash_password
@@ -43,6 +45,8 @@ TIMEOUT = 1.0
 
 PATIENCE = 30.0
 """`DATABASE_TIMEOUT` otherwise: enough under any load."""
+
+SWITCHED_ON = TwoFactorMail.TWO_FACTOR_ENABLED
 
 moments = random.SystemRandom()
 
@@ -403,7 +407,9 @@ async def one_kill(
             await outcome(chains[n]),
             await outcome_of_signup(f"{name}-new{n}@example.com"),
             await outcome_of_change(forgetful[n], MailKind.PASSWORD_CHANGED, "hashed_password", survivors=0),
-            await outcome_of_change(careful[n], MailKind.TWO_FACTOR_ENABLED, "totp_confirmed", survivors=1),
+            await outcome_of_change(
+                careful[n], TwoFactorMail.TWO_FACTOR_ENABLED, "totp_confirmed", survivors=1
+            ),
         )
     ]
     assert all(what == "done" for good, what in zip(ok, ended, strict=True) if good)
@@ -421,7 +427,7 @@ async def outcome_of_signup(email: str) -> str:
     return "done" if users else "undone"
 
 
-async def outcome_of_change(before: User, kind: MailKind, column: str, *, survivors: int) -> str:
+async def outcome_of_change(before: User, kind: MailTable, column: str, *, survivors: int) -> str:
     """A changed account, its sessions ended and its owner told; or none of it."""
     after = await User.get(id=before.id)
     changed = getattr(after, column) != getattr(before, column)

@@ -20,7 +20,6 @@ import pytest
 
 from fastapi_pluggable_auth.config import AuthSettings
 from fastapi_pluggable_auth.config import settings as default_settings
-from fastapi_pluggable_auth.email.kinds import PAGES
 from fastapi_pluggable_auth.email.message import build_message
 from fastapi_pluggable_auth.email.provider import (
     ConsoleProvider,
@@ -35,6 +34,7 @@ from fastapi_pluggable_auth.email.provider import (
 from fastapi_pluggable_auth.email.sender import Mailer, RenderedMail, TemplateError, send_email_async
 from fastapi_pluggable_auth.email.smtp import security_of
 
+from .shipped import PAGES
 from .smtp_server import MailServer, link_in, text_of
 
 LOGIN = ("mailer", "s3cret-päss")

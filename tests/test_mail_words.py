@@ -11,13 +11,15 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.email.addresses import link_url
-from fastapi_pluggable_auth.email.kinds import LINK_PATHS, PAGES, MailKind
+from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.email.preview import sample, write_previews
 from fastapi_pluggable_auth.email.provider import MemoryProvider
 from fastapi_pluggable_auth.email.rendering import render
+from fastapi_pluggable_auth.features.feature import MailTable
 from fastapi_pluggable_auth.models import Mail, User
 
 from .conftest import EMAIL, SECRET
+from .shipped import ALL_MAILS, FEATURES, LINK_PATHS, PAGES
 
 DIALECTS = ("sqlite",)
 
@@ -29,7 +31,7 @@ FRONT_END = {
 }
 
 
-async def delivered(auth: Auth, kind: MailKind) -> tuple[str, str]:
+async def delivered(auth: Auth, kind: MailTable) -> tuple[str, str]:
     """The text and the HTML of such a mail to a new account, sent by an app of the same settings."""
     context = sample(auth.settings, kind, pages=False)
     for name in ("email", "page_url", "url", "lifetime"):
@@ -39,7 +41,8 @@ async def delivered(auth: Auth, kind: MailKind) -> tuple[str, str]:
         pending = {"pending_email": context.get("new_email", EMAIL)}
         user = await User.create(email=EMAIL, hashed_password="", **pending)
     await auth.outbox.add(kind, EMAIL, user_id=user and user.id, **context)
-    sender = Auth(auth.settings, email_provider=MemoryProvider())  # a process that knows no app
+    # A process that knows no app, as that of a command.
+    sender = Auth(auth.settings, email_provider=MemoryProvider(), features=FEATURES)
     await sender.dispatcher.deliver_due()
     (mail,) = sender.mailer.provider.mails  # type: ignore[attr-defined]
     return mail.body, mail.html
@@ -47,7 +50,7 @@ async def delivered(auth: Auth, kind: MailKind) -> tuple[str, str]:
 
 @pytest.mark.parametrize("kind", PAGES)
 async def test_a_mail_that_asks_to_act_leads_to_the_page_for_it(
-    kind: MailKind, settings: AuthSettings, tortoise: TortoiseContext
+    kind: MailTable, settings: AuthSettings, tortoise: TortoiseContext
 ) -> None:
     settings.route_prefix = "/api"
     base = settings.public_base_url
@@ -64,13 +67,13 @@ async def test_a_mail_that_asks_to_act_leads_to_the_page_for_it(
 
 @pytest.mark.parametrize("kind", LINK_PATHS)
 async def test_the_preview_shows_the_link_and_the_lifetime_of_the_mail(
-    kind: MailKind, settings: AuthSettings, tortoise: TortoiseContext, tmp_path: Path
+    kind: MailTable, settings: AuthSettings, tortoise: TortoiseContext, tmp_path: Path
 ) -> None:
     settings.verify_token_ttl = settings.verify_token_ttl * 3
     settings.reset_token_ttl = settings.reset_token_ttl / 2
     settings.verify_url = "https://www.example.com/verify?token={token}"
     text, _ = await delivered(Auth(settings), kind)
-    write_previews(settings, tmp_path, pages=False)
+    write_previews(settings, tmp_path, FEATURES, pages=False)
     shown = (tmp_path / "en" / f"{kind}.txt").read_text("utf-8")
 
     def without_token(mail: str) -> list[Any]:
@@ -90,7 +93,7 @@ async def test_the_preview_shows_the_link_and_the_lifetime_of_the_mail(
         ("email_change_url", MailKind.EMAIL_CHANGE),
     ],
 )
-def test_the_page_of_a_link_has_its_token_and_may_be_a_path(setting: str, kind: MailKind) -> None:
+def test_the_page_of_a_link_has_its_token_and_may_be_a_path(setting: str, kind: MailTable) -> None:
     base: dict[str, Any] = {
         "_env_file": None,
         "jwt_secret": SECRET,
@@ -103,9 +106,9 @@ def test_the_page_of_a_link_has_its_token_and_may_be_a_path(setting: str, kind: 
         AuthSettings(**base, **{setting: "https://www.example.org/page"})
 
 
-@pytest.mark.parametrize("kind", MailKind)
+@pytest.mark.parametrize("kind", ALL_MAILS)
 def test_an_english_mail_goes_on_with_a_capital_after_its_greeting(
-    kind: MailKind, settings: AuthSettings
+    kind: MailTable, settings: AuthSettings
 ) -> None:
     mail = render(settings, kind, sample(settings, kind, pages=True), language="en")
     assert mail.html is not None

@@ -13,6 +13,8 @@ from ..database import is_read_only
 from ..email.provider import MailError, provider_for
 from ..email.template_check import template_problems
 from ..email.template_folders import has_own_templates
+from ..features.feature import Features
+from ..features.shipped import SHIPPED as SHIPPED_FEATURES
 from ..models import AbstractUser
 from ..security.keys import KeyConfigurationError, key_problems, key_set, secret_problem
 from .database import add_database_url, connected
@@ -97,7 +99,7 @@ def _template_problem(settings: AuthSettings) -> dict[str, str | None]:
     """For apps that have templates."""
     if not has_own_templates(settings.template_dir):
         return {}
-    return {"templates": "\n      ".join(template_problems(settings)) or None}
+    return {"templates": "\n      ".join(template_problems(settings, Features(SHIPPED_FEATURES))) or None}
 
 
 async def _database(where: str | None) -> tuple[str | None, str | None]:

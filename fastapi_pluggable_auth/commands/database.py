@@ -22,6 +22,7 @@ from ..auth import Auth
 from ..database import credentials_of
 from ..errors import AuthError
 from ..failures import PoolerError
+from ..features.shipped import SHIPPED
 from ..migrations._inspection import columns_of
 from ..models import AbstractUser, User, tables_for
 from ..poolers import mixes_up_statements
@@ -200,7 +201,7 @@ def with_auth(
 
     async def run() -> int:
         async with connected(url, patient=patient) as user_model:
-            auth = Auth(settings, user_model=user_model)
+            auth = Auth(settings, user_model=user_model, features=SHIPPED)
             try:
                 return await work(auth)
             finally:

@@ -17,6 +17,8 @@ from ..email.preview import write_previews
 from ..email.provider import MailError
 from ..email.sender import Mailer
 from ..email.template_folders import TemplateError
+from ..features.feature import Features
+from ..features.shipped import SHIPPED
 from ..models import AbstractMail, MailState
 from .database import add_database_url, with_auth
 from .faults import read_settings
@@ -112,7 +114,7 @@ async def _test(address: str, language: str | None) -> int:
 
 def _preview(folder: Path, *, pages: bool) -> int:
     try:
-        missing = write_previews(read_settings(), folder, pages=pages)
+        missing = write_previews(read_settings(), folder, Features(SHIPPED), pages=pages)
     except (TemplateError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -5,30 +5,28 @@ from __future__ import annotations
 from urllib.parse import urljoin
 
 from ..config import AuthSettings
-from .kinds import LINK_PATHS, PAGES, MailKind
+from ..features.feature import MailTable
 
 
-def link_url(settings: AuthSettings, kind: MailKind, token: str) -> str:
+def link_url(settings: AuthSettings, kind: MailTable, token: str) -> str:
     """Where the one-time link of such a mail leads."""
-    front_end = {
-        MailKind.VERIFY: settings.verify_url,
-        MailKind.RESET: settings.reset_url,
-        MailKind.EMAIL_CHANGE: settings.email_change_url,
-    }.get(kind)
-    page = _absolute(settings, front_end) if front_end else settings.public_url(LINK_PATHS[kind])
+    assert kind.spec.link is not None  # noqa: S101 - asked for those that have one
+    link = kind.spec.link.spec
+    front_end = link.front_end(settings)
+    page = _absolute(settings, front_end) if front_end else settings.public_url(link.path)
     return page.replace("{token}", token)
 
 
-def page_url(settings: AuthSettings, kind: MailKind, *, pages: bool) -> str:
+def page_url(settings: AuthSettings, kind: MailTable, *, pages: bool) -> str:
     """Where the reader of such a mail acts: the page of the front-end, the built-in one where the app has
     `pages`, or else the app."""
-    page = PAGES[kind]
+    page = kind.spec.page
     front_end = {
         "sign-in": settings.sign_in_url,
         "sign-up": settings.sign_up_url,
         "forgot-password": settings.forgot_password_url,
         "security": settings.security_url,
-    }[page]
+    }.get(page)
     if front_end:
         return _absolute(settings, front_end)
     return settings.public_url(f"account/{page}") if pages else settings.public_base_url

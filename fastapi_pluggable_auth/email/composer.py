@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..config import AuthSettings
+from ..features.feature import MailTable, Reader
 from ..models import AbstractMail, AbstractUser, Tables, exact
 from .addresses import link_url, page_url
-from .kinds import LINK_PATHS, PAGES, TO_FORMER_ADDRESS, MailKind, still_meant
 from .sender import Mailer, RenderedMail
-from .tokens import LinkSigner, Purpose, link_state
+from .tokens import LinkSigner, link_state
 
 
 class Composer:
     """Turns rows into mails."""
 
-    def __init__(self, settings: AuthSettings, tables: Tables, mailer: Mailer, links: LinkSigner) -> None:
+    def __init__(
+        self,
+        settings: AuthSettings,
+        tables: Tables,
+        mailer: Mailer,
+        links: LinkSigner,
+        mails: Mapping[str, MailTable],
+    ) -> None:
         self._settings = settings
         self._tables = tables
         self._mailer = mailer
         self._links = links
+        self._mails = mails
 
     async def compose(self, mail: AbstractMail) -> RenderedMail | None:
         """The mail as it is to be sent now; None where it makes no sense any more. Raises `TemplateError`."""
-        kind = MailKind(mail.kind)
-        if kind in TO_FORMER_ADDRESS:
-            return self._mailer.render(mail.kind, email=mail.recipient, **mail.context)
+        kind = self._mails[mail.kind]
+        spec = kind.spec
+        if spec.reader is Reader.ADDRESS:
+            return self._mailer.render(kind, email=mail.recipient, **mail.context)
         user = await self._owner_of(mail)
         context = dict(mail.context)
         pages = context.pop("pages", False)
-        if kind in PAGES:
+        if spec.page:
             context["page_url"] = page_url(self._settings, kind, pages=pages)
-        if kind is MailKind.SIGNUP_CLASH:
-            return self._mailer.render(mail.kind, email=mail.recipient, **context) if user is None else None
-        if user is None or not still_meant(mail, user):
+        if spec.reader is Reader.STRANGER:
+            return self._mailer.render(kind, email=mail.recipient, **context) if user is None else None
+        if user is None or not spec.still_meant(mail, user):
             return None
-        if kind in LINK_PATHS:
-            purpose = Purpose(kind.value)
-            token = self._links.generate(purpose, user.id, link_state(purpose, user))
+        if spec.link is not None:
+            token = self._links.generate(spec.link, user.id, link_state(spec.link, user))
             context["url"] = link_url(self._settings, kind, token)
-            context["lifetime"] = self._links.lifetime(purpose)
-        return self._mailer.render(mail.kind, language=user.language, email=mail.recipient, **context)
+            context["lifetime"] = self._links.lifetime(spec.link)
+        return self._mailer.render(kind, language=user.language, email=mail.recipient, **context)
 
     async def _owner_of(self, mail: AbstractMail) -> AbstractUser | None:
         active = self._tables.user.all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -18,9 +18,9 @@ from tortoise.queryset import QuerySet
 from ..config import AuthSettings
 from ..database import in_one_transaction
 from ..failures import failure_of
+from ..features.feature import MailTable
 from ..models import AbstractMail, MailState, Tables, among
 from ..security.clock import Clock
-from .kinds import PAGES, MailKind
 
 logger = logging.getLogger(__name__)
 
@@ -53,15 +53,25 @@ def collect_mails() -> Iterator[list[UUID]]:
 class Outbox:
     """Mails that wait, and those that were sent or given up."""
 
-    def __init__(self, settings: AuthSettings, tables: Tables, clock: Clock, *, pages: bool) -> None:
+    def __init__(
+        self,
+        settings: AuthSettings,
+        tables: Tables,
+        clock: Clock,
+        mails: Container[str],
+        *,
+        pages: bool,
+    ) -> None:
         self._settings = settings
+        self._mails = mails
+        self._unknown: set[str] = set()
         self._tables = tables
         self._clock = clock
         self._pages = pages
 
     async def add(
         self,
-        kind: MailKind,
+        kind: MailTable,
         recipient: str,
         *,
         user_id: UUID | None = None,
@@ -72,7 +82,7 @@ class Outbox:
         the address when the mail is sent is meant, and nothing is sent where nobody does. A `mail_id` is for
         work that may run twice."""
         now = self._clock()
-        if self._pages and kind in PAGES:  # the process that sends the mail may not know
+        if self._pages and kind.spec.page:  # the process that sends the mail may not know
             context["pages"] = True
         mail = await self._tables.mail.create(
             id=mail_id or uuid4(),
@@ -90,13 +100,19 @@ class Outbox:
 
     async def claim(self, limit: int, ids: Collection[UUID | str] | None = None) -> list[AbstractMail]:
         """Takes over mails that are due, all or of these, for one attempt each: for two minutes no other
-        process gets them. Named ones are also taken back from the task queue they were handed over to."""
+        process gets them. Named ones are also taken back from the task queue they were handed over to. A mail
+        of an unknown kind waits for a process that has its feature."""
         now = self._clock()
         claimable = Q(next_attempt_at__lte=now)
         if ids is not None:
             claimable = Q(claimable | Q(state=MailState.HANDED_OVER), id__in=list(ids))
         return await self._take(
-            claimable, limit, state=MailState.SENDING, next_attempt_at=now + LEASE, attempts=F("attempts") + 1
+            claimable,
+            limit,
+            known=True,
+            state=MailState.SENDING,
+            next_attempt_at=now + LEASE,
+            attempts=F("attempts") + 1,
         )
 
     async def hand_over(self, limit: int, ids: Collection[UUID | str] | None = None) -> list[AbstractMail]:
@@ -151,10 +167,13 @@ class Outbox:
         """The mail, unless a slow process has lost it to another one."""
         return self._tables.mail.filter(id=mail.id, state=mail.state, attempts=mail.attempts)
 
-    async def _take(self, claimable: Q, limit: int, **changes: Any) -> list[AbstractMail]:
-        """Changes up to `limit` of these mails, each for one caller alone, and returns them."""
+    async def _take(
+        self, claimable: Q, limit: int, *, known: bool = False, **changes: Any
+    ) -> list[AbstractMail]:
+        """Changes up to `limit` of these mails, each for one caller alone, and returns them; only those of a
+        `known` kind, or of any."""
         mails = self._tables.mail
-        ids = await self._due(claimable, limit * CANDIDATES)
+        ids = await self._due(claimable, limit * CANDIDATES, known=known)
         if not ids:
             return []
         claimable = Q(claimable, give_up_at__gt=self._clock())
@@ -193,18 +212,32 @@ class Outbox:
                 return []
         return [mail for each in ids for mail in await self._read([each])]
 
-    async def _due(self, claimable: Q, limit: int) -> list[UUID]:
+    async def _due(self, claimable: Q, limit: int, *, known: bool) -> list[UUID]:
         """Those to choose from, the most urgent first. What has become too old while nothing was sent is
         given up: after an outage nobody gets the mails of last week."""
-        due = self._tables.mail.filter(claimable).order_by("next_attempt_at").limit(limit)
-        while rows := await due.values_list("id", "give_up_at"):
+        while True:
+            candidates = Q(claimable, kind__not_in=[*self._unknown]) if known and self._unknown else claimable
+            due = self._tables.mail.filter(candidates).order_by("next_attempt_at").limit(limit)
+            rows = await due.values_list("id", "give_up_at", "kind")
+            if not rows:
+                return []
+            if known and self._finds_unknown({kind for *_, kind in rows}):
+                continue
             now = self._clock()
-            fresh = [mail_id for mail_id, give_up_at in rows if give_up_at > now]
+            fresh = [mail_id for mail_id, give_up_at, _ in rows if give_up_at > now]
             if len(fresh) < len(rows):
-                old = Q(claimable, id__in=[mail_id for mail_id, _ in rows], give_up_at__lte=now)
+                old = Q(claimable, id__in=[mail_id for mail_id, *_ in rows], give_up_at__lte=now)
                 changes = {"state": MailState.DEAD, "next_attempt_at": None, "last_error": TOO_OLD}
                 if count := await self._tables.mail.filter(old).update(**changes):
                     logger.error("%s mails are given up: %s", count, TOO_OLD)
             if fresh:
                 return fresh
-        return []
+
+    def _finds_unknown(self, kinds: set[str]) -> bool:
+        """Whether there are kinds among these that no feature of this process has; the first time, it says
+        so. Such mails are left alone: another process may have the feature."""
+        unknown = {kind for kind in kinds if kind not in self._mails}
+        for kind in sorted(unknown):
+            logger.warning("Mails of the kind %r wait: no feature of this process sends them", kind)
+        self._unknown |= unknown
+        return bool(unknown)

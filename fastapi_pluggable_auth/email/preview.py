@@ -9,52 +9,48 @@ from typing import Any, Final
 from uuid import uuid4
 
 from ..config import AuthSettings
+from ..features.feature import Features, MailTable
 from .addresses import link_url, page_url
-from .kinds import LINK_PATHS, PAGES, MailKind
+from .kinds import mails_of
 from .rendering import missing_parts, render
 from .template_folders import available_languages
-from .tokens import LinkSigner, Purpose
+from .tokens import LinkSigner
 
 _SAMPLE: Final = {"email": "ada@example.com", "when": "2026-01-31 12:00 UTC"}
-_MORE: Final[dict[MailKind, dict[str, Any]]] = {
-    MailKind.STOP_EMAIL_CHANGE: {"new_email": "ada@example.org"},
-    MailKind.SIGNUP_CLASH: {"columns": "username"},
-    MailKind.EMAIL_CHANGED: {"new_email": "ada@example.org"},
-    MailKind.RECOVERY_CODE_USED: {"remaining": 9},
-    MailKind.WRONG_CODES: {"count": 5},
-    MailKind.NEW_DEVICE: {"agent": "Firefox, Linux", "address": "192.0.2.7"},
-    MailKind.PERSONAL_TOKEN_CREATED: {"name": "backup script", "scopes": "notes:read, notes:write"},
-}
 
 
-def sample(settings: AuthSettings, kind: MailKind, *, pages: bool) -> dict[str, Any]:
+def sample(settings: AuthSettings, kind: MailTable, *, pages: bool) -> dict[str, Any]:
     """What the template of a mail is given, with a link such as these settings make; nobody accepts it."""
-    context = {**_SAMPLE, **_MORE.get(kind, {})}
-    if kind in PAGES:
+    spec = kind.spec
+    context = {**_SAMPLE, **spec.sample}
+    if spec.page:
         context["page_url"] = page_url(settings, kind, pages=pages)
-    if kind in LINK_PATHS:
+    if spec.link is not None:
         unknown = {"jwt_secret": token_urlsafe(48), "jwt_algorithm": "HS256"}
-        links, purpose = LinkSigner(settings.model_copy(update=unknown)), Purpose(kind.value)
-        context["url"] = link_url(settings, kind, links.generate(purpose, uuid4(), bytes(16)))
-        context["lifetime"] = links.lifetime(purpose)
+        links = LinkSigner(settings.model_copy(update=unknown))
+        context["url"] = link_url(settings, kind, links.generate(spec.link, uuid4(), bytes(16)))
+        context["lifetime"] = links.lifetime(spec.link)
     return context
 
 
-def write_previews(settings: AuthSettings, folder: Path, *, pages: bool) -> dict[str, list[str]]:
-    """Writes each mail in each language as `<language>/<name>.txt` and `.html`, and an `index.html`; `pages`
-    says that the app has the built-in ones.
+def write_previews(
+    settings: AuthSettings, folder: Path, features: Features, *, pages: bool
+) -> dict[str, list[str]]:
+    """Writes each mail of the kernel and these features in each language as `<language>/<name>.txt` and
+    `.html`, and an `index.html`; `pages` says that the app has the built-in ones.
 
     Returns, for each language, the templates that it lacks; those mails are in another language. Raises
     `TemplateError` for a broken template, and `OSError`.
     """
     index = ['<!doctype html><meta charset="utf-8"><title>Mails</title>']
-    missing = {}
-    for language in sorted(available_languages(settings.template_dir)):
-        missing[language] = missing_parts(settings.template_dir, language)
+    folders, missing = features.templates, {}
+    for language in sorted(available_languages(settings.template_dir, folders)):
+        missing[language] = missing_parts(settings.template_dir, language, folders)
         (folder / language).mkdir(parents=True, exist_ok=True)
         index.append(f"<h1>{language}</h1><ul>")
-        for kind in MailKind:
-            mail = render(settings, kind, sample(settings, kind, pages=pages), language=language)
+        for kind in mails_of(features).values():
+            values = sample(settings, kind, pages=pages)
+            mail = render(settings, kind, values, language=language, features=folders)
             text = folder / language / f"{kind}.txt"
             text.write_text(f"Subject: {mail.subject}\n\n{mail.body}\n", "utf-8")
             links = [text.name]

@@ -35,8 +35,10 @@ def render(
     *,
     subject: str | None = None,
     language: str | None = None,
+    features: tuple[Path, ...] = (),
 ) -> RenderedMail:
     """Fills `<name>.subject.txt`, unless a subject is given, `<name>.txt`, and `<name>.html` if there is one.
+    `features` are the folders of templates of the app's features.
 
     Each may end with `.jinja` as well, as in 0.1; beside an app's own text of such a name, the library's HTML
     is left out. The first language in which all parts of the mail exist is taken: the one asked for, the
@@ -46,9 +48,9 @@ def render(
     name = template_name.removesuffix(FORMER).removesuffix(".txt").removesuffix(".html")
     if not TEMPLATE_NAME.fullmatch(name):
         raise ValueError(f"{template_name!r} is not the bare name of a template.")
-    spoken = language_of(settings, template_name, language)
-    environment = environment_for(settings.template_dir, spoken)
-    files = files_of(settings.template_dir, spoken, template_name)
+    spoken = language_of(settings, template_name, language, features)
+    environment = environment_for(settings.template_dir, spoken, features)
+    files = files_of(settings.template_dir, spoken, template_name, features)
     for part in (".txt", *([".subject.txt"] if subject is None else [])):
         if part not in files:
             raise TemplateError(
@@ -72,27 +74,32 @@ def render(
     except jinja2.TemplateError as error:
         raise explained(error, name, context) from error
     except (OSError, UnicodeError) as error:  # which name no line
-        unread = [str(find(settings.template_dir, spoken, [file])) for file in files.values()]
+        unread = [str(find(settings.template_dir, spoken, [file], features)) for file in files.values()]
         raise TemplateError(f"Mail template {name!r}, one of {', '.join(unread)}: {error}.") from error
     except Exception as error:
         raise explained(error, name, context) from error
     return RenderedMail(subject, body, page)
 
 
-def missing_parts(template_dir: Path | None, language: str) -> list[str]:
+def missing_parts(template_dir: Path | None, language: str, features: tuple[Path, ...] = ()) -> list[str]:
     """The files that a language lacks: the mails they belong to are sent in another one."""
-    english = sorted(path.name for path in (TEMPLATES / FALLBACK).iterdir())
-    return [name for name in english if find(template_dir, language, [name, name + FORMER]) is None]
+    shipped = [path for root in (TEMPLATES, *features) for path in (root / FALLBACK).iterdir()]
+    english = sorted(path.name for path in shipped if path.suffix in (".txt", ".html"))
+    return [name for name in english if find(template_dir, language, [name, name + FORMER], features) is None]
 
 
-def find(template_dir: Path | None, language: str, names: Sequence[str]) -> Path | None:
+def find(
+    template_dir: Path | None, language: str, names: Sequence[str], features: tuple[Path, ...] = ()
+) -> Path | None:
     """The file that counts of those with these names; it may be broken."""
-    folders = template_folders(template_dir, language)
+    folders = template_folders(template_dir, language, features)
     files = (folder / name for folder in folders for name in names)
     return next((file for file in files if file.is_file()), None)
 
 
-def files_of(template_dir: Path | None, language: str, template_name: str) -> dict[str, str]:
+def files_of(
+    template_dir: Path | None, language: str, template_name: str, features: tuple[Path, ...] = ()
+) -> dict[str, str]:
     """The names of the files of a mail in a language, by part; those that it has."""
     name = template_name.removesuffix(FORMER).removesuffix(".txt").removesuffix(".html")
     found: dict[str, Path] = {}
@@ -100,24 +107,27 @@ def files_of(template_dir: Path | None, language: str, template_name: str) -> di
         names = [name + part, name + part + FORMER]
         if part == ".txt" and "." in template_name and ".html" not in template_name:
             names.insert(0, template_name)
-        file = find(template_dir, language, names)
+        file = find(template_dir, language, names, features)
         if file is not None:
             found[part] = file
     # A mail of 0.1 was its text alone.
-    if found.get(".txt", TEMPLATES).suffix == FORMER and _is_shipped(found.get(".html")):
+    if found.get(".txt", TEMPLATES).suffix == FORMER and _is_shipped(found.get(".html"), features):
         del found[".html"]
     return {part: file.name for part, file in found.items()}
 
 
-def _is_shipped(file: Path | None) -> bool:
-    return file is not None and TEMPLATES in file.parents and file.suffix != FORMER
+def _is_shipped(file: Path | None, features: tuple[Path, ...]) -> bool:
+    roots = {TEMPLATES, *features}
+    return file is not None and not roots.isdisjoint(file.parents) and file.suffix != FORMER
 
 
-def language_of(settings: AuthSettings, template_name: str, wanted: str | None) -> str:
+def language_of(
+    settings: AuthSettings, template_name: str, wanted: str | None, features: tuple[Path, ...] = ()
+) -> str:
     """The language that a mail is sent in."""
-    shipped = files_of(None, FALLBACK, template_name)
+    shipped = files_of(None, FALLBACK, template_name, features)
     for language in fallbacks(wanted, settings.default_language):
-        files = files_of(settings.template_dir, language, template_name)
+        files = files_of(settings.template_dir, language, template_name, features)
         text_alone = files.get(".txt", "").endswith(FORMER)
         needed = {".txt", *shipped} - ({".html"} if text_alone else set())
         if needed <= files.keys() and find(settings.template_dir, language, [WORDS]) is not None:
@@ -164,10 +174,12 @@ def _place_of(error: Exception) -> str:
 
 
 @lru_cache(maxsize=64)
-def environment_for(template_dir: Path | None, language: str) -> jinja2.Environment:
+def environment_for(
+    template_dir: Path | None, language: str, features: tuple[Path, ...] = ()
+) -> jinja2.Environment:
     """The templates of a language."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template_folders(template_dir, language)),
+        loader=jinja2.FileSystemLoader(template_folders(template_dir, language, features)),
         autoescape=jinja2.select_autoescape(("html", f"html{FORMER}"), default=False),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

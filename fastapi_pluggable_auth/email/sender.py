@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 from .. import config
 from ..config import AuthSettings
@@ -19,10 +20,17 @@ __all__ = ["Mailer", "RenderedMail", "TemplateError", "send_email_async"]
 
 
 class Mailer:
-    """Renders templates and sends them: by the provider that was passed in, or the one in the settings."""
+    """Renders templates, also those in the folders of `features`, and sends them: by the provider that was
+    passed in, or the one in the settings."""
 
-    def __init__(self, settings: AuthSettings, provider: EmailProvider | None = None) -> None:
+    def __init__(
+        self,
+        settings: AuthSettings,
+        provider: EmailProvider | None = None,
+        features: tuple[Path, ...] = (),
+    ) -> None:
         self.settings = settings
+        self._features = features
         self.given_provider = provider
         self._made: dict[str, EmailProvider] = {}
         self._rests = Rounds("Closing idle connections for mail", logger)
@@ -62,12 +70,13 @@ class Mailer:
 
     def language_for(self, accept_language: str) -> str | None:
         """The best language that has templates, for a header `Accept-Language`; None where there is none."""
-        return preferred(accept_language, available_languages(self.settings.template_dir))
+        return preferred(accept_language, available_languages(self.settings.template_dir, self._features))
 
     def _render(
         self, name: str, context: Mapping[str, object], subject: str | None, language: str | None
     ) -> RenderedMail:
-        return render(self.settings, name, context, subject=subject, language=language)
+        chosen = {"subject": subject, "language": language}
+        return render(self.settings, name, context, **chosen, features=self._features)
 
     async def rest(self) -> None:
         """No mail is due for a while: let the providers hang up. Never raises."""

@@ -9,7 +9,8 @@ import jinja2
 from jinja2 import meta, nodes
 
 from ..config import AuthSettings
-from .kinds import MailKind
+from ..features.feature import Features, MailTable
+from .kinds import mails_of
 from .preview import sample
 from .rendering import LINK_NAMES, environment_for, explained, files_of, language_of, render
 from .template_folders import FORMER, TEMPLATES, TemplateError, available_languages, template_roots
@@ -17,52 +18,57 @@ from .template_folders import FORMER, TEMPLATES, TemplateError, available_langua
 ALWAYS_THERE = frozenset({"app_name", "public_base_url", "language", "subject"})
 
 
-def template_problems(settings: AuthSettings) -> list[str]:
-    """What is wrong with the mails of this app, each in one sentence with file, line and name: what a sample
-    of each mail shows in each language, and names in branches that it did not take."""
+def template_problems(settings: AuthSettings, features: Features) -> list[str]:
+    """What is wrong with the mails of this app and its features, each in one sentence with file, line and
+    name: what a sample of each mail shows in each language, and names in branches that it did not take."""
     if settings.template_dir is not None and not settings.template_dir.is_dir():
         return [f"AUTH_TEMPLATE_DIR: there is no folder {settings.template_dir}."]
-    return [*dict.fromkeys(_problems(settings))]
+    return [*dict.fromkeys(_problems(settings, features))]
 
 
-def check_templates(settings: AuthSettings) -> None:
+def check_templates(settings: AuthSettings, features: Features) -> None:
     """Raises `TemplateError` where a mail of this app cannot be rendered."""
-    problems = [*dict.fromkeys(_problems(settings))]
+    problems = [*dict.fromkeys(_problems(settings, features))]
     if problems:
         raise TemplateError("\n".join(problems))
 
 
-def _problems(settings: AuthSettings) -> Iterator[str]:
-    for language in sorted(available_languages(settings.template_dir)):
-        for kind in _touched(settings.template_dir):
+def _problems(settings: AuthSettings, features: Features) -> Iterator[str]:
+    folders = features.templates
+    for language in sorted(available_languages(settings.template_dir, folders)):
+        for kind in _touched(settings.template_dir, features):
             context = sample(settings, kind, pages=True)
             try:
-                render(settings, kind, context, language=language)
-                yield from _in_other_branches(settings, kind, language, context)
+                render(settings, kind, context, language=language, features=folders)
+                yield from _in_other_branches(settings, kind, language, context, folders)
             except TemplateError as error:
                 yield str(error)
             except (jinja2.TemplateError, OSError, UnicodeError) as error:  # of a part that it did not need
                 yield str(explained(error, kind.value, context))
 
 
-def _touched(template_dir: Path | None) -> list[MailKind]:
+def _touched(template_dir: Path | None, features: Features) -> list[MailTable]:
     """The mails in which something is the app's: all, where it has one of the parts that they share."""
-    roots = template_roots(template_dir)
+    roots, mails = template_roots(template_dir), mails_of(features).values()
     files = [file for root in roots for folder in (root, *root.glob("*/")) for file in folder.glob("*")]
     own = [file.name for file in files if TEMPLATES not in file.parents or file.suffix == FORMER]
     if any(name.startswith("_") for name in own):
-        return [*MailKind]
-    return [kind for kind in MailKind if any(name.startswith(f"{kind}.") for name in own)]
+        return [*mails]
+    return [kind for kind in mails if any(name.startswith(f"{kind}.") for name in own)]
 
 
 def _in_other_branches(
-    settings: AuthSettings, kind: MailKind, language: str, context: Mapping[str, object]
+    settings: AuthSettings,
+    kind: MailTable,
+    language: str,
+    context: Mapping[str, object],
+    features: tuple[Path, ...],
 ) -> Iterator[str]:
     """What a mail names and nothing gives, wherever it stands."""
-    spoken = language_of(settings, kind, language)
-    environment = environment_for(settings.template_dir, spoken)
+    spoken = language_of(settings, kind, language, features)
+    environment = environment_for(settings.template_dir, spoken, features)
     parsed: dict[str, tuple[Path, nodes.Template]] = {}
-    wanted = [*files_of(settings.template_dir, spoken, kind).values()]
+    wanted = [*files_of(settings.template_dir, spoken, kind, features).values()]
     while wanted:
         name = wanted.pop()
         if name in parsed:
@@ -81,7 +87,7 @@ def _in_other_branches(
             yield _fault(kind, file, line, f"{name!r} is undefined.")
 
 
-def _fault(kind: MailKind, file: Path, line: int, said: str) -> str:
+def _fault(kind: MailTable, file: Path, line: int, said: str) -> str:
     return f"Mail template {kind.value!r}, {file}, line {line}: {said}"
 
 

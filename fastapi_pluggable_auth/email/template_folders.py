@@ -30,16 +30,16 @@ FORMER: Final = ".jinja"
 """What the names of templates ended with in 0.1. None of the library's does."""
 
 
-def template_roots(template_dir: Path | None) -> list[Path]:
-    """The app's own folder, if it has one, before that of the library."""
-    return [TEMPLATES] if template_dir is None else [template_dir, TEMPLATES]
+def template_roots(template_dir: Path | None, features: tuple[Path, ...] = ()) -> list[Path]:
+    """The app's own folder, if it has one, before that of the library, and those of its features."""
+    return [*([] if template_dir is None else [template_dir]), TEMPLATES, *features]
 
 
-def template_folders(template_dir: Path | None, language: str) -> list[Path]:
+def template_folders(template_dir: Path | None, language: str, features: tuple[Path, ...] = ()) -> list[Path]:
     """Where the templates of a language are, the first that counts first. A file right in the app's folder
     stands for all languages; so does one in that of the library, where 0.1 looked for them."""
     own = [] if template_dir is None else [template_dir / language, template_dir]
-    return [*own, TEMPLATES, TEMPLATES / language]
+    return [*own, TEMPLATES, TEMPLATES / language, *(folder / language for folder in features)]
 
 
 def has_own_templates(template_dir: Path | None) -> bool:
@@ -48,7 +48,8 @@ def has_own_templates(template_dir: Path | None) -> bool:
 
 
 @lru_cache(maxsize=16)
-def available_languages(template_dir: Path | None) -> frozenset[str]:
+def available_languages(template_dir: Path | None, features: tuple[Path, ...] = ()) -> frozenset[str]:
     """The languages that have a folder of templates."""
-    folders = [folder for root in template_roots(template_dir) if root.is_dir() for folder in root.iterdir()]
+    roots = template_roots(template_dir, features)
+    folders = [folder for root in roots if root.is_dir() for folder in root.iterdir()]
     return frozenset(folder.name for folder in folders if folder.is_dir() and re.match(LANGUAGE, folder.name))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from uuid import UUID
 
 from .. import config
 from ..config import AuthSettings
 from ..errors import AuthError, ErrorCode
+from ..features.feature import Features, LinkSpec, LinkTable
 from ..models import AbstractUser
 from ..security.clock import Clock, utc_now
 from ..security.jwt import LEEWAY_SECONDS, claims_of_0_1, subject_of
@@ -18,13 +18,48 @@ from ..security.keys import SignatureError, key_set
 from ..security.links import TO_MOMENT, TO_STATE, SignedLink, moment_as_bytes, moment_of, open_link, sign_link
 
 
-class Purpose(StrEnum):
-    """What a link is for; no token of one is good for another."""
+def _pending_address(user: AbstractUser) -> tuple[str, ...]:
+    return (user.email, user.password_id, user.pending_email or "", str(user.pending_email_session))
 
-    VERIFY = "verify"
-    RESET = "reset"
-    EMAIL_CHANGE = "email_change"
-    STOP_EMAIL_CHANGE = "stop_email_change"
+
+class Purpose(LinkTable):
+    """The one-time links of the kernel, by what they are for."""
+
+    VERIFY = (
+        "verify",
+        LinkSpec(
+            path="auth/verify/{token}",
+            lifetime=lambda settings: settings.verify_token_ttl,
+            state=lambda user: (user.email, str(user.is_verified)),
+            front_end=lambda settings: settings.verify_url,
+        ),
+    )
+    RESET = (
+        "reset",
+        LinkSpec(
+            path="auth/reset-password/{token}",
+            lifetime=lambda settings: settings.reset_token_ttl,
+            state=lambda user: (user.email, user.password_id),
+            front_end=lambda settings: settings.reset_url,
+        ),
+    )
+    EMAIL_CHANGE = (
+        "email_change",
+        LinkSpec(
+            path="auth/email-change/{token}",
+            lifetime=lambda settings: settings.verify_token_ttl,
+            state=_pending_address,
+            front_end=lambda settings: settings.email_change_url,
+        ),
+    )
+    STOP_EMAIL_CHANGE = (
+        "stop_email_change",
+        LinkSpec(
+            path="auth/stop-email-change/{token}",
+            lifetime=lambda settings: settings.verify_token_ttl,
+            state=_pending_address,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +72,10 @@ class Link:
     issued_at: datetime | None
 
 
-def link_state(purpose: Purpose, user: AbstractUser) -> bytes:
+def link_state(purpose: LinkTable, user: AbstractUser) -> bytes:
     """A digest of what must not have changed since the link was made: any use of the link changes it. Another
     hash of the same password does not."""
-    pending = (user.email, user.password_id, user.pending_email or "", str(user.pending_email_session))
-    parts = {
-        Purpose.VERIFY: (user.email, str(user.is_verified)),
-        Purpose.RESET: (user.email, user.password_id),
-        Purpose.EMAIL_CHANGE: pending,
-        Purpose.STOP_EMAIL_CHANGE: pending,
-    }[purpose]
-    return hashlib.sha256("\0".join((purpose, *parts)).encode()).digest()[:16]
+    return hashlib.sha256("\0".join((purpose, *purpose.spec.state(user))).encode()).digest()[:16]
 
 
 class LinkSigner:
@@ -57,19 +85,18 @@ class LinkSigner:
         self._settings = settings
         self._clock = clock
 
-    def lifetime(self, purpose: Purpose) -> timedelta:
+    def lifetime(self, purpose: LinkTable) -> timedelta:
         """How long a link works."""
-        settings = self._settings
-        return settings.reset_token_ttl if purpose is Purpose.RESET else settings.verify_token_ttl
+        return purpose.spec.lifetime(self._settings)
 
-    def generate(self, purpose: Purpose, user_id: UUID | str, state: bytes | None = None) -> str:
+    def generate(self, purpose: LinkTable, user_id: UUID | str, state: bytes | None = None) -> str:
         """A token for this purpose; with the state it dies as soon as the account changes."""
         now = self._clock()
         form, bound = (TO_MOMENT, moment_as_bytes(now)) if state is None else (TO_STATE, state)
         link = SignedLink(form, UUID(str(user_id)), now + self.lifetime(purpose), bound)
         return sign_link(key_set(self._settings), self._use(purpose), link)
 
-    def read(self, purpose: Purpose, token: str) -> Link:
+    def read(self, purpose: LinkTable, token: str) -> Link:
         """What the token says; raises `AuthError(INVALID_LINK)`, whatever is wrong with it."""
         if not isinstance(token, str):
             raise AuthError(ErrorCode.INVALID_LINK)
@@ -79,7 +106,7 @@ class LinkSigner:
         except (AuthError, SignatureError) as error:
             raise AuthError(ErrorCode.INVALID_LINK) from error
 
-    def _read(self, purpose: Purpose, token: str) -> Link:
+    def _read(self, purpose: LinkTable, token: str) -> Link:
         signed = open_link(key_set(self._settings), self._use(purpose), token)
         if self._clock() >= signed.expires_at:
             raise SignatureError
@@ -87,7 +114,7 @@ class LinkSigner:
             return Link(signed.user_id, signed.bound, None)
         return Link(signed.user_id, None, moment_of(signed))
 
-    def _read_of_0_1(self, purpose: Purpose, token: str) -> Link:
+    def _read_of_0_1(self, purpose: LinkTable, token: str) -> Link:
         """A link of 0.1, which says when it ends and not when it was made."""
         claims = claims_of_0_1(key_set(self._settings), token, purpose)
         now, expires_at = self._clock(), datetime.fromtimestamp(claims["exp"], UTC)
@@ -97,9 +124,15 @@ class LinkSigner:
             raise SignatureError
         return Link(subject_of(claims), None, issued_at)
 
-    def _use(self, purpose: Purpose) -> str:
+    def _use(self, purpose: LinkTable) -> str:
         """The links of another deployment with the same key are not ours."""
         return "\0".join((purpose, self._settings.issuer, self._settings.audience))
+
+
+def require_distinct_links(features: Features) -> None:
+    """Raises `ValueError` where two one-time links have one purpose: a token of one would be good for the
+    other."""
+    features.merged("one-time link", lambda feature: feature.links or (), kernel=Purpose)
 
 
 def generate_verify_token(user_id: UUID | str) -> str:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum, StrEnum
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from fastapi import APIRouter
 from tortoise import Model
 
-from ..config import RECOMMENDED_RATES
+from ..config import RECOMMENDED_RATES, AuthSettings
 from ..errors import ErrorCode, ErrorTable
 from ..events import EventKind, EventTable
 from ..hooks import Event
-from ..models import AccessEnded, Expired
+from ..models import AbstractMail, AbstractUser, AccessEnded, Expired
+from ..models.mail import MAXIMUM_KIND_LENGTH
 
 T = TypeVar("T")
 
@@ -44,6 +47,79 @@ class Slot:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LinkSpec:
+    """What a one-time link is.
+
+    `path` is the address of its route, with `{token}` in it. `lifetime` says how long it works. `state` names
+    what must not have changed since it was made: any use of the link has to change that. `front_end` is the
+    page of a front-end that takes the place of the route, where the app has one.
+    """
+
+    path: str
+    lifetime: Callable[[AuthSettings], timedelta]
+    state: Callable[[AbstractUser], tuple[str, ...]]
+    front_end: Callable[[AuthSettings], str | None] = lambda settings: None
+
+
+class LinkTable(StrEnum):
+    """A table of one-time links: each is the name of its purpose and a `LinkSpec`. The base of the kernel's
+    and of those of features; no token of one purpose is good for another."""
+
+    spec: LinkSpec
+
+    def __new__(cls, name: str, spec: LinkSpec) -> Self:
+        """Makes a member, whose value is the name."""
+        link = str.__new__(cls, name)
+        link._value_ = name
+        link.spec = spec
+        return link
+
+
+class Reader(Enum):
+    """To whom a mail goes."""
+
+    OWNER = "owner"
+    """The user, while the account is active."""
+    ADDRESS = "address"
+    """The address, whatever becomes of the account."""
+    STRANGER = "stranger"
+    """The address, while no account has it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MailSpec:
+    """What a mail is; its words are templates of its name.
+
+    `link` is made when it is sent, and given to the templates as `url`, with its `lifetime`. `page` is where
+    the reader acts, `page_url` in the templates: a page below `/account`. `still_meant` tells whether the
+    account is still in the state that the mail speaks of: else it is not sent. `sample` is what the flow adds
+    to the mail, for previews.
+    """
+
+    reader: Reader = Reader.OWNER
+    link: LinkTable | None = None
+    page: str = ""
+    still_meant: Callable[[AbstractMail, AbstractUser], bool] = lambda mail, user: True
+    sample: Mapping[str, Any] = field(default_factory=dict)
+
+
+class MailTable(StrEnum):
+    """A table of mails: each is a name and a `MailSpec`. The base of the kernel's and of those of features.
+    Raises `ValueError` for a name of more than 32 characters."""
+
+    spec: MailSpec
+
+    def __new__(cls, name: str, spec: MailSpec) -> Self:
+        """Makes a member, whose value is the name."""
+        if len(name) > MAXIMUM_KIND_LENGTH:  # of its column in the outbox
+            raise ValueError(f"{name!r} has more than {MAXIMUM_KIND_LENGTH} characters.")
+        mail = str.__new__(cls, name)
+        mail._value_ = name
+        mail.spec = spec
+        return mail
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Feature:
     """What an app can have beside accounts. The kernel asks these fields; a feature changes nothing else, and
     importing its module does nothing.
@@ -53,13 +129,16 @@ class Feature:
     handlers: each is called with the `Auth` and an event of its class, before those of the app. Classes of
     hooks need no entry: a feature fires its own, and `auth.on` takes them.
 
+    `mails` and `links` are those that its flows send and read.
+
     `tables` are concrete models, each after those that it refers to; `auth.tables.of(Note)` is the app's.
     Those of a host are under its own label, with its own migrations.
     `expired` says which rows the purge deletes, `access_ended` which die when access ends.
 
     `rates` are names for `rate_limited(...)`, with what is recommended. `credentials` are tokens of its own.
     `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, and `templates` is the
-    folder of all its templates and, in folders by language, of their words (`page_words.toml`).
+    folder of all its templates and, in folders by language, of its mails (`<language>/<name>.txt`) and of the
+    words of its pages (`page_words.toml`).
     """
 
     name: str
@@ -67,6 +146,8 @@ class Feature:
     errors: type[ErrorTable] | None = None
     events: type[EventTable] | None = None
     hooks: tuple[tuple[type[Event], Callable[[Any, Any], object]], ...] = ()
+    mails: type[MailTable] | None = None
+    links: type[LinkTable] | None = None
     tables: tuple[type[Model], ...] = ()
     expired: tuple[Expired, ...] = ()
     access_ended: tuple[AccessEnded, ...] = ()

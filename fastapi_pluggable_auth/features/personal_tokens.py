@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from ..auth import Auth
-from ..flows.tokens import PersonalTokenError, PersonalTokenEventKind, authenticate_token
+from ..flows.tokens import PersonalTokenError, PersonalTokenEventKind, PersonalTokenMail, authenticate_token
 from ..models import PersonalToken, personal_token
 from ..security.personal import is_personal_token
 from .feature import Credential, Feature
@@ -24,6 +24,7 @@ PERSONAL_TOKENS: Final = Feature(
     name="personal_tokens",
     errors=PersonalTokenError,
     events=PersonalTokenEventKind,
+    mails=PersonalTokenMail,
     tables=(PersonalToken,),
     expired=(personal_token.EXPIRED,),
     access_ended=(personal_token.ACCESS_ENDED,),

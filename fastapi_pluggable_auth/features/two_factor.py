@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..flows.twofa import TwoFactorError, TwoFactorEventKind
+from ..flows.twofa import TwoFactorError, TwoFactorEventKind, TwoFactorMail
 from ..models import RecoveryCode, recovery_code
 from .feature import Feature
 
@@ -12,6 +12,7 @@ TWO_FACTOR: Final = Feature(
     name="two_factor",
     errors=TwoFactorError,
     events=TwoFactorEventKind,
+    mails=TwoFactorMail,
     tables=(RecoveryCode,),
     access_ended=(recovery_code.ACCESS_ENDED,),
 )

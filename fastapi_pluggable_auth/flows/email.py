@@ -11,6 +11,7 @@ from ..email.kinds import MailKind
 from ..email.tokens import Link, Purpose, link_state
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
+from ..features.feature import LinkTable
 from ..hooks import EmailVerified
 from ..models import AbstractUser, exact
 from ..security.plaintext import Plaintext
@@ -21,7 +22,7 @@ from .notices import mail_on_request
 from .passwords import check_password
 
 
-async def owner_of(auth: Auth, purpose: Purpose, token: str | Plaintext) -> AbstractUser:
+async def owner_of(auth: Auth, purpose: LinkTable, token: str | Plaintext) -> AbstractUser:
     """The account that a mailed link still works for; raises `AuthError(INVALID_LINK)`. Changes nothing."""
     token = Plaintext.of(token)
     link = auth.links.read(purpose, token.look())
@@ -92,7 +93,7 @@ async def _mark_verified(auth: Auth, user: AbstractUser, changes: dict[str, Any]
         await end_access(auth, user.id, End.CLAIM)
 
 
-def _still_valid(purpose: Purpose, link: Link, user: AbstractUser) -> bool:
+def _still_valid(purpose: LinkTable, link: Link, user: AbstractUser) -> bool:
     if link.state is not None:
         return link.state == link_state(purpose, user)
     # Made without a look at the account, by a helper or by 0.1.

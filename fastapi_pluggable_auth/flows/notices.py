@@ -6,42 +6,42 @@ from typing import Any
 from uuid import uuid4
 
 from ..auth import Auth, autonomous
-from ..email.kinds import MailKind
+from ..features.feature import MailTable
 from ..models import AbstractUser
 from .throttle import may_mail
 
 
-async def mail_on_request(auth: Auth, kind: MailKind, email: str) -> None:
+async def mail_on_request(auth: Auth, kind: MailTable, email: str) -> None:
     """Queues a mail that anybody may ask for, unless the address has had too many. Never tells."""
     if await may_mail(auth, kind, email):
         await mail_anyway(auth, kind, email)
 
 
-async def mail_anyway(auth: Auth, kind: MailKind, recipient: str, **options: Any) -> None:
+async def mail_anyway(auth: Auth, kind: MailTable, recipient: str, **options: Any) -> None:
     """Queues a mail that goes whatever becomes of a transaction of the host, as what it is about does. The
     options are those of `Outbox.add`."""
     await _queue(auth, kind, recipient, {"mail_id": uuid4(), **options})
 
 
 @autonomous
-async def _queue(auth: Auth, /, kind: MailKind, recipient: str, options: dict[str, Any]) -> bool:
+async def _queue(auth: Auth, /, kind: MailTable, recipient: str, options: dict[str, Any]) -> bool:
     await auth.outbox.add(kind, recipient, **options)
     return True
 
 
-async def notify(auth: Auth, kind: MailKind, user: AbstractUser, **context: Any) -> None:
+async def notify(auth: Auth, kind: MailTable, user: AbstractUser, **context: Any) -> None:
     """Queues a notice to the address that was in force before the change, with the time and no secret.
     Belongs inside the transaction of the change (ASVS 6.3.7)."""
     await auth.outbox.add(kind, user.email, user_id=user.id, when=_now(auth), **context)
 
 
-async def notify_former_address(auth: Auth, kind: MailKind, user: AbstractUser, **context: Any) -> None:
+async def notify_former_address(auth: Auth, kind: MailTable, user: AbstractUser, **context: Any) -> None:
     """The same to an address that is the account's no more: the mail is none of its rows, as whoever took the
     account over may delete it, and says its language itself."""
     await auth.outbox.add(kind, user.email, language=user.language, when=_now(auth), **context)
 
 
-async def notify_anyway(auth: Auth, kind: MailKind, user: AbstractUser, **context: Any) -> None:
+async def notify_anyway(auth: Auth, kind: MailTable, user: AbstractUser, **context: Any) -> None:
     """The same of what a refusal has brought, by `mail_anyway`."""
     await mail_anyway(auth, kind, user.email, user_id=user.id, when=_now(auth), **context)
 

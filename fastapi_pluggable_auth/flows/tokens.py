@@ -13,9 +13,9 @@ from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from ..auth import Auth, transactional
-from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode, ErrorTable
 from ..events import EventTable
+from ..features.feature import MailSpec, MailTable
 from ..models import PersonalToken, exact, matching
 from ..security.personal import generate_personal_token, personal_digest
 from ..security.plaintext import Plaintext
@@ -42,6 +42,15 @@ class PersonalTokenEventKind(EventTable):
 
     PERSONAL_TOKEN_CREATED = "personal_token_created"  # noqa: S105
     PERSONAL_TOKEN_REVOKED = "personal_token_revoked"  # noqa: S105
+
+
+class PersonalTokenMail(MailTable):
+    """Mails of personal access tokens."""
+
+    PERSONAL_TOKEN_CREATED = (
+        "personal_token_created",
+        MailSpec(page="security", sample={"name": "backup script", "scopes": "notes:read, notes:write"}),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +142,7 @@ async def _store(auth: Auth, authentication: Authentication, columns: dict[str, 
         raise AuthError(PersonalTokenError.TOO_MANY_TOKENS)
     token = await auth.tables.of(PersonalToken).create(user_id=user.id, **columns)
     allowed = ", ".join(sorted(token.scopes))
-    await notify(auth, MailKind.PERSONAL_TOKEN_CREATED, user, name=token.name, scopes=allowed)
+    await notify(auth, PersonalTokenMail.PERSONAL_TOKEN_CREATED, user, name=token.name, scopes=allowed)
     return token
 
 

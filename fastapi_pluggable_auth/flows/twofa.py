@@ -10,9 +10,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from ..auth import Auth, transactional
-from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode, ErrorTable
 from ..events import EventTable, Observation, Outcome
+from ..features.feature import MailSpec, MailTable
 from ..hooks import TwoFactorDisabled, TwoFactorEnabled
 from ..models import AbstractUser, RecoveryCode, exact, stored_totp_secret
 from ..security.encryption import UnreadableSecretError
@@ -51,6 +51,15 @@ class TwoFactorEventKind(EventTable):
     TWO_FACTOR_DISABLED = "two_factor_disabled"
     RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
     RECOVERY_CODE_USED = "recovery_code_used"
+
+
+class TwoFactorMail(MailTable):
+    """Mails of two-factor authentication."""
+
+    TWO_FACTOR_ENABLED = "two_factor_enabled", MailSpec(page="security")
+    TWO_FACTOR_DISABLED = "two_factor_disabled", MailSpec(page="security")
+    RECOVERY_CODES_RENEWED = "recovery_codes_renewed", MailSpec(page="security")
+    RECOVERY_CODE_USED = "recovery_code_used", MailSpec(page="security", sample={"remaining": 9})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +153,10 @@ async def store_accepted(
         code = await _code(auth, user, accepted.recovery_code)
         if code is None or not await codes.filter(id=code.id).delete():
             return False
-        await notify(auth, MailKind.RECOVERY_CODE_USED, user, remaining=await codes.count())
+        await notify(auth, TwoFactorMail.RECOVERY_CODE_USED, user, remaining=await codes.count())
     if accepted.activates:
         await end_access(auth, user.id, End.SECOND_FACTOR, keep)
-        await notify(auth, MailKind.TWO_FACTOR_ENABLED, user)
+        await notify(auth, TwoFactorMail.TWO_FACTOR_ENABLED, user)
     return True
 
 
@@ -282,7 +291,7 @@ async def switch_off(auth: Auth, user: AbstractUser, *, keep: UUID | None = None
     await auth.tables.of(RecoveryCode).filter(user_id=user.id).delete()
     if active:
         await end_access(auth, user.id, End.SECOND_FACTOR, keep)
-        await notify(auth, MailKind.TWO_FACTOR_DISABLED, user)
+        await notify(auth, TwoFactorMail.TWO_FACTOR_DISABLED, user)
     user.update_from_dict({**(without_begun(user) if active else {}), **SWITCHED_OFF})
     return bool(active)
 
@@ -296,4 +305,4 @@ async def _replace_codes(auth: Auth, user: AbstractUser, digests: list[str]) -> 
     table = auth.tables.of(RecoveryCode)
     await table.filter(user_id=user.id).delete()
     await table.bulk_create([table(user_id=user.id, digest=digest) for digest in digests])
-    await notify(auth, MailKind.RECOVERY_CODES_RENEWED, user)
+    await notify(auth, TwoFactorMail.RECOVERY_CODES_RENEWED, user)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
@@ -14,6 +14,8 @@ from .columns import EmailField
 from .moments import MomentField
 from .outward import Outward
 from .user import User
+
+MAXIMUM_KIND_LENGTH: Final = 32
 
 
 class MailState(StrEnum):
@@ -35,7 +37,7 @@ class AbstractMail(Outward, Model):
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     user: Any
     user_id: uuid.UUID | None
-    kind = fields.CharField(max_length=32)
+    kind = fields.CharField(max_length=MAXIMUM_KIND_LENGTH)
     recipient = EmailField()
     context: Any = fields.JSONField(default=dict)
     state = fields.CharEnumField(MailState, max_length=16, default=MailState.WAITING)

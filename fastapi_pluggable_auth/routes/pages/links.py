@@ -12,6 +12,7 @@ from pydantic_core.core_schema import no_info_after_validator_function
 from ...auth import Auth
 from ...email.tokens import Purpose, link_state
 from ...errors import AuthError, ErrorCode
+from ...features.feature import LinkTable
 from ...flows.email import owner_of
 from ...flows.mailbox import is_claimable, signed_up_with
 from ...http.browsers import wants_page
@@ -28,7 +29,7 @@ LinkToken = Annotated[
 
 
 async def show_link(
-    auth: Auth, request: Request, purpose: Purpose, token: Plaintext, answer: str
+    auth: Auth, request: Request, purpose: LinkTable, token: Plaintext, answer: str
 ) -> Message | Response:
     """What a GET of a link answers, and changes nothing: the page, or for programs and scripts this sentence.
     Raises `AuthError(INVALID_LINK)`."""
@@ -38,7 +39,7 @@ async def show_link(
     return Message(detail=answer)
 
 
-async def probe_link(auth: Auth, purpose: Purpose, token: Plaintext) -> Response:
+async def probe_link(auth: Auth, purpose: LinkTable, token: Plaintext) -> Response:
     """What a HEAD of a link answers: 200 while it works, else 404."""
     try:
         await owner_of(auth, purpose, token)
@@ -52,7 +53,7 @@ async def probe_link(auth: Auth, purpose: Purpose, token: Plaintext) -> Response
 async def link_page(
     auth: Auth,
     request: Request,
-    purpose: Purpose,
+    purpose: LinkTable,
     token: str | Plaintext,
     error: Rejected | None = None,
 ) -> HTMLResponse:
@@ -89,6 +90,6 @@ async def link_page(
     )
 
 
-def done_page(auth: Auth, request: Request, purpose: Purpose) -> HTMLResponse:
+def done_page(auth: Auth, request: Request, purpose: LinkTable) -> HTMLResponse:
     """What the link was for is done."""
     return render_page(auth, request, "done", title=f"{purpose}.done", purpose=purpose)
