@@ -13,6 +13,7 @@ from .dependencies import (
 )
 from .errors import AuthError, ErrorCode, Refused
 from .events import SecurityEvent
+from .flows.login import Challenge, open_session
 from .http.csrf import csrf_token
 from .plugin import InsecureSettingsError, include_auth
 from .websocket import CurrentWebSocketUser, get_websocket_user, still_signed_in
@@ -21,6 +22,7 @@ __all__ = [
     "Auth",
     "AuthError",
     "AuthSettings",
+    "Challenge",
     "CurrentUser",
     "CurrentWebSocketUser",
     "ErrorCode",
@@ -38,6 +40,7 @@ __all__ = [
     "get_recent_user",
     "get_websocket_user",
     "include_auth",
+    "open_session",
     "require",
     "still_signed_in",
 ]

@@ -72,6 +72,8 @@ class ErrorCode(ErrorTable):
     )
     INVALID_CODE = (400, "The two-factor code is wrong.")
     WRONG_PASSWORD = (403, "The current password is wrong.")
+    PASSWORD_NOT_SET = (409, "This account has no password: set one first, or sign in again.")
+    PASSWORD_EXISTS = (409, "This account has a password already: change it with the old one.")
     REAUTHENTICATION_FAILED = (403, "The password or code is wrong.")
     REAUTHENTICATION_REQUIRED = (403, "Confirm your password first: the last login is too long ago.")
     IMPERSONATION_FORBIDDEN = (403, "Only the user can do that, not an administrator in the user's place.")

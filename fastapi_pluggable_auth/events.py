@@ -39,6 +39,8 @@ class EventKind(EventTable):
 
     SIGNUP = "signup"
     LOGIN = "login"
+    LOGIN_BEGUN = "login_begun"
+    """The first factor was right, and the second is asked for: always a success."""
     REAUTHENTICATION = "reauthentication"
     ACCESS = "access"
     """A token or a permission was refused; allowed requests are the access log's business."""
@@ -129,8 +131,9 @@ actor: ContextVar[UUID | None] = ContextVar("actor", default=None)
 
 @dataclass(slots=True)
 class Observation:
-    """What a flow learns on its way; it becomes the event."""
+    """What a flow learns on its way; it becomes the event. What has no kind is not told."""
 
+    kind: EventTable | None = field(default=None, kw_only=True)
     user_id: UUID | None = None
     session_id: UUID | None = None
     factors: tuple[str, ...] = ()
@@ -154,13 +157,14 @@ class SecurityLog:
     async def observe(self, kind: EventTable, **known: Any) -> AsyncIterator[Observation]:
         """Emits one event when the work inside ends: a success, or a failure with the code of the
         `AuthError`. Stands outside the transaction, so that it tells what was committed."""
-        observation = Observation(**known)
+        observation = Observation(kind=kind, **known)
         try:
             yield observation
         except AuthError as error:
             await self.emit(kind, Outcome.FAILURE, observation, reason=error.code.code)
             raise
-        await self.emit(kind, Outcome.SUCCESS, observation)
+        if observation.kind is not None:
+            await self.emit(observation.kind, Outcome.SUCCESS, observation)
 
     async def emit(
         self, kind: EventTable, outcome: Outcome, observation: Observation, *, reason: str | None = None

@@ -77,7 +77,7 @@ class BeforeEmailChange(BeforeEvent, Generic[U]):
 
 @dataclass(frozen=True, slots=True)
 class BeforePasswordChange(BeforeEvent, Generic[U]):
-    """A user sets another password, after the old one or a mailed link was right."""
+    """A user sets another password, after the old one or a mailed link was right, or the first one."""
 
     user: U
     by_reset: bool

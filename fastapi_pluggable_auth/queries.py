@@ -68,6 +68,7 @@ class Queries:
             session_ended="session__revoked_at",
             confirmed_gen="session__confirmed_gen",
             impersonated_by="session__impersonated_by",
+            factors="session__factors",
         )
         """A refresh token, with what its user and session say of it."""
         if type(tables.user._meta.manager) is not Manager:

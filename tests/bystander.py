@@ -70,7 +70,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
         **own,
     )
     sessions: list[tuple[str, UUID, dict[str, Any]]] = [
-        ("session", bob, {"confirmed_gen": 3, "superseded": "1-2"}),
+        ("session", bob, {"confirmed_gen": 3, "superseded": "1-2", "factors": "pwd otp"}),
         ("ended", bob, {"revoked_at": day}),
         ("carols", carol, {}),
         ("of carol", bob, {"impersonated_by": carol, "begun_in": ids["carols"]}),
@@ -140,6 +140,17 @@ async def settle(auth: Auth, password_hash: str) -> None:
             expires_at=far,
             last_used_at=day,
             created_at=day,
+        )
+    for user_id in (bob, None):
+        await tables.pending.create(
+            id=("5" if user_id else "6") * 64,
+            user_id=user_id,
+            kind="two_factor_challenge",
+            binding="7" * 64 if user_id else None,
+            data="{}",
+            attempts=1,
+            expires_at=far,
+            spent_at=None if user_id else day,
         )
     counter = {"started_at": day, "blocked_until": far, "version": 3}
     on = {"passwords": bob, "codes": bob, "session": ids["session"], "device": ids["device"]}

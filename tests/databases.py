@@ -27,6 +27,7 @@ TABLES = (
     "auth_recovery_code",
     "auth_personal_token",
     "auth_device",
+    "auth_pending",
     "refreshtoken",
     "auth_session",
     "user",

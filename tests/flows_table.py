@@ -19,16 +19,27 @@ PAGE = Path(__file__).parent.parent / "docs" / "scripts.md"
 START, END = "<!-- flows -->\n", "<!-- end of flows -->"
 
 PARTS = {
-    *("notices", "throttle", "columns", "ends", "acting", "generations", "rotation.is_newest"),
+    *(
+        "notices",
+        "throttle",
+        "columns",
+        "factors",
+        "pending",
+        "second_factors",
+        "ends",
+        "acting",
+        "generations",
+        "rotation.is_newest",
+    ),
     "sessions.issue_tokens",
     *("sessions.start_session", "email.owner_of", "email_change.request_email_change"),
-    *("twofa.store_accepted", "twofa.tell_accepted", "twofa.switch_off", "account.erase"),
+    *("twofa.switch_off", "account.erase", "sessions.add_factors"),
+    *("gate.entering", "gate.admit", "gate.second_factor", "gate.renew"),
     *("login.account_named", "password.require_good_password", "purge.keep_purging"),
     *("admin.acting_on", "admin.refuse", "authentication.authenticate_session"),
     *(
         "sessions.start_impersonation",
         "mailbox.claim_mailbox",
-        "twofa.may_pass",
         "twofa.call_hooks_for",
     ),
 }

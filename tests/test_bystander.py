@@ -27,11 +27,23 @@ from starlette.types import Receive, Scope, Send
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext
 
-from fastapi_pluggable_auth import Auth, AuthSettings, PageUser, include_auth, require
+from fastapi_pluggable_auth import (
+    Auth,
+    AuthError,
+    AuthSettings,
+    Challenge,
+    PageUser,
+    include_auth,
+    open_session,
+    require,
+)
 from fastapi_pluggable_auth.cli import COMMANDS, main
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle, users
+from fastapi_pluggable_auth.flows.login import answer_challenge
+from fastapi_pluggable_auth.flows.sessions import TokenSet
 from fastapi_pluggable_auth.models import PersonalToken, User
+from fastapi_pluggable_auth.security.hashing import unusable_hash
 from fastapi_pluggable_auth.security.jwt import REFRESH
 from fastapi_pluggable_auth.security.throttle import Counter
 
@@ -430,6 +442,40 @@ async def signs_in_again_for_what_needs_it(world: World) -> None:
     for _ in range(20):
         await ada.ask("POST", "/auth/reauthenticate", {"password": "wrong"}, 403)
     await ada.ask("GET", "/auth/me", status=401)
+
+
+@step
+async def sets_a_first_password(world: World) -> None:
+    ada = await world.ada()
+    await ada.ask("POST", "/account/set-password", {"new_password": NEW}, 409)
+    await User.filter(id=ada.id).update(hashed_password=unusable_hash())
+    await ada.ask("POST", "/account/set-password", {"new_password": "password1"}, 422)
+    await ada.ask("POST", "/account/set-password", {"new_password": NEW}, 204)
+    await ada.login(NEW)
+
+
+@step
+async def sets_a_first_password_on_the_pages(world: World) -> None:
+    visitor, ada = await world.visiting()
+    await User.filter(id=ada.id).update(hashed_password=unusable_hash())
+    await visitor.open("/account/profile")
+    await visitor.submit("set_password", new_password="short")
+    await visitor.submit("set_password", new_password=NEW)
+    await ada.login(NEW)
+
+
+@step
+async def is_signed_in_by_the_app(world: World) -> None:
+    ada = await world.ada()
+    assert isinstance(await open_session(world.auth, await User.get(id=ada.id), factors="sso"), TokenSet)
+    await ada.with_two_factor()
+    begun = await open_session(world.auth, await User.get(id=ada.id))
+    assert isinstance(begun, Challenge)
+    await answer_challenge(world.auth, begun.token, await ada.wait_for_code())
+    stale = await User.get(id=ada.id)
+    stale.hashed_password = unusable_hash()
+    with pytest.raises(AuthError):
+        await open_session(world.auth, stale, strong=True)
 
 
 # Rotation

@@ -11,10 +11,11 @@ import pytest
 
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, SecurityEvent
 from fastapi_pluggable_auth.flows.login import Challenge, answer_challenge, begin_login
+from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.flows.sessions import TokenSet
 from fastapi_pluggable_auth.flows.users import end_sessions, require_password_reset
 from fastapi_pluggable_auth.hooks import BeforeLogin
-from fastapi_pluggable_auth.models import Session, User
+from fastapi_pluggable_auth.models import Pending, Session, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock
 from .test_twofa import post, totp
@@ -194,6 +195,28 @@ async def test_new_challenges_give_no_new_guesses(
     assert await refusal(begin_login(auth, EMAIL, PASSWORD)) == "throttled"
 
 
+async def test_a_challenge_is_good_for_twenty_codes(
+    totp: pyotp.TOTP, account: Account, auth: Auth, settings: AuthSettings, clock: Clock
+) -> None:
+    settings.throttle_free_attempts = 100
+    challenge = await challenged(auth)
+    for _ in range(20):
+        assert await refusal(answer_challenge(auth, challenge, "000000")) == "invalid_credentials"
+    assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_token"
+    assert isinstance(await answer_challenge(auth, await challenged(auth), totp.at(clock())), TokenSet)
+
+
+async def test_a_challenge_is_stored_as_a_digest_until_it_expires(
+    totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
+) -> None:
+    challenge = await challenged(auth)
+    row = await Pending.get()
+    assert challenge not in str([getattr(row, name) for name in Pending._meta.db_fields])
+    assert (await purge(auth))["auth_pending"] == 0
+    clock.advance(minutes=6)
+    assert (await purge(auth))["auth_pending"] == 1
+
+
 async def test_each_step_is_an_event(totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock) -> None:
     """A-90."""
     heard: list[SecurityEvent] = []
@@ -202,7 +225,7 @@ async def test_each_step_is_an_event(totp: pyotp.TOTP, account: Account, auth: A
     tokens = await answer_challenge(auth, challenge, totp.at(clock()))
     await refusal(answer_challenge(auth, challenge, "000000"))
     assert [(event.kind, event.reason, event.factors) for event in heard] == [
-        ("login", "two_factor_required", ("pwd",)),
+        ("login_begun", None, ("pwd",)),
         ("login", None, ("pwd", "otp")),
         ("login", "invalid_token", ()),
     ]

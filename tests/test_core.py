@@ -421,7 +421,18 @@ async def test_an_access_token_says_no_more_than_it_must(account: Account) -> No
     """A-61."""
     payload = account.access_token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
-    assert set(claims) == {"iss", "aud", "sub", "jti", "iat", "exp", "sid", "gen", "transport"}
+    assert set(claims) == {
+        "iss",
+        "aud",
+        "sub",
+        "jti",
+        "iat",
+        "exp",
+        "sid",
+        "gen",
+        "transport",
+        "amr",
+    }
 
 
 async def test_a_full_hashing_queue_is_503_and_counts_nothing(

@@ -106,7 +106,7 @@ async def test_two_factor_is_told(account: Account, watch: Watch, clock: Clock) 
     await account.client.post("/account/2fa/disable", headers=account.headers)
     assert watch.names() == [
         "login failure invalid_credentials",
-        "login failure two_factor_required",
+        "login_begun success",
         "login success",
         "recovery_codes_renewed success",
         "recovery_code_used success",

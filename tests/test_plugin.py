@@ -423,7 +423,7 @@ CONTRACT = {
     ("post", "/account/logout-others"),
 }  # fmt: skip
 BESIDE_IT = {
-    ("post", "/auth/reauthenticate"), ("post", "/auth/verify/{token}"),
+    ("post", "/auth/reauthenticate"), ("post", "/auth/verify/{token}"), ("post", "/account/set-password"),
     ("get", "/auth/email-change/{token}"), ("post", "/auth/email-change/{token}"),
     ("get", "/auth/stop-email-change/{token}"), ("post", "/auth/stop-email-change/{token}"),
     ("get", "/auth/reset-password/{token}"), ("get", "/account/sessions"),

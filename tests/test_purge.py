@@ -61,6 +61,7 @@ async def test_mails_counters_and_tokens_without_session_go_too(
         "auth_session": 0,
         "refreshtoken": 1,
         "auth_personal_token": 0,
+        "auth_pending": 0,
         "auth_device": 0,
         "auth_mail": 0,
         "auth_throttle": 1,

@@ -116,6 +116,8 @@ LOOKUPS = {
     ("auth_device", "digest"),
     ("auth_device", "session_id"),
     ("auth_device", "expires_at"),
+    ("auth_pending", "user_id"),
+    ("auth_pending", "expires_at"),
     ("auth_mail", "next_attempt_at"),
     ("auth_mail", "user_id"),
     ("auth_audit_event", "user_id"),

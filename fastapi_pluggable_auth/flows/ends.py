@@ -105,6 +105,7 @@ async def _end_begun(auth: Auth, user_id: UUID, reach: Reach, named: list[UUID])
     account = auth.tables.user.filter(id=user_id)
     if reach is Reach.ALL:
         await account.update(**NO_PENDING_EMAIL, access_epoch=F("access_epoch") + 1)
+        await auth.tables.pending.filter(user_id=user_id).delete()
     else:
         address = account.filter(
             _within(reach, "pending_email_session", named), pending_email__not_isnull=True

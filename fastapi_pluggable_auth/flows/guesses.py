@@ -53,9 +53,9 @@ _FOR_GOOD: Final = timedelta(days=36500)
 NO_GUESSES: Final = frozenset(
     {
         ErrorCode.EMAIL_NOT_VERIFIED,
-        ErrorCode.TWO_FACTOR_REQUIRED,
         *PASSWORD_REFUSALS,
         ErrorCode.PASSWORD_RESET_REQUIRED,
+        ErrorCode.PASSWORD_NOT_SET,
         ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.CODES_LOCKED,
         ErrorCode.THROTTLED,
@@ -68,7 +68,7 @@ NO_GUESSES: Final = frozenset(
 @dataclass(slots=True)
 class Guess:
     """One attempt at an account. `device_id` is that of the device that the account knows, if it is made on
-    one."""
+    one; `proves` is whether being right proves who the user is."""
 
     auth: Auth
     user: AbstractUser | None
@@ -77,6 +77,7 @@ class Guess:
     network: str
     key: Key
     policy: Guesses
+    proves: bool = True
     counted: Counted | None = None
     codes: Counted | None = None
     by_recovery_code: bool = False
@@ -104,10 +105,10 @@ class Guess:
             if not self.by_recovery_code:
                 raise AuthError(ErrorCode.CODES_LOCKED) from stopped
 
-    async def right(self, *, proves: bool) -> None:
+    async def right(self) -> None:
         """It was right. What `proves` who the user is starts the count anew; else it just was no guess."""
         policy = self.policy
-        await change(self.auth, self.key, self.counted, policy.right if proves else policy.take_back)
+        await change(self.auth, self.key, self.counted, policy.right if self.proves else policy.take_back)
         if self.user is not None and (self.codes is not None or self.by_recovery_code):
             await forget(self.auth, Key.of(_CODES, self.user.id))
 
@@ -162,6 +163,7 @@ async def counted_guess(
     seconds to wait, PASSWORD_LOCKED.
     """
     guess = await _place(auth, user, name, session_id, device)
+    guess.proves = proves
     await guess.count()
     try:
         yield guess
@@ -171,7 +173,7 @@ async def counted_guess(
         else:
             await guess.wrong()
         raise
-    await guess.right(proves=proves)
+    await guess.right()
 
 
 async def forget_passwords(auth: Auth, user_id: UUID) -> None:

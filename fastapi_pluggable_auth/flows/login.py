@@ -1,38 +1,37 @@
-"""Signing in: the one gate that every way of logging in goes through."""
+"""Signing in with a password, in one step or two, and showing it again."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
-from uuid import UUID
+from typing import Final
 
-from tortoise.expressions import F
-
-from ..auth import Auth, transactional
-from ..email.kinds import MailKind
-from ..email.outbox import collect_mails
+from ..auth import Auth
 from ..errors import AuthError, ErrorCode
-from ..events import EventKind, Observation
-from ..hooks import BeforeLogin, LoggedIn
+from ..events import EventKind
 from ..models import AbstractUser, exact
 from ..models.user import U
-from ..security.jwt import Transport, subject_of
+from ..security.hashing import is_usable
+from ..security.jwt import Transport
 from ..security.plaintext import Plaintext
-from ..security.recovery import is_recovery_code
 from .authentication import Authentication, observed, refuse_impersonation
-from .devices import Device, remember_device
-from .guesses import Guess, counted_guess
-from .notices import mail_on_request
-from .passwords import check_password, is_rehashed
-from .sessions import TokenSet, start_session
-from .twofa import Accepted, accept_code, may_pass, store_accepted, tell_accepted
+from .devices import Device
+from .gate import FactorNeeded, Proof, SignedIn, admit, entering, factor_names, renew, second_factor
+from .guesses import counted_guess
+from .passwords import check_password
+from .pending import attempt, begin, find
+from .sessions import TokenSet
 
-CHALLENGE: Final = "two-factor-challenge+jwt"
-"""The type of the token between the two steps; nothing else takes it."""
+CHALLENGE: Final = "two_factor_challenge"
+"""The kind of what waits between the two steps."""
 
 CHALLENGE_LIFETIME: Final = timedelta(minutes=5)
+CHALLENGE_ATTEMPTS: Final = 20
+"""Codes after which the password is needed again."""
+
+BY_PASSWORD: Final = ("pwd",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +39,6 @@ class Challenge:
     """The password was right, and a code is needed: `answer_challenge` takes this token with one."""
 
     token: str = field(repr=False)
-
-
-class CodeNeededError(AuthError):
-    """TWO_FACTOR_REQUIRED, after the right password of this user."""
-
-    def __init__(self, user: AbstractUser) -> None:
-        super().__init__(ErrorCode.TWO_FACTOR_REQUIRED)
-        self.user = user
 
 
 async def login(
@@ -69,20 +60,10 @@ async def login(
     refuses, only after the right code too; THROTTLED, PASSWORD_LOCKED,
     CODES_LOCKED, OVERLOADED and TWO_FACTOR_UNAVAILABLE.
     """
-    password, code = Plaintext.of(password), _held(code)
-    async with auth.events.observe(EventKind.LOGIN) as observation:
-        user = await account_named(auth, name)
-        async with counted_guess(auth, user, name, device=device) as guess:
-            observation.user_id = user.id if user else None
-            if user is None:
-                await auth.hasher.verify(password, None)
-                raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-            if not await check_password(auth, user, password) or not user.is_active:
-                raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-            accepted, tokens = await _admit(auth, user, code, observation, guess, device, transport)
-        await _tell(auth, accepted, observation)
-    await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
-    return tokens
+    answer = await _by_password(auth, name, Plaintext.of(password), _held(code), device, transport)
+    if isinstance(answer, FactorNeeded):
+        raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+    return answer.tokens
 
 
 async def begin_login(
@@ -95,16 +76,8 @@ async def begin_login(
 ) -> TokenSet | Challenge:
     """The first of two steps, for pages: starts a session or, while two-factor is active, gives a challenge
     that lasts five minutes, for one success (ASVS 6.6.2). Raises like `login`."""
-    password = Plaintext.of(password)
-    try:
-        return await login(auth, email, password, device=device, transport=transport)
-    except CodeNeededError as needed:
-        now, user = auth.clock(), needed.user
-        expires_at = now + CHALLENGE_LIFETIME
-        state = _challenge_state(user)
-        return Challenge(
-            auth.signer.sign(CHALLENGE, user.id, issued_at=now, expires_at=expires_at, state=state)
-        )
+    answer = await _by_password(auth, email, Plaintext.of(password), None, device, transport)
+    return await _challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
 
 
 async def answer_challenge(
@@ -121,20 +94,134 @@ async def answer_challenge(
     again; INVALID_CREDENTIALS for a wrong code; else like `login`.
     """
     challenge, code = Plaintext.of(challenge), Plaintext.of(code)
-    async with auth.events.observe(EventKind.LOGIN) as observation:
-        claims = auth.signer.verify(challenge.look(), CHALLENGE)
-        user = await exact(auth.tables.user.all(), id=subject_of(claims), is_active=True)
-        if user is None or claims.get("state") != _challenge_state(user):
+    async with entering(auth, transport=transport, device=device, code=code) as entry:
+        found = await find(auth, CHALLENGE, challenge)
+        if found is None:
             raise AuthError(ErrorCode.INVALID_TOKEN)
-        observation.user_id = user.id
-        async with counted_guess(auth, user, device=device) as guess:
+        pending, proved = found
+        user = await exact(auth.tables.user.all(), id=pending.user_id, is_active=True)
+        if user is None or proved["state"] != _challenge_state(user):
+            raise AuthError(ErrorCode.INVALID_TOKEN)
+        entry.observation.user_id = user.id
+        if not await attempt(auth, pending, CHALLENGE_ATTEMPTS):
+            raise AuthError(ErrorCode.INVALID_TOKEN)
+        async with counted_guess(auth, user, device=device) as entry.guess:
             unchanged = {"last_login_at": user.last_login_at, "access_epoch": user.access_epoch}
-            accepted, tokens = await _admit(
-                auth, user, code, observation, guess, device, transport, **unchanged
-            )
-        await _tell(auth, accepted, observation)
-    await auth.hooks.fire(LoggedIn, user, tokens.session_id, observation.factors)
-    return tokens
+            proof = Proof(user=user, factors=tuple(proved["factors"]), unchanged=unchanged, spends=pending)
+            answer = await admit(auth, proof, entry)
+    if isinstance(answer, FactorNeeded):  # only for a proof without a code
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    return answer.tokens
+
+
+async def open_session(
+    auth: Auth,
+    user: AbstractUser,
+    *,
+    factors: str | Iterable[str] = (),
+    strong: bool = False,
+    device: Device | None = None,
+    transport: Transport = Transport.BEARER,
+) -> TokenSet | Challenge:
+    """Signs in a user whom the app has recognised in its own way, by the same rules as a login. `factors`
+    name what the user has shown, for the claim `amr` (RFC 8176). Unless they are `strong`, a user with active
+    two-factor has to answer a challenge, as after `begin_login`.
+
+    Raises `AuthError`: INVALID_CREDENTIALS for a disabled account, or one that is not what `user` says any
+    more; PASSWORD_RESET_REQUIRED, EMAIL_NOT_VERIFIED (never with `prevent_enumeration`), and what a hook
+    refuses. Raises `ValueError` for what is no name of a factor.
+    """
+    async with entering(auth, transport=transport, device=device) as entry:
+        entry.observation.user_id = user.id
+        answer = await admit(auth, Proof(user=user, factors=factor_names(factors), strong=strong), entry)
+    return await _challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
+
+
+async def reauthenticate(
+    auth: Auth,
+    authentication: Authentication,
+    password: str | Plaintext | None = None,
+    code: str | Plaintext | None = None,
+) -> None:
+    """Makes the session's login recent again: with the password, where the account has one, and with a code,
+    while two-factor is active.
+
+    Raises `AuthError`: REAUTHENTICATION_FAILED when the password or code is wrong, VALIDATION_ERROR when the
+    password is missing, TWO_FACTOR_REQUIRED when the code is, PASSWORD_NOT_SET where the account has neither,
+    THROTTLED, OVERLOADED, TWO_FACTOR_UNAVAILABLE, IMPERSONATION_FORBIDDEN.
+    """
+    if not await _show_again(auth, authentication, _held(password), _held(code)):
+        raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+
+
+async def account_named(auth: Auth[U], name: str) -> U | None:
+    """The account of an address in its normal form or, where users have one, of a folded username."""
+    column = "email" if "@" in name or not auth.has_usernames else "username"
+    return await exact(auth.tables.user.all(), **{column: name})
+
+
+async def _by_password(
+    auth: Auth,
+    name: str,
+    password: Plaintext,
+    code: Plaintext | None,
+    device: Device | None,
+    transport: Transport,
+) -> SignedIn | FactorNeeded:
+    async with entering(auth, transport=transport, device=device, code=code) as entry:
+        user = await account_named(auth, name)
+        async with counted_guess(auth, user, name, device=device) as entry.guess:
+            if user is None:
+                await auth.hasher.verify(password, None)
+                raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+            entry.observation.user_id = user.id
+            if not await check_password(auth, user, password):
+                raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+            return await admit(auth, Proof(user=user, factors=BY_PASSWORD), entry)
+
+
+async def _show_again(
+    auth: Auth, authentication: Authentication, password: Plaintext | None, code: Plaintext | None
+) -> bool:
+    """Whether all factors were shown: False where the second one is missing."""
+    user = authentication.user
+    has_password = is_usable(user.hashed_password)
+    if has_password and password is None:
+        raise AuthError(ErrorCode.VALIDATION_ERROR, field="password")
+    async with observed(auth, EventKind.REAUTHENTICATION, authentication) as observation:
+        refuse_impersonation(authentication)
+        try:
+            async with counted_guess(auth, user, session_id=authentication.session_id) as guess:
+                if has_password and password is not None:
+                    if not await check_password(auth, user, password):
+                        raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+                    observation.factors = BY_PASSWORD
+                proof = Proof(user=user, factors=observation.factors)
+                second = await second_factor(auth, proof, code, guess)
+                if isinstance(second, FactorNeeded):
+                    observation.kind = None
+                    return False
+                if second is None and not has_password:
+                    raise AuthError(ErrorCode.PASSWORD_NOT_SET)
+                observation.factors = await renew(auth, authentication, proof, second)
+        except AuthError as error:
+            if error.code is ErrorCode.INVALID_CREDENTIALS:
+                raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
+            raise
+        if second is not None:
+            await second.report(auth, observation)
+    return True
+
+
+def _held(secret: str | Plaintext | None) -> Plaintext | None:
+    return None if secret is None else Plaintext.of(secret)
+
+
+async def _challenge(auth: Auth, proof: Proof) -> Challenge:
+    """What was proved, for five minutes."""
+    proved = {"factors": proof.factors, "state": _challenge_state(proof.user)}
+    token = await begin(auth, CHALLENGE, proved, user_id=proof.user.id, lifetime=CHALLENGE_LIFETIME)
+    return Challenge(token)
 
 
 def _challenge_state(user: AbstractUser) -> str:
@@ -144,173 +231,3 @@ def _challenge_state(user: AbstractUser) -> str:
     stamps = (moment.isoformat() if moment else "" for moment in moments)
     parts = (CHALLENGE, user.password_id, str(user.two_factor_active), str(user.access_epoch), *stamps)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-async def reauthenticate(
-    auth: Auth,
-    authentication: Authentication,
-    password: str | Plaintext,
-    code: str | Plaintext | None = None,
-) -> None:
-    """Makes the session's login recent again. Raises `AuthError(REAUTHENTICATION_FAILED)` when the password
-    or code is wrong, TWO_FACTOR_REQUIRED when the code is missing, OVERLOADED, TWO_FACTOR_UNAVAILABLE,
-    IMPERSONATION_FORBIDDEN."""
-    password, code = Plaintext.of(password), _held(code)
-    user = authentication.user
-    async with observed(auth, EventKind.REAUTHENTICATION, authentication) as observation:
-        refuse_impersonation(authentication)
-        try:
-            async with counted_guess(auth, user, session_id=authentication.session_id) as guess:
-                if not await check_password(auth, user, password):
-                    raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-                observation.factors = ("pwd",)
-                accepted = await _second_factor(auth, user, code, guess)
-                try:
-                    await _renew(auth, authentication, accepted)
-                except AuthError:
-                    if not await is_rehashed(auth, user):
-                        raise
-                    await _renew(auth, authentication, accepted)
-        except AuthError as error:
-            if error.code is ErrorCode.INVALID_CREDENTIALS:
-                raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
-            raise
-        await _tell(auth, accepted, observation)
-
-
-async def account_named(auth: Auth[U], name: str) -> U | None:
-    """The account of an address in its normal form or, where users have one, of a folded username."""
-    column = "email" if "@" in name or not auth.has_usernames else "username"
-    return await exact(auth.tables.user.all(), **{column: name})
-
-
-async def _admit(
-    auth: Auth,
-    user: AbstractUser,
-    code: Plaintext | None,
-    observation: Observation,
-    guess: Guess,
-    device: Device | None,
-    transport: Transport,
-    **unchanged: object,
-) -> tuple[Accepted | None, TokenSet]:
-    """The session of an active user who gave the right password, where nothing else is in the way and what
-    must be `unchanged` is."""
-    observation.factors = ("pwd",)
-    if user.password_reset_required:
-        raise AuthError(ErrorCode.PASSWORD_RESET_REQUIRED)
-    if auth.settings.require_verified_email and not user.is_verified:
-        raise await _unverified(auth, user)
-    accepted = await _second_factor(auth, user, code, guess)
-    if auth.hooks.hear(BeforeLogin):
-        if accepted is not None and not await may_pass(auth, user, accepted):
-            raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-        await auth.hooks.fire(BeforeLogin, user)
-    try:
-        tokens = await _start(auth, user, accepted, device, guess.device_id, transport, **unchanged)
-    except AuthError:
-        if not await is_rehashed(auth, user):
-            raise
-        tokens = await _start(auth, user, accepted, device, guess.device_id, transport, **unchanged)
-    observation.session_id = tokens.session_id
-    return accepted, tokens
-
-
-def _held(code: str | Plaintext | None) -> Plaintext | None:
-    return None if code is None else Plaintext.of(code)
-
-
-async def _unverified(auth: Auth, user: AbstractUser) -> AuthError:
-    """The refusal. With `prevent_enumeration` it is that of a wrong password, as whoever has just signed up
-    with an address would learn that it was new; its owner gets another link, behind the answer."""
-    if not auth.settings.prevent_enumeration:
-        return AuthError(ErrorCode.EMAIL_NOT_VERIFIED)
-    await auth.autonomous.after_answer(lambda: _mail_link(auth, user.email))
-    return AuthError(ErrorCode.INVALID_CREDENTIALS)
-
-
-async def _mail_link(auth: Auth, email: str) -> None:
-    with collect_mails() as mails:
-        await mail_on_request(auth, MailKind.VERIFY, email)
-    await auth.dispatcher.after_response(mails)
-
-
-async def _second_factor(
-    auth: Auth, user: AbstractUser, code: Plaintext | None, guess: Guess
-) -> Accepted | None:
-    """What follows from the code; None where no second factor is asked for."""
-    if not user.two_factor_active:
-        return None
-    if code is None:
-        raise CodeNeededError(user)
-    await guess.count_code(recovery=is_recovery_code(code.look()))
-    accepted = accept_code(auth, user, code.take())
-    if accepted is None:
-        raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-    return accepted
-
-
-async def _tell(auth: Auth, accepted: Accepted | None, observation: Observation) -> None:
-    if accepted is not None:
-        observation.factors = ("pwd", accepted.factor)
-        await tell_accepted(auth, accepted, observation)
-
-
-@transactional
-async def _start(
-    auth: Auth,
-    /,
-    user: AbstractUser,
-    accepted: Accepted | None,
-    device: Device | None,
-    known: UUID | None,
-    transport: Transport,
-    **unchanged: object,
-) -> TokenSet:
-    await _still_right(auth, user, accepted, opens=True, **unchanged)
-    tokens = await start_session(auth, user, transport=transport)
-    if device is None:
-        return tokens
-    session_id = tokens.session_id
-    value = await remember_device(auth, user.id, device, known=known, session_id=session_id)
-    return replace(tokens, device=value)
-
-
-@transactional
-async def _renew(auth: Auth, authentication: Authentication, accepted: Accepted | None) -> None:
-    await _still_right(auth, authentication.user, accepted)
-    if authentication.session_id is not None:
-        renewed = auth.tables.session.filter(id=authentication.session_id)
-        await renewed.update(authenticated_at=auth.clock())
-
-
-async def _still_right(
-    auth: Auth,
-    /,
-    user: AbstractUser,
-    accepted: Accepted | None,
-    *,
-    opens: bool = False,
-    **unchanged: object,
-) -> None:
-    """Writes the login, which `opens` a session or not, only where password and second factor, and what else
-    must be `unchanged`, still are what was checked.
-
-    The row is locked from here on, so that a password change, a reset or the same code in another request
-    comes before (and this login fails) or after (and ends this session).
-    """
-    written: dict[str, Any] = {"last_login_at": auth.clock()}
-    if opens:
-        written["sessions_opened"] = F("sessions_opened") + 1
-    if not await store_accepted(
-        auth,
-        user,
-        accepted or Accepted(),
-        keep=None,
-        changes=written,
-        hashed_password=user.hashed_password,
-        is_active=True,
-        password_reset_required=False,
-        **unchanged,
-    ):
-        raise AuthError(ErrorCode.INVALID_CREDENTIALS)

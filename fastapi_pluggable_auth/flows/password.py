@@ -12,9 +12,10 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Outcome
 from ..hooks import BeforePasswordChange, EmailVerified, MailboxClaimed, PasswordChanged, TwoFactorDisabled
 from ..models import AbstractUser
+from ..security.hashing import is_usable
 from ..security.passwords import context_of, require_uncommon
 from ..security.plaintext import Plaintext
-from .authentication import Authentication, observed, refuse_impersonation
+from .authentication import Authentication, observed, refuse_impersonation, require_recent_login
 from .devices import Device, remember_device
 from .email import owner_of
 from .ends import End, end_access, without_begun
@@ -84,13 +85,33 @@ async def change_password(
 ) -> None:
     """Sets a new password and ends every session, the current one too; personal access tokens stay.
 
-    Raises `AuthError`: WRONG_PASSWORD, PASSWORD_REFUSALS, what a hook refuses, THROTTLED, OVERLOADED,
-    IMPERSONATION_FORBIDDEN.
+    Raises `AuthError`: PASSWORD_NOT_SET where there is none to change, WRONG_PASSWORD, PASSWORD_REFUSALS,
+    what a hook refuses, THROTTLED, OVERLOADED, IMPERSONATION_FORBIDDEN.
     """
     old_password, new_password = Plaintext.of(old_password), Plaintext.of(new_password)
     async with observed(auth, EventKind.PASSWORD_CHANGE, authentication):
         refuse_impersonation(authentication)
+        if not is_usable(authentication.user.hashed_password):
+            raise AuthError(ErrorCode.PASSWORD_NOT_SET)
         await _change(auth, authentication, old_password, new_password)
+
+
+async def set_password(auth: Auth, authentication: Authentication, new_password: str | Plaintext) -> None:
+    """Sets the first password of an account that has none, and ends every session as a change does.
+
+    Raises `AuthError`: REAUTHENTICATION_REQUIRED, PASSWORD_EXISTS, PASSWORD_REFUSALS, what a hook refuses,
+    OVERLOADED, IMPERSONATION_FORBIDDEN.
+    """
+    new_password, user = Plaintext.of(new_password), authentication.user
+    async with observed(auth, EventKind.PASSWORD_CHANGE, authentication):
+        require_recent_login(auth, authentication)
+        if is_usable(user.hashed_password):
+            raise AuthError(ErrorCode.PASSWORD_EXISTS)
+        await auth.hooks.fire(BeforePasswordChange, user, by_reset=False)
+        end = End.PASSWORD_CHANGED
+        if not await _set_password(auth, user, new_password, end, authentication.session_id):
+            raise AuthError(ErrorCode.PASSWORD_EXISTS)
+    await auth.hooks.fire(PasswordChanged, user, by_reset=False)
 
 
 async def _change(

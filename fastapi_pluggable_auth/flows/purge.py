@@ -16,7 +16,7 @@ from tortoise.expressions import Q
 from ..auth import Auth
 from ..config import AuthSettings
 from ..database import in_one_transaction
-from ..models import Device, Expired, Mail, MailState, RefreshToken, Session, Throttle
+from ..models import Device, Expired, Mail, MailState, Pending, RefreshToken, Session, Throttle
 from ..rounds import Rounds
 from .guesses import PERIOD
 
@@ -39,6 +39,7 @@ def _forgotten(now: datetime, settings: AuthSettings) -> Q:
 EXPIRED: Final = (
     Expired(Session, lambda now, _: Q(expires_at__lt=now)),
     Expired(RefreshToken, lambda now, _: Q(expires_at__lt=now, session_id=None)),
+    Expired(Pending, lambda now, _: Q(expires_at__lt=now)),
     Expired(Device, lambda now, _: Q(expires_at__lt=now)),
     Expired(Mail, _old_mails),
     Expired(Throttle, _forgotten),

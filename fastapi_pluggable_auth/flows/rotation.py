@@ -189,6 +189,7 @@ def _next_pair(auth: Auth, spent: _StoredToken, gen: int, answer: Transport, fre
         gen=gen + 1,
         issued_at=fresh.now,
         expires_at=refresh_token_end(auth, fresh.now, spent["session_ends"]),
+        factors=spent["factors"] or "",
     )
 
 
@@ -264,6 +265,7 @@ def _repeated_pair(token: AbstractRefreshToken, spent: _StoredToken, answer: Tra
         gen=token.gen,
         issued_at=token.created_at,
         expires_at=token.expires_at,
+        factors=spent["factors"],
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 from tortoise.queryset import QuerySet
@@ -14,7 +15,7 @@ from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Origin, origin
 from ..hooks import LoggedOut, OtherSessionsEnded, SessionEnded
-from ..models import AbstractRefreshToken, AbstractSession, AbstractUser, matching
+from ..models import AbstractRefreshToken, AbstractSession, AbstractUser, exact, matching
 from ..security.identifiers import time_ordered_id
 from ..security.jwt import REFRESH, Transport, actor_claim, new_token_id
 from ..security.user_agents import device_of
@@ -45,7 +46,8 @@ class TokenSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """What the two tokens of a session say. Signed again, the refresh token is the same one."""
+    """What the two tokens of a session say. Signed again, the refresh token is the same one. `factors` are
+    those of the session, divided by blanks."""
 
     user_id: UUID
     session_id: UUID
@@ -55,6 +57,7 @@ class Pair:
     gen: int
     issued_at: datetime
     expires_at: datetime
+    factors: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +83,19 @@ class SessionPage:
 
 
 async def start_session(
-    auth: Auth, user: AbstractUser, *, transport: Transport = Transport.BEARER
+    auth: Auth,
+    user: AbstractUser,
+    *,
+    factors: Iterable[str] = (),
+    transport: Transport = Transport.BEARER,
 ) -> TokenSet:
-    """Stores a new session with its first refresh token, ends the oldest beyond `max_sessions`, and tells of
-    an unknown device. Belongs inside the transaction of a login, which has locked the account."""
+    """Stores a new session, which these factors have opened, with its first refresh token, ends the oldest
+    beyond `max_sessions`, and tells of an unknown device. Belongs inside the transaction of a login, which
+    has locked the account."""
     now, device = auth.clock(), origin.get()()
     if auth.settings.notify_new_device:
         await _tell_of_new_device(auth, user, device)
-    session = await _open(auth, user.id, device, now, auth.settings.session_max_age)
+    session = await _open(auth, user.id, device, now, auth.settings.session_max_age, factors=factors)
     if _may_be_too_many(auth, user):
         await _end_oldest(auth, user.id, now)
     return await _issue_first(auth, session, transport)
@@ -106,6 +114,16 @@ async def start_impersonation(
     now, lifetime = auth.clock(), auth.settings.impersonation_max_age
     session = await _open(auth, user_id, origin.get()(), now, lifetime, administrator_id, begun_in)
     return await _issue_first(auth, session, transport)
+
+
+async def add_factors(auth: Auth, session_id: UUID, factors: Iterable[str], **changes: Any) -> None:
+    """Writes what was shown in a session after it was opened, and further changes. Belongs inside a
+    transaction that has locked the account."""
+    session = await exact(auth.tables.session.all(), id=session_id)
+    if session is not None:
+        all_shown = dict.fromkeys([*session.factors.split(), *factors])
+        same = auth.tables.session.filter(id=session_id)
+        await same.update(factors=" ".join(all_shown), **changes)
 
 
 async def list_sessions(
@@ -235,6 +253,7 @@ async def _open(
     lifetime: timedelta,
     impersonated_by: UUID | None = None,
     begun_in: UUID | None = None,
+    factors: Iterable[str] = (),
 ) -> AbstractSession:
     return await auth.tables.session.create(
         id=time_ordered_id(now),
@@ -245,6 +264,7 @@ async def _open(
         address=device.address,
         impersonated_by=impersonated_by,
         begun_in=begun_in,
+        factors=" ".join(factors),
         created_at=now,
     )
 
@@ -259,6 +279,7 @@ async def _issue_first(auth: Auth, session: AbstractSession, transport: Transpor
         gen=0,  # which needs no confirmation: nobody has a token that it replaces
         issued_at=session.created_at,
         expires_at=refresh_token_end(auth, session.created_at, session.expires_at),
+        factors=session.factors,
     )
     return await issue_tokens(auth, pair)
 
@@ -293,7 +314,8 @@ def sign_pair(auth: Auth, pair: Pair) -> TokenSet:
         **actor_claim(by),
         **claims,
     )
-    access_token = auth.signer.access_token(user_id, session_id, actor_id=by, **claims)
+    shown = {"amr": pair.factors.split()} if pair.factors else {}
+    access_token = auth.signer.access_token(user_id, session_id, actor_id=by, **claims, **shown)
     return TokenSet(access_token, refresh_token, session_id, pair.transport, issued_at, expires_at)
 
 

@@ -21,8 +21,9 @@ from ..security.recovery import generate_recovery_codes, is_recovery_code, recov
 from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
 from .authentication import Authentication, is_recent, observed, refuse_impersonation, require_recent_login
 from .ends import NO_PENDING_SECRET, End, end_access, without_begun
-from .guesses import counted_guess, forget_codes
+from .guesses import Guess, counted_guess, forget_codes
 from .notices import notify
+from .sessions import add_factors
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +73,15 @@ class Enrolment:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """A code that may pass: what it writes to the account, or the digest of the recovery code it spends."""
+class _Code:
+    """A code that is right: the columns that it writes, or the recovery code that it spends."""
 
     changes: dict[str, Any] = field(default_factory=dict)
-    recovery_code: str | None = None
+    recovery_code: UUID | None = None
 
     @property
     def factor(self) -> str:
-        """The factor's name in events (RFC 8176, and one of our own)."""
+        """Its name (RFC 8176, and one of our own)."""
         return "otp" if self.recovery_code is None else "recovery"
 
     @property
@@ -88,19 +89,59 @@ class Accepted:
         """Whether it is the first right code, from which on two-factor is enforced."""
         return "totp_confirmed" in self.changes
 
+    async def spend(self, auth: Auth, user: AbstractUser) -> bool:
+        """Deletes the recovery code and tells the owner; False where another request was faster."""
+        if self.recovery_code is None:
+            return True
+        codes = auth.tables.of(RecoveryCode).filter(user_id=user.id)
+        if not await codes.filter(id=self.recovery_code).delete():
+            return False
+        await notify(auth, TwoFactorMail.RECOVERY_CODE_USED, user, remaining=await codes.count())
+        return True
 
-def accept_code(auth: Auth, user: AbstractUser, code: str) -> Accepted | None:
-    """What follows from a code that is right, None when it is wrong; a recovery code is looked up later, when
-    it is spent. Raises `AuthError(TWO_FACTOR_UNAVAILABLE)` when the secret cannot be read.
+    async def report(self, auth: Auth, observation: Observation) -> None:
+        """Emits the events of a code that was stored."""
+        if self.activates:
+            await auth.events.emit(TwoFactorEventKind.TWO_FACTOR_ENABLED, Outcome.SUCCESS, observation)
+        if self.recovery_code is not None:
+            await auth.events.emit(TwoFactorEventKind.RECOVERY_CODE_USED, Outcome.SUCCESS, observation)
+
+
+class AuthenticatorCodes:
+    """The codes of an authenticator app, and recovery codes, as a `SecondFactor` of the gate."""
+
+    async def enrolled(self, auth: Auth, user: AbstractUser) -> bool:
+        """Whether a right code has confirmed the secret."""
+        return user.two_factor_active
+
+    def state(self, user: AbstractUser) -> dict[str, object]:
+        """The enrolment, and the last time step that was spent."""
+        return {
+            "totp_enrolled_at": user.totp_enrolled_at,
+            "totp_confirmed": user.totp_confirmed,
+            "totp_last_step": user.totp_last_step,
+        }
+
+    async def check(self, auth: Auth, user: AbstractUser, answer: Plaintext, guess: Guess) -> _Code | None:
+        """What follows from a code. Raises `AuthError`: THROTTLED, CODES_LOCKED, TWO_FACTOR_UNAVAILABLE."""
+        await guess.count_code(recovery=is_recovery_code(answer.look()))
+        return await _look_at(auth, user, answer)
+
+
+async def _look_at(auth: Auth, user: AbstractUser, code: Plaintext) -> _Code | None:
+    """What follows from a code that is right, None when it is wrong; takes it. Raises
+    `AuthError(TWO_FACTOR_UNAVAILABLE)` when the secret cannot be read.
 
     The first right code after enrolling activates two-factor and leaves its time step unspent, so that a
     login right after it works; every later one spends its step (RFC 6238 section 5.2).
     """
-    if is_recovery_code(code):
-        return Accepted(recovery_code=recovery_digest(code)) if user.two_factor_active else None
+    if is_recovery_code(code.look()):
+        digest = recovery_digest(code.take())
+        known = await exact(auth.tables.of(RecoveryCode).all(), user_id=user.id, digest=digest)
+        return _Code(recovery_code=known.id) if known and user.two_factor_active else None
     try:
         opened = auth.totp_box.open(stored_totp_secret(user) or "", user.id)
-        step = matching_step(opened.secret, code, auth.clock(), user.totp_last_step)
+        step = matching_step(opened.secret, code.take(), auth.clock(), user.totp_last_step)
     except (UnreadableSecretError, ValueError) as error:
         logger.critical("Two-factor of user %s: %s", user.id, error)
         raise AuthError(ErrorCode.TWO_FACTOR_UNAVAILABLE) from error
@@ -113,59 +154,7 @@ def accept_code(auth: Auth, user: AbstractUser, code: str) -> Accepted | None:
     )
     if opened.outdated:
         changes["totp_secret"] = auth.totp_box.seal(opened.secret, user.id)
-    return Accepted(changes)
-
-
-async def may_pass(auth: Auth, user: AbstractUser, accepted: Accepted) -> bool:
-    """Whether a recovery code is one of the user's, for those who have to know before it is spent."""
-    return accepted.recovery_code is None or await _code(auth, user, accepted.recovery_code) is not None
-
-
-async def _code(auth: Auth, user: AbstractUser, digest: str) -> RecoveryCode | None:
-    """The recovery code of the user that has this digest."""
-    return await exact(auth.tables.of(RecoveryCode).all(), user_id=user.id, digest=digest)
-
-
-async def store_accepted(
-    auth: Auth,
-    user: AbstractUser,
-    accepted: Accepted,
-    *,
-    keep: UUID | None,
-    changes: dict[str, Any] | None = None,
-    **unchanged: object,
-) -> bool:
-    """Spends a code and writes further changes, only where the second factor (and what else must be
-    `unchanged`) still is what `user` says; returns whether it was. Activating ends all sessions but the one
-    to keep; that, and a spent recovery code, are told. Belongs inside a transaction that fails on False."""
-    same = auth.tables.user.filter(
-        id=user.id,
-        totp_enrolled_at=user.totp_enrolled_at,
-        totp_confirmed=user.totp_confirmed,
-        totp_last_step=user.totp_last_step,
-        **unchanged,
-    )
-    written = {**(changes or {}), **accepted.changes}
-    if written and not await same.update(**written):
-        return False
-    if accepted.recovery_code is not None:
-        codes = auth.tables.of(RecoveryCode).filter(user_id=user.id)
-        code = await _code(auth, user, accepted.recovery_code)
-        if code is None or not await codes.filter(id=code.id).delete():
-            return False
-        await notify(auth, TwoFactorMail.RECOVERY_CODE_USED, user, remaining=await codes.count())
-    if accepted.activates:
-        await end_access(auth, user.id, End.SECOND_FACTOR, keep)
-        await notify(auth, TwoFactorMail.TWO_FACTOR_ENABLED, user)
-    return True
-
-
-async def tell_accepted(auth: Auth, accepted: Accepted, observation: Observation) -> None:
-    """Emits the events of a code that was stored."""
-    if accepted.activates:
-        await auth.events.emit(TwoFactorEventKind.TWO_FACTOR_ENABLED, Outcome.SUCCESS, observation)
-    if accepted.recovery_code is not None:
-        await auth.events.emit(TwoFactorEventKind.RECOVERY_CODE_USED, Outcome.SUCCESS, observation)
+    return _Code(changes)
 
 
 async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
@@ -231,11 +220,11 @@ async def verify(auth: Auth, authentication: Authentication, code: str | Plainte
             raise AuthError(TwoFactorError.TWO_FACTOR_NOT_STARTED)
         # A thief may have begun with a secret of his own: its codes prove nothing.
         async with counted_guess(auth, user, session_id=authentication.session_id, proves=False):
-            accepted = accept_code(auth, user, code.take())
+            accepted = await _look_at(auth, user, code)
             if accepted is None or not await _accept(auth, authentication, accepted):
                 raise AuthError(ErrorCode.INVALID_CODE)
         observation.factors = (accepted.factor,)
-        await tell_accepted(auth, accepted, observation)
+        await accepted.report(auth, observation)
     if accepted.activates:
         user.update_from_dict(accepted.changes)
         user.update_from_dict(without_begun(user))
@@ -275,9 +264,21 @@ async def remaining_recovery_codes(auth: Auth, user: AbstractUser) -> int:
 
 
 @transactional
-async def _accept(auth: Auth, authentication: Authentication, accepted: Accepted) -> bool:
-    keep = authentication.session_id
-    return await store_accepted(auth, authentication.user, accepted, keep=keep)
+async def _accept(auth: Auth, authentication: Authentication, accepted: _Code) -> bool:
+    """Spends a code, which the session keeps as a factor, only where the second factor still is what was
+    looked at. Activating ends all other sessions, and is told."""
+    user, session_id = authentication.user, authentication.session_id
+    same = auth.tables.user.filter(id=user.id, **AuthenticatorCodes().state(user))
+    if accepted.changes and not await same.update(**accepted.changes):
+        return False
+    if not await accepted.spend(auth, user):
+        return False
+    if session_id is not None:
+        await add_factors(auth, session_id, [accepted.factor])
+    if accepted.activates:
+        await end_access(auth, user.id, End.SECOND_FACTOR, session_id)
+        await notify(auth, TwoFactorMail.TWO_FACTOR_ENABLED, user)
+    return True
 
 
 @transactional

@@ -1,4 +1,5 @@
-"""Generations of tokens, known devices, where what is pending was begun, and moments in UTC."""
+"""Generations of tokens, known devices, factors of sessions, what waits between two requests, where what is
+pending was begun, and moments in UTC."""
 
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ from ._tables import AddColumn, CreateTable
 
 
 class Migration(BaseMigration):
-    """Adds Device, and columns of User, Session and RefreshToken; converts moments."""
+    """Adds Device and Pending, and columns of User, Session and RefreshToken; converts moments."""
 
     def __init__(self, name: str, app_label: str) -> None:
         super().__init__(name, app_label)
@@ -50,6 +51,40 @@ class Migration(BaseMigration):
                 },
                 bases=["AbstractDevice"],
             ),
+            CreateTable(
+                name="Pending",
+                fields=[
+                    (
+                        "id",
+                        fields.CharField(primary_key=True, unique=True, db_index=True, max_length=64),
+                    ),
+                    ("kind", fields.CharField(max_length=32)),
+                    ("binding", fields.CharField(null=True, max_length=64)),
+                    ("data", fields.TextField()),
+                    ("attempts", fields.IntField(default=0)),
+                    ("expires_at", MomentField(db_index=True)),
+                    ("spent_at", MomentField(null=True)),
+                    (
+                        "user",
+                        fields.ForeignKeyField(
+                            f"{app_label}.User",
+                            source_field="user_id",
+                            null=True,
+                            db_index=True,
+                            db_constraint=True,
+                            to_field="id",
+                            related_name="auth_pending",
+                            on_delete=OnDelete.CASCADE,
+                        ),
+                    ),
+                ],
+                options={
+                    "table": "auth_pending",
+                    "pk_attr": "id",
+                    "table_description": "What waits for a `User`, or for somebody who has yet to sign in.",
+                },
+                bases=["AbstractPending"],
+            ),
             AddColumn("Throttle", "holder", fields.CharField(null=True, max_length=64)),
             AddColumn("Throttle", "details", fields.TextField(null=True)),
             AddColumn("User", "rehash_note", fields.CharField(null=True, max_length=64)),
@@ -62,6 +97,7 @@ class Migration(BaseMigration):
             AddColumn("Session", "begun_in", fields.UUIDField(null=True, db_index=True)),
             AddColumn("Session", "confirmed_gen", fields.IntField(default=0, db_default=0)),
             AddColumn("Session", "superseded", fields.CharField(default="", db_default="", max_length=1024)),
+            AddColumn("Session", "factors", fields.CharField(default="", db_default="", max_length=255)),
             AddColumn("RefreshToken", "gen", fields.IntField(default=0, db_default=0)),
             AddColumn("RefreshToken", "superseded", fields.BooleanField(default=False, db_default=False)),
             StoreMomentsInUtc(),

@@ -20,6 +20,7 @@ from .lifetimes import ALL_ACCESS, AccessEnded, End, Expired, Reach
 from .lookups import among, every, exact, matching
 from .mail import AbstractMail, Mail, MailState
 from .moments import MomentField
+from .pending import AbstractPending, Pending
 from .personal_token import AbstractPersonalToken, PersonalToken
 from .recovery_code import AbstractRecoveryCode, RecoveryCode
 from .routed import require_one_connection
@@ -34,6 +35,7 @@ __all__ = [
     "AbstractAuditEvent",
     "AbstractDevice",
     "AbstractMail",
+    "AbstractPending",
     "AbstractPersonalToken",
     "AbstractRecoveryCode",
     "AbstractRefreshToken",
@@ -50,6 +52,7 @@ __all__ = [
     "MailState",
     "MomentField",
     "NamesField",
+    "Pending",
     "PersonalToken",
     "Reach",
     "RecoveryCode",

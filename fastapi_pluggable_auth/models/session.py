@@ -20,6 +20,8 @@ SUPERSEDED_LENGTH: Final = 1024
 """Room for a client that loses every other answer as fast as that can be noticed, each 10 s, for the 15
 minutes that an access token lasts."""
 
+FACTORS_LENGTH: Final = 255
+
 
 class AbstractSession(Outward, Model):
     """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once. In one that
@@ -27,6 +29,9 @@ class AbstractSession(Outward, Model):
 
     `confirmed_gen` is the highest generation of tokens that a request has shown, or that nobody may show any
     more: `superseded` has those that were replaced unseen and whose access tokens have not expired.
+
+    `factors` are those that the user has shown in it, divided by blanks; where the host has opened it, they
+    may be none.
     """
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
@@ -41,6 +46,7 @@ class AbstractSession(Outward, Model):
     begun_in = fields.UUIDField(null=True, db_index=True)
     confirmed_gen = fields.IntField(default=0, db_default=0)
     superseded = fields.CharField(max_length=SUPERSEDED_LENGTH, default="", db_default="")
+    factors = fields.CharField(max_length=FACTORS_LENGTH, default="", db_default="")
     created_at = MomentField(auto_now_add=True)
 
     class Meta:

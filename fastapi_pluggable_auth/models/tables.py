@@ -13,13 +13,23 @@ from . import shipped
 from .device import AbstractDevice, Device
 from .mail import AbstractMail, Mail
 from .own import require_user_model
+from .pending import AbstractPending, Pending
 from .session import AbstractRefreshToken, AbstractSession, RefreshToken, Session
 from .throttle import AbstractThrottle, Throttle
 from .user import U, U_co, User
 
 M = TypeVar("M", bound=Model)
 
-_OURS: Final[tuple[type[Model], ...]] = (User, Session, RefreshToken, Mail, Device, Throttle, *shipped.TABLES)
+_OURS: Final[tuple[type[Model], ...]] = (
+    User,
+    Session,
+    RefreshToken,
+    Mail,
+    Device,
+    Pending,
+    Throttle,
+    *shipped.TABLES,
+)
 """Each refers to earlier ones only."""
 
 _AS_THEY_ARE: Final[Mapping[type[Model], type[Model]]] = {model: model for model in _OURS}
@@ -44,6 +54,7 @@ class Tables(Generic[U_co]):
         self.refresh_token: type[AbstractRefreshToken] = self.of(RefreshToken)
         self.mail: type[AbstractMail] = self.of(Mail)
         self.device: type[AbstractDevice] = self.of(Device)
+        self.pending: type[AbstractPending] = self.of(Pending)
         self.throttle: type[AbstractThrottle] = self.of(Throttle)
 
     def of(self, model: type[M]) -> type[M]:

@@ -16,7 +16,7 @@ from ..http.cookies import sign_out
 from ..http.demands import RECENT_LOGIN, SIGNED_IN
 from ..http.rates import rate_limited
 from ..http.responses import documented
-from ..schemas import ChangePassword, ProfileUpdate, UserOut, taken
+from ..schemas import ChangePassword, ProfileUpdate, SetPassword, UserOut, taken
 from .bodies import columns_of
 from .router import AuthRouter
 
@@ -75,6 +75,7 @@ async def delete_account(auth: CurrentAuth, request: Request, authentication: Cu
     status_code=204,
     responses=documented(
         ErrorCode.WRONG_PASSWORD,
+        ErrorCode.PASSWORD_NOT_SET,
         ErrorCode.IMPERSONATION_FORBIDDEN,
         *PASSWORD_REFUSALS,
         ErrorCode.VALIDATION_ERROR,
@@ -90,6 +91,28 @@ async def change_password(
     """Set a new password. Every session ends, this one too: log in again."""
     old, new = taken(body, "old_password"), taken(body, "new_password")
     await password_flow.change_password(auth, authentication, old, new)
+    sign_out(request, auth)
+
+
+@router.post(
+    "/set-password",
+    dependencies=[rate_limited("change_password")],
+    status_code=204,
+    responses=documented(
+        ErrorCode.PASSWORD_EXISTS,
+        *RECENT_LOGIN,
+        *PASSWORD_REFUSALS,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.OVERLOADED,
+        ErrorCode.RATE_LIMITED,
+    ),
+)
+async def set_password(
+    auth: CurrentAuth, request: Request, authentication: CurrentAuthentication, body: SetPassword
+) -> None:
+    """Set the first password of an account that has none. Needs a recent login. Every session ends, this one
+    too: log in with the password."""
+    await password_flow.set_password(auth, authentication, taken(body, "new_password"))
     sign_out(request, auth)
 
 

@@ -193,6 +193,7 @@ async def logout(
         ErrorCode.CSRF_REFUSED,
         ErrorCode.TWO_FACTOR_REQUIRED,
         ErrorCode.REAUTHENTICATION_FAILED,
+        ErrorCode.PASSWORD_NOT_SET,
         ErrorCode.IMPERSONATION_FORBIDDEN,
         ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.VALIDATION_ERROR,
@@ -206,7 +207,9 @@ async def logout(
 async def reauthenticate(
     auth: CurrentAuth, authentication: EnrollingAuthentication, body: Reauthentication
 ) -> Message:
-    """Confirm the password, so that sensitive changes are allowed again for a while."""
-    password, code = taken(body, "password"), body.code and taken(body, "code")
+    """Confirm the password, so that sensitive changes are allowed again for a while. An account without a
+    password sends the two-factor `code` alone."""
+    password = taken(body, "password") if "password" in body.model_fields_set else None
+    code = body.code and taken(body, "code")
     await login_flow.reauthenticate(auth, authentication, password, code)
     return Message(detail="Confirmed.")

@@ -269,6 +269,12 @@ class ResetPassword(Body):
     device: DeviceValue | None = Field(default=None, repr=False)
 
 
+class SetPassword(Body):
+    """The first password of an account that has none."""
+
+    new_password: NewPassword
+
+
 class VerifyRequest(Body):
     """Who opens a verification link elsewhere than in the browser that signed up: the one who knows the
     account's password, or the owner of the mailbox, who sets a new one."""
@@ -291,9 +297,9 @@ class LoginCodeRequest(Body):
 
 
 class Reauthentication(Body):
-    """The password once more, with a code while two-factor is active."""
+    """The password once more, where the account has one, with a code while two-factor is active."""
 
-    password: Password
+    password: Password = ""
     code: OptionalCode = None
 
 

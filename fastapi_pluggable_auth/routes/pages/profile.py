@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import Form, Request, Response
 from pydantic import ValidationError
@@ -15,7 +15,8 @@ from ...flows import password as password_flow
 from ...flows.authentication import Authentication, is_recent
 from ...http.cookies import sign_out
 from ...http.rates import count_by_client
-from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword, taken
+from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword, SetPassword, taken
+from ...security.hashing import is_usable
 from ..bodies import columns_of, own_body
 from ..router import AuthRouter
 from .faults import UnfilledError
@@ -23,6 +24,8 @@ from .forms import Problem, Typed, TypedSecret, problem_with, problem_with_field
 from .own_fields import OwnField, filled, own_fields, shown_in, typed_in
 from .rendering import render_page, see_other
 from .route import PageRoute
+
+PASSWORDS: Final = ("password", "set_password")
 
 router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageRoute, include_in_schema=False)
 
@@ -40,15 +43,15 @@ async def profile_form(
     auth: CurrentAuth,
     request: Request,
     authentication: CurrentAuthentication,
-    form: Annotated[Literal["name", "email", "keep_email", "password"], Form()],
+    form: Annotated[Literal["name", "email", "keep_email", "password", "set_password"], Form()],
     password: TypedSecret,
     new_password: TypedSecret,
     display_name: Typed = "",
     email: Typed = "",
 ) -> Response:
-    """Sets the name, mails a link to a new address or takes that back, or sets a new password, which ends
-    every session."""
-    await count_by_client(request, auth, "change_password" if form == "password" else "update_account")
+    """Sets the name, mails a link to a new address or takes that back, or sets a new or first password,
+    which ends every session."""
+    await count_by_client(request, auth, "change_password" if form in PASSWORDS else "update_account")
     try:
         match form:
             case "name":
@@ -66,6 +69,11 @@ async def profile_form(
                 old = taken(Reauthentication(password=password.take()), "password")
                 chosen = taken(ResetPassword(new_password=new_password.take()), "new_password")
                 await password_flow.change_password(auth, authentication, old, chosen)
+                sign_out(request, auth)
+                return see_other(auth, request, "sign-in", notice="password_changed")
+            case "set_password":
+                chosen = taken(SetPassword(new_password=new_password.take()), "new_password")
+                await password_flow.set_password(auth, authentication, chosen)
                 sign_out(request, auth)
                 return see_other(auth, request, "sign-in", notice="password_changed")
     except UnfilledError as error:
@@ -106,4 +114,5 @@ async def _profile_page(
         own_fields=fields,
         typed=typed,
         recent=is_recent(auth, authentication),
+        has_password=is_usable(user.hashed_password),
     )

@@ -20,6 +20,7 @@ from ...http.cookies import authenticate_cookies, authenticates_by_cookie, devic
 from ...http.csrf import check_form
 from ...http.rates import rate_limited
 from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication, taken
+from ...security.hashing import is_usable
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
 from ...security.redirects import safe_next
@@ -98,7 +99,7 @@ async def confirm_password_form(
     code: TypedSecret,
     next: Typed = "",
 ) -> Response:
-    """The password makes the login recent again, and leads back."""
+    """The password, or the code where there is none, makes the login recent again, and leads back."""
     try:
         body = Reauthentication(password=password.take(), code=code_from(code))
         typed = taken(body, "password"), body.code and taken(body, "code")
@@ -160,5 +161,13 @@ def _confirm_page(
     next: str,
     error: Rejected | None = None,
 ) -> Response:
-    problem, user = problem_with(error), authentication.user
-    return render_page(auth, request, "confirm_password", problem=problem, user=user, next=safe_next(next))
+    user = authentication.user
+    return render_page(
+        auth,
+        request,
+        "confirm_password",
+        problem=problem_with(error),
+        user=user,
+        has_password=is_usable(user.hashed_password),
+        next=safe_next(next),
+    )

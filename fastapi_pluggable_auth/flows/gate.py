@@ -1,0 +1,252 @@
+"""The gate: every way of signing in proves something of a user, and gets its session here, or nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from tortoise.expressions import F
+
+from ..auth import Auth, transactional
+from ..email.kinds import MailKind
+from ..email.outbox import collect_mails
+from ..errors import AuthError, ErrorCode
+from ..events import EventKind, Observation
+from ..hooks import BeforeLogin, LoggedIn
+from ..models import AbstractPending, AbstractUser
+from ..security.jwt import Transport
+from ..security.names import name_set
+from ..security.plaintext import Plaintext
+from .authentication import Authentication
+from .devices import Device, remember_device
+from .factors import Accepted
+from .guesses import Guess
+from .notices import mail_on_request
+from .passwords import is_rehashed
+from .pending import take
+from .second_factors import SECOND_FACTORS
+from .sessions import TokenSet, add_factors, start_session
+
+T = TypeVar("T")
+
+MOST_OF_THE_APP: Final = 160
+"""Characters of names that the app gives; the rest of the column is for ours, which are shown later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What somebody has shown of a user: the names of the factors (RFC 8176: `pwd`, or our own). One that is
+    `strong` needs no second factor beside it. `unchanged` are columns of the account that must still have
+    these values when the session is stored; the gate itself looks after the password. `spends` is what has
+    waited since an earlier request."""
+
+    user: AbstractUser
+    factors: tuple[str, ...]
+    strong: bool = False
+    unchanged: Mapping[str, object] = field(default_factory=dict)
+    spends: AbstractPending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """The session, and the factors that opened it."""
+
+    user: AbstractUser
+    tokens: TokenSet
+    factors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FactorNeeded:
+    """The proof was good, and the user has a second factor to show. Nothing was written."""
+
+    proof: Proof
+
+
+@dataclass(slots=True)
+class Entry:
+    """One request that wants a session: tokens for this `transport`, on a `device` that is known from now on.
+    `code` answers for a second factor, and `guess` counts it."""
+
+    observation: Observation
+    transport: Transport = Transport.BEARER
+    device: Device | None = None
+    code: Plaintext | None = None
+    guess: Guess | None = None
+    signed_in: SignedIn | None = None
+
+
+@asynccontextmanager
+async def entering(
+    auth: Auth,
+    *,
+    transport: Transport,
+    device: Device | None = None,
+    code: Plaintext | None = None,
+) -> AsyncIterator[Entry]:
+    """Wraps one try to sign in, with its event and its hook."""
+    async with auth.events.observe(EventKind.LOGIN) as observation:
+        entry = Entry(observation, transport, device, code)
+        yield entry
+    if (entered := entry.signed_in) is not None:
+        await auth.hooks.fire(LoggedIn, entered.user, entered.tokens.session_id, entered.factors)
+
+
+async def admit(auth: Auth, proof: Proof, entry: Entry) -> SignedIn | FactorNeeded:
+    """Starts a session for a proof, where nothing else is in the way.
+
+    Raises `AuthError`: INVALID_CREDENTIALS for a disabled account, a wrong code, and where something of the
+    proof has changed meanwhile; PASSWORD_RESET_REQUIRED; EMAIL_NOT_VERIFIED (never with
+    `prevent_enumeration`: a new link is mailed instead); what a hook refuses; and where no code is looked at:
+    THROTTLED, CODES_LOCKED, TWO_FACTOR_UNAVAILABLE.
+    """
+    user, observation = proof.user, entry.observation
+    if not user.is_active:
+        raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+    observation.user_id, observation.factors = user.id, proof.factors
+    if user.password_reset_required:
+        raise AuthError(ErrorCode.PASSWORD_RESET_REQUIRED)
+    if auth.settings.require_verified_email and not user.is_verified:
+        raise await _unverified(auth, user)
+    second = await second_factor(auth, proof, entry.code, entry.guess)
+    if isinstance(second, FactorNeeded):
+        observation.kind = EventKind.LOGIN_BEGUN
+        return second
+    await auth.hooks.fire(BeforeLogin, user)
+    factors = with_second(proof, second)
+    tokens = await _unless_rehashed(auth, user, lambda: _open(auth, proof, second, factors, entry))
+    observation.session_id, observation.factors = tokens.session_id, factors
+    if second is not None:
+        await second.report(auth, observation)
+    entry.signed_in = SignedIn(user, tokens, factors)
+    return entry.signed_in
+
+
+async def second_factor(
+    auth: Auth, proof: Proof, code: Plaintext | None, guess: Guess | None
+) -> Accepted | FactorNeeded | None:
+    """The second factor that the code shows, None where none is asked for. Raises `AuthError`:
+    INVALID_CREDENTIALS for a wrong code, and as `admit` for one that is not looked at."""
+    if proof.strong:
+        return None
+    asked = [factor for factor in SECOND_FACTORS if await factor.enrolled(auth, proof.user)]
+    if not asked:
+        return None
+    if code is None or guess is None:
+        if guess is not None:
+            guess.proves = False
+        return FactorNeeded(proof)
+    answer = Plaintext(code.take())
+    for factor in asked:
+        accepted = await factor.check(auth, proof.user, answer.copy(), guess)
+        if accepted is not None:
+            return accepted
+    raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+
+
+def factor_names(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Those of factors that the app has seen. Raises `ValueError` for what is none, or for more than fit."""
+    given = tuple(names.split() if isinstance(names, str) else names)
+    name_set(given)
+    if len(" ".join(given)) > MOST_OF_THE_APP:
+        raise ValueError("The names of the factors are too long.")
+    return given
+
+
+async def renew(
+    auth: Auth, authentication: Authentication, proof: Proof, second: Accepted | None
+) -> tuple[str, ...]:
+    """Makes the session's login recent again and returns what was shown, which the session keeps. Raises
+    `AuthError(INVALID_CREDENTIALS)` where something of the proof has changed meanwhile."""
+    factors = with_second(proof, second)
+    await _unless_rehashed(auth, proof.user, lambda: _renew(auth, authentication, proof, second, factors))
+    return factors
+
+
+def with_second(proof: Proof, second: Accepted | None) -> tuple[str, ...]:
+    """All factors that were shown."""
+    return proof.factors if second is None else (*proof.factors, second.factor)
+
+
+async def _unverified(auth: Auth, user: AbstractUser) -> AuthError:
+    """The refusal. With `prevent_enumeration` it is that of a wrong password, as whoever has just signed up
+    with an address would learn that it was new; its owner gets another link, behind the answer."""
+    if not auth.settings.prevent_enumeration:
+        return AuthError(ErrorCode.EMAIL_NOT_VERIFIED)
+    await auth.autonomous.after_answer(lambda: _mail_link(auth, user.email))
+    return AuthError(ErrorCode.INVALID_CREDENTIALS)
+
+
+async def _mail_link(auth: Auth, email: str) -> None:
+    with collect_mails() as mails:
+        await mail_on_request(auth, MailKind.VERIFY, email)
+    await auth.dispatcher.after_response(mails)
+
+
+async def _unless_rehashed(auth: Auth, user: AbstractUser, write: Callable[[], Awaitable[T]]) -> T:
+    """Once more where it was refused for a hash that another sign-in has replaced by one of the same
+    password."""
+    try:
+        return await write()
+    except AuthError:
+        if not await is_rehashed(auth, user):
+            raise
+        return await write()
+
+
+@transactional
+async def _open(
+    auth: Auth, /, proof: Proof, second: Accepted | None, factors: tuple[str, ...], entry: Entry
+) -> TokenSet:
+    await _write_login(auth, proof, second, sessions_opened=F("sessions_opened") + 1)
+    user = proof.user
+    tokens = await start_session(auth, user, factors=factors, transport=entry.transport)
+    if entry.device is None:
+        return tokens
+    known: UUID | None = None if entry.guess is None else entry.guess.device_id
+    value = await remember_device(auth, user.id, entry.device, known=known, session_id=tokens.session_id)
+    return replace(tokens, device=value)
+
+
+@transactional
+async def _renew(
+    auth: Auth,
+    /,
+    authentication: Authentication,
+    proof: Proof,
+    second: Accepted | None,
+    factors: tuple[str, ...],
+) -> None:
+    await _write_login(auth, proof, second)
+    if authentication.session_id is not None:
+        now = auth.clock()
+        await add_factors(auth, authentication.session_id, factors, authenticated_at=now)
+
+
+async def _write_login(auth: Auth, proof: Proof, second: Accepted | None, **written: Any) -> None:
+    """Writes the login only where the account still is what was looked at. Raises
+    `AuthError(INVALID_CREDENTIALS)`.
+
+    The row is locked from here on, so that a password change, a reset or the same code in another request
+    comes before (and this login fails) or after (and ends this session).
+    """
+    user = proof.user
+    unchanged: dict[str, object] = {
+        "hashed_password": user.hashed_password,
+        "is_active": True,
+        "password_reset_required": False,
+        **proof.unchanged,
+    }
+    for factor in SECOND_FACTORS:
+        unchanged.update(factor.state(user))
+    changes = {} if second is None else second.changes
+    account = auth.tables.user.filter(id=user.id, **unchanged)
+    if not await account.update(last_login_at=auth.clock(), **written, **changes):
+        raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+    if proof.spends is not None and not await take(auth, proof.spends):
+        raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+    if second is not None and not await second.spend(auth, user):
+        raise AuthError(ErrorCode.INVALID_CREDENTIALS)

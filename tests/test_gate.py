@@ -1,0 +1,441 @@
+"""The gate: what a session was opened with, and that no way around the second factor is shorter."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, TypeVar
+
+import httpx
+import pyotp
+import pytest
+from fastapi import FastAPI
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from tortoise.context import TortoiseContext
+
+from fastapi_pluggable_auth import (
+    Auth,
+    AuthError,
+    AuthSettings,
+    Challenge,
+    Refused,
+    SecurityEvent,
+    include_auth,
+    open_session,
+)
+from fastapi_pluggable_auth.flows.login import answer_challenge, begin_login
+from fastapi_pluggable_auth.flows.sessions import TokenSet
+from fastapi_pluggable_auth.flows.users import disable_user, end_sessions, require_password_reset
+from fastapi_pluggable_auth.hooks import BeforeLogin, LoggedIn
+from fastapi_pluggable_auth.models import AuditEvent, Session, User
+from fastapi_pluggable_auth.security.hashing import hash_password
+from fastapi_pluggable_auth.testing import FakeClock
+
+from . import databases
+from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock
+from .test_twofa import enrol, post, totp
+
+__all__ = ["totp"]
+
+T = TypeVar("T")
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    payload = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims
+
+
+async def refusal(work: Awaitable[object]) -> str:
+    with pytest.raises(AuthError) as refused:
+        await work
+    return refused.value.code.code
+
+
+# What a session was opened with
+
+
+async def test_an_access_token_says_how_its_session_was_opened(account: Account) -> None:
+    """RFC 8176, and RFC 9068 section 2.2.1."""
+    assert claims_of(account.access_token)["amr"] == ["pwd"]
+    assert (await Session.get()).factors == "pwd"
+
+
+async def test_what_was_shown_is_said_by_all_later_tokens_of_the_session(
+    totp: pyotp.TOTP, account: Account, clock: Clock
+) -> None:
+    login = (await account.login(totp.at(clock()))).json()
+    assert claims_of(login["access_token"])["amr"] == ["pwd", "otp"]
+    again = (await account.refresh(login["refresh_token"])).json()
+    assert claims_of(again["access_token"])["amr"] == ["pwd", "otp"]
+    assert "amr" not in claims_of(again["refresh_token"])
+
+
+async def test_a_recovery_code_is_another_factor_than_the_app(totp: pyotp.TOTP, account: Account) -> None:
+    codes = (await post(account, "/auth/2fa/recovery-codes")).json()["codes"]
+    login = (await account.login(codes[0])).json()
+    assert claims_of(login["access_token"])["amr"] == ["pwd", "recovery"]
+
+
+async def test_the_session_that_turns_two_factor_on_has_shown_it(account: Account, clock: Clock) -> None:
+    totp = await enrol(account)
+    assert (await post(account, "/auth/2fa/verify", code=totp.at(clock()))).status_code == 200
+    tokens = (await account.refresh()).json()
+    assert claims_of(tokens["access_token"])["amr"] == ["pwd", "otp"]
+
+
+async def test_what_is_shown_later_joins_what_was_shown_first(
+    account: Account, auth: Auth, clock: Clock
+) -> None:
+    opened = await open_session(auth, await User.get(), factors="sso")
+    assert isinstance(opened, TokenSet)
+    assert claims_of(opened.access_token)["amr"] == ["sso"]
+    account.access_token = opened.access_token
+    assert (await post(account, "/auth/reauthenticate", password=PASSWORD)).status_code == 200
+    tokens = (await account.refresh(opened.refresh_token)).json()
+    assert claims_of(tokens["access_token"])["amr"] == ["sso", "pwd"]
+
+
+# A needed factor is no failure
+
+
+@pytest.mark.parametrize("steps", ["one", "two"])
+async def test_a_sign_in_with_two_factor_that_ends_well_leaves_no_failure(
+    totp: pyotp.TOTP,
+    account: Account,
+    auth: Auth,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    steps: str,
+) -> None:
+    auth.events.listeners.append(auth.audit_log.record)
+    heard: list[SecurityEvent] = []
+    auth.on(SecurityEvent)(heard.append)
+    with caplog.at_level(logging.INFO, "fastapi_pluggable_auth.security"):
+        caplog.clear()
+        if steps == "one":
+            refused = await account.login()
+            assert (refused.status_code, refused.json()["code"]) == (401, "two_factor_required")
+            assert (await account.login(totp.at(clock()))).status_code == 200
+        else:
+            begun = await begin_login(auth, EMAIL, PASSWORD)
+            assert isinstance(begun, Challenge)
+            await answer_challenge(auth, begun.token, totp.at(clock()))
+        assert [record.levelname for record in caplog.records] == ["INFO", "INFO"]
+    assert [(event.kind, event.outcome) for event in heard] == [
+        ("login_begun", "success"),
+        ("login", "success"),
+    ]
+    audited = await AuditEvent.all().order_by("id")
+    assert [(row.kind, row.outcome) for row in audited] == [("login_begun", "success"), ("login", "success")]
+
+
+async def test_a_reauthentication_without_the_code_is_no_failure_either(
+    totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
+) -> None:
+    heard: list[SecurityEvent] = []
+    auth.on(SecurityEvent)(heard.append)
+    refused = await post(account, "/auth/reauthenticate", password=PASSWORD)
+    assert (refused.status_code, refused.json()["code"]) == (401, "two_factor_required")
+    body = {"password": PASSWORD, "code": totp.at(clock())}
+    assert (await post(account, "/auth/reauthenticate", **body)).status_code == 200
+    assert [(event.kind, event.outcome) for event in heard] == [("reauthentication", "success")]
+
+
+async def test_a_right_password_without_its_code_frees_no_guesses(
+    totp: pyotp.TOTP, account: Account, auth: Auth, settings: AuthSettings
+) -> None:
+    """Else a thief with the password, or its owner, would start the count of wrong ones anew."""
+    settings.throttle_free_attempts = 3
+    wrong = Account(account.client, account.mailbox, EMAIL, "wrong password")
+    for _ in range(3):
+        await wrong.login()
+        assert (await account.login()).status_code in (401, 429)
+    assert (await account.login()).status_code == 429
+
+
+# Users whom the app recognises itself
+
+
+async def test_the_app_signs_in_a_user_whom_it_recognises(account: Account, auth: Auth) -> None:
+    heard: list[LoggedIn] = []
+    auth.on(LoggedIn)(heard.append)
+    tokens = await open_session(auth, await User.get(), factors=("sso",))
+    assert isinstance(tokens, TokenSet)
+    assert (await account.me(tokens.access_token)).status_code == 200
+    assert [(event.session_id, event.factors) for event in heard] == [(tokens.session_id, ("sso",))]
+
+
+async def test_the_app_passes_the_same_gate(
+    totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
+) -> None:
+    before = await Session.all().count()
+    begun = await open_session(auth, await User.get(), factors="sso")
+    assert isinstance(begun, Challenge)
+    assert await Session.all().count() == before
+    tokens = await answer_challenge(auth, begun.token, totp.at(clock()))
+    assert claims_of(tokens.access_token)["amr"] == ["sso", "otp"]
+    strong = await open_session(auth, await User.get(), factors="sso mfa", strong=True)
+    assert isinstance(strong, TokenSet)
+
+    user = await User.get()
+    await User.all().update(is_verified=False)
+    assert await refusal(open_session(auth, await User.get())) == "email_not_verified"
+    await User.all().update(is_verified=True)
+    await disable_user(auth, user.id)
+    for stale in (user, await User.get()):
+        assert await refusal(open_session(auth, stale, strong=True)) == "invalid_credentials"
+    await User.all().update(is_active=True)
+    await require_password_reset(auth, user.id)
+    assert await refusal(open_session(auth, await User.get())) == "password_reset_required"
+
+    @auth.on(BeforeLogin)
+    def refuse(event: BeforeLogin) -> None:
+        raise Refused("Not today.", code="not_today")
+
+    await User.all().update(password_reset_required=False)
+    assert await refusal(open_session(auth, await User.get(), strong=True)) == "not_today"
+
+
+@pytest.mark.parametrize("names", ["naïve", ('"',), ("two words",), ("x" * 161,)])
+async def test_only_names_are_factors(account: Account, auth: Auth, names: Any) -> None:
+    with pytest.raises(ValueError, match="name"):
+        await open_session(auth, await User.get(), factors=names)
+
+
+# No sequence of methods gives a session fewer factors than its user must show
+
+
+class World:
+    """One app for all examples, on one database and one loop."""
+
+    def __init__(self) -> None:
+        self.runner = asyncio.Runner()
+        self.clock = FakeClock()
+        self.settings = AuthSettings(
+            _env_file=None,
+            jwt_secret=SECRET,
+            bcrypt_rounds=4,
+            email_provider="memory",
+            throttle_free_attempts=10**6,
+            throttle_daily_limit=10**6,
+            mail_limit=10**6,
+            database_timeout=60,
+            notify_new_device=False,
+        )
+        self.app = FastAPI()
+        self.auth = include_auth(self.app, settings=self.settings, clock=self.clock)
+        self.hashed = hash_password(PASSWORD, self.settings)
+        self.users = 0
+        self.run(self._open)
+
+    def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        async def begin() -> T:
+            return await work()
+
+        return self.runner.run(begin())
+
+    async def _open(self) -> None:
+        self.tortoise = await TortoiseContext().__aenter__()
+        await self.tortoise.init(databases.config("sqlite://:memory:", "sqlite"))
+        await self.tortoise.generate_schemas()
+        transport = httpx.ASGITransport(self.app, client=("192.0.2.7", 4321))
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost:8000")
+
+    async def _close(self) -> None:
+        await self.client.aclose()
+        await self.auth.close()
+        await self.tortoise.__aexit__(None, None, None)
+
+    def close(self) -> None:
+        self.run(self._close)
+        self.runner.close()
+
+
+PICK = st.integers(0, 20)
+CODES = st.sampled_from(["none", "wrong", "app", "recovery"])
+
+
+class Ways(RuleBasedStateMachine):
+    """One user and every way of signing in, of showing a factor, and of changing what has to be shown."""
+
+    world: ClassVar[World]
+
+    @initialize()
+    def begin(self) -> None:
+        world = self.world
+        world.users += 1
+        self.email, self.password = f"u{world.users}@example.com", PASSWORD
+        user = {"email": self.email, "hashed_password": world.hashed, "is_verified": True}
+        self.user_id = world.run(lambda: User.create(**user)).id
+        self.tokens: list[tuple[str, str]] = []
+        self.challenges: list[str] = []
+        self.secret, self.codes = "", list[str]()
+        self.strong: set[str] = set()
+        self.signs_in(code="none")
+
+    def ask(self, path: str, body: dict[str, Any] | None = None, by: int | None = None) -> Any:
+        headers = {}
+        if by is not None:
+            headers["Authorization"] = f"Bearer {self.tokens[by % len(self.tokens)][0]}"
+        answer = self.world.run(lambda: self.world.client.post(path, json=body, headers=headers))
+        assert answer.status_code < 500, answer.text
+        self.status = answer.status_code
+        found = answer.json() if answer.content else {}
+        if "refresh_token" in found:
+            self.tokens.append((found["access_token"], found["refresh_token"]))
+        return found
+
+    def user(self) -> User:
+        return self.world.run(lambda: User.get(id=self.user_id))
+
+    def code(self, kind: str) -> dict[str, str]:
+        """The field of a body."""
+        match kind:
+            case "app" if self.secret:
+                return {"code": pyotp.TOTP(self.secret).at(self.world.clock())}
+            case "recovery" if self.codes:
+                return {"code": self.codes[-1]}
+            case "wrong":
+                return {"code": "000000"}
+        return {}
+
+    @rule(code=CODES)
+    def signs_in(self, code: str) -> None:
+        self.ask("/auth/login", {"email": self.email, "password": self.password, **self.code(code)})
+
+    @rule(strong=st.booleans())
+    def is_signed_in_by_the_app(self, strong: bool) -> None:
+        user = self.user()
+        opened = self.world.run(lambda: open_session(self.world.auth, user, factors="sso", strong=strong))
+        if isinstance(opened, Challenge):
+            self.challenges.append(opened.token)
+            return
+        self.tokens.append((opened.access_token, opened.refresh_token))
+        if strong:
+            self.strong.add(str(opened.session_id))
+
+    @rule()
+    def begins_in_two_steps(self) -> None:
+        begun = self.world.run(lambda: begin_login(self.world.auth, self.email, self.password))
+        if isinstance(begun, Challenge):
+            self.challenges.append(begun.token)
+
+    @rule(which=PICK, code=CODES)
+    def answers(self, which: int, code: str) -> None:
+        if not self.challenges:
+            return
+        challenge = self.challenges[which % len(self.challenges)]
+        answer = self.code(code).get("code", "")
+
+        async def work() -> None:
+            try:
+                tokens = await answer_challenge(self.world.auth, challenge, answer)
+                self.tokens.append((tokens.access_token, tokens.refresh_token))
+            except AuthError:
+                pass
+
+        self.world.run(work)
+
+    @rule(by=PICK, code=CODES)
+    def shows_it_again(self, by: int, code: str) -> None:
+        self.ask("/auth/reauthenticate", {"password": self.password, **self.code(code)}, by)
+
+    @rule(by=PICK)
+    def enrols(self, by: int) -> None:
+        begun = self.ask("/auth/2fa/enable", by=by)
+        if self.status == 200:
+            self.secret = pyotp.parse_uri(begun["otpauth_uri"]).secret
+
+    @rule(by=PICK, code=CODES)
+    def confirms(self, by: int, code: str) -> None:
+        self.ask("/auth/2fa/verify", self.code(code) or {"code": "000000"}, by)
+
+    @rule(by=PICK)
+    def takes_recovery_codes(self, by: int) -> None:
+        self.codes = self.ask("/auth/2fa/recovery-codes", by=by).get("codes", self.codes)
+
+    @rule(by=PICK)
+    def switches_it_off(self, by: int) -> None:
+        self.ask("/account/2fa/disable", by=by)
+
+    @rule(by=PICK)
+    def changes_the_password(self, by: int) -> None:
+        new = f"{PASSWORD} {self.world.clock().timestamp()}"
+        self.ask("/account/change-password", {"old_password": self.password, "new_password": new}, by)
+        if self.status == 204:
+            self.password = new
+
+    @rule()
+    def resets_it(self) -> None:
+        self.ask("/auth/forgot-password", {"email": self.email})
+        mails: Any = self.world.auth.mailer.provider
+        (token,) = [line.rpartition("/")[2] for line in mails.mails[-1].body.split() if "/reset-" in line]
+        new = f"{PASSWORD} {self.world.clock().timestamp()}"
+        self.ask(f"/auth/reset-password/{token}", {"new_password": new})
+        if self.status == 200:
+            self.password = new
+
+    @rule(by=PICK)
+    def signs_out(self, by: int) -> None:
+        self.ask(("/auth/logout", "/account/logout-others")[by % 2], by=by)
+
+    @rule()
+    def is_signed_out(self) -> None:
+        self.world.run(lambda: end_sessions(self.world.auth, self.user_id))
+
+    @rule(which=PICK)
+    def refreshes(self, which: int) -> None:
+        self.ask("/auth/refresh", {"token": self.tokens[which % len(self.tokens)][1]})
+
+    @rule(seconds=st.sampled_from([31, 40, 400]))
+    def waits(self, seconds: int) -> None:
+        self.world.clock.advance(seconds=seconds)
+
+    @invariant()
+    def no_session_has_fewer_factors_than_its_user_must_show(self) -> None:
+        if not hasattr(self, "user_id"):
+            return
+        user = self.user()
+        sessions = self.world.run(lambda: Session.filter(user_id=self.user_id, revoked_at=None))
+        for session in sessions:
+            shown = set(session.factors.split())
+            assert shown & {"pwd", "sso"}
+            if user.two_factor_active and str(session.id) not in self.strong:
+                assert shown & {"otp", "recovery"}, shown
+
+    @invariant()
+    def no_token_says_more_than_its_session_has_shown(self) -> None:
+        if not hasattr(self, "user_id") or not self.tokens:
+            return
+        claims = claims_of(self.tokens[-1][0])
+        session = self.world.run(lambda: Session.get(id=claims["sid"]))
+        assert set(claims["amr"]) <= set(session.factors.split())
+
+
+def test_no_sequence_of_methods_gives_a_session_fewer_factors_than_its_user_must_show(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("fastapi_pluggable_auth.security"), "disabled", True)
+    world = World()
+    monkeypatch.setattr(Ways, "world", world, raising=False)
+    try:
+        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+            Ways,
+            settings=hypothesis_settings(
+                max_examples=30,
+                stateful_step_count=50,
+                derandomize=True,
+                database=None,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        world.close()
