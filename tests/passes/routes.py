@@ -11,8 +11,9 @@ from fastapi import Depends, Request, Response
 
 from fastapi_pluggable_auth import Auth
 from fastapi_pluggable_auth.authorization import require
-from fastapi_pluggable_auth.dependencies import CurrentAuth, CurrentAuthentication, rate_limited
+from fastapi_pluggable_auth.dependencies import CurrentAuth, CurrentAuthentication
 from fastapi_pluggable_auth.flows.authentication import Authentication
+from fastapi_pluggable_auth.http.rates import rate_limited
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.routes.pages.rendering import see_other
 from fastapi_pluggable_auth.routes.pages.route import PageRoute
