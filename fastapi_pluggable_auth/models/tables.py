@@ -106,6 +106,7 @@ def _copy(user_model: type[Any], model: type[Model], own: Mapping[type[Model], t
         return _copies[user_model, model]
     meta = model._meta
     options = {
+        "abstract": False,  # as is the class whose `Meta` a table without one has
         "table": meta.db_table or model.__name__.lower(),
         "manager": type(meta.manager)(),  # which knows its model
     }
