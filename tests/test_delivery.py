@@ -242,7 +242,7 @@ async def test_a_mail_that_got_too_old_is_a_dead_letter_that_can_be_retried(
         clock.advance(minutes=10)
     mail = await Mail.get()
     assert (mail.state, mail.next_attempt_at) == (MailState.DEAD, None)
-    assert "given up: waited for longer than EMAIL_MAX_AGE" in caplog.text
+    assert "given up: waited for longer than AUTH_EMAIL_MAX_AGE" in caplog.text
     assert mail.recipient not in caplog.text
     mailbox.server.behaviour = "accept"
     assert await auth.outbox.retry(Q(id=mail.id)) == 1

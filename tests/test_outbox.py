@@ -300,7 +300,7 @@ async def test_after_an_outage_no_mail_is_sent_that_waited_too_long(
     assert "today" in str(sent.get_body(("plain",)))
     dead = await Mail.filter(state=MailState.DEAD)
     assert len(dead) == 3 * CANDIDATES
-    assert {mail.last_error for mail in dead} == {"waited for longer than EMAIL_MAX_AGE"}
+    assert {mail.last_error for mail in dead} == {"waited for longer than AUTH_EMAIL_MAX_AGE"}
     await auth.dispatcher.deliver([mail.id for mail in dead])
     assert len(mailbox.messages) == 1
     assert await auth.outbox.retry(Q(id=dead[0].id)) == 1  # an operator may still want it

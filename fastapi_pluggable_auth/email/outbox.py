@@ -30,7 +30,7 @@ HAND_OVER: Final = timedelta(minutes=15)
 """How long a mail may wait in the task queue of the host app before it is handed over again."""
 FIRST_RETRY: Final = timedelta(seconds=15)
 LONGEST_RETRY: Final = timedelta(hours=1)
-TOO_OLD: Final = "waited for longer than EMAIL_MAX_AGE"
+TOO_OLD: Final = "waited for longer than AUTH_EMAIL_MAX_AGE"
 CANDIDATES: Final = 16
 """How many due mails are looked at for each one that is wanted, as other processes want some too."""
 

@@ -61,7 +61,7 @@ class RateLimiter:
         self._down_until = 0.0
         if unknown := settings.rate_limits.keys() - recommended.keys():
             names = ", ".join(sorted(unknown))
-            raise RateConfigurationError(f"RATE_LIMITS: {names}: no route has such a limit.")
+            raise RateConfigurationError(f"AUTH_RATE_LIMITS: {names}: no route has such a limit.")
         if [rule for rule in recommended if self.rates(rule)]:
             self._prepare()
 
