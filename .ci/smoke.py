@@ -3,6 +3,7 @@
 import asyncio
 import io
 import re
+import secrets
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +31,7 @@ async def migrations(folder: str) -> None:
 
 async def main() -> None:
     printed, app = io.StringIO(), FastAPI()
-    include_auth(app, settings=AuthSettings(jwt_secret="x" * 32), email_provider=ConsoleProvider(printed))
+    include_auth(app, settings=AuthSettings(jwt_secret=secrets.token_urlsafe(48)), email_provider=ConsoleProvider(printed))
     account = {"email": "ada@example.com", "password": "correct horse battery"}
     async with (
         tortoise_test_context(["fastapi_pluggable_auth.models"]),

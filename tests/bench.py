@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pyotp
 
+from fastapi_pluggable_auth.security.hashing import unusable_hash
+
 from .conftest import EMAIL, PASSWORD, Mailbox
 
 SHARED = """
@@ -61,6 +63,8 @@ class Bench:
             if "/account/tokens/" in commands:
                 token = {"name": "backup script", "scopes": ["notes:read"]}
                 self.variables["TOKEN_ID"] = client.post("/account/tokens", json=token).json()["id"]
+            if "/account/set-password" in commands:
+                self._forget_password()
             if "reset-password" in commands:
                 client.post("/auth/forgot-password", json={"email": EMAIL})
                 self._link(2)
@@ -79,6 +83,11 @@ class Bench:
             connection.execute("UPDATE user SET is_superuser = 1 WHERE email = ?", (EMAIL,))
             (other,) = connection.execute("SELECT id FROM user WHERE email <> ?", (EMAIL,)).fetchone()
             return str(other)
+
+    def _forget_password(self) -> None:
+        """Makes the account one that never had a password, as another way of signing in does."""
+        with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:
+            connection.execute("UPDATE user SET hashed_password = ?", (unusable_hash(),))
 
     def _link(self, count: int = 1, recipient: str = EMAIL) -> None:
         self.mailbox.server.wait_for(count)

@@ -25,15 +25,20 @@ from joserfc.jwk import OctKey
 from pydantic import BaseModel
 
 KEY = OctKey.import_key(os.environ["JWT_SECRET"])
-HEADER = {"alg": "HS256", "typ": "JWT"}
+ACCESS, REFRESH = "at+jwt", "refresh+jwt"
+QUARTER, WEEK = timedelta(minutes=15), timedelta(days=7)
 
 USER = (
-    "id email hashed_password is_active is_verified is_superuser roles permissions display_name"
-    " pending_email totp_secret totp_confirmed totp_last_step totp_enrolled_at recovery_codes_at"
-    " password_reset_required language password_changed_at last_login_at created_at"
+    "id email hashed_password rehash_note is_active is_verified is_superuser roles permissions display_name"
+    " signup_binding pending_email pending_email_session totp_secret totp_confirmed totp_last_step"
+    " totp_enrolled_at totp_pending_session recovery_codes_at access_epoch sessions_opened"
+    " password_reset_required language verified_at password_changed_at last_login_at created_at"
 ).split()
-STATE = "authenticated_at expires_at revoked_at impersonated_by".split()
-TOKEN = "id user_id session_id created_at rotated_at replaced_by".split()
+STATE = (
+    "id user_id authenticated_at expires_at revoked_at impersonated_by begun_in confirmed_gen superseded"
+).split()
+TOKEN = "id token user_id session_id created_at expires_at rotated_at replaced_by gen superseded".split()
+FAMILY = "expires_at revoked_at confirmed_gen impersonated_by factors".split()
 
 
 def columns(**tables: list[str]) -> str:
@@ -49,14 +54,13 @@ SPEND = (
     " WHERE token = $4 AND revoked = $5 AND expires_at > $6"
 )
 SPENT = (
-    f"SELECT {columns(t=TOKEN, u=['is_active'], s=['expires_at', 'revoked_at', 'impersonated_by'])}"
-    " FROM refreshtoken t"
+    f"SELECT {columns(t=TOKEN, u=['is_active'], s=FAMILY)} FROM refreshtoken t"
     ' LEFT JOIN "user" u ON u.id = t.user_id LEFT JOIN auth_session s ON s.id = t.session_id'
     " WHERE t.token = $1"
 )
 STORE = (
-    "INSERT INTO refreshtoken (id, user_id, session_id, token, jti, expires_at, revoked, created_at)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+    "INSERT INTO refreshtoken (id, user_id, session_id, token, jti, expires_at, revoked, gen, created_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 )
 
 
@@ -142,25 +146,28 @@ class TokenPair(BaseModel):
     token_type: str = "bearer"
 
 
-def claims_of(token: str, scope: str) -> dict[str, Any]:
-    claims = jwt.decode(token, KEY, algorithms=["HS256"]).claims
-    if claims["scope"] != scope or claims["exp"] < time.time():
+def claims_of(token: str, typ: str) -> dict[str, Any]:
+    opened = jwt.decode(token, KEY, algorithms=["HS256"])
+    if opened.header["typ"] != typ or opened.claims["exp"] < time.time():
         raise HTTPException(401)
-    return claims
+    return opened.claims
 
 
-def signed(scope: str, user: UUID, session: UUID, now: datetime, lifetime: timedelta, jti: str) -> str:
+def signed(
+    typ: str, user: UUID, session: UUID, now: datetime, lifetime: timedelta, jti: str, gen: int
+) -> str:
     return jwt.encode(
-        HEADER,
+        {"alg": "HS256", "typ": typ},
         {
             "iss": "http://localhost:8000",
             "aud": "http://localhost:8000",
             "sub": str(user),
-            "scope": scope,
             "jti": jti,
             "iat": int(now.timestamp()),
             "exp": int((now + lifetime).timestamp()),
             "sid": str(session),
+            "gen": gen,
+            "transport": "bearer",
         },
         KEY,
     )
@@ -176,7 +183,7 @@ def digest(token: str) -> str:
 
 @app.get("/auth/me")
 async def me(authorization: Annotated[str, Header()]) -> UserOut:
-    claims = claims_of(authorization[7:], "access")
+    claims = claims_of(authorization[7:], ACCESS)
     row = await database.row(ME, UUID(claims["sid"]), UUID(claims["sub"]))
     if row is None or row["s_revoked_at"] or at(row["s_expires_at"]) < datetime.now(UTC):
         raise HTTPException(401)
@@ -190,13 +197,14 @@ async def me(authorization: Annotated[str, Header()]) -> UserOut:
 
 @app.post("/auth/refresh")
 async def refresh(body: Spend) -> TokenPair:
-    claims_of(body.token, "refresh")
+    claims_of(body.token, REFRESH)
     now, jti, stored = datetime.now(UTC), secrets.token_urlsafe(24), digest(body.token)
     async with database.transaction() as row:
         await row(SPEND, True, now, jti, stored, False, now)
         spent = await row(SPENT, stored)
         user, session = UUID(str(spent["t_user_id"])), UUID(str(spent["t_session_id"]))
-        successor = signed("refresh", user, session, now, timedelta(days=7), jti)
-        await row(STORE, uuid4(), user, session, digest(successor), jti, now + timedelta(days=7), False, now)
-    access = signed("access", user, session, now, timedelta(minutes=15), secrets.token_urlsafe(24))
+        gen = max(spent["t_gen"], spent["s_confirmed_gen"]) + 1
+        successor = signed(REFRESH, user, session, now, WEEK, jti, gen)
+        await row(STORE, uuid4(), user, session, digest(successor), jti, now + WEEK, False, gen, now)
+    access = signed(ACCESS, user, session, now, QUARTER, secrets.token_urlsafe(24), gen)
     return TokenPair(access_token=access, refresh_token=successor)
