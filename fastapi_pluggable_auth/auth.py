@@ -24,7 +24,6 @@ from .arguments import (
     require_scopes,
     require_subclass,
 )
-from .audit import AuditLog
 from .autonomous import AutonomousTransactions
 from .config import AuthSettings
 from .database import current_context, guarded, in_one_transaction, uncounted
@@ -97,7 +96,7 @@ class Auth(Generic[U_co]):
         require_roles(roles or {})
         require_scopes(scopes or {})
         self.settings = settings
-        self.features = _with_two_factor(features)
+        self.features = _with_those_of_settings(settings, features)
         self.pages = pages
         self.roles = _checked_roles(roles or {})
         self.scopes = {scope: about for scope, about in (scopes or {}).items() if name_set([scope])}
@@ -118,12 +117,10 @@ class Auth(Generic[U_co]):
         self.pooler = PoolerWatch(self.tables.user)
         self.events = SecurityLog(self._now)
         self.hooks = Hooks(settings, self.features.errors)
+        self._services: dict[Callable[[Auth[Any]], Any], Any] = {}
         for feature in self.features:
             for event, handler in feature.hooks:
-                self.hooks.add(event, partial(handler, self))
-        self.audit_log = AuditLog(self.tables, self.afterwards)
-        if settings.audit_log:
-            self.events.listeners.append(self.audit_log.record)
+                self._hear(event, partial(handler, self))
         self.signer = TokenSigner(settings, self._now)
         require_distinct_links(self.features)
         self.links = LinkSigner(settings, self._now)
@@ -153,13 +150,25 @@ class Auth(Generic[U_co]):
 
         def add(handler: Callable[[E], T]) -> Callable[[E], T]:
             require_handler(handler, heard.__name__)
-            if issubclass(heard, SecurityEvent):
-                self.events.listeners.append(partial(self.hooks.tell, handler))
-            else:
-                self.hooks.add(heard, handler)
+            told = partial(self.hooks.tell, handler) if issubclass(heard, SecurityEvent) else handler
+            self._hear(heard, told)
             return handler
 
         return add
+
+    def _hear(self, event: type[Event | SecurityEvent], handler: Callable[[Any], Any]) -> None:
+        if issubclass(event, SecurityEvent):
+            self.events.listeners.append(handler)
+        else:
+            self.hooks.add(event, handler)
+
+    def service(self, made_by: Callable[[Auth[Any]], T]) -> T:
+        """What a feature keeps for this app alone, such as a client of a service: made of the app's `Auth`
+        when it is asked for first, as in `auth.service(Prices)`."""
+        if made_by not in self._services:
+            self._services[made_by] = made_by(self)
+        found: T = self._services[made_by]
+        return found
 
     async def guarded(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs work that needs the database, within the time that a request gives it, and never behind a
@@ -206,13 +215,18 @@ class Auth(Generic[U_co]):
         await self.mailer.close()
 
 
-def _with_two_factor(features: Iterable[Feature]) -> Features:
+def _with_those_of_settings(settings: AuthSettings, features: Iterable[Feature]) -> Features:
     """The features of an app: two-factor is there always, as a login that knows nothing of it would ask
-    nobody for a code."""
+    nobody for a code; the audit log wherever its setting is, so that scripts leave no gap in it."""
     from .features.two_factor import TWO_FACTOR  # here, as its flows call those of the kernel
 
+    wanted = [TWO_FACTOR]
+    if settings.audit_log:
+        from .features.audit_log.feature import AUDIT_LOG
+
+        wanted.append(AUDIT_LOG)
     given = tuple(features)
-    return Features(given if TWO_FACTOR in given else (TWO_FACTOR, *given))
+    return Features((*(feature for feature in wanted if feature not in given), *given))
 
 
 def _all(shipped: tuple[T, ...], brought: Iterable[tuple[T, ...]]) -> tuple[T, ...]:

@@ -133,7 +133,7 @@ def include_auth(
         pages=pages,
         roles=roles,
         scopes=scopes,
-        features=[*_shipped(scopes=bool(scopes), audit_log=chosen.audit_log, admin=admin), *features],
+        features=[*_shipped(scopes=bool(scopes), admin=admin), *features],
         profile_columns=profile_columns(bodies),
         bodies=bodies,
     )
@@ -229,16 +229,12 @@ async def running(auth: Auth) -> AsyncIterator[None]:
         await auth.close()
 
 
-def _shipped(*, scopes: bool, audit_log: bool, admin: bool) -> Iterator[Feature]:
+def _shipped(*, scopes: bool, admin: bool) -> Iterator[Feature]:
     """The features of the package that the app turns on."""
     if scopes:
         from .features.personal_tokens import PERSONAL_TOKENS
 
         yield PERSONAL_TOKENS
-    if audit_log:
-        from .features.audit_log import AUDIT_LOG
-
-        yield AUDIT_LOG
     if admin:
         from .features.administration import ADMINISTRATION
 

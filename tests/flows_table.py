@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fastapi_pluggable_auth import flows
+from fastapi_pluggable_auth import features, flows
 from fastapi_pluggable_auth.auth import Auth
 
 from .shipped import ALL_CODES
@@ -31,7 +31,7 @@ PARTS = {
         "generations",
         "rotation.is_newest",
     ),
-    "sessions.issue_tokens",
+    *("sessions.issue_tokens", "features.audit_log.recording"),
     *("sessions.start_session", "email.owner_of", "email_change.request_email_change"),
     *("twofa.switch_off", "account.erase", "sessions.add_factors"),
     *("gate.entering", "gate.admit", "gate.second_factor", "gate.renew"),
@@ -46,18 +46,33 @@ PARTS = {
 """What flows are made of, and what is of no use alone."""
 
 
+HTTP = {"feature", "routes", "pages", "schemas", "models"}
+"""Of a feature: what is in none of these are flows."""
+
+
+def modules() -> Iterator[tuple[str, str]]:
+    """Each module of flows, by its name in the table and its full name; those of features come last."""
+    for module in sorted(pkgutil.iter_modules(flows.__path__), key=lambda found: found.name):
+        yield module.name, f"{flows.__name__}.{module.name}"
+    for module in sorted(
+        pkgutil.walk_packages(features.__path__, f"{features.__name__}."), key=lambda found: found.name
+    ):
+        folder, _, part = module.name.removeprefix(f"{features.__name__}.").partition(".")
+        if part and part.rpartition("_")[2] not in HTTP:
+            yield f"features.{folder}.{part}", module.name
+
+
 def flow_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Each flow with its module, in the order of the code."""
-    for module in sorted(pkgutil.iter_modules(flows.__path__), key=lambda found: found.name):
-        members = vars(importlib.import_module(f"{flows.__name__}.{module.name}"))
-        for name, member in members.items():
-            if not callable(member) or name.startswith("_") or module.name in PARTS:
+    for short, full in modules():
+        for name, member in vars(importlib.import_module(full)).items():
+            if not callable(member) or name.startswith("_") or short in PARTS:
                 continue
             function = inspect.unwrap(member)
             is_flow = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-            own = getattr(function, "__module__", "") == f"{flows.__name__}.{module.name}"
-            if is_flow and own and f"{module.name}.{name}" not in PARTS:
-                yield module.name, function
+            own = getattr(function, "__module__", "") == full
+            if is_flow and own and f"{short}.{name}" not in PARTS:
+                yield short, function
 
 
 def codes_of(function: Callable[..., Any]) -> list[str]:

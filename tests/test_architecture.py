@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -18,7 +19,7 @@ FLOORS = (
     {"models"},
     {"migrations", "compiled", "hooks", "autonomous", "poolers"},
     {"queries", "afterwards", "features.feature"},
-    {"email", "audit"},
+    {"email"},
     {"auth"},
     {"lookup"},
     {"flows"},
@@ -61,7 +62,7 @@ MODULES = {
 
 MAY_IMPORT_FEATURES = (
     *("plugin", "models", "migrations", "commands", "testing", "demo", "routes.twofa", "features"),
-    "auth",  # two-factor alone, which every app has
+    "auth",  # what is on in scripts too: two-factor, which every app has, and the log that a setting turns on
 )
 """All others know what a feature is, and none of them. Some of these are above, and say it at the top; others
 stand beneath, and import when they are called."""
@@ -127,6 +128,51 @@ def test_imports_point_down() -> None:
     assert not wrong
 
 
+def parts_of_features() -> Iterator[tuple[str, str]]:
+    """Every module in the folder of a feature, with what it is there by the end of its name: models, routes,
+    more routes in `admin_routes` ..."""
+    for module in MODULES:
+        inside = module.removeprefix(f"{NAME}.features.").split(".")
+        if module.startswith(f"{NAME}.features.") and len(inside) > 1:
+            yield module, inside[1].rpartition("_")[2]
+
+
+INSIDE = ("models", "flows", "schemas", "routes", "pages", "feature")
+"""The floors of a feature. What has another name stands with its flows."""
+
+
+def test_imports_inside_a_feature_point_down() -> None:
+    levels = {
+        module: INSIDE.index(part if part in INSIDE else "flows") for module, part in parts_of_features()
+    }
+    assert levels
+    assert not [
+        f"{module} imports {name}"
+        for module in levels
+        for name in imports_of(module) & levels.keys()
+        if levels[name] > levels[module]
+    ]
+
+
+def test_the_tables_of_a_feature_bring_nothing_else_of_it() -> None:
+    """The models of every app are imported by each; those of a feature need what all models need."""
+    tables = [module for module, part in parts_of_features() if part == "models"]
+    assert tables
+    assert not [
+        f"{module} imports {name}"
+        for module in tables
+        for name in ours(imports_of(module))
+        if floor_of(name) > floor_of(f"{NAME}.models") and name not in tables
+    ]
+    packages = [module for module, path in MODULES.items() if path.name == "__init__.py"]
+    assert not [
+        f"{package} imports {name}"
+        for package in packages
+        if is_beneath(package, "features")
+        for name in ours(imports_of(package))
+    ]
+
+
 def test_the_kernel_knows_no_feature() -> None:
     features = {name for name in MODULES if is_beneath(name, "features")} - {f"{NAME}.features.feature"}
     assert features
@@ -167,8 +213,11 @@ def test_each_hidden_library_is_imported_in_one_file() -> None:
 
 def test_flows_know_no_http_and_security_knows_no_database() -> None:
     forbidden = {"flows": {"fastapi", "starlette"}, "security": {"fastapi", "starlette", "tortoise"}}
+    http = {"routes", "pages", "feature"}
     for folder, names in forbidden.items():
         inside = [module for module in MODULES if module.startswith(f"{NAME}.{folder}.")]
+        if folder == "flows":
+            inside += [module for module, part in parts_of_features() if part not in http]
         assert inside
         assert not {module: found for module in inside if (found := libraries(module) & names)}
 

@@ -18,7 +18,7 @@ from tortoise.transactions import in_transaction
 
 from fastapi_pluggable_auth import Auth, AuthSettings, afterwards, include_auth
 from fastapi_pluggable_auth.events import EventKind, Observation, Origin, Outcome, origin
-from fastapi_pluggable_auth.flows.audit import list_events
+from fastapi_pluggable_auth.features.audit_log.flows import list_events
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.flows.users import delete_user
 from fastapi_pluggable_auth.models import AuditEvent, Mail, User

@@ -13,10 +13,10 @@ from ..models import impersonation
 from .feature import Feature
 
 
-def _routers(auth: Auth) -> Iterable[APIRouter]:
+def _routers(_: Auth) -> Iterable[APIRouter]:
     from ..routes import admin  # here, as routes take long to import
 
-    return [admin.router, admin.log_router] if auth.settings.audit_log else [admin.router]
+    return [admin.router]
 
 
 ADMINISTRATION: Final = Feature(

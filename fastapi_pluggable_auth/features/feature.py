@@ -15,7 +15,7 @@ from tortoise import Model
 
 from ..config import RECOMMENDED_RATES, AuthSettings
 from ..errors import ErrorCode, ErrorTable
-from ..events import EventKind, EventTable
+from ..events import EventKind, EventTable, SecurityEvent
 from ..hooks import Event
 from ..models import AbstractMail, AbstractUser, AccessEnded, Expired
 from ..models.mail import MAXIMUM_KIND_LENGTH
@@ -126,8 +126,8 @@ class Feature:
 
     `name` is in snake_case. `requires` names other features that it needs. `errors` are the codes that its
     flows and routes refuse with, `events` the kinds of security events that it tells. `hooks` are its own
-    handlers: each is called with the `Auth` and an event of its class, before those of the app. Classes of
-    hooks need no entry: a feature fires its own, and `auth.on` takes them.
+    handlers: each is called with the `Auth` and an event of its class, or with each `SecurityEvent`, before
+    those of the app. Classes of hooks need no entry: a feature fires its own, and `auth.on` takes them.
 
     `mails` and `links` are those that its flows send and read.
 
@@ -145,7 +145,7 @@ class Feature:
     requires: tuple[str, ...] = ()
     errors: type[ErrorTable] | None = None
     events: type[EventTable] | None = None
-    hooks: tuple[tuple[type[Event], Callable[[Any, Any], object]], ...] = ()
+    hooks: tuple[tuple[type[Event | SecurityEvent], Callable[[Any, Any], object]], ...] = ()
     mails: type[MailTable] | None = None
     links: type[LinkTable] | None = None
     tables: tuple[type[Model], ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .administration import ADMINISTRATION
-from .audit_log import AUDIT_LOG
+from .audit_log.feature import AUDIT_LOG
 from .feature import Feature
 from .personal_tokens import PERSONAL_TOKENS
 from .two_factor import TWO_FACTOR

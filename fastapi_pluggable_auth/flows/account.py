@@ -143,5 +143,4 @@ async def _erase(auth: Auth, user: AbstractUser) -> bool:
     if erased:
         await notify_former_address(auth, MailKind.ACCOUNT_DELETED, user)
     await forget_guesses(auth, user.id)
-    await auth.audit_log.anonymise(user.id)
     return bool(erased)

@@ -4,7 +4,8 @@ from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.migrations.migration import Migration as BaseMigration
 
-from ..models import MomentField, new_event_id
+from ..features.audit_log.models import new_event_id
+from ..models import MomentField
 from ._locks import LockTables
 from ._tables import AddColumn, CreateTable
 

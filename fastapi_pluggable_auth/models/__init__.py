@@ -3,7 +3,7 @@
 Tortoise reads the source of each model for comments: small files take it 6 ms of an app's start, one took 35.
 """
 
-from .audit import AbstractAuditEvent, AuditEvent, new_event_id
+from ..features.audit_log.models import AbstractAuditEvent, AuditEvent
 from .clashes import require_own_tables, require_own_tables_to_make
 from .columns import (
     EMAIL_LENGTH,
@@ -68,7 +68,6 @@ __all__ = [
     "every",
     "exact",
     "matching",
-    "new_event_id",
     "require_one_connection",
     "require_own_tables",
     "require_own_tables_to_make",

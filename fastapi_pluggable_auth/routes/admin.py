@@ -11,21 +11,18 @@ from ..authorization import require
 from ..dependencies import CurrentAuth, CurrentAuthentication
 from ..errors import ErrorCode
 from ..flows import admin as admin_flow
-from ..flows import audit as audit_flow
 from ..flows import impersonation as impersonation_flow
 from ..flows import users as users_flow
 from ..flows.acting import IMPERSONATE, READ, WRITE
 from ..flows.admin import AdministrationError, acting_on
-from ..flows.audit import AuditEventPage
 from ..flows.authentication import refuse_impersonation
 from ..http.cookies import transport_for, wants_cookies
 from ..http.csrf import check_request
 from ..http.demands import RECENT_LOGIN, SIGNED_IN
 from ..http.responses import documented, joined
 from ..models import AbstractUser, User
-from ..schemas import CookieSession, TokenPair
+from ..schemas import CookieSession, PageSize, TokenPair
 from ..schemas.admin import AccountOut, AccountPage, AccountSession, AccountSummary, AfterAccount, Rights
-from ..schemas.audit import AfterEvent, AuditEventOut, AuditPage, PageSize
 from .core import session_answer
 from .router import AuthRouter
 
@@ -61,13 +58,6 @@ router = AuthRouter(
     dependencies=[Depends(in_person)],
     responses=documented(*SIGNED_IN, *REFUSALS),
 )
-log_router = AuthRouter(
-    prefix="/admin",
-    tags=["admin"],
-    dependencies=[Depends(in_person)],
-    responses=documented(*SIGNED_IN, *REFUSALS),
-)
-"""What there is where the audit log is on."""
 
 
 @router.get("/users", responses=documented(ErrorCode.VALIDATION_ERROR))
@@ -213,28 +203,6 @@ async def impersonate(
     return session_answer(request, auth, tokens)
 
 
-@log_router.get("/activity", responses=documented(ErrorCode.VALIDATION_ERROR))
-async def list_all_activity(
-    auth: CurrentAuth,
-    administrator: Reader,
-    user: UUID | None = None,
-    actor: UUID | None = None,
-    after: AfterEvent = None,
-    limit: PageSize = 50,
-) -> AuditPage:
-    """What happened, the newest first: to an account (`user`), by an administrator (`actor`), or at all."""
-    page = await audit_flow.list_events(auth, user_id=user, actor_id=actor, after=after, limit=limit)
-    return _audit_page(page)
-
-
-@log_router.get("/users/{user_id}/activity", responses=documented(ErrorCode.VALIDATION_ERROR))
-async def list_user_activity(
-    auth: CurrentAuth, administrator: Reader, user_id: UUID, after: AfterEvent = None, limit: PageSize = 50
-) -> AuditPage:
-    """What happened to an account, the newest first; also to one that is deleted."""
-    return _audit_page(await audit_flow.list_events(auth, user_id=user_id, after=after, limit=limit))
-
-
 def _columns(auth: CurrentAuth, user: AbstractUser) -> dict[str, object]:
     times = {name: getattr(user, name) for name in ("created_at", "last_login_at", "password_changed_at")}
     return {
@@ -251,25 +219,3 @@ def _columns(auth: CurrentAuth, user: AbstractUser) -> dict[str, object]:
         "password_reset_required": user.password_reset_required,
         **times,
     }
-
-
-def _audit_page(page: AuditEventPage) -> AuditPage:
-    return AuditPage(
-        events=[
-            AuditEventOut(
-                id=event.id,
-                time=event.time,
-                event=event.kind,
-                outcome=event.outcome,
-                reason=event.reason,
-                factors=event.factors.split(),
-                user_id=event.user_id,
-                actor_id=event.actor_id,
-                session_id=event.session_id,
-                address=event.address,
-                user_agent=event.user_agent,
-            )
-            for event in page.events
-        ],
-        next=page.next,
-    )

@@ -15,8 +15,7 @@ from ..http.addresses import path_of
 from ..http.cookies import sign_out
 from ..http.demands import SIGNED_IN
 from ..http.responses import documented
-from ..schemas import AfterSession, SessionOut
-from ..schemas.audit import PageSize
+from ..schemas import AfterSession, PageSize, SessionOut
 from .router import AuthRouter
 
 router = AuthRouter(

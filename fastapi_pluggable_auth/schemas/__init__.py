@@ -381,6 +381,9 @@ class PublicKeys(Schema):
     keys: list[dict[str, str]]
 
 
+PageSize = Annotated[int, Field(ge=1, le=100)]
+"""How many rows a page of a list may have."""
+
 AfterSession = Annotated[
     UUID | None, Field(description="Where the page before ends, as its `Link` header has it.")
 ]

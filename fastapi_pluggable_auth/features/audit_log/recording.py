@@ -1,14 +1,15 @@
-"""The audit log: security events that are kept in the database."""
+"""Writing the audit log: which security events are kept, and when."""
 
 from __future__ import annotations
 
 from typing import Final
 from uuid import UUID
 
-from .afterwards import Afterwards
-from .events import EventKind, Outcome, SecurityEvent
-from .models import AuditEvent, Tables
-from .security.identifiers import time_ordered_id
+from ...auth import Auth
+from ...events import EventKind, Outcome, SecurityEvent
+from ...hooks import DeletingAccount
+from ...security.identifiers import time_ordered_id
+from .models import AuditEvent
 
 UNKEPT_KINDS: Final = frozenset({EventKind.ACCESS, EventKind.TOKEN_REFRESH, EventKind.RATE_LIMIT})
 """Too many, and no act of the user: each open app refreshes all day, old tokens come by the thousand."""
@@ -18,11 +19,11 @@ UNKEPT_REASONS: Final = frozenset({"throttled", "password_locked"})
 
 
 class AuditLog:
-    """Keeps what happens to accounts."""
+    """Keeps what happens to the accounts of an app: `auth.service(AuditLog)`."""
 
-    def __init__(self, tables: Tables, afterwards: Afterwards) -> None:
-        self._tables = tables
-        self._afterwards = afterwards
+    def __init__(self, auth: Auth) -> None:
+        self._tables = auth.tables
+        self._afterwards = auth.afterwards
         self._erased: set[UUID] = set()
         """Whose rows may still wait to be written."""
 
@@ -58,14 +59,19 @@ class AuditLog:
             user_agent="" if nowhere else event.origin.user_agent,
         )
 
-    async def anonymise(self, user_id: UUID) -> None:
-        """Forgets from where an account was used; what was done to it stays. Belongs inside the transaction
-        that deletes the account."""
+    def forget_whereabouts(self, user_id: UUID) -> None:
+        """Keeps from now on of nothing from where this user did it."""
         self._erased.add(user_id)
-        nowhere = {"address": "", "user_agent": ""}
-        events = self._tables.of(AuditEvent)
-        await events.filter(user_id=user_id, actor_id=None).update(**nowhere)
-        await events.filter(actor_id=user_id).update(**nowhere)
+
+
+async def record(auth: Auth, event: SecurityEvent) -> None:
+    """Keeps an event."""
+    await auth.service(AuditLog).record(event)
+
+
+def forget_whereabouts(auth: Auth, event: DeletingAccount) -> None:
+    """The rows that wait while an account is deleted, as those that are written lose it with its access."""
+    auth.service(AuditLog).forget_whereabouts(event.user.id)
 
 
 def _deletes(event: SecurityEvent) -> bool:

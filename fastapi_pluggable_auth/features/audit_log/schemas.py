@@ -8,10 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from . import Schema
-
-PageSize = Annotated[int, Field(ge=1, le=100)]
-"""How many rows a page of a list may have."""
+from ...schemas import Schema
 
 AfterEvent = Annotated[UUID | None, Field(description="The `next` of the page before.")]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from ..auth import Auth
-from ..models import AuditEvent, matching
+from ...auth import Auth
+from ...models import matching
+from .models import AuditEvent
+from .recording import AuditLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ async def list_events(
 ) -> AuditEventPage:
     """The events of a user, of an administrator, or all, from after this event on. What is written meanwhile
     is newer and comes on no later page; no event comes twice."""
-    await auth.audit_log.written()
+    await auth.service(AuditLog).written()
     events = auth.tables.of(AuditEvent).all()
     if user_id is not None:
         events = events.filter(user_id=user_id)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ..dependencies import CurrentAuth, CurrentUser
-from ..errors import ErrorCode
-from ..flows import audit as audit_flow
-from ..http.demands import SIGNED_IN
-from ..http.responses import documented
-from ..schemas.audit import Activity, ActivityEvent, AfterEvent, PageSize
-from .router import AuthRouter
+from ...dependencies import CurrentAuth, CurrentUser
+from ...errors import ErrorCode
+from ...http.demands import SIGNED_IN
+from ...http.responses import documented
+from ...routes.router import AuthRouter
+from ...schemas import PageSize
+from . import flows
+from .schemas import Activity, ActivityEvent, AfterEvent
 
 router = AuthRouter(
     prefix="/account/activity",
@@ -23,7 +24,7 @@ async def list_activity(
 ) -> Activity:
     """What happened to the account, the newest first. `next` of one page is `after` of the next one. Where
     an administrator did it, nothing tells who and from where."""
-    page = await audit_flow.list_events(auth, user_id=user.id, after=after, limit=limit)
+    page = await flows.list_events(auth, user_id=user.id, after=after, limit=limit)
     return Activity(
         events=[
             ActivityEvent(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import ClassVar, Final
 
 from tortoise import Model, fields
 from tortoise.expressions import Q
 
-from ..errors import MAXIMUM_CODE_LENGTH
-from ..events import MAXIMUM_KIND_LENGTH
-from ..security.clock import utc_now
-from ..security.identifiers import first_id_at, time_ordered_id
-from .lifetimes import Expired
-from .moments import MomentField
-from .outward import Outward
+from ...errors import MAXIMUM_CODE_LENGTH
+from ...events import MAXIMUM_KIND_LENGTH
+from ...models.lifetimes import AccessEnded, End, Expired, Reach
+from ...models.moments import MomentField
+from ...models.outward import Outward
+from ...security.clock import utc_now
+from ...security.identifiers import first_id_at, time_ordered_id
 
 
 def new_event_id() -> uuid.UUID:
@@ -56,3 +57,14 @@ class AuditEvent(AbstractAuditEvent):
 EXPIRED: Final = Expired(
     AuditEvent, lambda now, settings: Q(id__lt=first_id_at(now - settings.audit_retention))
 )
+
+
+def _nowhere(_: datetime) -> dict[str, str]:
+    return {"address": "", "user_agent": ""}
+
+
+ACCESS_ENDED: Final = (
+    AccessEnded(AuditEvent, {End.DELETED: Reach.ALL}, where=Q(actor_id=None), change=_nowhere),
+    AccessEnded(AuditEvent, {End.DELETED: Reach.ALL}, user="actor_id", change=_nowhere),
+)
+"""With an account it is forgotten from where it was used; what was done to it stays."""

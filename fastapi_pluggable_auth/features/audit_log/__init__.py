@@ -1,0 +1,1 @@
+"""The audit log: what happens to accounts, kept in the database to be read."""
