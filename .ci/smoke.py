@@ -31,7 +31,11 @@ async def migrations(folder: str) -> None:
 
 async def main() -> None:
     printed, app = io.StringIO(), FastAPI()
-    include_auth(app, settings=AuthSettings(jwt_secret=secrets.token_urlsafe(48)), email_provider=ConsoleProvider(printed))
+    include_auth(
+        app,
+        settings=AuthSettings(jwt_secret=secrets.token_urlsafe(48)),
+        email_provider=ConsoleProvider(printed),
+    )
     account = {"email": "ada@example.com", "password": "correct horse battery"}
     async with (
         tortoise_test_context(["fastapi_pluggable_auth.models"]),

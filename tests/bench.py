@@ -44,7 +44,7 @@ class Bench:
         self.mailbox.clear()
         if "/auth/signup" in commands:
             return
-        with httpx.Client(base_url=self.base) as client:
+        with httpx.Client(base_url=self.base, timeout=30) as client:
             client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
             self._link()
             if "/auth/verify/$TOKEN" in commands:

@@ -180,7 +180,7 @@ def demo(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 def test_the_demo_can_be_walked_through(demo: tuple[str, Path], tmp_path: Path) -> None:
     base, printed = demo
     credentials = {"email": EMAIL, "password": PASSWORD}
-    with httpx.Client(base_url=base) as client:
+    with httpx.Client(base_url=base, timeout=30) as client:
         assert client.get("/").headers["location"] == "/account/profile"
         assert "Sign in" in client.get("/", headers=BROWSER, follow_redirects=True).text
         assert "swagger" in client.get("/docs").text

@@ -50,7 +50,7 @@ def test_the_next_request_on_a_connection_does_not_wait_for_a_mail(
     settings.smtp_timeout = 3
     include_auth(app, settings=settings)
     mailbox.server.behaviour = "hang"
-    with serving(app) as base, httpx.Client(base_url=base) as http:
+    with serving(app) as base, httpx.Client(base_url=base, timeout=30) as http:
         account = {"email": "keep-alive@example.com", "password": PASSWORD}
         assert http.post("/auth/signup", json=account).status_code == 201
         begun = time.monotonic()

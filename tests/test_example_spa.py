@@ -52,7 +52,7 @@ class Site:
     async def signed_up(self) -> dict[str, str]:
         """A verified account."""
         account = self.account()
-        async with httpx.AsyncClient(base_url=self.base) as client:
+        async with httpx.AsyncClient(base_url=self.base, timeout=30) as client:
             assert (await client.post("/auth/signup", json=account)).status_code == 201
         await self.follow_link(account["email"])
         return account
@@ -91,7 +91,7 @@ def page_of(origin: str, site: str) -> dict[str, str]:
 
 async def test_a_page_of_the_app_signs_in_and_writes_and_no_other_page_does(site: Site) -> None:
     account, own = await site.signed_up(), page_of(site.base, "same-origin")
-    async with httpx.AsyncClient(base_url=site.base, headers=own) as client:
+    async with httpx.AsyncClient(base_url=site.base, timeout=30, headers=own) as client:
         login = await client.post("/auth/login", json=account)
         assert login.json() == {"token_type": "cookie", "expires_in": 900}
         assert set(client.cookies) == {"access_token", "refresh_token", "device"}
@@ -120,7 +120,7 @@ async def test_a_page_of_the_app_signs_in_and_writes_and_no_other_page_does(site
 async def test_a_front_end_on_a_trusted_origin_asks_first_and_is_let_in(site: Site) -> None:
     account = await site.signed_up()
     headers = page_of(site.elsewhere, "same-site")
-    async with httpx.AsyncClient(base_url=site.base, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=site.base, timeout=30, headers=headers) as client:
         for method, path in (("POST", "/auth/login"), ("PATCH", "/account"), ("POST", "/api/notes")):
             asked = {
                 "Access-Control-Request-Method": method,
@@ -145,7 +145,7 @@ async def test_a_front_end_on_a_trusted_origin_asks_first_and_is_let_in(site: Si
 
 
 async def test_the_policy_allows_no_inline_code_and_the_page_needs_none(site: Site) -> None:
-    async with httpx.AsyncClient(base_url=site.base) as client:
+    async with httpx.AsyncClient(base_url=site.base, timeout=30) as client:
         for path in ("/", *(f"/{file.name}" for file in STATIC.iterdir())):
             answer = await client.get(path)
             assert answer.status_code == 200
@@ -264,7 +264,9 @@ async def test_people_sign_up_and_in_with_a_code_and_end_other_sessions(reader: 
     await reader.sees("<b>Tea</b>")
     assert await page.evaluate("document.cookie + localStorage.length + sessionStorage.length") == "00"
     code = authenticator.at(int(time.time()) + 30)  # each works once
-    async with httpx.AsyncClient(base_url=site.base, headers={"User-Agent": "A lost phone"}) as phone:
+    async with httpx.AsyncClient(
+        base_url=site.base, timeout=30, headers={"User-Agent": "A lost phone"}
+    ) as phone:
         login = await phone.post("/auth/login", json=account | {"code": code})
         assert login.status_code == 200
         phone.headers["Authorization"] = f"Bearer {login.json()['access_token']}"

@@ -101,7 +101,7 @@ def test_users_have_columns_of_their_own(spare: Spare, tmp_path: Path, mailbox: 
     )
     with (
         served(folder, environment, tmp_path / "app.log") as (base, _),
-        httpx.Client(base_url=base) as client,
+        httpx.Client(base_url=base, timeout=30) as client,
     ):
         account = {"email": EMAIL, "password": PASSWORD, "username": "Ada", "city": "London"}
         assert client.post("/auth/signup", json=account).status_code == 201

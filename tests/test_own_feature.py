@@ -164,7 +164,9 @@ async def test_without_it_an_app_has_nothing_of_it(
     assert "door_pass" not in await purge(without)
     await without.close()
     settings.rate_limits = {"make_pass": "1/hour"}
-    with pytest.raises(RateConfigurationError, match="AUTH_RATE_LIMITS: make_pass: no route has such a limit"):
+    with pytest.raises(
+        RateConfigurationError, match="AUTH_RATE_LIMITS: make_pass: no route has such a limit"
+    ):
         Auth(settings)
     Auth(settings, features=[PASSES])
 

@@ -109,7 +109,7 @@ def test_every_usual_set_up_of_tortoise_works_under_uvicorn(
     async def host_route(user: CurrentUser) -> dict[str, int]:
         return {"users": await User.filter(id=user.id).count()}
 
-    with serving(app) as base, httpx.Client(base_url=base) as client:
+    with serving(app) as base, httpx.Client(base_url=base, timeout=30) as client:
         assert client.post("/auth/signup", json=CREDENTIALS).status_code == 201
         mailbox.server.wait_for(1)
         assert client.get(mailbox.link()).status_code == 200

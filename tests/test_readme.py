@@ -174,7 +174,7 @@ def test_the_host_app_and_its_protected_routes_run(
     module: dict[str, Any] = {}
     for piece in pieces:
         exec(piece, module)
-    with serving(module["app"]) as base, httpx.Client(base_url=base) as client:
+    with serving(module["app"]) as base, httpx.Client(base_url=base, timeout=30) as client:
         client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
         mailbox.server.wait_for(1)
         client.get(mailbox.link())

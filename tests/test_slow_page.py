@@ -32,11 +32,11 @@ def test_a_reader_who_leaves_a_slow_page_is_not_signed_out(
         await asyncio.sleep(2)
         return user.email
 
-    with serving(app) as base, httpx.Client(base_url=base, headers=OWN_PAGE) as browser:
+    with serving(app) as base, httpx.Client(base_url=base, timeout=30, headers=OWN_PAGE) as browser:
         account = {"email": EMAIL, "password": PASSWORD}
         browser.post("/auth/signup", json=account)
         mailbox.server.wait_for(1)
-        with httpx.Client(base_url=base) as program:
+        with httpx.Client(base_url=base, timeout=30) as program:
             assert program.get(mailbox.link()).status_code == 200
         assert browser.post("/auth/login", json=account).status_code == 200
         clock.advance(minutes=16)

@@ -45,7 +45,7 @@ class Host:
         self.url = base.replace("http", "ws") + "/feed"
         self.heard: list[SecurityEvent] = []
         self.auth.on(SecurityEvent)(self.heard.append)
-        self.client = httpx.Client(base_url=base)
+        self.client = httpx.Client(base_url=base, timeout=30)
         account = {"email": EMAIL, "password": PASSWORD}
         self.client.post("/auth/signup", json=account)
         mailbox.server.wait_for(1)
@@ -178,7 +178,7 @@ async def test_nobody_else_opens_one_and_each_refusal_is_told(host: Host) -> Non
 async def test_a_cookie_opens_one_from_a_page_of_the_app_only(host: Host) -> None:
     """Cross-site WebSocket hijacking: no browser asks before it connects."""
     body = {"email": EMAIL, "password": PASSWORD}
-    with httpx.Client(base_url=host.base) as browser:
+    with httpx.Client(base_url=host.base, timeout=30) as browser:
         browser.post("/auth/login", json=body, headers={"Origin": OWN})
         cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
     cookie = cookie or f"access_token={host.access_token}"
@@ -209,7 +209,7 @@ async def test_an_expired_cookie_is_not_renewed_where_no_answer_could_carry_the_
     host: Host, clock: Clock
 ) -> None:
     body, own = {"email": EMAIL, "password": PASSWORD}, {"Origin": OWN}
-    with httpx.Client(base_url=host.base) as browser:
+    with httpx.Client(base_url=host.base, timeout=30) as browser:
         browser.post("/auth/login", json=body, headers=own)
 
         async def opened() -> str:
