@@ -1,4 +1,5 @@
-"""Every private name of FastAPI, Starlette and Tortoise that the package uses: all are Tortoise's.
+"""Every private name of FastAPI, Starlette and Tortoise that the package uses, and every method of their
+classes that it replaces: all are Tortoise's.
 
 Each function says what for, and what to do when the name goes. `Model._meta` is not among them, nor the
 `_db_mysql` of a field: there is no other way to the columns of a model, and to their types, and all that
@@ -7,17 +8,20 @@ extends Tortoise goes by them, its own contrib packages too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Token
+from functools import cache
 from typing import Any, TypeVar
 
 from tortoise import Model
 from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClient
 from tortoise.context import TortoiseContext, _current_context
+from tortoise.migrations.recorder import MigrationRecorder
 from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 
 M = TypeVar("M", bound=Model)
+Write = Callable[[], Awaitable[Any]]
 
 
 def model_of_row(model: type[M], row: Mapping[str, Any]) -> M:
@@ -85,3 +89,26 @@ def foreign_key_of(editor: BaseSchemaEditor, model: type[Model], column: str) ->
     kept.clear()
     editor._get_fk_field_definition(model, column)
     return kept.pop()
+
+
+@cache
+def record_migrations_by(
+    table: Callable[[Write], Awaitable[Any]],
+    record: Callable[[Write, MigrationRecorder, tuple[Any, ...]], Awaitable[Any]],
+) -> None:
+    """Has Tortoise make its table of migrations, and each record in it, through these, from here on: it does
+    so before and after a migration, which cannot see to it. `record` is given what identifies the record.
+    Without `ensure_schema` or `record_applied`: nothing is replaced, and of several processes that migrate at
+    once those that come second may fail, with tables that are right."""
+    make, add = (getattr(MigrationRecorder, name, None) for name in ("ensure_schema", "record_applied"))
+    if make is None or add is None:
+        return
+
+    async def ensure_schema(self: MigrationRecorder, *args: Any, **named: Any) -> None:
+        await table(lambda: make(self, *args, **named))
+
+    async def record_applied(self: MigrationRecorder, *args: Any, **named: Any) -> None:
+        await record(lambda: add(self, *args, **named), self, args)
+
+    MigrationRecorder.ensure_schema = ensure_schema  # type: ignore[method-assign]  # the purpose
+    MigrationRecorder.record_applied = record_applied  # type: ignore[method-assign]  # the purpose

@@ -73,6 +73,28 @@ def test_private_names_of_the_frameworks_are_used_in_one_file() -> None:
     }
 
 
+def test_classes_of_the_frameworks_are_changed_in_one_file() -> None:
+    changed = {}
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+        foreign = {
+            alias.asname or alias.name
+            for node in imports
+            for alias in node.names
+            if (node.module or "").partition(".")[0] in {"fastapi", "starlette", "tortoise"}
+        }
+        changed[path.name] = {
+            f"{node.value.id}.{node.attr}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+            if isinstance(node.value, ast.Name) and node.value.id in foreign
+        }
+    assert {name: names for name, names in changed.items() if names} == {
+        "_frameworks.py": {"MigrationRecorder.ensure_schema", "MigrationRecorder.record_applied"}
+    }
+
+
 async def test_a_model_of_a_row_is_the_one_that_tortoise_reads(tortoise: TortoiseContext) -> None:
     user = await User.create(email="ada@example.com", hashed_password="x", roles={"editor"})
     database, table = User._meta.db, User._meta.basetable
@@ -128,3 +150,45 @@ async def test_mariadb_can_be_told_a_foreign_key(tortoise: TortoiseContext) -> N
     editor = MySQLSchemaEditor(Session._meta.db, collect_sql=True)
     key = _frameworks.foreign_key_of(editor, Session, "user_id")
     assert "FOREIGN KEY (`user_id`) REFERENCES `user` (`id`) ON DELETE CASCADE" in key
+
+
+async def test_records_of_migrations_are_written_by_tortoise_through_what_it_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[object] = []
+
+    class Recorder:
+        """Of another Tortoise, with other parameters."""
+
+        async def ensure_schema(self, *, editor: str) -> None:
+            written.append(editor)
+
+        async def record_applied(self, key: str, *, when: str) -> None:
+            written.append((key, when))
+
+    async def table(write: _frameworks.Write) -> None:
+        written.append("the table")
+        await write()
+
+    async def record(write: _frameworks.Write, recorder: object, identity: tuple[object, ...]) -> None:
+        written.append((type(recorder), *identity))
+        await write()
+
+    monkeypatch.setattr(_frameworks, "MigrationRecorder", Recorder)
+    for _ in range(2):  # replaced once, however often it is asked for
+        _frameworks.record_migrations_by(table, record)
+    await Recorder().ensure_schema(editor="an editor")
+    await Recorder().record_applied("0001", when="now")
+    assert written == ["the table", "an editor", (Recorder, "0001"), ("0001", "now")]
+
+
+@pytest.mark.parametrize("left", ["ensure_schema", "record_applied"])
+def test_a_tortoise_without_one_of_the_two_methods_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    async def method() -> None: ...
+
+    recorder = type("Recorder", (), {left: method})
+    monkeypatch.setattr(_frameworks, "MigrationRecorder", recorder)
+    _frameworks.record_migrations_by(lambda write: write(), lambda write, *_: write())
+    assert getattr(recorder, left) is method

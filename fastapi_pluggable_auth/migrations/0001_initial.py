@@ -4,15 +4,15 @@ from uuid import uuid4
 
 from tortoise import fields
 from tortoise.fields.base import OnDelete
-from tortoise.migrations.migration import Migration as BaseMigration
 
 from ..models import EmailField, MomentField, TokenDigestField, TotpSecretField
 from ..security.jwt import new_token_id
 from ._locks import LockTables
+from ._records import Migration as PackageMigration
 from ._tables import CreateTable
 
 
-class Migration(BaseMigration):
+class Migration(PackageMigration):
     """Creates User and RefreshToken."""
 
     initial = True

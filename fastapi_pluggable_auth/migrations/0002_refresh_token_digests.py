@@ -1,12 +1,11 @@
 """What rows of 0.1 hold becomes what is looked up today. No step of it locks a table or is done twice."""
 
-from tortoise.migrations.migration import Migration as BaseMigration
-
 from ._locks import LockTables
+from ._records import Migration as PackageMigration
 from ._rows import DigestRefreshTokens, LowerCaseAddresses
 
 
-class Migration(BaseMigration):
+class Migration(PackageMigration):
     """Lower-cases addresses and digests refresh tokens, in batches that are committed one by one."""
 
     atomic = False

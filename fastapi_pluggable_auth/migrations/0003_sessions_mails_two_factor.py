@@ -7,15 +7,15 @@ from uuid import uuid4
 
 from tortoise import fields
 from tortoise.fields.base import OnDelete
-from tortoise.migrations.migration import Migration as BaseMigration
 
 from ..models import EmailField, MailState, MomentField
 from ._locks import LockTables
+from ._records import Migration as PackageMigration
 from ._rows import ConfirmTwoFactor
 from ._tables import AddColumn, AlignTable, CreateTable
 
 
-class Migration(BaseMigration):
+class Migration(PackageMigration):
     """Aligns the tables of 0.1, and adds Session, Mail, RecoveryCode, Throttle and columns."""
 
     def __init__(self, name: str, app_label: str) -> None:

@@ -4,14 +4,14 @@ from uuid import uuid4
 
 from tortoise import fields
 from tortoise.fields.base import OnDelete
-from tortoise.migrations.migration import Migration as BaseMigration
 
 from ..models import MomentField, NamesField
 from ._locks import LockTables
+from ._records import Migration as PackageMigration
 from ._tables import AddColumn, CreateTable
 
 
-class Migration(BaseMigration):
+class Migration(PackageMigration):
     """Adds columns to User, and PersonalToken."""
 
     def __init__(self, name: str, app_label: str) -> None:

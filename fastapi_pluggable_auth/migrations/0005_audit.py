@@ -2,15 +2,15 @@
 
 from tortoise import fields
 from tortoise.indexes import Index
-from tortoise.migrations.migration import Migration as BaseMigration
 
 from ..features.audit_log.models import new_event_id
 from ..models import MomentField
 from ._locks import LockTables
+from ._records import Migration as PackageMigration
 from ._tables import AddColumn, CreateTable
 
 
-class Migration(BaseMigration):
+class Migration(PackageMigration):
     """Adds AuditEvent, and a column of Session."""
 
     def __init__(self, name: str, app_label: str) -> None:

@@ -5,15 +5,15 @@ from uuid import uuid4
 
 from tortoise import fields
 from tortoise.fields.base import OnDelete
-from tortoise.migrations.migration import Migration as BaseMigration
 
 from ..models import MomentField
 from ._locks import LockTables
 from ._moments import StoreMomentsInUtc
+from ._records import Migration as PackageMigration
 from ._tables import AddColumn, CreateTable
 
 
-class Migration(BaseMigration):
+class Migration(PackageMigration):
     """Adds Device and Pending, and columns of User, Session and RefreshToken; converts moments."""
 
     def __init__(self, name: str, app_label: str) -> None:

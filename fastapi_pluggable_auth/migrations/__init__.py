@@ -3,9 +3,6 @@
 "auth": {"models": ["fastapi_pluggable_auth.models"], "migrations": "fastapi_pluggable_auth.migrations"}
 """
 
-from . import _records
 from ._moments import StoreMomentsInUtc
-
-_records.install()
 
 __all__ = ["StoreMomentsInUtc"]

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tortoise.backends.base.client import TransactionalDBClient
 from tortoise.migrations.operations import TortoiseOperation
 from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 from tortoise.migrations.schema_generator.state import State
@@ -23,6 +22,9 @@ from ._inspection import columns_of
 LOCK_SECONDS: Final = 2
 TRIES: Final = 20
 PAUSE_SECONDS: Final = 1.0
+
+WRITE_NOTHING: Final = "UPDATE tortoise_migrations SET name = name WHERE 0"
+"""Takes the right to write, in the table that is there before the first migration."""
 
 DONE_BY_ANOTHER: Final = frozenset({1050, 1060, 1061, 1826})
 """MariaDB and MySQL: the table, column, index or foreign key is there: another process migrates, too."""
@@ -57,9 +59,8 @@ class LockTables(TortoiseOperation):
         if state_editor is None or state_editor.collect_sql:
             return
         client, quote = state_editor.client, state_editor.quote
-        if state_editor.DIALECT == "sqlite" and isinstance(client, TransactionalDBClient):
-            await client.execute_query("COMMIT")  # of a transaction that has not begun to read
-            await until_free(lambda: client.execute_query("BEGIN IMMEDIATE"))
+        if state_editor.DIALECT == "sqlite":
+            await until_free(lambda: client.execute_query(WRITE_NOTHING))
         if state_editor.DIALECT != "postgres":
             return
         await client.execute_script("SELECT pg_advisory_xact_lock(hashtext('fastapi_pluggable_auth'))")

@@ -1,41 +1,47 @@
-"""What Tortoise records of migrations, where several processes migrate at once.
-
-Each of them makes the table of the records and adds its own, and Tortoise takes those for mistakes that come
-second. It does so before and after a migration, which cannot do anything about it: so the two methods that
-write are replaced in a process that has our migrations.
-"""
+"""What Tortoise records of migrations, where several processes migrate at once: each makes the table of the
+records and adds its own, and Tortoise takes those for mistakes that come second."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from tortoise.exceptions import IntegrityError, OperationalError
 from tortoise.migrations.graph import MigrationKey
+from tortoise.migrations.migration import Migration as TortoiseMigration
 from tortoise.migrations.recorder import MigrationRecorder
-from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 
+from .._frameworks import Write, record_migrations_by
 from ._locks import until_free
 
-_ensure_schema = MigrationRecorder.ensure_schema
-_record_applied = MigrationRecorder.record_applied
+_of_the_package: set[MigrationKey] = set()
+"""Under any label. Their steps look before they act, so that two may take one."""
 
 
-async def ensure_schema(self: MigrationRecorder, schema_editor: BaseSchemaEditor) -> None:
+class Migration(TortoiseMigration):
+    """A migration of the package, which several processes may take at once."""
+
+    def __init__(self, name: str, app_label: str) -> None:
+        super().__init__(name, app_label)
+        _of_the_package.add(MigrationKey(app_label, name))
+        record_migrations_by(_make_table, _record)
+
+
+async def _make_table(write: Write) -> None:
     """PostgreSQL refuses `IF NOT EXISTS` to all but one that make a table at the same moment."""
     try:
-        await _ensure_schema(self, schema_editor)
+        await write()
     except OperationalError:
-        await _ensure_schema(self, schema_editor)
+        await write()
 
 
-async def record_applied(self: MigrationRecorder, app: str, name: str) -> None:
-    """Another process has taken the same steps, and has recorded them."""
+async def _record(write: Write, recorder: MigrationRecorder, identity: tuple[Any, ...]) -> None:
+    """Another process may have taken the same steps, and recorded them. Records of others are Tortoise's."""
+    key = MigrationKey(*identity) if len(identity) == 2 else None
+    if key not in _of_the_package:
+        await write()
+        return
     try:
-        await until_free(lambda: _record_applied(self, app, name))
+        await until_free(write)
     except IntegrityError:
-        if MigrationKey(app, name) not in await self.applied_migrations():
+        if key not in await recorder.applied_migrations():
             raise
-
-
-def install() -> None:
-    """Once, however often it is called."""
-    MigrationRecorder.ensure_schema = ensure_schema  # type: ignore[method-assign]
-    MigrationRecorder.record_applied = record_applied  # type: ignore[method-assign]
