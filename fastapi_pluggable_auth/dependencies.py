@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 from .auth import Auth
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome, actor
+from .features.feature import Credential
 from .flows.authentication import Authentication, authenticate
 from .http.addresses import account_path, sign_in_page
 from .http.cookies import authenticate_cookies, authenticates_by_cookie, sends_token
@@ -162,7 +163,7 @@ async def _authenticate(
         key = (auth, "personal")
         if key in known:
             return known[key]
-        work = other.authenticate(auth, token)
+        work = _of_program(auth, other, token)
     elif token is not None:
         work = authenticate(auth, token, allow_ended=allow_ended)
     else:
@@ -179,6 +180,19 @@ async def _authenticate(
         raise
     actor.set(authentication.impersonated_by)
     known[key] = authentication
+    return authentication
+
+
+async def _of_program(auth: Auth, credential: Credential, token: str) -> Authentication:
+    """Whom a token of a feature stands for. Whatever the feature looks at, the account is active. Raises
+    `AuthError`, and `TypeError` for an authentication without scopes, which would be that of a person."""
+    work = credential.authenticate(auth, token)
+    del token  # an error tracker would send it with this frame
+    authentication: Authentication = await work
+    if authentication.scopes is None:
+        raise TypeError("What a `Credential` authenticates has scopes: `Authentication(..., scopes=...)`.")
+    if not authentication.user.is_active:
+        raise AuthError(ErrorCode.INVALID_TOKEN)
     return authentication
 
 

@@ -252,6 +252,17 @@ def test_a_bare_name_that_would_store_plain_secrets_is_told(
     assert said(caplog, AuthSettings()) == []
 
 
+def test_an_argument_that_is_no_setting_is_named_at_the_start() -> None:
+    """`AuthSettings(AUTH_COOKIES=True)` would leave cookies off, and nobody would know."""
+    given = AuthSettings(AUTH_COOKIES=True, max_sesions=3, Clear_Site_Data=True, totp_issuer="x", nothing=1)
+    assert (given.cookies, given.clear_site_data) == (False, True)
+    assert [*given.ignored_names()] == [
+        "AUTH_COOKIES is not an argument of AuthSettings, and is ignored: did you mean cookies?",
+        "max_sesions is not an argument of AuthSettings, and is ignored: did you mean max_sessions?",
+        "nothing is not an argument of AuthSettings, and is ignored.",
+    ]
+
+
 class FeatureSettings(Settings):
     """What a feature brings."""
 

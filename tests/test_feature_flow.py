@@ -8,18 +8,25 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from tortoise.context import TortoiseContext
 
-from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, SecurityEvent, include_auth
+from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, SecurityEvent, include_auth, require
 from fastapi_pluggable_auth.dependencies import CurrentAuth, CurrentAuthentication
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.email.preview import write_previews
 from fastapi_pluggable_auth.email.provider import MemoryProvider
 from fastapi_pluggable_auth.errors import ErrorTable
 from fastapi_pluggable_auth.events import EventTable
-from fastapi_pluggable_auth.features.feature import Feature, LinkSpec, LinkTable, MailSpec, MailTable
-from fastapi_pluggable_auth.flows.authentication import observed
+from fastapi_pluggable_auth.features.feature import (
+    Credential,
+    Feature,
+    LinkSpec,
+    LinkTable,
+    MailSpec,
+    MailTable,
+)
+from fastapi_pluggable_auth.flows.authentication import Authentication, observed
 from fastapi_pluggable_auth.flows.email import owner_of
 from fastapi_pluggable_auth.flows.notices import notify
 from fastapi_pluggable_auth.http.responses import documented
@@ -252,3 +259,40 @@ def test_a_mail_or_a_link_that_another_has_is_refused_at_the_start(
     ):
         with pytest.raises(ValueError, match=message):
             Auth(settings, features=[notes, other])
+
+
+async def test_its_tokens_never_are_a_person_nor_open_a_disabled_account(
+    settings: AuthSettings, clock: Clock, tortoise: TortoiseContext
+) -> None:
+    """Whatever the feature has forgotten to look at."""
+    user = await User.create(email=EMAIL, hashed_password="-", is_verified=True)
+    scopes: dict[str, frozenset[str] | None] = {"key_notes": frozenset({"notes"}), "key_all": None}
+
+    async def who(auth: Auth, token: str) -> Authentication:
+        return Authentication(await User.get(), None, auth.clock(), scopes=scopes[token])
+
+    credential = Credential(matches=lambda token: token.startswith("key_"), authenticate=who)
+    app = FastAPI()
+    include_auth(
+        app, settings=settings, clock=clock, features=[Feature(name="keys", credentials=(credential,))]
+    )
+
+    async def route() -> str:
+        return "in"
+
+    app.get("/notes", dependencies=[Depends(require(scope="notes"))])(route)
+    app.get("/recent", dependencies=[Depends(require(scope="notes", recent=True))])(route)
+
+    async def ask(path: str, token: str = "key_notes") -> tuple[int, str]:
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await client.get(path, headers=headers)
+        return answer.status_code, "" if answer.is_success else answer.json()["code"]
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        assert await ask("/notes") == (200, "")
+        assert await ask("/recent") == (403, "reauthentication_required")
+        assert await ask("/auth/me") == (401, "invalid_token")
+        with pytest.raises(TypeError, match="has scopes"):
+            await ask("/notes", "key_all")
+        await User.filter(id=user.id).update(is_active=False)
+        assert await ask("/notes") == (401, "invalid_token")

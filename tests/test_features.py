@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from fastapi_pluggable_auth import Auth, AuthSettings, Refused
 from fastapi_pluggable_auth.errors import ErrorTable
 from fastapi_pluggable_auth.events import EventTable
-from fastapi_pluggable_auth.features.feature import Feature
+from fastapi_pluggable_auth.features.feature import Feature, Slot
 from fastapi_pluggable_auth.hooks import AfterEvent, BeforeLogin, Event, HookError
 
 SETTINGS = AuthSettings(jwt_secret="a-secret-of-the-tests-that-is-long-enough-1")
@@ -118,3 +119,32 @@ async def test_a_feature_hears_and_fires_hooks() -> None:
     event = NoteShared("Groceries")
     await auth.hooks.fire(NoteShared, "Groceries")
     assert heard == [(auth, event), event]
+
+
+def test_a_template_that_is_not_there_or_that_another_has_is_refused_at_the_start(tmp_path: Path) -> None:
+    """Else the sign-in page would break, or show what belongs to another feature."""
+    slots = (Slot(place="sign_in", template="panel.html"),)
+    with pytest.raises(ValueError, match=r"The feature notes has no template panel\.html"):
+        Auth(SETTINGS, features=[Feature(name="notes", slots=slots)])
+    with pytest.raises(ValueError, match=r"The feature notes has no template panel\.html"):
+        Auth(SETTINGS, features=[Feature(name="notes", slots=slots, templates=tmp_path)])
+    notes, other = (tmp_path / name for name in ("notes", "other"))
+    for folder in (notes, other):
+        folder.mkdir()
+        (folder / "panel.html").write_text("<p>Here</p>")
+    Auth(SETTINGS, features=[Feature(name="notes", slots=slots, templates=notes)])
+    with pytest.raises(
+        ValueError, match=r"template 'panel\.html' is that of the feature notes and of the fea"
+    ):
+        Auth(SETTINGS, features=[Feature(name=each.name, templates=each) for each in (notes, other)])
+
+
+def test_a_slot_is_in_a_place_that_there_is() -> None:
+    with pytest.raises(ValueError, match="'signin' is not a place in the pages: sign_in"):
+        Slot(place="signin", template="panel.html")  # type: ignore[arg-type]  # the mistake
+
+    async def values(auth: object, authentication: object) -> dict[str, object]:
+        return {}
+
+    with pytest.raises(ValueError, match="gets no values in the place 'sign_in'"):
+        Slot(place="sign_in", template="panel.html", values=values)

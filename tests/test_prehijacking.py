@@ -15,7 +15,8 @@ import pytest
 from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 
-from fastapi_pluggable_auth import Auth, AuthSettings, SecurityEvent, include_auth
+from fastapi_pluggable_auth import Auth, AuthSettings, Challenge, SecurityEvent, include_auth, open_session
+from fastapi_pluggable_auth.flows.users import create_user
 from fastapi_pluggable_auth.hooks import MailboxClaimed
 from fastapi_pluggable_auth.models import Device, PersonalToken, RecoveryCode, Session, User
 from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate
@@ -512,3 +513,33 @@ async def test_a_claim_and_a_signup_again_at_once_leave_the_owner_of_the_mailbox
         assert {answer.status_code for answer in signups} == {201 if silent else 400}
     assert await User.all().count() == 1
     await stranger.has_nothing()
+
+
+async def test_a_stranger_whom_the_app_has_signed_in_without_a_password_leaves_nothing_either(
+    client: httpx.AsyncClient, mailbox: Mailbox, auth: Auth, settings: AuthSettings
+) -> None:
+    """Such as by a provider that does not verify addresses: a second factor would keep the owner out."""
+    settings.require_verified_email = False
+    await create_user(auth, EMAIL)
+    opened = await open_session(auth, await User.get(), factors="sso")
+    assert not isinstance(opened, Challenge)
+    account = Account(client, mailbox, EMAIL, NEW)
+    account.access_token = opened.access_token
+    await client.patch("/account", json={"display_name": "Eve"}, headers=account.headers)
+    assert (await enable_two_factor(account)).status_code == 200
+    answer = await client.post(await forgot(client, mailbox), json={"new_password": NEW})
+    assert answer.status_code == 200
+    assert (await account.login()).status_code == 200
+    assert (await User.get()).display_name is None
+
+
+async def test_what_an_import_brings_is_no_stranger_s(
+    client: httpx.AsyncClient, mailbox: Mailbox, auth: Auth, settings: AuthSettings
+) -> None:
+    """Nobody has signed in to an account without a password that the app has not opened."""
+    settings.require_verified_email = False
+    await create_user(auth, EMAIL)
+    await User.all().update(display_name="Ada")
+    answer = await client.post(await forgot(client, mailbox), json={"new_password": NEW})
+    assert answer.status_code == 200
+    assert (await User.get()).display_name == "Ada"

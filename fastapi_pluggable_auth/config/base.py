@@ -36,6 +36,8 @@ class Names:
     """All that there are, in the environment and the `.env` file."""
     read: dict[str, str] = field(default_factory=dict)
     """By field, those other than the prefix and the name of the field that a value was read from."""
+    arguments: set[str] = field(default_factory=set)
+    """Keyword arguments that are no setting."""
 
 
 _reading: ContextVar[Names] = ContextVar("names of the settings that are being read")
@@ -70,7 +72,7 @@ class Settings(BaseSettings):
 
     def __init__(self, *args: Any, **values: Any) -> None:
         told: ValueError
-        names = Names()
+        names = Names(arguments=self._unknown_arguments(values))
         reading = _reading.set(names)
         try:
             super().__init__(*args, **self._by_present_names(values))
@@ -107,6 +109,12 @@ class Settings(BaseSettings):
         return renamed | {name: value for name, value in values.items() if name not in cls.OLDER}
 
     @classmethod
+    def _unknown_arguments(cls, values: Iterable[str]) -> set[str]:
+        """Those that name no setting, in any case, nor begin with a `_`, as those of pydantic-settings do."""
+        known = cls.model_fields.keys() | cls.OLDER.keys()
+        return {name for name in values if not name.startswith("_") and name.lower() not in known}
+
+    @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -130,8 +138,14 @@ class Settings(BaseSettings):
 
     def ignored_names(self, *others: Settings) -> Iterator[str]:
         """A sentence for each variable that was meant for these settings, or the others of the app, and is
-        read by none: an unknown one with the prefix, and one that lacks it. Each once, in order."""
+        read by none: an unknown one with the prefix, and one that lacks it; and for each keyword argument
+        that is no setting. Each once, in order."""
         prefix, present, together = self._names.prefix, self._names.present, (self, *others)
+        for each in together:
+            for name in sorted(each._names.arguments):
+                near = get_close_matches(name.lower().removeprefix(prefix), type(each).model_fields, n=1)
+                meant = f": did you mean {near[0]}?" if near else "."
+                yield f"{name} is not an argument of {type(each).__name__}, and is ignored{meant}"
         if not prefix:
             return
         known = {prefix + name for each in together for name in (*type(each).model_fields, *each.OLDER)}

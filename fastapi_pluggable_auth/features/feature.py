@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import Enum, StrEnum
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from fastapi import APIRouter
 from tortoise import Model
@@ -39,11 +39,18 @@ class Credential:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
     """A template for a place in the pages. On the page `security`, `values` makes what the template finds as
-    `values`, of an `Auth` and the `Authentication` of the user."""
+    `values`, of an `Auth` and the `Authentication` of the user. Raises `ValueError` for a place that there is
+    not, and for values elsewhere."""
 
     place: Place
     template: str
     values: Callable[[Any, Any], Awaitable[Mapping[str, Any]]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.place not in get_args(Place):
+            raise ValueError(f"{self.place!r} is not a place in the pages: {', '.join(get_args(Place))}.")
+        if self.values is not None and self.place != "security":
+            raise ValueError(f"The template {self.template} gets no values in the place {self.place!r}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,8 +168,8 @@ class Feature:
 class Features:
     """The features of one app.
 
-    Raises `ValueError` where two have one name, or bring something of one name, and where one requires
-    another that the app does not have.
+    Raises `ValueError` where two have one name, or bring something of one name, where one requires another
+    that the app does not have, and where one lacks the template of its slot.
     """
 
     def __init__(self, features: Iterable[Feature] = ()) -> None:
@@ -189,6 +196,11 @@ class Features:
         self.rates: Mapping[str, str] = dict(rates.values())
         """What is recommended for each name."""
         self.templates = tuple(feature.templates for feature in self._all if feature.templates)
+        self.merged("template", _pages_of)  # of two, a slot would show that of the other feature
+        for feature in self._all:
+            for slot in feature.slots:
+                if slot.template not in _pages_of(feature):
+                    raise ValueError(f"The feature {feature.name} has no template {slot.template}.")
 
     def __iter__(self) -> Iterator[Feature]:
         return iter(self._all)
@@ -228,3 +240,11 @@ class Features:
                     raise ValueError(f"The {what} {name!r} is that of {owners[name]} and of {owner}.")
                 found[name], owners[name] = value, owner
         return found
+
+
+def _pages_of(feature: Feature) -> list[str]:
+    """The names of its templates for pages."""
+    folder = feature.templates
+    if folder is None:
+        return []
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.html"))

@@ -104,8 +104,8 @@ async def authenticate_session(
 
 
 def is_recent(auth: Auth, authentication: Authentication) -> bool:
-    """Whether the user's login is younger than `reauth_ttl`."""
-    if authentication.impersonated_by is not None:
+    """Whether the user's login is younger than `reauth_ttl`, and made in person: no program has one."""
+    if authentication.impersonated_by is not None or authentication.scopes is not None:
         return False
     return auth.clock() - authentication.authenticated_at <= auth.settings.reauth_ttl
 
