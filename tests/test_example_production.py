@@ -103,11 +103,11 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, mail_server: MailServer
     asyncio.run(spare.create())
     example = (folder / ".env.example").read_text("utf-8")
     own = {
-        "JWT_SECRET": secrets.token_urlsafe(48),
+        "AUTH_JWT_SECRET": secrets.token_urlsafe(48),
         "AUTH_TOTP_ENCRYPTION_KEY": secrets.token_urlsafe(48),
         "DATABASE_URL": f"'{spare.url}?minsize=1&maxsize=10&command_timeout=30'",  # the machine is busy
         "AUTH_RATE_LIMIT_STORAGE": databases.REDIS_URL,
-        "SMTP_PORT": str(mail_server.port),
+        "AUTH_SMTP_PORT": str(mail_server.port),
     }
     for name, value in own.items():
         example, count = re.subn(rf"^{name}=.*$", f"{name}={value}", example, flags=re.MULTILINE)

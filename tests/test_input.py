@@ -65,7 +65,7 @@ VALID = {
 
 
 def test_the_routes_with_a_body_are_known() -> None:
-    assert len(ROUTES) == 11
+    assert len(ROUTES) == 12
     assert {field for _, _, fields in ROUTES for field in fields} == set(VALID)
 
 

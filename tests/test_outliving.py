@@ -4,6 +4,7 @@ rolls it back, whatever the answer is."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -510,6 +511,11 @@ async def test_where_the_pool_has_all_connections_that_there_are_guesses_are_cou
 
 def test_counters_are_written_in_one_place_which_knows_of_the_transaction() -> None:
     """A statement elsewhere would be taken back."""
-    flows = Path(fastapi_pluggable_auth.__file__).parent / "flows"
-    writers = {path.name for path in flows.glob("*.py") if "tables.throttle" in path.read_text("utf-8")}
-    assert writers == {"counters.py", "purge.py"}
+    package = Path(fastapi_pluggable_auth.__file__).parent
+    names = re.compile(r"tables\.throttle|\bThrottle\b")
+    writers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if names.search(path.read_text("utf-8")) and path.parent.name not in {"models", "migrations"}
+    }
+    assert writers == {"flows/counters.py", "flows/purge.py"}

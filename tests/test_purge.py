@@ -90,7 +90,7 @@ async def test_a_running_app_purges_by_itself_and_goes_on_after_a_failure(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whatever its kind, and says so once."""
+    """Whatever its kind, and says so once for each."""
     monkeypatch.setattr(purge_flow, "INTERVAL_SECONDS", 0.01)
 
     errors = [
@@ -100,7 +100,7 @@ async def test_a_running_app_purges_by_itself_and_goes_on_after_a_failure(
         BaseException(),
         OperationalError("gone"),
     ]
-    fails = [*errors]
+    fails = [*errors, *errors]
 
     def down() -> datetime:
         if fails:
@@ -118,7 +118,7 @@ async def test_a_running_app_purges_by_itself_and_goes_on_after_a_failure(
         stop.set()
         await task
     assert fails == []
-    assert caplog.text.count("Deleting expired rows failed") == 1
+    assert caplog.text.count("Deleting expired rows failed") == len(errors)
 
 
 def test_the_command_purges_once(
