@@ -232,7 +232,7 @@ async def running(auth: Auth) -> AsyncIterator[None]:
 def _shipped(*, scopes: bool, admin: bool) -> Iterator[Feature]:
     """The features of the package that the app turns on."""
     if scopes:
-        from .features.personal_tokens import PERSONAL_TOKENS
+        from .features.personal_tokens.feature import PERSONAL_TOKENS
 
         yield PERSONAL_TOKENS
     if admin:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from tortoise.manager import Manager
 
 from .compiled import Insert, Row, Select, Statement, value
-from .models import AbstractUser, PersonalToken, Tables
+from .models import AbstractUser, Tables
 
 
 class Read(Protocol):
@@ -18,14 +18,20 @@ class Read(Protocol):
         """What the row says, or None."""
 
 
-class _OfExisting:
-    """A read of what belongs to a user, where the host's own `Manager` says who exists: a join knows nothing
-    of it, and its condition may change from request to request."""
+def of_existing(
+    users: type[AbstractUser], read: Read, *, hidden: Callable[[Row], Row | None] = lambda _: None
+) -> Read:
+    """A read of what belongs to one of these users, where the host's own `Manager`, if there is one, says who
+    exists. `hidden` makes what is said of a user who does not."""
+    return read if type(users._meta.manager) is Manager else _OfExisting(users, read, hidden)
 
-    def __init__(
-        self, read: Read, users: type[AbstractUser], hidden: Callable[[Row], Row | None] = lambda _: None
-    ) -> None:
-        self._read, self._users, self._hidden = read, users, hidden
+
+class _OfExisting:
+    """See `of_existing`: a join knows nothing of the manager, whose condition may change from request to
+    request."""
+
+    def __init__(self, users: type[AbstractUser], read: Read, hidden: Callable[[Row], Row | None]) -> None:
+        self._users, self._read, self._hidden = users, read, hidden
 
     async def first(self, **values: object) -> Row | None:
         """What the row says, or what it says of a user who does not exist."""
@@ -39,44 +45,38 @@ class Queries:
     """What a request of a signed-in user, and a refresh, ask the database."""
 
     def __init__(self, tables: Tables[Any]) -> None:
-        self.session: Read = Select(
-            tables.session,
-            ("id", "user_id"),
-            (
-                *("id", "user_id", "authenticated_at", "expires_at", "revoked_at"),
-                *("impersonated_by", "begun_in", "confirmed_gen", "superseded"),
+        self.session = of_existing(
+            tables.user,
+            Select(
+                tables.session,
+                ("id", "user_id"),
+                (
+                    *("id", "user_id", "authenticated_at", "expires_at", "revoked_at"),
+                    *("impersonated_by", "begun_in", "confirmed_gen", "superseded"),
+                ),
+                whole="user",
             ),
-            whole="user",
         )
         """The state of a session of a user, and the `user`."""
-        self.personal_token: Read = Select(
-            tables.of(PersonalToken),
-            ("digest",),
-            ("id", "user_id", "digest", "scopes", "expires_at", "last_used_at"),
-            whole="user",
-        )
-        """The state of a personal access token, and its `user`."""
-        self.refresh_token: Read = Select(
-            tables.refresh_token,
-            ("token",),
-            (
-                *("id", "token", "user_id", "session_id", "created_at", "expires_at", "rotated_at"),
-                *("replaced_by", "gen", "superseded"),
+        self.refresh_token = of_existing(
+            tables.user,
+            Select(
+                tables.refresh_token,
+                ("token",),
+                (
+                    *("id", "token", "user_id", "session_id", "created_at", "expires_at", "rotated_at"),
+                    *("replaced_by", "gen", "superseded"),
+                ),
+                active="user__is_active",
+                session_ends="session__expires_at",
+                session_ended="session__revoked_at",
+                confirmed_gen="session__confirmed_gen",
+                impersonated_by="session__impersonated_by",
+                factors="session__factors",
             ),
-            active="user__is_active",
-            session_ends="session__expires_at",
-            session_ended="session__revoked_at",
-            confirmed_gen="session__confirmed_gen",
-            impersonated_by="session__impersonated_by",
-            factors="session__factors",
+            hidden=lambda row: {**row, "active": False},
         )
         """A refresh token, with what its user and session say of it."""
-        if type(tables.user._meta.manager) is not Manager:
-            self.session = _OfExisting(self.session, tables.user)
-            self.personal_token = _OfExisting(self.personal_token, tables.user)
-            self.refresh_token = _OfExisting(
-                self.refresh_token, tables.user, lambda row: {**row, "active": False}
-            )
         self.spend = Statement(
             tables.refresh_token,
             lambda query, tokens: (

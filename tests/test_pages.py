@@ -16,7 +16,7 @@ from fastapi_pluggable_auth.models import RecoveryCode, User
 from fastapi_pluggable_auth.routes.pages.words import TEMPLATES, WORDS, page_languages, words_for
 
 from .conftest import EMAIL, PASSWORD, Account, Mailbox
-from .shipped import ALL_CODES
+from .shipped import ALL_CODES, FEATURES
 from .test_notices import enable_two_factor
 from .test_password import NEW, forgot, login_status
 from .visitor import BROWSER, Page
@@ -272,11 +272,15 @@ async def test_a_language_that_an_app_adds_says_the_rest_in_english(
 
 def test_all_languages_have_the_same_words_and_every_error() -> None:
     assert page_languages(None) >= {"en", "de"}
-    english = words_for(AuthSettings(), "en", "").texts
+    english = words_for(AuthSettings(), "en", "", FEATURES.templates).texts
     assert {f"errors.{code.code}" for code in ALL_CODES} <= english.keys()
     for language in page_languages(None):
-        sections = tomllib.loads((TEMPLATES / language / WORDS).read_text("utf-8"))
-        texts = {f"{name}.{key}": text for name, keys in sections.items() for key, text in keys.items()}
+        texts = {
+            f"{name}.{key}": text
+            for folder in (TEMPLATES, *FEATURES.templates)
+            for name, keys in tomllib.loads((folder / language / WORDS).read_text("utf-8")).items()
+            for key, text in keys.items()
+        }
         assert texts.keys() == english.keys()
         for key, text in texts.items():
             assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", english[key])), key

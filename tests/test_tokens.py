@@ -27,7 +27,7 @@ from fastapi_pluggable_auth import (
     include_auth,
     require,
 )
-from fastapi_pluggable_auth.flows import tokens as tokens_flow
+from fastapi_pluggable_auth.features.personal_tokens import flows as tokens_flow
 from fastapi_pluggable_auth.flows.authentication import authenticate
 from fastapi_pluggable_auth.flows.authorization import grant
 from fastapi_pluggable_auth.flows.purge import purge

@@ -8,18 +8,19 @@ from typing import Final
 from tortoise import Model
 
 from ..features.audit_log import models as audit_log
-from . import impersonation, personal_token, recovery_code
+from ..features.personal_tokens import models as personal_tokens
+from . import impersonation, recovery_code
 from .lifetimes import AccessEnded, Expired
 
 TABLES: Final[tuple[type[Model], ...]] = (
     recovery_code.RecoveryCode,
-    personal_token.PersonalToken,
+    personal_tokens.PersonalToken,
     audit_log.AuditEvent,
 )
-EXPIRED: Final[tuple[Expired, ...]] = (personal_token.EXPIRED, audit_log.EXPIRED)
+EXPIRED: Final[tuple[Expired, ...]] = (personal_tokens.EXPIRED, audit_log.EXPIRED)
 ACCESS_ENDED: Final[tuple[AccessEnded, ...]] = (
     impersonation.ACCESS_ENDED,
-    personal_token.ACCESS_ENDED,
+    personal_tokens.ACCESS_ENDED,
     recovery_code.ACCESS_ENDED,
     *audit_log.ACCESS_ENDED,
 )

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, Strict
 
-from ..security.names import PATTERN as NAME
-from . import Body, Schema, Text, documented, single_line
+from ...schemas import Body, Schema, Text, documented, single_line
+from ...security.names import PATTERN as NAME
 
 MAXIMUM_LIFETIME: Final = 100 * 365 * 86400
 

@@ -1,4 +1,4 @@
-"""Personal access tokens: random, recognisable, and kept as digests."""
+"""What a program sends: random, recognisable, and stored as a digest."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ PREFIX: Final = "pat_"
 _TOKEN: Final = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
 
 
-def generate_personal_token() -> str:
+def generate_secret() -> str:
     """256 random bits: enough for a fast digest at rest."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
-def is_personal_token(text: str) -> bool:
+def is_secret(text: str) -> bool:
     """Whether a text has the form of a personal access token."""
     return _TOKEN.fullmatch(text) is not None
 
 
-def personal_digest(token: str) -> str:
+def digest_of(secret: str) -> str:
     """SHA-256, in hex."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
-from ..errors import AuthError, ErrorCode
-from ..flows import tokens as tokens_flow
-from ..flows.tokens import PersonalTokenError
-from ..http.demands import RECENT_LOGIN, SIGNED_IN
-from ..http.responses import documented
-from ..models import AbstractPersonalToken
-from ..schemas.tokens import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
-from .router import AuthRouter
+from ...dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
+from ...errors import AuthError, ErrorCode
+from ...http.demands import RECENT_LOGIN, SIGNED_IN
+from ...http.responses import documented
+from ...routes.router import AuthRouter
+from . import flows
+from .flows import PersonalTokenError
+from .models import AbstractPersonalToken
+from .schemas import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
 
 router = AuthRouter(
     prefix="/account/tokens",
@@ -38,14 +38,14 @@ async def create_token(
 ) -> NewPersonalToken:
     """Make a token for a program. Needs a recent login; the token is shown in this answer only."""
     lifetime = None if body.expires_in is None else timedelta(seconds=body.expires_in)
-    made = await tokens_flow.create_token(auth, authentication, body.name, body.scopes, lifetime)
+    made = await flows.create_token(auth, authentication, body.name, body.scopes, lifetime)
     return NewPersonalToken(**_shown(made.token).model_dump(), token=made.secret)
 
 
 @router.get("")
 async def list_tokens(auth: CurrentAuth, user: CurrentUser) -> list[PersonalTokenOut]:
     """The tokens that have not expired, the newest first."""
-    return [_shown(token) for token in await tokens_flow.list_tokens(auth, user.id)]
+    return [_shown(token) for token in await flows.list_tokens(auth, user.id)]
 
 
 @router.delete(
@@ -61,7 +61,7 @@ async def revoke_token(auth: CurrentAuth, authentication: CurrentAuthentication,
         token = UUID(token_id)
     except ValueError as error:
         raise AuthError(PersonalTokenError.TOKEN_NOT_FOUND) from error
-    await tokens_flow.revoke_token(auth, authentication, token)
+    await flows.revoke_token(auth, authentication, token)
 
 
 def _shown(token: AbstractPersonalToken) -> PersonalTokenOut:

@@ -12,15 +12,18 @@ from tortoise.exceptions import ValidationError
 from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
-from ..auth import Auth, transactional
-from ..errors import AuthError, ErrorCode, ErrorTable
-from ..events import EventTable
-from ..features.feature import MailSpec, MailTable
-from ..models import PersonalToken, exact, matching
-from ..security.personal import generate_personal_token, personal_digest
-from ..security.plaintext import Plaintext
-from .authentication import Authentication, observed, refuse_impersonation, require_recent_login
-from .notices import notify
+from ...auth import Auth, transactional
+from ...compiled import Select
+from ...errors import AuthError, ErrorCode, ErrorTable
+from ...events import EventTable
+from ...flows.authentication import Authentication, observed, refuse_impersonation, require_recent_login
+from ...flows.notices import notify
+from ...models import exact, matching
+from ...queries import Read, of_existing
+from ...security.plaintext import Plaintext
+from ..feature import MailSpec, MailTable
+from .models import PersonalToken
+from .secret import digest_of, generate_secret
 
 USE_RECORDED_EVERY: Final = timedelta(minutes=1)
 
@@ -79,16 +82,16 @@ async def create_token(
         require_recent_login(auth, authentication)
         if not (scopes and auth.scopes.keys() >= set(scopes)):
             raise AuthError(PersonalTokenError.UNKNOWN_SCOPE)
-        now, secret = auth.clock(), Plaintext(generate_personal_token())
+        now, secret = auth.clock(), Plaintext(generate_secret())
         columns = {
             "name": name,
-            "digest": personal_digest(secret.look()),
+            "digest": digest_of(secret.look()),
             "scopes": frozenset(scopes),
             "expires_at": _end_of(auth, now, lifetime),
             "created_at": now,
         }
         try:
-            token = await _store(auth, authentication, columns)
+            token = await _create(auth, authentication, columns)
         except ValidationError as error:
             raise AuthError(ErrorCode.VALIDATION_ERROR) from error
     return NewToken(token, secret.take())
@@ -113,9 +116,9 @@ async def revoke_token(auth: Auth, authentication: Authentication, token_id: UUI
 async def authenticate_token(auth: Auth, secret: str) -> Authentication:
     """Whom a token stands for, in one query; its use is recorded once a minute. Such an authentication never
     is a recent login. Raises `AuthError(INVALID_TOKEN)` when the token or the account is not valid."""
-    digest, now = personal_digest(secret), auth.clock()
+    digest, now = digest_of(secret), auth.clock()
     del secret  # an error tracker would send it with this frame
-    token = await auth.queries.personal_token.first(digest=digest)
+    token = await auth.service(_by_digest).first(digest=digest)
     if token is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     user = token["user"]
@@ -129,8 +132,15 @@ async def authenticate_token(auth: Auth, secret: str) -> Authentication:
     return Authentication(user, None, _NEVER, scopes=token["scopes"])
 
 
+def _by_digest(auth: Auth) -> Read:
+    """The state of a token, and its `user`."""
+    columns = ("id", "user_id", "digest", "scopes", "expires_at", "last_used_at")
+    token = Select(auth.tables.of(PersonalToken), ("digest",), columns, whole="user")
+    return of_existing(auth.tables.user, token)
+
+
 @transactional
-async def _store(auth: Auth, authentication: Authentication, columns: dict[str, Any]) -> PersonalToken:
+async def _create(auth: Auth, authentication: Authentication, columns: dict[str, Any]) -> PersonalToken:
     # The account is locked from here on: of several at once none goes beyond the limit, and none outlives
     # what ends personal tokens, which is noticed or deletes it.
     user = authentication.user

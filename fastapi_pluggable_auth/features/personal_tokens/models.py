@@ -1,4 +1,4 @@
-"""Tokens for programs."""
+"""The table of personal access tokens."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tortoise import Model, fields
 from tortoise.expressions import Q
 from tortoise.fields.base import OnDelete
 
-from .columns import NamesField
-from .lifetimes import ALL_ACCESS, AccessEnded, Expired
-from .moments import MomentField
-from .outward import Outward
-from .user import User
+from ...models.columns import NamesField
+from ...models.lifetimes import ALL_ACCESS, AccessEnded, Expired
+from ...models.moments import MomentField
+from ...models.outward import Outward
+from ...models.user import User
 
 
 class AbstractPersonalToken(Outward, Model):
