@@ -26,7 +26,7 @@ from .arguments import (
 )
 from .autonomous import AutonomousTransactions
 from .config import AuthSettings
-from .database import current_context, guarded, in_one_transaction, uncounted
+from .database import current_context, deadline_paused, in_one_transaction, with_deadline
 from .email.base import EmailProvider
 from .email.composer import Composer
 from .email.dispatcher import Dispatcher, SendEmail
@@ -125,7 +125,9 @@ class Auth(Generic[U_co]):
         require_distinct_links(self.features)
         self.links = LinkSigner(settings, self._now)
         self.totp_box = SecretBox(settings)
-        self.hasher = PasswordHasher(settings, uncounted, lambda: counted_network(origin.get()().address))
+        self.hasher = PasswordHasher(
+            settings, deadline_paused, lambda: counted_network(origin.get()().address)
+        )
         self.limiter = RateLimiter(settings, limiter, self.features.rates)
         mails = mails_of(self.features)
         self.mailer = Mailer(settings, email_provider, self.features.templates)
@@ -170,12 +172,12 @@ class Auth(Generic[U_co]):
         found: T = self._services[made_by]
         return found
 
-    async def guarded(self, work: Coroutine[Any, Any, T]) -> T:
+    async def with_deadline(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs work that needs the database, within the time that a request gives it, and never behind a
         pooler that mixes up prepared statements. Raises `AuthError`."""
         if not self.pooler.settled and current_context() is not None:
             work = self.pooler.before(work)
-        return await guarded(work, self.settings.database_timeout)
+        return await with_deadline(work, self.settings.database_timeout)
 
     def _now(self) -> datetime:
         """The time for the services, which would else keep the clock that they were made with."""

@@ -349,9 +349,9 @@ class Deadline:
             self._late.set_result(late)
 
 
-async def guarded(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
+async def with_deadline(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
     """Runs work that needs the database. Where that fails, is not there or takes longer than the limit,
-    `uncounted` aside, raises `AuthError`: what the client may know, and the cause for the log.
+    `deadline_paused` aside, raises `AuthError`: what the client may know, and the cause for the log.
 
     The work is a task of its own, which is cancelled once and, after a moment, left to itself: drivers wait
     for a silent server even while they give up, and no second cancellation must reach a rollback. In that
@@ -431,8 +431,8 @@ async def _give_up(task: asyncio.Task[Any]) -> None:
 
 
 @contextmanager
-def uncounted() -> Iterator[None]:
-    """Stops the clock of `guarded` for what is no work of the database."""
+def deadline_paused() -> Iterator[None]:
+    """Stops the clock of `with_deadline` for what is no work of the database."""
     deadline = _deadline.get()
     if deadline is None or not deadline.stop():  # inside another one, which starts it again
         yield
@@ -445,7 +445,7 @@ def uncounted() -> Iterator[None]:
 
 @contextmanager
 def spent_by(guest: str) -> Iterator[None]:
-    """Says whose doing it is, should `guarded` find that what runs inside has taken its time."""
+    """Says whose doing it is, should `with_deadline` find that what runs inside has taken its time."""
     deadline = _deadline.get()
     with nullcontext() if deadline is None else deadline.spent_by(guest):
         yield

@@ -172,7 +172,7 @@ async def _authenticate(
         work = authenticate_cookies(request, auth, allow_ended=allow_ended)
     del token  # an error tracker would send it with this frame
     try:
-        authentication = await auth.guarded(work)
+        authentication = await auth.with_deadline(work)
     except AuthError as error:
         if error.code.status == 401:
             reason = error.code.code

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from .arguments import name_of
 from .config import AuthSettings
-from .database import spent_by, uncounted
+from .database import deadline_paused, spent_by
 from .errors import AuthError, ErrorCode, Refused
 from .events import Origin, SecurityEvent, origin
 from .failures import Failure, failure_of
@@ -293,7 +293,7 @@ class Hooks:
             raise HookError(f"{name_of(handler)} failed on {type(event).__name__}") from error
 
     async def _in_time(self, handler: Handler, event: object) -> None:
-        with uncounted():
+        with deadline_paused():
             async with asyncio.timeout(self._settings.hook_timeout.total_seconds()):
                 await _call(handler, event)
 

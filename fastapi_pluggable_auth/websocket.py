@@ -45,7 +45,7 @@ async def get_websocket_user(websocket: HTTPConnection, asked: SecurityScopes = 
     try:
         token, transport = _token(websocket, auth)
         work = authenticate(auth, token.look(), transport=transport)
-        authentication = await auth.guarded(work)
+        authentication = await auth.with_deadline(work)
         for demand in (ENROLLED, *scopes_demanded(asked.scopes)):
             demand(auth, authentication)
     except AuthError as error:
@@ -76,7 +76,7 @@ async def still_signed_in(websocket: WebSocket) -> bool:
     else:
         again = authenticate_session(auth, before.user.id, before.session_id, before.gen)
     try:
-        found = await auth.guarded(again)
+        found = await auth.with_deadline(again)
     except AuthError as error:
         if error.code is ErrorCode.INVALID_TOKEN:
             return False

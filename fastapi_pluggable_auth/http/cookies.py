@@ -83,7 +83,7 @@ class Exchange:
         if age <= min(NEW, self.auth.settings.refresh_reuse_leeway):
             return
         try:
-            newest = await self.auth.guarded(is_newest(self.auth, self.tokens))
+            newest = await self.auth.with_deadline(is_newest(self.auth, self.tokens))
         except AuthError:
             newest = False
         if not newest:

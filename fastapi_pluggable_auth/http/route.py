@@ -16,7 +16,7 @@ from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from ..database import uncounted
+from ..database import deadline_paused
 from ..email.outbox import collect_mails
 from ..errors import AuthError
 from ..lookup import auth_of, use_default
@@ -84,7 +84,7 @@ class AuthRoute(APIRoute):
 
             async def receive() -> Message:
                 nonlocal received
-                with uncounted():  # the client may take its time
+                with deadline_paused():  # the client may take its time
                     message = await request.receive()
                 received += len(message.get("body", b""))
                 if received > MAXIMUM_BODY_BYTES:
@@ -97,7 +97,7 @@ class AuthRoute(APIRoute):
             with collect_mails() as mails:
                 try:
                     work = handle(Request(request.scope, receive) if reads_body else request)
-                    response = await auth.guarded(work)
+                    response = await auth.with_deadline(work)
                 except AuthError as error:
                     response = self.refusal(request, error)
                 except RequestValidationError as error:
