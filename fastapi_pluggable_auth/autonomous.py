@@ -20,10 +20,10 @@ from tortoise.exceptions import IntegrityError
 
 from ._frameworks import has_ended, root_of
 from .database import (
+    as_own_transaction,
     ended_within,
     in_one_transaction,
     is_in_host_transaction,
-    joined,
     may_run_again,
     new_client,
 )
@@ -217,7 +217,7 @@ class AutonomousTransactions:
 
     async def _run_inside(self, work: Callable[[], Awaitable[T]]) -> T:
         """As a part of the host's transaction; what work calls is a part of it as well."""
-        with joined(self._name):
+        with as_own_transaction(self._name):
             return await in_one_transaction(self._name, work)
 
     async def _run_beside(self, client: BaseDBAsyncClient, work: Callable[[], Awaitable[T]]) -> T:

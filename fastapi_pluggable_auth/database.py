@@ -96,8 +96,8 @@ def new_client(connection_name: str, *, most: int) -> BaseDBAsyncClient:
 
 
 @contextmanager
-def joined(connection_name: str) -> Iterator[None]:
-    """Takes the transaction that is open on this connection for the library's own."""
+def as_own_transaction(connection_name: str) -> Iterator[None]:
+    """Treats the transaction that is open on this connection as the library's own."""
     reset = _own.set(get_connections().get(connection_name))
     try:
         yield
@@ -126,7 +126,7 @@ async def in_one_transaction(
 
     async def run() -> T:
         async with _transaction(connection_name):
-            with nullcontext() if nested or connection_name is None else joined(connection_name):
+            with nullcontext() if nested or connection_name is None else as_own_transaction(connection_name):
                 return await work()
 
     nested = is_in_transaction(connection_name)

@@ -62,7 +62,7 @@ def documented(*codes: Code) -> Responses:
     return responses
 
 
-def joined(router: Responses, route: Responses) -> Responses:
+def merged_responses(router: Responses, route: Responses) -> Responses:
     """The OpenAPI `responses` of a route with those of its router: where both have a status, the codes of
     both."""
     responses = {**router, **route}

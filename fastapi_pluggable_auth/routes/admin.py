@@ -19,7 +19,7 @@ from ..flows.authentication import refuse_impersonation
 from ..http.cookies import transport_for, wants_cookies
 from ..http.csrf import check_request
 from ..http.demands import RECENT_LOGIN, SIGNED_IN
-from ..http.responses import documented, joined
+from ..http.responses import documented, merged_responses
 from ..models import AbstractUser, User
 from ..schemas import CookieSession, PageSize, TokenPair
 from ..schemas.admin import AccountOut, AccountPage, AccountSession, AccountSummary, AfterAccount, Rights
@@ -164,7 +164,9 @@ async def revoke(auth: CurrentAuth, administrator: Writer, user_id: UUID, body: 
 
 
 @router.delete(
-    "/users/{user_id}", status_code=204, responses=joined(NOT_ONESELF, documented(ErrorCode.ACCOUNT_IN_USE))
+    "/users/{user_id}",
+    status_code=204,
+    responses=merged_responses(NOT_ONESELF, documented(ErrorCode.ACCOUNT_IN_USE)),
 )
 async def delete_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Delete an account with everything that belongs to it."""

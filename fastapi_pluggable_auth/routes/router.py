@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
-from ..http.responses import joined
+from ..http.responses import merged_responses
 from ..http.route import AuthRoute, without_slashes
 from .bodies import Bodies, own_body, typed
 
@@ -36,7 +36,7 @@ class AuthRouter(APIRouter):
                 **options,
                 "tags": [*self.tags, *(options["tags"] or ())],
                 "dependencies": [*self.dependencies, *(options["dependencies"] or ())],
-                "responses": joined(self.responses, options["responses"] or {}),
+                "responses": merged_responses(self.responses, options["responses"] or {}),
                 "include_in_schema": self.include_in_schema and options["include_in_schema"],
                 "route_class_override": self.route_class,
             }
