@@ -60,7 +60,7 @@ def columns_of(body: BaseModel, *, given: bool = False) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in named_by(type(body))}
 
 
-def typed(endpoint: Callable[..., Any], bodies: Bodies) -> Callable[..., Any]:
+def with_bodies(endpoint: Callable[..., Any], bodies: Bodies) -> Callable[..., Any]:
     """The endpoint, declared with other bodies."""
     signature = inspect.signature(endpoint, eval_str=True)
     own = {name: own_body(parameter.annotation, bodies) for name, parameter in signature.parameters.items()}

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..http.responses import merged_responses
 from ..http.route import AuthRoute, without_slashes
-from .bodies import Bodies, own_body, typed
+from .bodies import Bodies, own_body, with_bodies
 
 
 class AuthRouter(APIRouter):
@@ -41,7 +41,7 @@ class AuthRouter(APIRouter):
                 "route_class_override": self.route_class,
             }
             if bodies:
-                endpoint = typed(endpoint, bodies)
+                endpoint = with_bodies(endpoint, bodies)
                 own["response_model"] = own_body(own["response_model"], bodies)
             router.add_api_route(prefix + self.prefix + path, endpoint, **own)
 
