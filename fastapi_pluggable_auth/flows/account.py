@@ -17,7 +17,7 @@ from ..failures import table_in
 from ..hooks import AccountDeleted, BeforeAccountDeletion, BeforeEmailChange, DeletingAccount, ProfileChanged
 from ..models import AbstractUser
 from .authentication import Authentication, observed, require_recent_login
-from .columns import require_free, stored, storing
+from .columns import column_values, conflicts_refused, require_free
 from .email_change import request_email_change
 from .ends import NO_PENDING_EMAIL, End, end_access
 from .guesses import forget_guesses
@@ -42,7 +42,7 @@ async def update_account(
     USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR (for columns of the host).
     """
     user = authentication.user
-    changes = stored(auth, columns or {})
+    changes = column_values(auth, columns or {})
     if "display_name" in changes:
         changes["display_name"] = changes["display_name"] or None
     if email is None or email == user.email:
@@ -68,7 +68,7 @@ async def _update(
     user = authentication.user
     await require_free(auth, changes, owner=user.id)
     try:
-        async with storing(auth, changes, owner=user.id):
+        async with conflicts_refused(auth, changes, owner=user.id):
             await _store(auth, authentication, email, changes, mail=mail)
     except IntegrityError as error:
         raise AuthError(ErrorCode.VALUE_REFUSED) from error

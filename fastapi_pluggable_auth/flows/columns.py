@@ -21,7 +21,7 @@ from ..models import AbstractUser, every
 from ..security.usernames import normalise_username
 
 
-def stored(auth: Auth, values: Mapping[str, Any]) -> dict[str, Any]:
+def column_values(auth: Auth, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the values that the user has a column for. None stands for no value in a column that cannot be
     empty. Raises `AuthError(VALIDATION_ERROR)` for what does not fit its column."""
     users, kept = auth.tables.user, dict[str, Any]()
@@ -46,7 +46,7 @@ def require_all(auth: Auth, values: Mapping[str, Any]) -> None:
             raise AuthError(ErrorCode.VALIDATION_ERROR, field=name)
 
 
-def not_stored(auth: Auth, values: Mapping[str, Any]) -> Mapping[str, Any]:
+def extra_values(auth: Auth, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Those that the user has no column for, to be read only."""
     columns = auth.tables.user._meta.fields_db_projection
     return MappingProxyType({name: value for name, value in values.items() if name not in columns})
@@ -122,7 +122,7 @@ async def require_known_references(auth: Auth, columns: Mapping[str, Any]) -> No
 
 
 @asynccontextmanager
-async def storing(
+async def conflicts_refused(
     auth: Auth, columns: Mapping[str, Any], *, owner: UUID | None = None
 ) -> AsyncIterator[None]:
     """Wraps what stores these values, after `require_free`; raises the same where another request was faster,

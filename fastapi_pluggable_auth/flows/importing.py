@@ -22,7 +22,7 @@ from ..security.clock import as_utc
 from ..security.hashing import imported_hash, unusable_hash
 from ..security.text import is_single_line, is_unicode
 from .admin import AdministrationEventKind
-from .columns import stored, storing
+from .columns import column_values, conflicts_refused
 
 BATCH: Final = 500
 
@@ -173,7 +173,7 @@ def _value(auth: Auth, name: str, text: str) -> object:
     if name == "display_name" and not is_single_line(text):
         raise ValueError("more than one line, or control characters")
     try:
-        return stored(auth, {name: _parsed(auth.tables.user._meta.fields_map[name], text)}).get(name)
+        return column_values(auth, {name: _parsed(auth.tables.user._meta.fields_map[name], text)}).get(name)
     except AuthError as error:
         raise ValueError("not valid") from error
 
@@ -218,7 +218,7 @@ async def _insert_all(auth: Auth, rows: list[_Row], done: Batch) -> bool:
 async def _store_one(auth: Auth, row: _Row, done: Batch) -> None:
     columns = {name: value for name, value in row.values.items() if name != "email"}
     try:
-        async with storing(auth, columns):
+        async with conflicts_refused(auth, columns):
             await _insert(auth, [row.user])
     except AuthError as error:
         unfit = error.code is ErrorCode.VALIDATION_ERROR

@@ -19,7 +19,14 @@ from ..hooks import BeforeSignup, SignedUp, SigningUp
 from ..models import AbstractUser, every
 from ..models.user import U
 from ..security.plaintext import Plaintext
-from .columns import not_stored, require_free, require_known_references, stored, storing, taken_columns
+from .columns import (
+    column_values,
+    conflicts_refused,
+    extra_values,
+    require_free,
+    require_known_references,
+    taken_columns,
+)
 from .mailbox import binding_digest
 from .notices import mail_anyway
 from .password import require_good_password
@@ -46,7 +53,7 @@ async def signup(
     """
     password = Plaintext.of(password)
     async with auth.events.observe(EventKind.SIGNUP) as observation:
-        values, extra = stored(auth, columns or {}), not_stored(auth, columns or {})
+        values, extra = column_values(auth, columns or {}), extra_values(auth, columns or {})
         await auth.hooks.fire(BeforeSignup, email, MappingProxyType(values), extra)
         await require_good_password(auth, password, email, values.get("username"))
         silent = auth.settings.prevent_enumeration
@@ -66,7 +73,7 @@ async def signup(
         # Counted for a new address too, so that both take the same time.
         may_tell = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)
         try:
-            async with nullcontext() if silent else storing(auth, values):
+            async with nullcontext() if silent else conflicts_refused(auth, values):
                 user = await _store(auth, user, extra)
             observation.user_id = user.id
         except IntegrityError as error:

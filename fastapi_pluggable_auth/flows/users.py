@@ -27,7 +27,7 @@ from ..security.plaintext import Plaintext
 from ..security.text import without_blanks_around
 from ..security.usernames import fold_username
 from .account import erase
-from .columns import require_all, require_free, stored, storing
+from .columns import column_values, conflicts_refused, require_all, require_free
 from .ends import End, end_access
 from .guesses import forget_codes, forget_guesses
 from .login import account_named
@@ -135,7 +135,7 @@ async def create_user(
     password = None if password is None else Plaintext.of(password)
     async with auth.events.observe(EventKind.ACCOUNT_CREATION) as observation:
         email = _address(auth, email)
-        values = stored(auth, columns or {})
+        values = column_values(auth, columns or {})
         require_all(auth, values)
         if password is not None:
             if not is_storable(password.look()):
@@ -149,7 +149,7 @@ async def create_user(
         own = {"email": email, "hashed_password": hashed, "is_verified": verified}
         user = auth.tables.user(**{"language": language, **values, **own})
         try:
-            async with storing(auth, values):
+            async with conflicts_refused(auth, values):
                 await _store(auth, user, _first_mail(password, verified) if mail else None)
         except IntegrityError as error:
             taken = await every(auth.tables.user).filter(email=email).exists()
