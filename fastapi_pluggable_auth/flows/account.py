@@ -69,7 +69,7 @@ async def _update(
     await require_free(auth, changes, owner=user.id)
     try:
         async with conflicts_refused(auth, changes, owner=user.id):
-            await _store(auth, authentication, email, changes, mail=mail)
+            await _apply(auth, authentication, email, changes, mail=mail)
     except IntegrityError as error:
         raise AuthError(ErrorCode.VALUE_REFUSED) from error
     changed = tuple(name for name, value in changes.items() if getattr(user, name) != value)
@@ -79,7 +79,7 @@ async def _update(
 
 
 @transactional
-async def _store(
+async def _apply(
     auth: Auth,
     authentication: Authentication,
     email: str | None,

@@ -95,7 +95,7 @@ async def import_users(auth: Auth, lines: Iterable[str], *, batch: int = BATCH) 
             done.skipped += row.user.email in rows
             rows.setdefault(row.user.email, row)
         async with auth.events.observe(AdministrationEventKind.ACCOUNT_IMPORT):
-            await _store(auth, rows, done)
+            await _import(auth, rows, done)
         yield done
 
 
@@ -189,7 +189,7 @@ def _parsed(column: Field[Any], text: str) -> object:
     return TypeAdapter(column.field_type).validate_strings(text.strip())
 
 
-async def _store(auth: Auth, rows: Mapping[str, _Row], done: Batch) -> None:
+async def _import(auth: Auth, rows: Mapping[str, _Row], done: Batch) -> None:
     """Together, or those together that have no account yet; where one of them is in the way, one by one.
 
     The addresses are looked up in second place only: PostgreSQL keeps the plan that it made for that query
@@ -203,7 +203,7 @@ async def _store(auth: Auth, rows: Mapping[str, _Row], done: Batch) -> None:
     done.skipped += len(rows) - len(new)
     if not await _insert_all(auth, new, done):
         for row in new:
-            await _store_one(auth, row, done)
+            await _import_one(auth, row, done)
 
 
 async def _insert_all(auth: Auth, rows: list[_Row], done: Batch) -> bool:
@@ -215,7 +215,7 @@ async def _insert_all(auth: Auth, rows: list[_Row], done: Batch) -> bool:
     return True
 
 
-async def _store_one(auth: Auth, row: _Row, done: Batch) -> None:
+async def _import_one(auth: Auth, row: _Row, done: Batch) -> None:
     columns = {name: value for name, value in row.values.items() if name != "email"}
     try:
         async with conflicts_refused(auth, columns):

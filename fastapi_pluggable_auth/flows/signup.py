@@ -74,7 +74,7 @@ async def signup(
         may_tell = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)
         try:
             async with nullcontext() if silent else conflicts_refused(auth, values):
-                user = await _store(auth, user, extra)
+                user = await _insert(auth, user, extra)
             observation.user_id = user.id
         except IntegrityError as error:
             if not (taken or clashing):  # another request was faster, or it is something else
@@ -118,7 +118,7 @@ def _complete(user: AbstractUser) -> None:
 
 
 @transactional
-async def _store(auth: Auth[U], user: U, extra: Mapping[str, Any]) -> U:
+async def _insert(auth: Auth[U], user: U, extra: Mapping[str, Any]) -> U:
     await user.save(force_create=True)
     await auth.outbox.add(MailKind.VERIFY, user.email, user_id=user.id)
     # A copy: another run of this transaction begins with nothing of what a hook did to its user.

@@ -150,7 +150,7 @@ async def create_user(
         user = auth.tables.user(**{"language": language, **values, **own})
         try:
             async with conflicts_refused(auth, values):
-                await _store(auth, user, _first_mail(password, verified) if mail else None)
+                await _insert(auth, user, _first_mail(password, verified) if mail else None)
         except IntegrityError as error:
             taken = await every(auth.tables.user).filter(email=email).exists()
             raise AuthError(ErrorCode.EMAIL_TAKEN if taken else ErrorCode.VALUE_REFUSED) from error
@@ -253,7 +253,7 @@ def _first_mail(password: Plaintext | None, verified: bool) -> MailKind | None:
 
 
 @transactional
-async def _store(auth: Auth, user: AbstractUser, kind: MailKind | None) -> None:
+async def _insert(auth: Auth, user: AbstractUser, kind: MailKind | None) -> None:
     await user.save(force_create=True)
     if kind is not None:
         await auth.outbox.add(kind, user.email, user_id=user.id)
