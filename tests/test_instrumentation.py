@@ -19,13 +19,15 @@ from slowapi import Limiter
 from slowapi.middleware import SlowAPIASGIMiddleware, SlowAPIMiddleware
 from slowapi.util import get_remote_address
 from starlette.background import BackgroundTask
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings, CurrentUser, include_auth
+from fastapi_pluggable_auth.models import Throttle
 from fastapi_pluggable_auth.security.cookies import Cookies
 
 from .conftest import EMAIL, PASSWORD
+from .test_host_transactions import wrap_in_plain_asgi
 
 DIALECTS = ("sqlite",)
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
@@ -161,6 +163,31 @@ async def test_what_puts_back_the_stack_that_it_found_leaves_ours(
         app.build_middleware_stack = found[0]  # type: ignore[method-assign]
         app.middleware_stack = app.build_middleware_stack()
         await assert_goes_on(client)
+
+
+async def test_a_stack_that_was_put_back_has_our_layers_in_front_of_the_hosts_transaction(
+    settings: AuthSettings, tortoise: TortoiseContext
+) -> None:
+    """A guess is counted when the answer is sent, though the host takes back what a refusal wrote."""
+    found: list[Any] = []
+    counted: list[int] = []
+    app = plugged(settings, lambda app: found.append(app.build_middleware_stack), first=True)
+    wrap_in_plain_asgi(app, DIALECTS[0])
+
+    async def look(scope: Scope, receive: Receive, send: Send) -> None:
+        async def note(message: Message) -> None:
+            counted.append(await Throttle.all().count())
+            await send(message)
+
+        await stack(scope, receive, note)
+
+    async with browser(app) as client:
+        stack = found[0]()
+        app.middleware_stack = look
+        before = await Throttle.all().count()
+        wrong = {**CREDENTIALS, "password": "wrong password"}
+        assert (await client.post("/auth/login", json=wrong)).status_code == 401
+        assert before < counted[0] == await Throttle.all().count()
 
 
 @before_and_after
