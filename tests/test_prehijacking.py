@@ -543,3 +543,23 @@ async def test_what_an_import_brings_is_no_stranger_s(
     answer = await client.post(await forgot(client, mailbox), json={"new_password": NEW})
     assert answer.status_code == 200
     assert (await User.get()).display_name == "Ada"
+
+
+@pytest.mark.parametrize("two_factor", [True, False])
+async def test_a_stranger_with_a_token_of_the_app_makes_no_login_by_showing_the_password_again(
+    two_factor: bool, client: httpx.AsyncClient, mailbox: Mailbox, auth: Auth, settings: AuthSettings
+) -> None:
+    """An app may give tokens before the address is verified: that says nothing of whose mailbox it is."""
+    settings.require_verified_email = True
+    await client.post("/auth/signup", json=CREDENTIALS)
+    account = Account(client, mailbox, EMAIL, PASSWORD)
+    account.access_token = auth.signer.access_token((await User.get()).id)
+    body = {"password": PASSWORD}
+    if two_factor:
+        assert (await enable_two_factor(account)).status_code == 200
+        body["code"] = pyotp.TOTP((await User.get()).totp_secret or "").at(auth.clock())
+    shown = await client.post("/auth/reauthenticate", json=body, headers=account.headers)
+    assert (shown.status_code, (await User.get()).last_login_at) == (200, None)
+    answer = await client.post(await forgot(client, mailbox), json={"new_password": NEW})
+    assert answer.status_code == 200
+    assert (await Account(client, mailbox, EMAIL, NEW).login()).status_code == 200

@@ -16,7 +16,7 @@ from ..email.outbox import collect_mails
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
 from ..hooks import BeforeLogin, LoggedIn
-from ..models import AbstractPending, AbstractUser
+from ..models import AbstractPending, AbstractUser, exact
 from ..security.jwt import Transport
 from ..security.names import name_set
 from ..security.plaintext import Plaintext
@@ -242,9 +242,13 @@ async def _write_login(auth: Auth, proof: Proof, second: Accepted | None, **writ
     }
     for factor in SECOND_FACTORS:
         unchanged.update(factor.state(user))
-    changes = {} if second is None else second.changes
+    changes = {**written, **({} if second is None else second.changes)}
+    if user.is_verified or not auth.settings.require_verified_email:
+        # Else the app gave the token: no login by which the owner of the mailbox would be known.
+        changes["last_login_at"] = auth.clock()
     account = auth.tables.user.filter(id=user.id, **unchanged)
-    if not await account.update(last_login_at=auth.clock(), **written, **changes):
+    same = await account.update(**changes) if changes else await exact(account, id=user.id)
+    if not same:
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)
     if proof.spends is not None and not await take(auth, proof.spends):
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)
