@@ -110,7 +110,9 @@ def test_the_page_of_a_link_has_its_token_and_may_be_a_path(setting: str, kind: 
 def test_an_english_mail_goes_on_with_a_capital_after_its_greeting(
     kind: MailTable, settings: AuthSettings
 ) -> None:
-    mail = render(settings, kind, sample(settings, kind, pages=True), language="en")
+    mail = render(
+        settings, kind, sample(settings, kind, pages=True), language="en", features=FEATURES.templates
+    )
     assert mail.html is not None
     assert re.match(r"Hello,\n\n[A-Z]", mail.body)
     assert re.search(r"<p>Hello,</p>\s*<p>[A-Z]", mail.html)
