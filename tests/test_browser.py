@@ -27,7 +27,7 @@ from fastapi_pluggable_auth.email.rendering import render
 from . import browsers
 from .conftest import PASSWORD, SECRET, Clock
 from .live import serving
-from .shipped import ALL_MAILS
+from .shipped import ALL_MAILS, FEATURES
 from .test_plugin import app_with_plain_init_in_lifespan
 
 pytestmark = [
@@ -403,7 +403,7 @@ async def test_nothing_is_cut_on_a_phone_however_long_the_address(person: Person
     for kind in ALL_MAILS:
         values = sample(settings, kind, pages=True)
         values |= {"email": address} | ({"new_email": address} if "new_email" in values else {})
-        mail = render(settings, kind, values)
+        mail = render(settings, kind, values, features=FEATURES.templates)
         assert address in str(mail.html)
         await person.page.set_content(mail.html)
         await look(kind)
