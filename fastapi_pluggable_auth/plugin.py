@@ -236,7 +236,7 @@ def _shipped(*, scopes: bool, admin: bool) -> Iterator[Feature]:
 
         yield PERSONAL_TOKENS
     if admin:
-        from .features.administration import ADMINISTRATION
+        from .features.administration.feature import ADMINISTRATION
 
         yield ADMINISTRATION
 

@@ -36,7 +36,11 @@ PARTS = {
     *("twofa.switch_off", "account.erase", "sessions.add_factors"),
     *("gate.entering", "gate.admit", "gate.second_factor", "gate.renew"),
     *("login.account_named", "password.require_good_password", "purge.keep_purging"),
-    *("admin.acting_on", "admin.refuse", "authentication.authenticate_session"),
+    *(
+        "features.administration.flows.acting_on",
+        "features.administration.flows.refuse",
+        "authentication.authenticate_session",
+    ),
     *(
         "sessions.start_impersonation",
         "mailbox.claim_mailbox",

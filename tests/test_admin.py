@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
-from fastapi_pluggable_auth.flows.users import Cursor
+from fastapi_pluggable_auth.features.administration.users import Cursor
 from fastapi_pluggable_auth.models import AuditEvent, PersonalToken, RefreshToken, Session, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox

@@ -18,9 +18,9 @@ from tortoise.transactions import in_transaction
 
 from fastapi_pluggable_auth import Auth, AuthSettings, afterwards, include_auth
 from fastapi_pluggable_auth.events import EventKind, Observation, Origin, Outcome, origin
+from fastapi_pluggable_auth.features.administration.users import delete_user
 from fastapi_pluggable_auth.features.audit_log.flows import list_events
 from fastapi_pluggable_auth.flows.purge import purge
-from fastapi_pluggable_auth.flows.users import delete_user
 from fastapi_pluggable_auth.models import AuditEvent, Mail, User
 from fastapi_pluggable_auth.security.identifiers import first_id_at, time_ordered_id
 

@@ -39,7 +39,8 @@ from fastapi_pluggable_auth import (
 )
 from fastapi_pluggable_auth.cli import COMMANDS, main
 from fastapi_pluggable_auth.email.kinds import MailKind
-from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle, users
+from fastapi_pluggable_auth.features.administration import users
+from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle
 from fastapi_pluggable_auth.flows.login import answer_challenge
 from fastapi_pluggable_auth.flows.sessions import TokenSet
 from fastapi_pluggable_auth.models import PersonalToken, User

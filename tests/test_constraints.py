@@ -21,9 +21,9 @@ from fastapi_pluggable_auth import Auth, AuthSettings, include_auth, models
 from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.errors import AuthError
 from fastapi_pluggable_auth.failures import Failure, failure_of
+from fastapi_pluggable_auth.features.administration.importing import import_users
+from fastapi_pluggable_auth.features.administration.users import create_user, delete_user
 from fastapi_pluggable_auth.flows import purge as purge_flow
-from fastapi_pluggable_auth.flows.importing import import_users
-from fastapi_pluggable_auth.flows.users import create_user, delete_user
 from fastapi_pluggable_auth.models import AbstractUser
 from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate
 from fastapi_pluggable_auth.security.clock import utc_now

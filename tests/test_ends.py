@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from tortoise.expressions import Q
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
-from fastapi_pluggable_auth.flows.users import delete_user
+from fastapi_pluggable_auth.features.administration.users import delete_user
 from fastapi_pluggable_auth.models import Mail, User
 from fastapi_pluggable_auth.models.device import Device
 

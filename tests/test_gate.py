@@ -29,9 +29,13 @@ from fastapi_pluggable_auth import (
     include_auth,
     open_session,
 )
+from fastapi_pluggable_auth.features.administration.users import (
+    disable_user,
+    end_sessions,
+    require_password_reset,
+)
 from fastapi_pluggable_auth.flows.login import answer_challenge, begin_login
 from fastapi_pluggable_auth.flows.sessions import TokenSet
-from fastapi_pluggable_auth.flows.users import disable_user, end_sessions, require_password_reset
 from fastapi_pluggable_auth.hooks import BeforeLogin, LoggedIn
 from fastapi_pluggable_auth.models import AuditEvent, Session, User
 from fastapi_pluggable_auth.security.hashing import hash_password

@@ -13,8 +13,8 @@ import pyotp
 import pytest
 
 from fastapi_pluggable_auth import Auth, AuthSettings
+from fastapi_pluggable_auth.features.administration.users import unlock_user
 from fastapi_pluggable_auth.flows import throttle
-from fastapi_pluggable_auth.flows.users import unlock_user
 from fastapi_pluggable_auth.models import Device, Throttle, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox

@@ -19,8 +19,8 @@ from tortoise.transactions import in_transaction
 from fastapi_pluggable_auth import Auth, AuthSettings, RecentUser, SecurityEvent, include_auth
 from fastapi_pluggable_auth.dependencies import CurrentAuthentication
 from fastapi_pluggable_auth.events import EventKind
+from fastapi_pluggable_auth.features.administration import users as users_flow
 from fastapi_pluggable_auth.flows import authorization as authorization_flow
-from fastapi_pluggable_auth.flows import users as users_flow
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.hooks import AfterEvent, SessionEnded
 from fastapi_pluggable_auth.models import AuditEvent, RefreshToken, Session, User

@@ -33,7 +33,7 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.commands.database import connected
-from fastapi_pluggable_auth.flows.importing import Batch, ImportFileError, import_users
+from fastapi_pluggable_auth.features.administration.importing import Batch, ImportFileError, import_users
 from fastapi_pluggable_auth.models import Mail, User
 from fastapi_pluggable_auth.security.hashing import (
     PasswordCheck,

@@ -19,10 +19,10 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings, include_auth, schemas
 from fastapi_pluggable_auth.dependencies import SignedIn
+from fastapi_pluggable_auth.features.administration import schemas as admin_schemas
 from fastapi_pluggable_auth.features.audit_log import schemas as audit_schemas
 from fastapi_pluggable_auth.features.personal_tokens import schemas as token_schemas
 from fastapi_pluggable_auth.schemas import UserCreate, UserOut
-from fastapi_pluggable_auth.schemas import admin as admin_schemas
 
 DIALECTS = ("sqlite",)
 

@@ -30,8 +30,8 @@ from fastapi_pluggable_auth.database import in_one_transaction
 from fastapi_pluggable_auth.email import dispatcher as dispatcher_module
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.failures import Failure, failure_of, sentence
+from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.flows.purge import purge
-from fastapi_pluggable_auth.flows.users import create_user
 from fastapi_pluggable_auth.models import (
     AuditEvent,
     Mail,

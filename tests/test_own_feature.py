@@ -13,8 +13,8 @@ from tortoise.context import TortoiseContext
 from tortoise.migrations.api import migrate
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth.features.administration.users import end_sessions
 from fastapi_pluggable_auth.flows.purge import purge
-from fastapi_pluggable_auth.flows.users import end_sessions
 from fastapi_pluggable_auth.models import PersonalToken, User
 from fastapi_pluggable_auth.security.rate_limits import RateConfigurationError
 

@@ -16,8 +16,8 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthSettings, CurrentUser, OptionalUser, include_auth
 from fastapi_pluggable_auth.authorization import require
 from fastapi_pluggable_auth.errors import AuthError, ErrorCode
-from fastapi_pluggable_auth.flows import users as users_flow
-from fastapi_pluggable_auth.flows.importing import import_users
+from fastapi_pluggable_auth.features.administration import users as users_flow
+from fastapi_pluggable_auth.features.administration.importing import import_users
 from fastapi_pluggable_auth.flows.sealing import seal_secrets
 from fastapi_pluggable_auth.models import User, every
 from fastapi_pluggable_auth.testing import UserFactory

@@ -18,9 +18,9 @@ from tortoise.expressions import Q
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, PageUser, include_auth
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.email.tokens import Purpose
-from fastapi_pluggable_auth.flows.impersonation import impersonate
+from fastapi_pluggable_auth.features.administration.impersonation import impersonate
+from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.flows.purge import BATCH, purge
-from fastapi_pluggable_auth.flows.users import create_user
 from fastapi_pluggable_auth.hooks import BeforeLogin
 from fastapi_pluggable_auth.models import (
     Device,

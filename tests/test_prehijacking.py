@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, Challenge, SecurityEvent, include_auth, open_session
-from fastapi_pluggable_auth.flows.users import create_user
+from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.hooks import MailboxClaimed
 from fastapi_pluggable_auth.models import Device, PersonalToken, RecoveryCode, Session, User
 from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate

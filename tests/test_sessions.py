@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
-from fastapi_pluggable_auth.flows.users import require_password_reset
+from fastapi_pluggable_auth.features.administration.users import require_password_reset
 from fastapi_pluggable_auth.models import RefreshToken, Session, User, token_digest
 from fastapi_pluggable_auth.security.jwt import REFRESH
 

@@ -7,8 +7,8 @@ import pyotp
 import pytest
 
 from fastapi_pluggable_auth import Auth, Challenge, Refused, open_session
+from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.flows.login import answer_challenge
-from fastapi_pluggable_auth.flows.users import create_user
 from fastapi_pluggable_auth.hooks import BeforePasswordChange, PasswordChanged
 from fastapi_pluggable_auth.models import Session, User
 

@@ -15,8 +15,8 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings
 from fastapi_pluggable_auth.commands.users import _create, add_to
-from fastapi_pluggable_auth.flows.importing import import_users
-from fastapi_pluggable_auth.flows.users import create_user, find_user
+from fastapi_pluggable_auth.features.administration.importing import import_users
+from fastapi_pluggable_auth.features.administration.users import create_user, find_user
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security.addresses import normalise_email
 from fastapi_pluggable_auth.security.passwords import is_storable

@@ -27,11 +27,16 @@ from fastapi_pluggable_auth import (
     include_auth,
     require,
 )
+from fastapi_pluggable_auth.features.administration.users import (
+    disable_user,
+    enable_user,
+    end_sessions,
+    require_password_reset,
+)
 from fastapi_pluggable_auth.features.personal_tokens import flows as tokens_flow
 from fastapi_pluggable_auth.flows.authentication import authenticate
 from fastapi_pluggable_auth.flows.authorization import grant
 from fastapi_pluggable_auth.flows.purge import purge
-from fastapi_pluggable_auth.flows.users import disable_user, enable_user, end_sessions, require_password_reset
 from fastapi_pluggable_auth.models import PersonalToken, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox

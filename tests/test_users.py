@@ -16,10 +16,7 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings
 from fastapi_pluggable_auth.errors import ErrorCode
 from fastapi_pluggable_auth.events import SecurityEvent
-from fastapi_pluggable_auth.flows.authentication import authenticate
-from fastapi_pluggable_auth.flows.authorization import grant
-from fastapi_pluggable_auth.flows.password import change_password
-from fastapi_pluggable_auth.flows.users import (
+from fastapi_pluggable_auth.features.administration.users import (
     Cursor,
     create_user,
     delete_user,
@@ -31,6 +28,9 @@ from fastapi_pluggable_auth.flows.users import (
     require_password_reset,
     reset_two_factor,
 )
+from fastapi_pluggable_auth.flows.authentication import authenticate
+from fastapi_pluggable_auth.flows.authorization import grant
+from fastapi_pluggable_auth.flows.password import change_password
 from fastapi_pluggable_auth.models import Mail, RecoveryCode, RefreshToken, Session, User
 
 from . import databases, own_tables

@@ -18,8 +18,8 @@ from tortoise.backends.base.executor import EXECUTOR_CACHE
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, ErrorCode
 from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.commands.database import connected
+from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.flows.login import login
-from fastapi_pluggable_auth.flows.users import create_user
 from fastapi_pluggable_auth.models import Mail, RecoveryCode, Session, User
 from fastapi_pluggable_auth.security.totp import generate_totp_secret
 

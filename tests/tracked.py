@@ -27,7 +27,7 @@ from tortoise.exceptions import OperationalError
 
 from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth
 from fastapi_pluggable_auth.email.local import MemoryProvider
-from fastapi_pluggable_auth.flows.users import create_user
+from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.security.totp import code_at
 
 from . import databases

@@ -27,9 +27,14 @@ from fastapi_pluggable_auth import (
 )
 from fastapi_pluggable_auth.config import settings
 from fastapi_pluggable_auth.dependencies import get_authentication
+from fastapi_pluggable_auth.features.administration.users import (
+    create_user,
+    disable_user,
+    find_user,
+    list_users,
+)
 from fastapi_pluggable_auth.flows.authentication import Authentication
 from fastapi_pluggable_auth.flows.signup import signup
-from fastapi_pluggable_auth.flows.users import create_user, disable_user, find_user, list_users
 from fastapi_pluggable_auth.hooks import AccountDeleted, BeforeLogin, EmailChanged, LoggedIn, SignedUp
 from fastapi_pluggable_auth.models import AbstractUser, Tables, User, tables_for
 from fastapi_pluggable_auth.testing import UserFactory

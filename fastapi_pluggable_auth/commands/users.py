@@ -20,12 +20,8 @@ from uuid import UUID
 
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
-from ..flows.account import AccountInUseError
-from ..flows.authorization import grant
-from ..flows.importing import PRIVATE, ImportFileError, column_value, import_users
-from ..flows.sessions import count_sessions
-from ..flows.twofa import remaining_recovery_codes
-from ..flows.users import (
+from ..features.administration.importing import PRIVATE, ImportFileError, column_value, import_users
+from ..features.administration.users import (
     Cursor,
     create_user,
     delete_user,
@@ -37,6 +33,10 @@ from ..flows.users import (
     reset_two_factor,
     unlock_user,
 )
+from ..flows.account import AccountInUseError
+from ..flows.authorization import grant
+from ..flows.sessions import count_sessions
+from ..flows.twofa import remaining_recovery_codes
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.hashing import is_usable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .administration import ADMINISTRATION
+from .administration.feature import ADMINISTRATION
 from .audit_log.feature import AUDIT_LOG
 from .feature import Feature
 from .personal_tokens.feature import PERSONAL_TOKENS

@@ -1,4 +1,8 @@
-"""Who may act on others, and as them: never with more rights than one has."""
+"""Who may act on others, and as them: never with more rights than one has.
+
+What starts such sessions is a feature, administration. Whether they stand is asked here at every request, by
+an app that shares the database and has no administrators as well.
+"""
 
 from __future__ import annotations
 

@@ -7,9 +7,10 @@ from typing import Final
 
 from tortoise import Model
 
+from ..features.administration import models as administration
 from ..features.audit_log import models as audit_log
 from ..features.personal_tokens import models as personal_tokens
-from . import impersonation, recovery_code
+from . import recovery_code
 from .lifetimes import AccessEnded, Expired
 
 TABLES: Final[tuple[type[Model], ...]] = (
@@ -19,7 +20,7 @@ TABLES: Final[tuple[type[Model], ...]] = (
 )
 EXPIRED: Final[tuple[Expired, ...]] = (personal_tokens.EXPIRED, audit_log.EXPIRED)
 ACCESS_ENDED: Final[tuple[AccessEnded, ...]] = (
-    impersonation.ACCESS_ENDED,
+    administration.ACCESS_ENDED,
     personal_tokens.ACCESS_ENDED,
     recovery_code.ACCESS_ENDED,
     *audit_log.ACCESS_ENDED,

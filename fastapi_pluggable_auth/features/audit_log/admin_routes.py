@@ -10,9 +10,9 @@ from ...dependencies import CurrentAuth
 from ...errors import ErrorCode
 from ...http.demands import SIGNED_IN
 from ...http.responses import documented
-from ...routes.admin import REFUSALS, Reader, in_person
 from ...routes.router import AuthRouter
 from ...schemas import PageSize
+from ..administration.routes import REFUSALS, Reader, in_person
 from . import flows
 from .flows import AuditEventPage
 from .schemas import AfterEvent, AuditEventOut, AuditPage

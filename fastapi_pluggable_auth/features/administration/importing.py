@@ -14,15 +14,15 @@ from tortoise.exceptions import BaseORMException, IntegrityError
 from tortoise.fields import DatetimeField, JSONField
 from tortoise.fields.base import DatabaseDefault, Field
 
-from ..auth import Auth, transactional
-from ..errors import AuthError, ErrorCode
-from ..models import AbstractUser, every
-from ..security.addresses import normalise_email
-from ..security.clock import as_utc
-from ..security.hashing import imported_hash, unusable_hash
-from ..security.text import is_single_line, is_unicode
-from .admin import AdministrationEventKind
-from .columns import column_values, conflicts_refused
+from ...auth import Auth, transactional
+from ...errors import AuthError, ErrorCode
+from ...flows.columns import column_values, conflicts_refused
+from ...models import AbstractUser, every
+from ...security.addresses import normalise_email
+from ...security.clock import as_utc
+from ...security.hashing import imported_hash, unusable_hash
+from ...security.text import is_single_line, is_unicode
+from .flows import AdministrationEventKind
 
 BATCH: Final = 500
 

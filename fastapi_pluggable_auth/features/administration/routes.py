@@ -7,24 +7,22 @@ from uuid import UUID
 
 from fastapi import Depends, Query, Request
 
-from ..authorization import require
-from ..dependencies import CurrentAuth, CurrentAuthentication
-from ..errors import ErrorCode
-from ..flows import admin as admin_flow
-from ..flows import impersonation as impersonation_flow
-from ..flows import users as users_flow
-from ..flows.acting import IMPERSONATE, READ, WRITE
-from ..flows.admin import AdministrationError, acting_on
-from ..flows.authentication import refuse_impersonation
-from ..http.cookies import transport_for, wants_cookies
-from ..http.csrf import check_request
-from ..http.demands import RECENT_LOGIN, SIGNED_IN
-from ..http.responses import documented, merged_responses
-from ..models import AbstractUser, User
-from ..schemas import CookieSession, PageSize, TokenPair
-from ..schemas.admin import AccountOut, AccountPage, AccountSession, AccountSummary, AfterAccount, Rights
-from .core import session_answer
-from .router import AuthRouter
+from ...authorization import require
+from ...dependencies import CurrentAuth, CurrentAuthentication
+from ...errors import ErrorCode
+from ...flows.acting import IMPERSONATE, READ, WRITE
+from ...flows.authentication import refuse_impersonation
+from ...http.cookies import transport_for, wants_cookies
+from ...http.csrf import check_request
+from ...http.demands import RECENT_LOGIN, SIGNED_IN
+from ...http.responses import documented, merged_responses
+from ...models import AbstractUser, User
+from ...routes.core import session_answer
+from ...routes.router import AuthRouter
+from ...schemas import CookieSession, PageSize, TokenPair
+from . import flows, impersonation, users
+from .flows import AdministrationError, acting_on
+from .schemas import AccountOut, AccountPage, AccountSession, AccountSummary, AfterAccount, Rights
 
 
 async def in_person(authentication: CurrentAuthentication) -> None:
@@ -73,18 +71,18 @@ async def list_users(
 ) -> AccountPage:
     """Accounts, the newest first. `search` is a part of the address or username. `next` of one page is
     `after` of the next one: whoever signs up meanwhile moves nobody from page to page."""
-    cursor = None if after is None else users_flow.Cursor.parse(after)
-    page = await users_flow.list_users(
+    cursor = None if after is None else users.Cursor.parse(after)
+    page = await users.list_users(
         auth, search=search, active=active, verified=verified, role=role, after=cursor, limit=limit
     )
-    users = [AccountSummary(**_columns(auth, user)) for user in page.users]
-    return AccountPage(users=users, next=None if page.after is None else str(page.after))
+    accounts = [AccountSummary(**_columns(auth, user)) for user in page.users]
+    return AccountPage(users=accounts, next=None if page.after is None else str(page.after))
 
 
 @router.get("/users/{user_id}", responses=documented(ErrorCode.USER_NOT_FOUND, ErrorCode.VALIDATION_ERROR))
 async def read_user(auth: CurrentAuth, administrator: Reader, user_id: UUID) -> AccountOut:
     """An account, with the sessions in which it is signed in."""
-    account = await admin_flow.read_account(auth, user_id)
+    account = await flows.read_account(auth, user_id)
     return AccountOut(
         **_columns(auth, account.user),
         recovery_codes=account.recovery_codes,
@@ -107,35 +105,35 @@ async def read_user(auth: CurrentAuth, administrator: Reader, user_id: UUID) -> 
 async def disable_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Refuse every login, and end all sessions at once."""
     async with acting_on(auth, administrator, user_id, oneself=False):
-        await users_flow.disable_user(auth, user_id)
+        await users.disable_user(auth, user_id)
 
 
 @router.post("/users/{user_id}/enable", status_code=204, responses=WRITING)
 async def enable_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Allow logins again; no earlier session comes back."""
     async with acting_on(auth, administrator, user_id):
-        await users_flow.enable_user(auth, user_id)
+        await users.enable_user(auth, user_id)
 
 
 @router.post("/users/{user_id}/require-password-reset", status_code=204, responses=WRITING)
 async def require_password_reset(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """End all sessions, and refuse logins until the password is reset by mail."""
     async with acting_on(auth, administrator, user_id):
-        await users_flow.require_password_reset(auth, user_id)
+        await users.require_password_reset(auth, user_id)
 
 
 @router.post("/users/{user_id}/end-sessions", status_code=204, responses=WRITING)
 async def end_sessions(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Sign the user out everywhere, at once."""
     async with acting_on(auth, administrator, user_id):
-        await users_flow.end_sessions(auth, user_id)
+        await users.end_sessions(auth, user_id)
 
 
 @router.post("/users/{user_id}/unlock", status_code=204, responses=WRITING)
 async def unlock_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Forget wrong passwords and codes, so that the user can sign in again after too many of them."""
     async with acting_on(auth, administrator, user_id):
-        await users_flow.unlock_user(auth, user_id)
+        await users.unlock_user(auth, user_id)
 
 
 @router.post("/users/{user_id}/reset-two-factor", status_code=204, responses=WRITING)
@@ -143,7 +141,7 @@ async def reset_two_factor(auth: CurrentAuth, administrator: Writer, user_id: UU
     """Switch two-factor off for a user who has lost it. The user is signed out everywhere, and told by
     mail."""
     async with acting_on(auth, administrator, user_id):
-        await users_flow.reset_two_factor(auth, user_id)
+        await users.reset_two_factor(auth, user_id)
 
 
 @router.post(
@@ -152,14 +150,14 @@ async def reset_two_factor(auth: CurrentAuth, administrator: Writer, user_id: UU
 )
 async def grant(auth: CurrentAuth, administrator: Writer, user_id: UUID, body: Rights) -> AccountSummary:
     """Give roles and permissions, of those that one has. Superusers are made by superusers."""
-    user = await admin_flow.grant(auth, administrator, user_id, **body.model_dump())
+    user = await flows.grant(auth, administrator, user_id, **body.model_dump())
     return AccountSummary(**_columns(auth, user))
 
 
 @router.post("/users/{user_id}/revoke", responses=NOT_ONESELF)
 async def revoke(auth: CurrentAuth, administrator: Writer, user_id: UUID, body: Rights) -> AccountSummary:
     """Take roles and permissions, of those that one has."""
-    user = await admin_flow.revoke(auth, administrator, user_id, **body.model_dump())
+    user = await flows.revoke(auth, administrator, user_id, **body.model_dump())
     return AccountSummary(**_columns(auth, user))
 
 
@@ -171,7 +169,7 @@ async def revoke(auth: CurrentAuth, administrator: Writer, user_id: UUID, body: 
 async def delete_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Delete an account with everything that belongs to it."""
     async with acting_on(auth, administrator, user_id, oneself=False):
-        await users_flow.delete_user(auth, user_id)
+        await users.delete_user(auth, user_id)
 
 
 @router.post(
@@ -195,7 +193,7 @@ async def impersonate(
 ) -> TokenPair | CookieSession:
     """Act as the user for a while. What needs the user's password is refused, and every event names who
     acts. Where cookies are on, a browser is signed in as the user from here on."""
-    tokens = await impersonation_flow.impersonate(
+    tokens = await impersonation.impersonate(
         auth,
         administrator,
         user_id,

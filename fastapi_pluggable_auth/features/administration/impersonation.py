@@ -6,13 +6,13 @@ from uuid import UUID
 
 from tortoise.expressions import F
 
-from ..auth import Auth, transactional
-from ..errors import AuthError, ErrorCode
-from ..models import AbstractUser
-from ..security.jwt import Transport
-from .acting import may_act_as
-from .admin import AdministrationError, AdministrationEventKind, acting_on
-from .sessions import TokenSet, start_impersonation
+from ...auth import Auth, transactional
+from ...errors import AuthError, ErrorCode
+from ...flows.acting import may_act_as
+from ...flows.sessions import TokenSet, start_impersonation
+from ...models import AbstractUser
+from ...security.jwt import Transport
+from .flows import AdministrationError, AdministrationEventKind, acting_on
 
 
 async def impersonate(

@@ -6,8 +6,8 @@ from typing import Final
 
 from tortoise.expressions import Q
 
-from .lifetimes import ALL_ACCESS, AccessEnded, End, Reach
-from .session import Session
+from ...models.lifetimes import ALL_ACCESS, AccessEnded, End, Reach
+from ...models.session import Session
 
 ACCESS_ENDED: Final = AccessEnded(
     Session,

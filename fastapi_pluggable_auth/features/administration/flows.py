@@ -7,14 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from ..auth import Auth
-from ..errors import AuthError, ErrorCode, ErrorTable
-from ..events import EventKind, EventTable, Observation, Outcome, actor
-from ..models import AbstractUser
-from . import authorization, users
-from .acting import covers, may_act_on
-from .sessions import SessionInfo, live_sessions
-from .twofa import remaining_recovery_codes
+from ...auth import Auth
+from ...errors import AuthError, ErrorCode, ErrorTable
+from ...events import EventKind, EventTable, Observation, Outcome, actor
+from ...flows import authorization
+from ...flows.acting import covers, may_act_on
+from ...flows.sessions import SessionInfo, live_sessions
+from ...flows.twofa import remaining_recovery_codes
+from ...models import AbstractUser
+from . import users
 
 
 class AdministrationError(ErrorTable):

@@ -13,26 +13,26 @@ from uuid import UUID
 from tortoise.exceptions import IntegrityError, ValidationError
 from tortoise.expressions import Q
 
-from ..auth import Auth, transactional
-from ..email.kinds import MailKind
-from ..errors import AuthError, ErrorCode
-from ..events import EventKind
-from ..hooks import AccountDeleted, LoggedOut, SignedUp, SigningUp, TwoFactorDisabled
-from ..models import EMAIL_LENGTH, AbstractUser, every, exact
-from ..models.user import U
-from ..security.addresses import normalise_email
-from ..security.hashing import unusable_hash
-from ..security.passwords import is_storable
-from ..security.plaintext import Plaintext
-from ..security.text import without_blanks_around
-from ..security.usernames import fold_username
-from .account import erase
-from .columns import column_values, conflicts_refused, require_all, require_free
-from .ends import End, end_access
-from .guesses import forget_codes, forget_guesses
-from .login import account_named
-from .password import require_good_password
-from .twofa import TwoFactorEventKind, switch_off
+from ...auth import Auth, transactional
+from ...email.kinds import MailKind
+from ...errors import AuthError, ErrorCode
+from ...events import EventKind
+from ...flows.account import erase
+from ...flows.columns import column_values, conflicts_refused, require_all, require_free
+from ...flows.ends import End, end_access
+from ...flows.guesses import forget_codes, forget_guesses
+from ...flows.login import account_named
+from ...flows.password import require_good_password
+from ...flows.twofa import TwoFactorEventKind, switch_off
+from ...hooks import AccountDeleted, LoggedOut, SignedUp, SigningUp, TwoFactorDisabled
+from ...models import EMAIL_LENGTH, AbstractUser, every, exact
+from ...models.user import U
+from ...security.addresses import normalise_email
+from ...security.hashing import unusable_hash
+from ...security.passwords import is_storable
+from ...security.plaintext import Plaintext
+from ...security.text import without_blanks_around
+from ...security.usernames import fold_username
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

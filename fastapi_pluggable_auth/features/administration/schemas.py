@@ -9,9 +9,9 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
-from ..flows.users import Cursor
-from ..security.names import PATTERN as NAME
-from . import Body, Schema
+from ...schemas import Body, Schema
+from ...security.names import PATTERN as NAME
+from .users import Cursor
 
 Name = Annotated[str, Strict(), Field(pattern=f"^{NAME}$", max_length=64, examples=["editor"])]
 
