@@ -35,6 +35,7 @@ from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import (
     AuditEvent,
     Mail,
+    Pending,
     PersonalToken,
     RecoveryCode,
     Tables,
@@ -381,6 +382,7 @@ async def rows_of_every_kind(auth: Auth) -> None:
         user_id=user.id, name="x", digest="1" * 64, expires_at=later, created_at=now
     )
     await tables.device.create(user_id=user.id, digest="2" * 64, expires_at=later, last_used_at=now)
+    await Pending.create(id="3" * 64, user_id=user.id, kind="x", data="", expires_at=later)
     await Throttle.create(id="x", count=1, started_at=now, blocked_until=now)
     await tables.of(AuditEvent).create(time=now, user_id=user.id, kind="login", outcome="success")
 
