@@ -29,7 +29,7 @@ from fastapi_pluggable_auth.models import AbstractUser, RecoveryCode, Tables, ta
 from fastapi_pluggable_auth.schemas import NotStored, ProfileUpdate, UserCreate, Username, UserOut
 
 from . import databases, own_tables
-from .conftest import EMAIL, PASSWORD, Mailbox
+from .conftest import EMAIL, PASSWORD, Clock, Mailbox
 from .own_tables import Company, User
 from .smtp_server import text_of
 from .spare import Spare
@@ -65,11 +65,17 @@ class Me(UserOut):
 
 
 @pytest.fixture
-def app(settings: AuthSettings) -> FastAPI:
+def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     """A host app with its own user."""
     app = FastAPI()
     include_auth(
-        app, settings=settings, user_model=User, user_out=Me, user_create=NewUser, profile_update=Profile
+        app,
+        settings=settings,
+        user_model=User,
+        user_out=Me,
+        user_create=NewUser,
+        profile_update=Profile,
+        clock=clock,
     )
 
     @app.get("/city")
