@@ -34,6 +34,7 @@ from fastapi_pluggable_auth.features.administration.users import (
     end_sessions,
     require_password_reset,
 )
+from fastapi_pluggable_auth.features.audit_log.recording import record
 from fastapi_pluggable_auth.flows.login import answer_challenge, begin_login
 from fastapi_pluggable_auth.flows.sessions import TokenSet
 from fastapi_pluggable_auth.hooks import BeforeLogin, LoggedIn
@@ -118,7 +119,7 @@ async def test_a_sign_in_with_two_factor_that_ends_well_leaves_no_failure(
     caplog: pytest.LogCaptureFixture,
     steps: str,
 ) -> None:
-    auth.events.listeners.append(auth.audit_log.record)
+    auth.events.listeners.append(lambda event: record(auth, event))
     heard: list[SecurityEvent] = []
     auth.on(SecurityEvent)(heard.append)
     with caplog.at_level(logging.INFO, "fastapi_pluggable_auth.security"):
