@@ -79,7 +79,8 @@ def _all_below(model: type[Model]) -> Iterator[type[Model]]:
 
 
 def _is_shipped(model: type[Model]) -> bool:
-    return model.__module__.startswith(f"{__package__}.")
+    """Also those of the package's features."""
+    return model.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _named(model: type[Model]) -> str:
