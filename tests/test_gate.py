@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import json
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Awaitable
+from typing import Any, ClassVar
 
-import httpx
 import pyotp
 import pytest
-from fastapi import FastAPI
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import (
     Auth,
@@ -26,7 +20,6 @@ from fastapi_pluggable_auth import (
     Challenge,
     Refused,
     SecurityEvent,
-    include_auth,
     open_session,
 )
 from fastapi_pluggable_auth.features.administration.users import (
@@ -39,22 +32,12 @@ from fastapi_pluggable_auth.flows.login import answer_challenge, begin_login
 from fastapi_pluggable_auth.flows.sessions import TokenSet
 from fastapi_pluggable_auth.hooks import BeforeLogin, LoggedIn
 from fastapi_pluggable_auth.models import AuditEvent, Session, User
-from fastapi_pluggable_auth.security.hashing import hash_password
-from fastapi_pluggable_auth.testing import FakeClock
 
-from . import databases
-from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock
+from .conftest import EMAIL, PASSWORD, Account, Clock, claims_of
 from .test_twofa import enrol, post, totp
+from .world import World
 
 __all__ = ["totp"]
-
-T = TypeVar("T")
-
-
-def claims_of(token: str) -> dict[str, Any]:
-    payload = token.split(".")[1]
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    return claims
 
 
 async def refusal(work: Awaitable[object]) -> str:
@@ -215,52 +198,6 @@ async def test_only_names_are_factors(account: Account, auth: Auth, names: Any) 
 
 
 # No sequence of methods gives a session fewer factors than its user must show
-
-
-class World:
-    """One app for all examples, on one database and one loop."""
-
-    def __init__(self) -> None:
-        self.runner = asyncio.Runner()
-        self.clock = FakeClock()
-        self.settings = AuthSettings(
-            _env_file=None,
-            jwt_secret=SECRET,
-            bcrypt_rounds=4,
-            email_provider="memory",
-            throttle_free_attempts=10**6,
-            throttle_daily_limit=10**6,
-            mail_limit=10**6,
-            database_timeout=60,
-            notify_new_device=False,
-        )
-        self.app = FastAPI()
-        self.auth = include_auth(self.app, settings=self.settings, clock=self.clock)
-        self.hashed = hash_password(PASSWORD, self.settings)
-        self.users = 0
-        self.run(self._open)
-
-    def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        async def begin() -> T:
-            return await work()
-
-        return self.runner.run(begin())
-
-    async def _open(self) -> None:
-        self.tortoise = await TortoiseContext().__aenter__()
-        await self.tortoise.init(databases.config("sqlite://:memory:", "sqlite"))
-        await self.tortoise.generate_schemas()
-        transport = httpx.ASGITransport(self.app, client=("192.0.2.7", 4321))
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost:8000")
-
-    async def _close(self) -> None:
-        await self.client.aclose()
-        await self.auth.close()
-        await self.tortoise.__aexit__(None, None, None)
-
-    def close(self) -> None:
-        self.run(self._close)
-        self.runner.close()
 
 
 PICK = st.integers(0, 20)
@@ -428,7 +365,7 @@ def test_no_sequence_of_methods_gives_a_session_fewer_factors_than_its_user_must
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("fastapi_pluggable_auth.security"), "disabled", True)
-    world = World()
+    world = World(throttle_daily_limit=10**6)
     monkeypatch.setattr(Ways, "world", world, raising=False)
     try:
         run_state_machine_as_test(  # type: ignore[no-untyped-call]

@@ -7,20 +7,16 @@ whatever they do.
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http.cookies import SimpleCookie
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-import httpx
 import pytest
-from fastapi import FastAPI
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -32,17 +28,14 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tortoise.context import TortoiseContext
 
-from fastapi_pluggable_auth import AuthSettings, CurrentUser, SecurityEvent, include_auth
+from fastapi_pluggable_auth import CurrentUser, SecurityEvent
 from fastapi_pluggable_auth.events import EventKind
 from fastapi_pluggable_auth.http.cookies import NEW
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, User
-from fastapi_pluggable_auth.security.hashing import hash_password
-from fastapi_pluggable_auth.testing import FakeClock
 
-from . import databases
-from .conftest import PASSWORD, SECRET
+from .conftest import PASSWORD, claims_of
+from .world import World
 
 EXAMPLES = int(os.environ.get("TEST_ROTATION_EXAMPLES", "20"))
 STEPS = 50
@@ -53,7 +46,6 @@ LEEWAY = timedelta(seconds=10)
 TOLERANCE = timedelta(seconds=2)
 """The clock goes on while a step runs."""
 DAY = 86_400
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -105,37 +97,14 @@ class SlowPage:
     go_on: asyncio.Event
 
 
-def claims_of(token: str) -> dict[str, Any]:
-    payload = token.split(".")[1]
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    return claims
-
-
-class World:
-    """One app for all examples, on one database and one loop."""
+class Network(World):
+    """The app with a page that answers when it is told to, and what it says of itself."""
 
     def __init__(self) -> None:
-        self.runner = asyncio.Runner()
-        self.clock = FakeClock()
-        self.settings = AuthSettings(
-            _env_file=None,
-            jwt_secret=SECRET,
-            bcrypt_rounds=4,
-            public_base_url=BASE,
-            cookies=True,
-            email_provider="memory",
-            throttle_free_attempts=10**6,
-            mail_limit=10**6,
-            database_timeout=60,
-            notify_new_device=False,
-        )
-        self.app = FastAPI()
-        self.auth = include_auth(self.app, settings=self.settings, clock=self.clock)
+        super().__init__(BASE, public_base_url=BASE, cookies=True)
         self.events: list[SecurityEvent] = []
         self.auth.on(SecurityEvent)(self.events.append)
         self.pages: list[asyncio.Event] = []
-        self.hashed = hash_password(PASSWORD, self.settings)
-        self.users = 0
 
         @self.app.get("/slow")
         async def slow(user: CurrentUser) -> str:
@@ -143,32 +112,6 @@ class World:
             self.pages.append(go_on)
             await go_on.wait()
             return user.email
-
-        self.run(self._open)
-
-    def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Begins work on the loop, where the database is known, and waits for it."""
-
-        async def begin() -> T:
-            return await work()
-
-        return self.runner.run(begin())
-
-    async def _open(self) -> None:
-        self.tortoise = await TortoiseContext().__aenter__()
-        await self.tortoise.init(databases.config("sqlite://:memory:", "sqlite"))
-        await self.tortoise.generate_schemas()
-        transport = httpx.ASGITransport(self.app, client=("192.0.2.7", 4321))
-        self.client = httpx.AsyncClient(transport=transport, base_url=BASE)
-
-    async def _close(self) -> None:
-        await self.client.aclose()
-        await self.auth.close()
-        await self.tortoise.__aexit__(None, None, None)
-
-    def close(self) -> None:
-        self.run(self._close)
-        self.runner.close()
 
     async def ask(self, method: str, path: str, *, cookies: Tokens | None = None, **request: Any) -> Answer:
         """A request, by a browser with these cookies or by a client with none."""
@@ -211,7 +154,7 @@ ARRIVES = st.sampled_from(["now", "now", "late", "never", "elsewhere"])
 class Rotation(RuleBasedStateMachine):
     """A session of an owner with some tabs, whose answers come, are lost, or come late."""
 
-    world: ClassVar[World]
+    world: ClassVar[Network]
     thief_kind: ClassVar[str]
 
     @initialize(mode=st.sampled_from(list(MODES)), is_early=st.booleans())
@@ -582,10 +525,10 @@ class Rotation(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
     logger = logging.getLogger("fastapi_pluggable_auth.security")
     monkeypatch.setattr(logger, "disabled", True)
-    world = World()
+    world = Network()
     monkeypatch.setattr(Rotation, "world", world, raising=False)
     yield world
     world.close()
@@ -593,7 +536,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 @pytest.mark.parametrize("thief", THIEVES)
 def test_a_lost_answer_ends_no_session_and_a_thief_never_goes_along(
-    world: World, monkeypatch: pytest.MonkeyPatch, thief: str
+    world: Network, monkeypatch: pytest.MonkeyPatch, thief: str
 ) -> None:
     """A-42, A-43, R-05."""
     monkeypatch.setattr(Rotation, "thief_kind", thief, raising=False)

@@ -40,7 +40,7 @@ from fastapi_pluggable_auth.models import RefreshToken, User
 from fastapi_pluggable_auth.security import jwt as plain_helpers
 from fastapi_pluggable_auth.security.jwt import ACCESS, REFRESH
 
-from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock
+from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, claims_of
 from .test_keys import EC, RSA, header_of, pem_of, public_pem_of
 from .test_links import DEAD_LINK, of_0_1
 from .test_mounted import opened
@@ -301,11 +301,6 @@ def signed(algorithm: Algorithm, header: dict[str, Any], claims: dict[str, Any])
 
 def _encoded(part: bytes) -> str:
     return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
-
-
-def claims_of(token: str) -> dict[str, Any]:
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-    return claims
 
 
 OTHER_TYPES: tuple[Any, ...] = (
