@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from fastapi import Depends
-
 from ...dependencies import CurrentAuth
 from ...errors import ErrorCode
-from ...http.demands import SIGNED_IN
 from ...http.responses import documented
-from ...routes.router import AuthRouter
 from ...schemas import PageSize
-from ..administration.routes import REFUSALS, Reader, in_person
+from ..administration.routes import Reader, admin_router
 from . import flows
 from .flows import AuditEventPage
 from .schemas import AfterEvent, AuditEventOut, AuditPage
 
-router = AuthRouter(
-    prefix="/admin",
-    tags=["admin"],
-    dependencies=[Depends(in_person)],
-    responses=documented(*SIGNED_IN, *REFUSALS),
-)
+router = admin_router()
 
 
 @router.get("/activity", responses=documented(ErrorCode.VALIDATION_ERROR))
