@@ -21,7 +21,6 @@ from .arguments import (
     require_instance,
     require_limiter,
     require_roles,
-    require_scopes,
     require_subclass,
 )
 from .autonomous import AutonomousTransactions
@@ -79,7 +78,6 @@ class Auth(Generic[U_co]):
         limiter: Any = None,
         pages: bool = False,
         roles: Mapping[str, str | Iterable[str]] | None = None,
-        scopes: Mapping[str, str] | None = None,
         features: Iterable[Feature] = (),
         profile_columns: Iterable[str] = (),
         bodies: Mapping[type[Any], type[Any]] | None = None,
@@ -94,12 +92,10 @@ class Auth(Generic[U_co]):
         require_callable("send_email", send_email, "async def send_email(mail_id: UUID) -> None")
         require_callable("require_two_factor", require_two_factor, "lambda user: user.is_superuser")
         require_roles(roles or {})
-        require_scopes(scopes or {})
         self.settings = settings
         self.features = _with_those_of_settings(settings, features)
         self.pages = pages
         self.roles = _checked_roles(roles or {})
-        self.scopes = {scope: about for scope, about in (scopes or {}).items() if name_set([scope])}
         self.profile_columns = frozenset(profile_columns)
         self.bodies = bodies or {}
         """What stands in for the bodies of the package."""
@@ -222,11 +218,11 @@ def _with_those_of_settings(settings: AuthSettings, features: Iterable[Feature])
     nobody for a code; the audit log wherever its setting is, so that scripts leave no gap in it."""
     from .features.two_factor import TWO_FACTOR  # here, as its flows call those of the kernel
 
-    wanted = [TWO_FACTOR]
+    wanted: list[Feature] = [TWO_FACTOR]
     if settings.audit_log:
-        from .features.audit_log.feature import AUDIT_LOG
+        from .features import AuditLog
 
-        wanted.append(AUDIT_LOG)
+        wanted.append(AuditLog())
     given = tuple(features)
     return Features((*(feature for feature in wanted if feature not in given), *given))
 

@@ -28,8 +28,9 @@ def _known(roles: frozenset[str], scopes: frozenset[str]) -> Demand:
     """That the app has such names: a slip of the pen would keep everybody out, and nobody would know."""
 
     def check(auth: Auth, _: Authentication) -> None:
-        for kind, asked, known in (("role", roles, auth.roles), ("scope", scopes, auth.scopes)):
-            unknown = asked - known.keys()
+        every = (("role", roles, auth.roles.keys()), ("scope", scopes, auth.features.scopes))
+        for kind, asked, known in every:
+            unknown = asked - known
             if known and unknown:
                 raise ValueError(f"include_auth({kind}s=...) has no {kind} {', '.join(sorted(unknown))}")
 

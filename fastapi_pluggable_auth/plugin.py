@@ -132,8 +132,7 @@ def include_auth(
         limiter=limiter,
         pages=pages,
         roles=roles,
-        scopes=scopes,
-        features=[*_shipped(scopes=bool(scopes), admin=admin), *features],
+        features=[*_shipped(scopes=scopes, admin=admin), *features],
         profile_columns=profile_columns(bodies),
         bodies=bodies,
     )
@@ -229,16 +228,16 @@ async def running(auth: Auth) -> AsyncIterator[None]:
         await auth.close()
 
 
-def _shipped(*, scopes: bool, admin: bool) -> Iterator[Feature]:
+def _shipped(*, scopes: Mapping[str, str] | None, admin: bool) -> Iterator[Feature]:
     """The features of the package that the app turns on."""
     if scopes:
-        from .features.personal_tokens.feature import PERSONAL_TOKENS
+        from .features import PersonalTokens
 
-        yield PERSONAL_TOKENS
+        yield PersonalTokens(scopes=scopes)
     if admin:
-        from .features.administration.feature import ADMINISTRATION
+        from .features import Administration
 
-        yield ADMINISTRATION
+        yield Administration()
 
 
 def _routers(auth: Auth, *, pages: bool) -> Iterator[AuthRouter]:

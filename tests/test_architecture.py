@@ -80,12 +80,21 @@ def is_beneath(module: str, *names: str) -> bool:
     return any(module == f"{NAME}.{name}" or module.startswith(f"{NAME}.{name}.") for name in names)
 
 
+def is_for_types_only(node: ast.AST) -> bool:
+    """Whether this is `if TYPE_CHECKING:`, beneath which nothing is ever run."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def imports_of(module: str) -> set[str]:
-    """The full names of what a module imports: modules where they are ours, else as they are written."""
+    """The full names of what a module imports: modules where they are ours, else as they are written. The
+    packages of features have lazy names, which are imported for type checkers only."""
     found = set()
     path = MODULES[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    tree = ast.parse(path.read_text("utf-8"))
+    if path.name == "__init__.py" and is_beneath(module, "features"):
+        tree.body = [node for node in tree.body if not is_for_types_only(node)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

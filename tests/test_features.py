@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 
 import pytest
 
-from fastapi_pluggable_auth import Auth, AuthSettings, Refused
+from fastapi_pluggable_auth import Auth, AuthSettings, Refused, features
 from fastapi_pluggable_auth.errors import ErrorTable
 from fastapi_pluggable_auth.events import EventTable
 from fastapi_pluggable_auth.features.feature import Feature, Slot
 from fastapi_pluggable_auth.hooks import AfterEvent, BeforeLogin, Event, HookError
 
 SETTINGS = AuthSettings(jwt_secret="a-secret-of-the-tests-that-is-long-enough-1")
+
+
+def test_each_public_name_is_imported_when_it_is_used() -> None:
+    """An app without a feature does not pay for it."""
+    for name in features.__all__:
+        assert getattr(features, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'Passkey'"):
+        features.Passkey  # type: ignore[attr-defined]  # noqa: B018
+    loaded = (
+        "import sys, fastapi_pluggable_auth;"
+        "from fastapi_pluggable_auth.features import Feature;"
+        "print(*(each for each in sys.modules if each.startswith('fastapi_pluggable_auth.features.')))"
+    )
+    told = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout
+    parts = {each.rpartition(".")[2] for each in told.split() if each.count(".") > 2}
+    assert parts == {"models"}
+
+
+def test_a_value_of_a_feature_is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        features.PersonalTokens(scopes={"read": "Read"}).scopes = {}  # type: ignore[misc]
 
 
 def test_two_features_of_one_name_are_refused_at_the_start() -> None:

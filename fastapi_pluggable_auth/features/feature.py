@@ -142,7 +142,8 @@ class Feature:
     Those of a host are under its own label, with its own migrations.
     `expired` says which rows the purge deletes, `access_ended` which die when access ends.
 
-    `rates` are names for `rate_limited(...)`, with what is recommended. `credentials` are tokens of its own.
+    `rates` are names for `rate_limited(...)`, with what is recommended. `credentials` are tokens of its own,
+    and `scopes` what these may be made for, each with a sentence for users.
     `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, and `templates` is the
     folder of all its templates and, in folders by language, of its mails (`<language>/<name>.txt`) and of the
     words of its pages (`page_words.toml`).
@@ -160,6 +161,7 @@ class Feature:
     access_ended: tuple[AccessEnded, ...] = ()
     rates: Mapping[str, str] = field(default_factory=dict)
     credentials: tuple[Credential, ...] = ()
+    scopes: Mapping[str, str] = field(default_factory=dict)
     routers: Callable[[Any], Iterable[APIRouter]] | None = None
     slots: tuple[Slot, ...] = ()
     templates: Path | None = None
@@ -195,6 +197,8 @@ class Features:
         )
         self.rates: Mapping[str, str] = dict(rates.values())
         """What is recommended for each name."""
+        self.scopes = frozenset(scope for feature in self._all for scope in feature.scopes)
+        """Every scope of the app; tokens of several features may have one of a name."""
         self.templates = tuple(feature.templates for feature in self._all if feature.templates)
         self.merged("template", _pages_of)  # of two, a slot would show that of the other feature
         for feature in self._all:
@@ -208,6 +212,10 @@ class Features:
     def __contains__(self, name: object) -> bool:
         """Whether the app has a feature of this name."""
         return any(feature.name == name for feature in self._all)
+
+    def scopes_of(self, name: str) -> Mapping[str, str]:
+        """Those of the feature of this name: none where the app does not have it."""
+        return next((feature.scopes for feature in self._all if feature.name == name), {})
 
     def credential_of(self, token: str) -> Credential | None:
         """What takes a token of this form, None where that is the kernel's business."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from fastapi import APIRouter
 
@@ -19,10 +18,15 @@ def _routers(_: Auth) -> Iterable[APIRouter]:
     return [routes.router]
 
 
-ADMINISTRATION: Final = Feature(
-    name="administration",
-    errors=AdministrationError,
-    events=AdministrationEventKind,
-    access_ended=(ACCESS_ENDED,),
-    routers=_routers,
-)
+class Administration(Feature):
+    """Administration of the accounts of others, by routes under `/admin`: for superusers, and for users who
+    have a permission for it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            name="administration",
+            errors=AdministrationError,
+            events=AdministrationEventKind,
+            access_ended=(ACCESS_ENDED,),
+            routers=_routers,
+        )

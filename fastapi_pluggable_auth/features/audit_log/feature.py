@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from fastapi import APIRouter
 
@@ -25,11 +24,16 @@ def _routers(auth: Auth) -> Iterable[APIRouter]:
         yield admin_routes.router
 
 
-AUDIT_LOG: Final = Feature(
-    name="audit_log",
-    hooks=((SecurityEvent, record), (DeletingAccount, forget_whereabouts)),
-    tables=(AuditEvent,),
-    expired=(EXPIRED,),
-    access_ended=ACCESS_ENDED,
-    routers=_routers,
-)
+class AuditLog(Feature):
+    """An audit log: security events of accounts are kept in the database for `audit_retention`. Users read
+    theirs at `/account/activity`, and with `Administration`, administrators read all."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            name="audit_log",
+            hooks=((SecurityEvent, record), (DeletingAccount, forget_whereabouts)),
+            tables=(AuditEvent,),
+            expired=(EXPIRED,),
+            access_ended=ACCESS_ENDED,
+            routers=_routers,
+        )

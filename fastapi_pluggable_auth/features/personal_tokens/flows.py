@@ -80,7 +80,7 @@ async def create_token(
     """
     async with observed(auth, PersonalTokenEventKind.PERSONAL_TOKEN_CREATED, authentication):
         require_recent_login(auth, authentication)
-        if not (scopes and auth.scopes.keys() >= set(scopes)):
+        if not (scopes and auth.features.scopes_of("personal_tokens").keys() >= set(scopes)):
             raise AuthError(PersonalTokenError.UNKNOWN_SCOPE)
         now, secret = auth.clock(), Plaintext(generate_secret())
         columns = {
