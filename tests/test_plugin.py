@@ -471,6 +471,29 @@ async def test_every_path_answers_with_and_without_slashes_at_its_end_and_no_red
                 assert answers[0].status_code not in (307, 500), path
 
 
+async def test_a_refused_method_names_those_of_the_app_that_was_asked(settings: AuthSettings) -> None:
+    """Not those of another app of the process; with those that the app itself adds to the path."""
+    plain, richer, by_hand = FastAPI(), FastAPI(), FastAPI()
+    more = AuthRouter(prefix="/account")
+
+    @more.put("")
+    async def more_than_the_contract() -> None: ...
+
+    for app in (richer, plain):
+        include_auth(app, settings=settings)
+    more.add_to(richer.router)
+    richer.options("/account")(more_than_the_contract)
+    by_hand.include_router(account_routes.router)
+    allowed = []
+    for app in (plain, richer, by_hand):
+        async with asgi_client(app) as client:
+            answer = await client.post("/account")
+            assert answer.status_code == 405
+            allowed.append(answer.headers["allow"])
+    contract = "DELETE, GET, PATCH"
+    assert allowed == [contract, "DELETE, GET, OPTIONS, PATCH, PUT", contract]
+
+
 def test_every_route_documents_its_errors_with_the_bodies_it_sends(app: FastAPI) -> None:
     paths = app.openapi()["paths"]
     assert len(paths) > 20

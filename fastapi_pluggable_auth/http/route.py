@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -14,16 +13,21 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
 from ..database import deadline_paused
 from ..email.outbox import collect_mails
 from ..errors import AuthError
 from ..lookup import auth_of, use_default
+from ..schemas import Error, ValidationFailure
 from .origin import note_origin
 from .responses import UNREADABLE_BODY, error_response, validation_response
 
 MAXIMUM_BODY_BYTES: Final = 2 * 1024 * 1024
+
+_REFUSALS: Final = (Error, ValidationFailure)
+_METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 def _makes_json(response_class: object) -> bool:
@@ -38,6 +42,15 @@ def _and_slashes(path: re.Pattern[str]) -> re.Pattern[str]:
     return re.compile(f"{path.pattern.removesuffix('$')}/*$")
 
 
+def _methods_at(scope: Scope) -> list[str]:
+    """Those that the app has a route for at the path of this request."""
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in scope["app"].routes)
+    ]
+
+
 def without_slashes(scope: Scope) -> Scope:
     """The scope of the same request without slashes at the end of its path."""
     path = scope["path"]
@@ -47,23 +60,33 @@ def without_slashes(scope: Scope) -> Scope:
 class AuthRoute(APIRoute):
     """A route of the library."""
 
-    _methods_of: ClassVar[defaultdict[str, set[str]]] = defaultdict(set)
+    _refusals: ClassVar[dict[type, Any]] = {}
+    """What FastAPI has made of the bodies of refusals: the same for each route, and most of the work."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if not _makes_json(options.get("response_class")):
             del options["response_class"]
         if options.get("status_code") == 204:  # for which FastAPI before 0.122 makes a model of `-> None`
             options["response_model"] = None
+        responses = options.get("responses") or {}
+        models = {
+            status: said["model"] for status, said in responses.items() if said.get("model") in _REFUSALS
+        }
+        made = {status: self._refusals[model] for status, model in models.items() if model in self._refusals}
+        options["responses"] = {
+            status: {**said, "model": None} if status in made else said for status, said in responses.items()
+        }
         super().__init__(path, endpoint, **options)
+        self.responses = responses
+        self.response_fields |= made
+        self._refusals.update({model: self.response_fields[status] for status, model in models.items()})
         self.path_regex = _and_slashes(self.path_regex)
-        self._methods_of[path] |= self.methods or set()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses other methods, and names those of the path (RFC 9110 section 15.5.6) rather than the one of
         this route."""
-        allowed = self._methods_of[self.path]
         if scope["method"] not in (self.methods or ()):
-            raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
+            raise HTTPException(405, headers={"Allow": ", ".join(_methods_at(scope))})
         await super().handle(scope, receive, send)
 
     def refusal(self, request: Request, error: AuthError) -> Response:
