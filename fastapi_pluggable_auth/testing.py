@@ -31,7 +31,8 @@ from .auth import Auth, transactional
 from .config import AuthSettings, origin_of
 from .email import sender
 from .email.local import KeptMail, MemoryProvider
-from .flows.sessions import TokenSet, start_session
+from .flows.session_tokens import TokenSet
+from .flows.sessions import start_session
 from .lookup import STATE_ATTRIBUTE
 from .models import AbstractUser, every, stored_totp_secret
 from .models.user import U

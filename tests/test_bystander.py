@@ -42,7 +42,7 @@ from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.features.administration import users
 from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle
 from fastapi_pluggable_auth.flows.login import answer_challenge
-from fastapi_pluggable_auth.flows.sessions import TokenSet
+from fastapi_pluggable_auth.flows.session_tokens import TokenSet
 from fastapi_pluggable_auth.models import PersonalToken, User
 from fastapi_pluggable_auth.security.hashing import unusable_hash
 from fastapi_pluggable_auth.security.jwt import REFRESH

@@ -13,7 +13,7 @@ from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, SecurityEvent
 from fastapi_pluggable_auth.features.administration.users import end_sessions, require_password_reset
 from fastapi_pluggable_auth.flows.login import Challenge, answer_challenge, begin_login
 from fastapi_pluggable_auth.flows.purge import purge
-from fastapi_pluggable_auth.flows.sessions import TokenSet
+from fastapi_pluggable_auth.flows.session_tokens import TokenSet
 from fastapi_pluggable_auth.hooks import BeforeLogin
 from fastapi_pluggable_auth.models import Pending, Session, User
 

@@ -29,7 +29,7 @@ from fastapi_pluggable_auth.features.administration.users import (
 )
 from fastapi_pluggable_auth.features.audit_log.recording import record
 from fastapi_pluggable_auth.flows.login import answer_challenge, begin_login
-from fastapi_pluggable_auth.flows.sessions import TokenSet
+from fastapi_pluggable_auth.flows.session_tokens import TokenSet
 from fastapi_pluggable_auth.hooks import BeforeLogin, LoggedIn
 from fastapi_pluggable_auth.models import AuditEvent, Session, User
 

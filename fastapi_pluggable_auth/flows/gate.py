@@ -28,7 +28,8 @@ from .notices import mail_on_request
 from .passwords import is_rehashed
 from .pending import take
 from .second_factors import SECOND_FACTORS
-from .sessions import TokenSet, add_factors, start_session
+from .session_tokens import TokenSet
+from .sessions import add_factors, start_session
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ from .gate import FactorNeeded, Proof, SignedIn, admit, entering, factor_names, 
 from .guesses import counted_guess
 from .passwords import check_password
 from .pending import attempt, begin, find
-from .sessions import TokenSet
+from .session_tokens import TokenSet
 
 CHALLENGE: Final = "two_factor_challenge"
 """The kind of what waits between the two steps."""

@@ -2,62 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
 
 from ..auth import Auth, autonomous
 from ..errors import AuthError, ErrorCode
-from ..events import EventKind, Observation, Outcome
+from ..events import EventKind
 from ..failures import WrongRowError
-from ..models import AbstractRefreshToken, AbstractSession, exact, token_digest
-from ..models.session import SUPERSEDED_LENGTH
-from ..security.generations import as_ranges
+from ..models import AbstractSession, exact, token_digest
 from ..security.identifiers import time_ordered_id
-from ..security.jwt import (
-    LEEWAY_SECONDS,
-    REFRESH,
-    Transport,
-    actor_of,
-    new_token_id,
-    session_of,
-    subject_of,
-    transport_of,
-)
+from ..security.jwt import REFRESH, Transport, actor_of, new_token_id, session_of, subject_of, transport_of
 from ..security.plaintext import Plaintext
-from .acting import acting_administrator, end_impersonation
 from .authentication import is_live
 from .ends import End, end_access
-from .generations import end_family
-from .sessions import Pair, TokenSet, issue_tokens, refresh_token_end, sign_pair
-
-_StoredToken: TypeAlias = Mapping[str, Any]
-"""A refresh token, with what its user and session say of it: a row of `queries.refresh_token`."""
+from .reuse import Client, Spent, StoredToken, answer_spent, has_fallen, next_pair, spent
+from .session_tokens import TokenSet, issue_tokens
 
 _LOOKS: Final = 5
 """How often a request that others overtake looks again at what has become of its token."""
 
 
-class _Fresh(NamedTuple):
-    """What is made once for a rotation, which may run twice."""
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """This request has spent the token, for these."""
+
+    tokens: TokenSet
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """What is made once for a rotation, whose transaction may run twice."""
 
     now: datetime
     jti: str
     session_id: UUID
-
-
-class _Spent(NamedTuple):
-    """A token that was spent before, and what it was spent for, where that is still there."""
-
-    token: _StoredToken
-    successor: AbstractRefreshToken | None
-
-
-class _OvertakenError(Exception):
-    """What was to be replaced was spent, shown, replaced or ended meanwhile."""
 
 
 async def rotate(
@@ -83,14 +65,13 @@ async def rotate(
         claims = auth.signer.verify(raw_token.look(), REFRESH, transport=transport, allow_expired=True)
         observation.user_id, observation.session_id = subject_of(claims), session_of(claims)
         observation.actor_id = actor_of(claims)
+        client = Client(
+            answer or transport,
+            repeats=transport is Transport.COOKIE or auth.settings.refresh_idempotent,
+            bound=transport_of(claims) is not None,
+        )
         try:
-            return await _rotate(
-                auth,
-                token_digest(raw_token.take()),
-                answer or transport,
-                repeats=transport is Transport.COOKIE or auth.settings.refresh_idempotent,
-                bound=transport_of(claims) is not None,
-            )
+            return await _rotate(auth, token_digest(raw_token.take()), client)
         except IntegrityError as error:  # the account was deleted meanwhile
             raise AuthError(ErrorCode.INVALID_TOKEN) from error
 
@@ -107,25 +88,27 @@ async def is_newest(auth: Auth, tokens: TokenSet) -> bool:
     return newest
 
 
-async def _rotate(auth: Auth, digest: str, answer: Transport, *, repeats: bool, bound: bool) -> TokenSet:
-    """`repeats` is whether a retry gets a pair, `bound` whether the token names its transport."""
+async def _rotate(auth: Auth, digest: str, client: Client) -> TokenSet:
     now = auth.clock()
-    found = await _spend(auth, digest, answer, _Fresh(now, new_token_id(), time_ordered_id(now)))
+    fresh = _Fresh(now, new_token_id(), time_ordered_id(now))
+    found: Rotated | Spent | None = await _spend(auth, digest, client.transport, fresh)
     for _ in range(_LOOKS):
-        if isinstance(found, TokenSet):
-            return found
-        if found is None or not await _lives_on(auth, found.token):
-            raise AuthError(ErrorCode.INVALID_TOKEN)
-        try:
-            return await _spent_before(auth, found, answer, repeats=repeats, bound=bound)
-        except _OvertakenError:
-            found = await _look(auth, digest)
+        match found:
+            case Rotated(tokens):
+                return tokens
+            case Spent():
+                tokens_again = await answer_spent(auth, found, client)
+                if tokens_again is not None:
+                    return tokens_again
+            case None:
+                raise AuthError(ErrorCode.INVALID_TOKEN)
+        found = await _look(auth, digest)
     raise AuthError(ErrorCode.REFRESH_RACED)
 
 
 @autonomous
-async def _spend(auth: Auth, digest: str, answer: Transport, fresh: _Fresh) -> TokenSet | _Spent | None:
-    """The successors of a token where this request is the one that spends it, or what is known of it."""
+async def _spend(auth: Auth, digest: str, transport: Transport, fresh: _Fresh) -> Rotated | Spent | None:
+    """Spends a token, where this request is the one that does; None where there is no such token."""
     # One conditional UPDATE decides the race, and writes before anything is read.
     won = await auth.queries.spend.run(token=digest, rotated_at=fresh.now, replaced_by=fresh.jti)
     token = await auth.queries.refresh_token.first(token=digest)
@@ -133,68 +116,35 @@ async def _spend(auth: Auth, digest: str, answer: Transport, fresh: _Fresh) -> T
         return None
     if won and token["replaced_by"] != fresh.jti:  # a pooler ran another statement
         raise WrongRowError(auth.tables.refresh_token._meta.db_table)
-    tokens = await _successor(auth, token, answer, fresh) if won else None
-    return tokens or await _spent(auth, token)
+    rotated = await _rotated(auth, token, transport, fresh) if won else None
+    return rotated or await spent(auth, token)
 
 
 @autonomous
-async def _look(auth: Auth, digest: str) -> _Spent | None:
+async def _look(auth: Auth, digest: str) -> Spent | None:
     token = await auth.queries.refresh_token.first(token=digest)
-    return None if token is None else await _spent(auth, token)
+    return None if token is None else await spent(auth, token)
 
 
-async def _spent(auth: Auth, token: _StoredToken) -> _Spent:
-    replaced_by = token["replaced_by"]
-    if replaced_by is None:
-        return _Spent(token, None)
-    return _Spent(token, await exact(auth.tables.refresh_token.all(), jti=replaced_by))
-
-
-async def _successor(auth: Auth, spent: _StoredToken, answer: Transport, fresh: _Fresh) -> TokenSet | None:
-    """The pair that replaces a spent token, or None where its session or account has ended."""
-    if not spent["active"]:
+async def _rotated(auth: Auth, token: StoredToken, transport: Transport, fresh: _Fresh) -> Rotated | None:
+    """The pair that replaces a token, None where its session or account has ended."""
+    if not token["active"]:
         return None
-    if spent["session_id"] is None:
-        session = await _adopt(auth, spent, fresh)
-        spent = {**spent, "session_id": session.id, "session_ends": session.expires_at}
-    elif not is_live(auth, spent["session_ended"], spent["session_ends"]) or await _fallen(auth, spent):
+    if token["session_id"] is None:
+        session = await _adopt(auth, token, fresh)
+        token = {**token, "session_id": session.id, "session_ends": session.expires_at}
+    elif not is_live(auth, token["session_ended"], token["session_ends"]) or await has_fallen(auth, token):
         return None
-    if auth.settings.single_session and spent["impersonated_by"] is None:
-        await end_access(auth, spent["user_id"], End.OTHERS, spent["session_id"])
+    if auth.settings.single_session and token["impersonated_by"] is None:
+        await end_access(auth, token["user_id"], End.OTHERS, token["session_id"])
     # Releases before do not count, and may have rotated meanwhile: a number is never given twice.
-    gen = max(spent["gen"], spent["confirmed_gen"] or 0)
-    return await issue_tokens(auth, _next_pair(auth, spent, gen, answer, fresh))
+    gen = max(token["gen"], token["confirmed_gen"] or 0)
+    pair = next_pair(auth, token, gen, transport, fresh.jti, fresh.now)
+    return Rotated(await issue_tokens(auth, pair))
 
 
-async def _fallen(auth: Auth, spent: _StoredToken) -> bool:
-    """Whether it belongs to an impersonation that does not stand any more."""
-    if spent["impersonated_by"] is None:
-        return False
-    sessions = auth.tables.session.all().select_related("user")
-    session = await exact(sessions, id=spent["session_id"], user_id=spent["user_id"])
-    if session is None or session.user.id != session.user_id:
-        return True
-    by, begun_in = spent["impersonated_by"], session.begun_in
-    return await acting_administrator(auth, session.user, by, begun_in) is None
-
-
-def _next_pair(auth: Auth, spent: _StoredToken, gen: int, answer: Transport, fresh: _Fresh) -> Pair:
-    """What follows on a spent token and this generation."""
-    return Pair(
-        user_id=spent["user_id"],
-        session_id=spent["session_id"],
-        impersonated_by=spent["impersonated_by"],
-        transport=answer,
-        jti=fresh.jti,
-        gen=gen + 1,
-        issued_at=fresh.now,
-        expires_at=refresh_token_end(auth, fresh.now, spent["session_ends"]),
-        factors=spent["factors"] or "",
-    )
-
-
-async def _adopt(auth: Auth, token: _StoredToken, fresh: _Fresh) -> AbstractSession:
-    """Gives a token that the host app stored a session of its own."""
+async def _adopt(auth: Auth, token: StoredToken, fresh: _Fresh) -> AbstractSession:
+    """Gives a session to a token that the host app stored without one."""
     session = await auth.tables.session.create(
         id=fresh.session_id,
         user_id=token["user_id"],
@@ -204,113 +154,3 @@ async def _adopt(auth: Auth, token: _StoredToken, fresh: _Fresh) -> AbstractSess
     )
     await auth.tables.refresh_token.filter(id=token["id"]).update(session_id=session.id)
     return session
-
-
-async def _lives_on(auth: Auth, token: _StoredToken) -> bool:
-    """Whether a token that is good no more was spent, or replaced, in a session that still lives. That of an
-    impersonation that does not stand any more ends."""
-    lives = (
-        (token["rotated_at"] is not None or token["superseded"])
-        and token["session_id"] is not None
-        and token["active"]
-        and is_live(auth, token["session_ended"], token["session_ends"])
-    )
-    if lives and await _fallen(auth, token):
-        await end_impersonation(auth, token["user_id"], token["session_id"])
-        return False
-    return lives
-
-
-async def _spent_before(
-    auth: Auth, found: _Spent, answer: Transport, *, repeats: bool, bound: bool
-) -> TokenSet:
-    """The answer to a token that was spent before. Raises `_OvertakenError` where to look again."""
-    spent, successor = found
-    if spent["superseded"]:
-        raise await _stolen(auth, spent)
-    if successor is not None and successor.superseded:
-        # Revoked, as its answer was lost, or replaced between the two reads.
-        raise _OvertakenError if repeats else AuthError(ErrorCode.REFRESH_RACED)
-    now = auth.clock()
-    minted = spent["rotated_at"] if successor is None else successor.created_at
-    raced = now - minted <= auth.settings.refresh_reuse_leeway
-    if successor is None or successor.revoked:
-        raise AuthError(ErrorCode.REFRESH_RACED) if raced else await _stolen(auth, spent)
-    again = sign_pair(auth, _repeated_pair(successor, spent, answer))
-    same = token_digest(again.refresh_token) == successor.token  # not where it went out another way
-    if raced:
-        if repeats and same:
-            return again
-        raise AuthError(ErrorCode.REFRESH_RACED)
-    if not auth.settings.signs_with_secret or successor.gen <= spent["confirmed_gen"]:
-        raise await _stolen(auth, spent)
-    if spent["expires_at"] <= now:
-        raise AuthError(ErrorCode.INVALID_TOKEN)
-    return await _lost(auth, spent, successor, answer if repeats and (bound or same) else None, now)
-
-
-async def _stolen(auth: Auth, spent: _StoredToken) -> AuthError:
-    """The refusal of a token that two have, after its session has ended."""
-    await end_family(auth, spent["user_id"], spent["session_id"], spent["impersonated_by"])
-    return AuthError(ErrorCode.INVALID_TOKEN)
-
-
-def _repeated_pair(token: AbstractRefreshToken, spent: _StoredToken, answer: Transport) -> Pair:
-    return Pair(
-        user_id=token.user_id,
-        session_id=spent["session_id"],
-        impersonated_by=spent["impersonated_by"],
-        transport=answer,
-        jti=token.jti,
-        gen=token.gen,
-        issued_at=token.created_at,
-        expires_at=token.expires_at,
-        factors=spent["factors"],
-    )
-
-
-async def _lost(
-    auth: Auth, spent: _StoredToken, unseen: AbstractRefreshToken, answer: Transport | None, now: datetime
-) -> TokenSet:
-    """The pair that replaces one whose answer was lost; REFRESH_RACED where retries get no `answer`."""
-    fresh = _Fresh(now, new_token_id(), spent["session_id"])
-    pair = None if answer is None else _next_pair(auth, spent, unseen.gen, answer, fresh)
-    if not await _replace(auth, spent, unseen, pair, now):
-        raise _OvertakenError
-    seen = Observation(spent["user_id"], spent["session_id"], actor_id=spent["impersonated_by"])
-    await auth.events.emit(EventKind.REFRESH_LOST, Outcome.SUCCESS, seen)
-    if pair is None:
-        raise AuthError(ErrorCode.REFRESH_RACED)
-    return sign_pair(auth, pair)
-
-
-@autonomous
-async def _replace(
-    auth: Auth, spent: _StoredToken, unseen: AbstractRefreshToken, pair: Pair | None, now: datetime
-) -> bool:
-    """Supersedes a pair that nobody has shown, by another where there is one. False, or `_OvertakenError`,
-    where somebody has."""
-    tokens, sessions = auth.tables.refresh_token, auth.tables.session
-    if not await tokens.filter(id=unseen.id, revoked=False).update(revoked=True, superseded=True):
-        return False
-    if pair is not None:
-        await tokens.filter(id=spent["id"]).update(replaced_by=pair.jti)
-    unconfirmed = sessions.filter(id=spent["session_id"], revoked_at=None, confirmed_gen__lt=unseen.gen)
-    # Confirmed as well: a request that is about to confirm it finds that it cannot, and looks again.
-    superseded = await _superseded(auth, spent, now)
-    if not await unconfirmed.update(confirmed_gen=unseen.gen, superseded=superseded):
-        raise _OvertakenError
-    if pair is not None:
-        await issue_tokens(auth, pair)
-    return True
-
-
-async def _superseded(auth: Auth, spent: _StoredToken, now: datetime) -> str:
-    """The superseded generations whose access tokens have not expired. A pair is repeated, and its access
-    token so signed again, as long as a race may last."""
-    settings = auth.settings
-    lifetime = settings.access_token_expires + settings.refresh_reuse_leeway
-    newer = now - lifetime - timedelta(seconds=LEEWAY_SECONDS)
-    tokens = auth.tables.refresh_token.filter(session_id=spent["session_id"], superseded=True)
-    generations = await tokens.filter(created_at__gt=newer).values_list("gen", flat=True)
-    return as_ranges([int(gen) for gen in generations], SUPERSEDED_LENGTH)  # type: ignore[call-overload]  # flat lists are typed as tuples

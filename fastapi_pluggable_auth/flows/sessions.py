@@ -1,9 +1,9 @@
-"""Sessions: started by a login, listed, ended at once by revocation."""
+"""Sessions: opened by a login, listed, and ended at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 from uuid import UUID
@@ -17,47 +17,18 @@ from ..events import EventKind, Origin, origin
 from ..hooks import LoggedOut, OtherSessionsEnded, SessionEnded
 from ..models import AbstractRefreshToken, AbstractSession, AbstractUser, exact, matching
 from ..security.identifiers import time_ordered_id
-from ..security.jwt import REFRESH, Transport, actor_claim, new_token_id
+from ..security.jwt import Transport
 from ..security.user_agents import device_of
 from .authentication import Authentication, observed, require_write
 from .ends import End, end_access
 from .notices import notify
+from .session_tokens import TokenSet, first_pair, issue_tokens
 
 PAGE: Final = 100
 """How many sessions a list has at most."""
 END_BATCH: Final = 1000
 """How many sessions one statement ends at most: databases limit its parameters."""
 LOGINS_AT_ONCE: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class TokenSet:
-    """The two tokens of a session, for the `transport` that they name, and the value by which a device that
-    asked for one is known again. The refresh token is good from `issued_at` to `expires_at`."""
-
-    access_token: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-    session_id: UUID
-    transport: Transport
-    issued_at: datetime
-    expires_at: datetime
-    device: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """What the two tokens of a session say. Signed again, the refresh token is the same one. `factors` are
-    those of the session, divided by blanks."""
-
-    user_id: UUID
-    session_id: UUID
-    impersonated_by: UUID | None
-    transport: Transport
-    jti: str
-    gen: int
-    issued_at: datetime
-    expires_at: datetime
-    factors: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +69,7 @@ async def start_session(
     session = await _open(auth, user.id, device, now, auth.settings.session_max_age, factors=factors)
     if _may_be_too_many(auth, user):
         await _end_oldest(auth, user.id, now)
-    return await _issue_first(auth, session, transport)
+    return await issue_tokens(auth, first_pair(auth, session, transport))
 
 
 async def start_impersonation(
@@ -113,7 +84,7 @@ async def start_impersonation(
     is none of those that the user has by signing in. Belongs inside a transaction that has locked both."""
     now, lifetime = auth.clock(), auth.settings.impersonation_max_age
     session = await _open(auth, user_id, origin.get()(), now, lifetime, administrator_id, begun_in)
-    return await _issue_first(auth, session, transport)
+    return await issue_tokens(auth, first_pair(auth, session, transport))
 
 
 async def add_factors(auth: Auth, session_id: UUID, factors: Iterable[str], **changes: Any) -> None:
@@ -267,58 +238,3 @@ async def _open(
         factors=" ".join(factors),
         created_at=now,
     )
-
-
-async def _issue_first(auth: Auth, session: AbstractSession, transport: Transport) -> TokenSet:
-    pair = Pair(
-        user_id=session.user_id,
-        session_id=session.id,
-        impersonated_by=session.impersonated_by,
-        transport=transport,
-        jti=new_token_id(),
-        gen=0,  # which needs no confirmation: nobody has a token that it replaces
-        issued_at=session.created_at,
-        expires_at=refresh_token_end(auth, session.created_at, session.expires_at),
-        factors=session.factors,
-    )
-    return await issue_tokens(auth, pair)
-
-
-async def issue_tokens(auth: Auth, pair: Pair) -> TokenSet:
-    tokens = sign_pair(auth, pair)
-    await auth.queries.store_token.run(
-        id=time_ordered_id(pair.issued_at),
-        user_id=pair.user_id,
-        session_id=pair.session_id,
-        token=tokens.refresh_token,
-        jti=pair.jti,
-        expires_at=pair.expires_at,
-        revoked=False,
-        gen=pair.gen,
-        created_at=pair.issued_at,
-    )
-    return tokens
-
-
-def sign_pair(auth: Auth, pair: Pair) -> TokenSet:
-    user_id, session_id, by = pair.user_id, pair.session_id, pair.impersonated_by
-    issued_at, expires_at = pair.issued_at, pair.expires_at
-    claims = {"gen": pair.gen, "transport": pair.transport.value}
-    refresh_token = auth.signer.sign(
-        REFRESH,
-        user_id,
-        issued_at=issued_at,
-        expires_at=expires_at,
-        jti=pair.jti,
-        sid=str(session_id),
-        **actor_claim(by),
-        **claims,
-    )
-    shown = {"amr": pair.factors.split()} if pair.factors else {}
-    access_token = auth.signer.access_token(user_id, session_id, actor_id=by, **claims, **shown)
-    return TokenSet(access_token, refresh_token, session_id, pair.transport, issued_at, expires_at)
-
-
-def refresh_token_end(auth: Auth, now: datetime, session_ends: datetime) -> datetime:
-    """When a refresh token that is signed now expires: never after its session."""
-    return min(now + auth.settings.refresh_token_expires, session_ends)

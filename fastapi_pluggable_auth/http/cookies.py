@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from fastapi import Request, Response
@@ -19,7 +20,7 @@ from ..errors import AuthError, ErrorCode
 from ..flows.authentication import Authentication, authenticate
 from ..flows.devices import Device
 from ..flows.rotation import is_newest, rotate
-from ..flows.sessions import TokenSet
+from ..flows.session_tokens import TokenSet
 from ..lookup import auth_of
 from ..security.bearer import bearer_tokens
 from ..security.cookies import Cookies, received_cookie, received_cookies
@@ -250,13 +251,19 @@ def sign_in(request: Request, auth: Auth, tokens: TokenSet) -> None:
     """Queues both cookies for the response. Needs the transport to be on."""
     exchange: Exchange = request.scope[_SCOPE_KEY]
     names = exchange.cookies
-    left = max(0, int((tokens.expires_at - auth.clock()).total_seconds()))
-    access_left = min(left, int(auth.settings.access_token_expires.total_seconds()))
+    left = seconds_until(auth, tokens.refresh_expires_at)
+    access_left = min(left, seconds_until(auth, tokens.access_expires_at))
     exchange.tokens, exchange.ended = tokens, False
     exchange.queued[names.access] = names.set(names.access, tokens.access_token, access_left)
     exchange.queued[names.refresh] = names.set(names.refresh, tokens.refresh_token, left)
     if tokens.device is not None:
         keep_device(request, tokens.device)
+
+
+def seconds_until(auth: Auth, end: datetime) -> int:
+    """How long a token is still good that expires then. A second that has begun counts, so that a token that
+    was signed just now has its whole lifetime."""
+    return max(0, math.ceil((end - auth.clock()).total_seconds()))
 
 
 def device_of(request: Request) -> Device | None:

@@ -16,12 +16,13 @@ from ..flows import sessions as sessions_flow
 from ..flows import signup as signup_flow
 from ..flows.authentication import Authentication
 from ..flows.devices import Device
-from ..flows.sessions import TokenSet
+from ..flows.session_tokens import TokenSet
 from ..http.cookies import (
     bind_signup,
     device_of,
     new_signup_binding,
     renew_cookies,
+    seconds_until,
     sign_in,
     sign_out,
     transport_for,
@@ -94,7 +95,7 @@ def session_answer(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair 
         pair = TokenPair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
         return pair if tokens.device is None else DeviceTokenPair(**pair.model_dump(), device=tokens.device)
     sign_in(request, auth, tokens)
-    return CookieSession(expires_in=int(auth.settings.access_token_expires.total_seconds()))
+    return CookieSession(expires_in=seconds_until(auth, tokens.access_expires_at))
 
 
 def device_in(request: Request, body: LoginData | ResetPassword) -> Device | None:

@@ -99,16 +99,27 @@ class TokenSigner:
         session_id: UUID | None = None,
         *,
         actor_id: UUID | None = None,
+        issued_at: datetime | None = None,
         **claims: Any,
     ) -> str:
-        """An access token, bound to a session (`sid`) unless a host app mints one on the user alone. It names
-        the administrator who acts as the user (`act`)."""
-        now = self._clock()
+        """An access token that is signed now, unless `issued_at` says when. It is bound to a session (`sid`)
+        unless a host app mints one on the user alone, and names the administrator who acts as the user
+        (`act`)."""
+        issued_at = issued_at or self._clock()
         bound = {} if session_id is None else {"sid": str(session_id)}
-        expires_at = now + self._settings.access_token_expires
         return self.sign(
-            ACCESS, user_id, issued_at=now, expires_at=expires_at, **bound, **actor_claim(actor_id), **claims
+            ACCESS,
+            user_id,
+            issued_at=issued_at,
+            expires_at=self.access_token_end(issued_at),
+            **bound,
+            **actor_claim(actor_id),
+            **claims,
         )
+
+    def access_token_end(self, issued_at: datetime) -> datetime:
+        """When an access token expires that is signed at this moment."""
+        return issued_at + self._settings.access_token_expires
 
     def verify(
         self, token: str, typ: str, *, transport: Transport | None = None, allow_expired: bool = False

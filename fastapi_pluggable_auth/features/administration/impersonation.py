@@ -9,7 +9,8 @@ from tortoise.expressions import F
 from ...auth import Auth, transactional
 from ...errors import AuthError, ErrorCode
 from ...flows.acting import may_act_as
-from ...flows.sessions import TokenSet, start_impersonation
+from ...flows.session_tokens import TokenSet
+from ...flows.sessions import start_impersonation
 from ...models import AbstractUser
 from ...security.jwt import Transport
 from .flows import AdministrationError, AdministrationEventKind, acting_on

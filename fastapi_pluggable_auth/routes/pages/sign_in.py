@@ -15,6 +15,7 @@ from ...flows import login as login_flow
 from ...flows import sessions as sessions_flow
 from ...flows.authentication import Authentication
 from ...flows.login import Challenge
+from ...flows.session_tokens import TokenSet
 from ...http.addresses import account_path
 from ...http.cookies import authenticate_cookies, authenticates_by_cookie, device_of, sign_in, sign_out
 from ...http.csrf import check_form
@@ -129,7 +130,7 @@ async def _second_step(
     return await _signed_in(auth, request, tokens, next)
 
 
-async def _signed_in(auth: Auth, request: Request, tokens: sessions_flow.TokenSet, next: str) -> Response:
+async def _signed_in(auth: Auth, request: Request, tokens: TokenSet, next: str) -> Response:
     sign_in(request, auth, tokens)
     return _go_on(auth, request, await authenticate_cookies(request, auth, allow_ended=False), next)
 
