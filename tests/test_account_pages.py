@@ -523,14 +523,30 @@ async def test_no_charset_of_a_form_breaks_the_page(visitor: Visitor, charset: s
 
 
 async def test_a_form_of_no_kind_gets_a_page(ada: Visitor) -> None:
-    for path in ("profile", "security"):
-        page = await ada.open(f"/account/{path}")
-        token = page.form("sign-out").hidden["csrf_token"]
-        for form in ({}, {"form": "nonsense"}):
-            answer = await ada.client.post(
-                f"/account/{path}", data={"csrf_token": token} | form, headers={"Origin": BASE}
-            )
-            assert (answer.status_code, "not complete" in answer.text) == (422, True)
+    page = await ada.open("/account/security")
+    token = page.form("sign-out").hidden["csrf_token"]
+    for form in ({}, {"form": "nonsense"}):
+        answer = await ada.client.post(
+            "/account/security", data={"csrf_token": token} | form, headers={"Origin": BASE}
+        )
+        assert (answer.status_code, "not complete" in answer.text) == (422, True)
+
+
+async def test_the_address_of_a_form_leads_to_its_page(ada: Visitor, clock: Clock) -> None:
+    """A browser opens it again: with a page that said what was wrong, or after the password was confirmed."""
+    for page in ("profile", "security"):
+        posted = {form.action for form in (await ada.open(f"/account/{page}")).forms}
+        own = [action for action in posted if action.startswith(f"/account/{page}/")]
+        assert own
+        for action in own:
+            assert (await ada.open(action)).path == f"/account/{page}"
+    await ada.open("/account/profile")
+    clock.advance(hours=1)
+    await ada.submit("email", email="new@example.org")
+    page = await ada.submit("password", password=PASSWORD)
+    assert (page.path, page.status) == ("/account/profile", 200)
+    await ada.submit("sign-out")
+    assert (await ada.open("/account/sign-in/code")).path == "/account/sign-in"
 
 
 async def test_signing_out_takes_more_than_a_link(ada: Visitor) -> None:

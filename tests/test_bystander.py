@@ -460,8 +460,8 @@ async def sets_a_first_password_on_the_pages(world: World) -> None:
     visitor, ada = await world.visiting()
     await User.filter(id=ada.id).update(hashed_password=unusable_hash())
     await visitor.open("/account/profile")
-    await visitor.submit("set_password", new_password="short")
-    await visitor.submit("set_password", new_password=NEW)
+    await visitor.submit("set-password", new_password="short")
+    await visitor.submit("set-password", new_password=NEW)
     await ada.login(NEW)
 
 
@@ -583,7 +583,7 @@ async def changes_the_profile_on_the_pages(world: World) -> None:
     new = world.address()
     await visitor.submit("email", email=new)
     await visitor.open("/account/profile")
-    await visitor.submit("keep_email")
+    await visitor.submit("keep-email")
     await visitor.submit("email", email=new)
     await visitor.open(world.link(ada.email, "/stop-email-change/"))
     await visitor.submit("stop-email-change/" + visitor.page.path.rpartition("/")[2])

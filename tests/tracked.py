@@ -151,7 +151,7 @@ STEPS: dict[str, Step] = {
     "sign-in page": lambda s: s.form("/account/sign-in", email=EMAIL, password=PASSWORD),
     "confirm page": lambda s: s.form("/account/confirm-password", password=PASSWORD, code=s.code()),
     "profile page": lambda s: s.form(
-        "/account/profile", form="password", password=PASSWORD, new_password=NEW_PASSWORD
+        "/account/profile/password", password=PASSWORD, new_password=NEW_PASSWORD
     ),
     "reset page": lambda s: s.form(
         f"/auth/reset-password/{s.secrets['link']}/form", new_password=NEW_PASSWORD

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Body, Request, Response
-from pydantic import ValidationError
+from fastapi import Body, Form, Request, Response
+from pydantic import BaseModel, ValidationError
 
 from ..auth import Auth
 from ..dependencies import CurrentAuth
@@ -24,7 +24,7 @@ from ..http.rates import rate_limited
 from ..http.responses import documented
 from ..schemas import EmailRequest, Message, Reauthentication, VerifyRequest, taken
 from ..security.plaintext import Plaintext
-from .pages.forms import TypedSecret
+from .pages.forms import Secret
 from .pages.links import LinkToken, done_page, link_page, probe_link, show_link
 from .pages.route import PageRoute
 from .queries import REQUIRED, EmailBody, given
@@ -113,15 +113,21 @@ async def confirm_verify(
     return Message(detail=VERIFIED)
 
 
+class VerifyForm(BaseModel):
+    """Asks a browser that did not sign up for the password."""
+
+    password: Secret
+
+
 @router.post("/verify/{token}/form", dependencies=[rate_limited("verify")], include_in_schema=False)
 async def verify_form(
-    auth: CurrentAuth, request: Request, token: LinkToken, password: TypedSecret
+    auth: CurrentAuth, request: Request, token: LinkToken, form: Annotated[VerifyForm, Form()]
 ) -> Response:
     """The same from the page's own form, answered with a page."""
     try:
-        body = Reauthentication(password=password.take())
-        typed = taken(body, "password") if body.password else None
-        await email_flow.verify_signup(auth, token, signup_binding(request, auth), typed)
+        body = Reauthentication(password=form.password.take())
+        password = taken(body, "password") if body.password else None
+        await email_flow.verify_signup(auth, token, signup_binding(request, auth), password)
     except (ValidationError, AuthError) as error:
         return await link_page(auth, request, Purpose.VERIFY, token, error)
     return done_page(auth, request, Purpose.VERIFY)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import Request, Response
+from typing import Annotated
+
+from fastapi import Form, Request, Response
 from pydantic import ValidationError
 
 from ..dependencies import CurrentAuth
@@ -14,7 +16,7 @@ from ..http.rates import rate_limited
 from ..http.responses import documented
 from ..schemas import DeviceMessage, EmailRequest, Message, ResetPassword, taken
 from .core import device_in
-from .pages.forms import TypedSecret
+from .pages.forms import NewPasswordForm
 from .pages.links import LinkToken, done_page, link_page, probe_link, show_link
 from .pages.route import PageRoute
 from .queries import REQUIRED, EmailBody, given
@@ -89,11 +91,11 @@ async def reset_password(
     "/reset-password/{token}/form", dependencies=[rate_limited("reset_password")], include_in_schema=False
 )
 async def reset_form(
-    auth: CurrentAuth, request: Request, token: LinkToken, new_password: TypedSecret
+    auth: CurrentAuth, request: Request, token: LinkToken, form: Annotated[NewPasswordForm, Form()]
 ) -> Response:
     """The same from the page's own form, answered with a page."""
     try:
-        body = ResetPassword(new_password=new_password.take())
+        body = ResetPassword(new_password=form.new_password.take())
         password, device = taken(body, "new_password"), device_of(request)
         value = await password_flow.reset_password(auth, token, password, device)
         if value is not None:

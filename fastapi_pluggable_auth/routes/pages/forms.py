@@ -1,4 +1,4 @@
-"""Forms: what people typed, and what was wrong with it."""
+"""Forms: what people fill in, and what was wrong with it. Each is a model, and has a handler."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import Form
-from pydantic import GetPydanticSchema, ValidationError, ValidatorFunctionWrapHandler
+from pydantic import BaseModel, Field, GetPydanticSchema, ValidationError, ValidatorFunctionWrapHandler
 from pydantic_core.core_schema import no_info_wrap_validator_function
 
 from ...errors import PASSWORD_REFUSALS, AuthError, Code, ErrorCode
@@ -19,9 +19,6 @@ from .faults import Fault, UnfilledError
 
 Rejected: TypeAlias = ValidationError | AuthError
 """Why a form has to be shown again."""
-
-Typed = Annotated[Text, Form()]
-"""A field of a form; one that was not sent counts as empty. It may be shown again, so it can be."""
 
 
 def _keep(value: Any, text: ValidatorFunctionWrapHandler) -> Plaintext:
@@ -35,8 +32,11 @@ _Kept = Annotated[
         lambda _, handler: no_info_wrap_validator_function(_keep, handler.generate_schema(Text))
     ),
 ]
+Secret = Annotated[_Kept, Field(default_factory=lambda: Plaintext(""))]
+"""A field of a form with a password or a code, which is not shown again. As any other field, it counts as
+empty where it was not sent."""
 TypedSecret = Annotated[_Kept, Form(default_factory=lambda: Plaintext(""))]
-"""A field with a password or a code, which is not shown again."""
+"""The same as a parameter."""
 
 _FIELDS: Final[dict[Code, str]] = {
     ErrorCode.EMAIL_TAKEN: "email",
@@ -71,6 +71,18 @@ _ELSEWHERE: Final = frozenset(
     }
 )
 """Refusals that no other try in the same form puts right."""
+
+
+class EmailForm(BaseModel):
+    """Asks for an address."""
+
+    email: Text = ""
+
+
+class NewPasswordForm(BaseModel):
+    """Asks for a password to be set."""
+
+    new_password: Secret
 
 
 @dataclass(frozen=True, slots=True)

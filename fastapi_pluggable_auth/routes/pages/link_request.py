@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Annotated
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Form, Request, Response
 from pydantic import ValidationError
 
 from ...auth import Auth
@@ -15,7 +16,7 @@ from ...http.csrf import check_form
 from ...http.rates import rate_limited
 from ...schemas import EmailRequest
 from ..router import AuthRouter
-from .forms import Typed, problem_with
+from .forms import EmailForm, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
@@ -29,9 +30,11 @@ async def verify_email_page(auth: CurrentAuth, request: Request) -> Response:
 
 
 @router.post("/verify-email", dependencies=[Depends(check_form), rate_limited("resend")])
-async def verify_email_form(auth: CurrentAuth, request: Request, email: Typed = "") -> Response:
+async def verify_email_form(
+    auth: CurrentAuth, request: Request, form: Annotated[EmailForm, Form()]
+) -> Response:
     """Mails the link."""
-    return await _mail(auth, request, "verify-email", email, resend_verification)
+    return await _mail(auth, request, "verify-email", form.email, resend_verification)
 
 
 @router.get("/forgot-password")
@@ -41,9 +44,11 @@ async def forgot_password_page(auth: CurrentAuth, request: Request) -> Response:
 
 
 @router.post("/forgot-password", dependencies=[Depends(check_form), rate_limited("forgot_password")])
-async def forgot_password_form(auth: CurrentAuth, request: Request, email: Typed = "") -> Response:
+async def forgot_password_form(
+    auth: CurrentAuth, request: Request, form: Annotated[EmailForm, Form()]
+) -> Response:
     """Mails the link."""
-    return await _mail(auth, request, "forgot-password", email, forgot_password)
+    return await _mail(auth, request, "forgot-password", form.email, forgot_password)
 
 
 async def _mail(

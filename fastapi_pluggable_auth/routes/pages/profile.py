@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated
 
 from fastapi import Form, Request, Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ...auth import Auth
 from ...dependencies import CurrentAuth, CurrentAuthentication
@@ -14,20 +14,30 @@ from ...flows import account as account_flow
 from ...flows import password as password_flow
 from ...flows.authentication import Authentication, is_recent
 from ...http.cookies import sign_out
-from ...http.rates import count_by_client
-from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword, SetPassword, taken
+from ...http.rates import rate_limited
+from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword, SetPassword, Text, taken
 from ...security.hashing import is_usable
 from ..bodies import columns_of, own_body
 from ..router import AuthRouter
 from .faults import UnfilledError
-from .forms import Problem, Typed, TypedSecret, problem_with, problem_with_fields
+from .forms import EmailForm, NewPasswordForm, Problem, Secret, problem_with, problem_with_fields
 from .own_fields import OwnField, filled, own_fields, shown_in, typed_in
 from .rendering import render_page, see_other
-from .route import PageRoute
-
-PASSWORDS: Final = ("password", "set_password")
+from .route import PageRoute, back_to
 
 router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageRoute, include_in_schema=False)
+
+
+class NameForm(BaseModel):
+    """The name, beside the fields that the app adds."""
+
+    display_name: Text = ""
+
+
+class PasswordForm(NewPasswordForm):
+    """The password that there is, and the new one."""
+
+    password: Secret
 
 
 @router.get("/profile")
@@ -38,48 +48,92 @@ async def profile_page(
     return await _profile_page(auth, request, authentication)
 
 
-@router.post("/profile")
-async def profile_form(
+for path in ("name", "email", "keep-email", "password", "set-password"):
+    router.get(f"/profile/{path}")(back_to("profile"))
+
+
+@router.post("/profile/name", dependencies=[rate_limited("update_account")])
+async def name_form(
     auth: CurrentAuth,
     request: Request,
     authentication: CurrentAuthentication,
-    form: Annotated[Literal["name", "email", "keep_email", "password", "set_password"], Form()],
-    password: TypedSecret,
-    new_password: TypedSecret,
-    display_name: Typed = "",
-    email: Typed = "",
+    form: Annotated[NameForm, Form()],
 ) -> Response:
-    """Sets the name, mails a link to a new address or takes that back, or sets a new or first password,
-    which ends every session."""
-    await count_by_client(request, auth, "change_password" if form in PASSWORDS else "update_account")
+    """Sets the name, and what the app asks for beside it."""
     try:
-        match form:
-            case "name":
-                await _save(auth, request, authentication, display_name)
-                return see_other(auth, request, "profile", notice="saved")
-            case "email":
-                address = EmailRequest(email=email).email
-                new = address != authentication.user.email
-                await account_flow.update_account(auth, authentication, email=address)
-                return see_other(auth, request, "profile", notice="address_mailed" if new else "saved")
-            case "keep_email":
-                await account_flow.update_account(auth, authentication, email=authentication.user.email)
-                return see_other(auth, request, "profile", notice="saved")
-            case "password":
-                old = taken(Reauthentication(password=password.take()), "password")
-                chosen = taken(ResetPassword(new_password=new_password.take()), "new_password")
-                await password_flow.change_password(auth, authentication, old, chosen)
-                sign_out(request, auth)
-                return see_other(auth, request, "sign-in", notice="password_changed")
-            case "set_password":
-                chosen = taken(SetPassword(new_password=new_password.take()), "new_password")
-                await password_flow.set_password(auth, authentication, chosen)
-                sign_out(request, auth)
-                return see_other(auth, request, "sign-in", notice="password_changed")
+        await _save(auth, request, authentication, form.display_name)
     except UnfilledError as error:
-        return await _profile_page(auth, request, authentication, problem_with_fields(error, form))
+        return await _profile_page(auth, request, authentication, problem_with_fields(error, "name"))
+    except AuthError as error:
+        return await _profile_page(auth, request, authentication, problem_with(error, "name"))
+    return see_other(auth, request, "profile", notice="saved")
+
+
+@router.post("/profile/email", dependencies=[rate_limited("update_account")])
+async def email_form(
+    auth: CurrentAuth,
+    request: Request,
+    authentication: CurrentAuthentication,
+    form: Annotated[EmailForm, Form()],
+) -> Response:
+    """Mails a link to a new address."""
+    try:
+        address = EmailRequest(email=form.email).email
+        new = address != authentication.user.email
+        await account_flow.update_account(auth, authentication, email=address)
     except (ValidationError, AuthError) as error:
-        return await _profile_page(auth, request, authentication, problem_with(error, form))
+        return await _profile_page(auth, request, authentication, problem_with(error, "email"))
+    return see_other(auth, request, "profile", notice="address_mailed" if new else "saved")
+
+
+@router.post("/profile/keep-email", dependencies=[rate_limited("update_account")])
+async def keep_email_form(
+    auth: CurrentAuth, request: Request, authentication: CurrentAuthentication
+) -> Response:
+    """Takes the change of the address back."""
+    try:
+        await account_flow.update_account(auth, authentication, email=authentication.user.email)
+    except AuthError as error:
+        return await _profile_page(auth, request, authentication, problem_with(error, "keep_email"))
+    return see_other(auth, request, "profile", notice="saved")
+
+
+@router.post("/profile/password", dependencies=[rate_limited("change_password")])
+async def password_form(
+    auth: CurrentAuth,
+    request: Request,
+    authentication: CurrentAuthentication,
+    form: Annotated[PasswordForm, Form()],
+) -> Response:
+    """Sets another password, which ends every session."""
+    try:
+        old = taken(Reauthentication(password=form.password.take()), "password")
+        chosen = taken(ResetPassword(new_password=form.new_password.take()), "new_password")
+        await password_flow.change_password(auth, authentication, old, chosen)
+    except (ValidationError, AuthError) as error:
+        return await _profile_page(auth, request, authentication, problem_with(error, "password"))
+    return _signed_out(auth, request)
+
+
+@router.post("/profile/set-password", dependencies=[rate_limited("change_password")])
+async def set_password_form(
+    auth: CurrentAuth,
+    request: Request,
+    authentication: CurrentAuthentication,
+    form: Annotated[NewPasswordForm, Form()],
+) -> Response:
+    """Sets a first password, which ends every session."""
+    try:
+        chosen = taken(SetPassword(new_password=form.new_password.take()), "new_password")
+        await password_flow.set_password(auth, authentication, chosen)
+    except (ValidationError, AuthError) as error:
+        return await _profile_page(auth, request, authentication, problem_with(error, "set_password"))
+    return _signed_out(auth, request)
+
+
+def _signed_out(auth: Auth, request: Request) -> Response:
+    sign_out(request, auth)
+    return see_other(auth, request, "sign-in", notice="password_changed")
 
 
 async def _save(auth: Auth, request: Request, authentication: Authentication, display_name: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
+from ...dependencies import CurrentAuth
 from ...errors import AuthError, ErrorCode
 from ...http.addresses import path_of, sign_in_page
 from ...http.browsers import is_browser
@@ -15,6 +16,16 @@ from ...http.route import AuthRoute
 from ...lookup import auth_of
 from .forms import problem_of
 from .rendering import render_page, see_other
+
+
+def back_to(page: str) -> Callable[..., Awaitable[Response]]:
+    """What a GET answers where forms of a page post to: a browser that opens the address again, or comes back
+    from the page that confirms the password, is sent to the page."""
+
+    async def go_back(auth: CurrentAuth, request: Request) -> Response:
+        return see_other(auth, request, page)
+
+    return go_back
 
 
 class PageRoute(AuthRoute):

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from fastapi import Form, Request, Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ...auth import Auth
 from ...dependencies import CurrentAuth, EnrollingAuthentication
@@ -15,20 +15,24 @@ from ...flows import sessions as sessions_flow
 from ...flows import twofa as twofa_flow
 from ...flows.authentication import Authentication
 from ...http.rates import count_by_client
-from ...schemas import AfterSession, CodeRequest, taken
+from ...schemas import AfterSession, CodeRequest, Text, taken
 from ...security.user_agents import device_of
 from ..router import AuthRouter
 from ..sessions import session_id_from
-from .forms import Rejected, Typed, TypedSecret, code_from, problem_with
+from .forms import Rejected, TypedSecret, code_from, problem_with
 from .rendering import render_page, see_other
-from .route import PageRoute
-
-NOTICES: Final = {"disable": "two_factor_off", "session": "device_signed_out", "others": "others_signed_out"}
+from .route import PageRoute, back_to
 
 SESSIONS: Final = 20
 """How many sessions a page shows."""
 
 router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageRoute, include_in_schema=False)
+
+
+class SessionForm(BaseModel):
+    """The session to end, which the pressed button names."""
+
+    session: Text = ""
 
 
 @router.get("/security")
@@ -47,11 +51,10 @@ async def security_form(
     auth: CurrentAuth,
     request: Request,
     authentication: EnrollingAuthentication,
-    form: Annotated[Literal["enable", "code", "disable", "recovery_codes", "session", "others"], Form()],
+    form: Annotated[Literal["enable", "code", "disable", "recovery_codes"], Form()],
     code: TypedSecret,
-    session: Typed = "",
 ) -> Response:
-    """Does what one of the forms is for."""
+    """Does what one of the forms of two-factor is for."""
     try:
         match form:
             case "enable":
@@ -65,13 +68,40 @@ async def security_form(
                 return await _recovery_codes_page(auth, request, authentication)
             case "disable":
                 await twofa_flow.disable(auth, authentication)
-            case "session":
-                await sessions_flow.end_own_session(auth, authentication, session_id_from(session))
-            case "others":
-                await sessions_flow.logout_others(auth, authentication)
     except (ValidationError, AuthError) as error:
         return await _security_page(auth, request, authentication, error, form)
-    return see_other(auth, request, "security", notice=NOTICES.get(form))
+    return see_other(auth, request, "security", notice="two_factor_off" if form == "disable" else None)
+
+
+for path in ("session", "others"):
+    router.get(f"/security/{path}")(back_to("security"))
+
+
+@router.post("/security/session")
+async def session_form(
+    auth: CurrentAuth,
+    request: Request,
+    authentication: EnrollingAuthentication,
+    form: Annotated[SessionForm, Form()],
+) -> Response:
+    """Ends one session."""
+    try:
+        await sessions_flow.end_own_session(auth, authentication, session_id_from(form.session))
+    except AuthError as error:
+        return await _security_page(auth, request, authentication, error, "session")
+    return see_other(auth, request, "security", notice="device_signed_out")
+
+
+@router.post("/security/others")
+async def others_form(
+    auth: CurrentAuth, request: Request, authentication: EnrollingAuthentication
+) -> Response:
+    """Ends every other session."""
+    try:
+        await sessions_flow.logout_others(auth, authentication)
+    except AuthError as error:
+        return await _security_page(auth, request, authentication, error, "others")
+    return see_other(auth, request, "security", notice="others_signed_out")
 
 
 async def _recovery_codes_page(auth: Auth, request: Request, authentication: Authentication) -> Response:

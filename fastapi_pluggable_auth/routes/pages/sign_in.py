@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request, Response
-from pydantic import ValidationError
+from fastapi import Depends, Form, Request, Response
+from pydantic import BaseModel, ValidationError
 
 from ...auth import Auth
 from ...dependencies import SIGN_IN_FIRST, CurrentAuth, EnrollingAuthentication, get_ended_authentication
@@ -20,17 +20,40 @@ from ...http.addresses import account_path
 from ...http.cookies import authenticate_cookies, authenticates_by_cookie, device_of, sign_in, sign_out
 from ...http.csrf import check_form
 from ...http.rates import rate_limited
-from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication, taken
+from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication, Text, taken
 from ...security.hashing import is_usable
 from ...security.jwt import Transport
-from ...security.plaintext import Plaintext
 from ...security.redirects import safe_next
 from ..router import AuthRouter
-from .forms import Rejected, Typed, TypedSecret, code_from, problem_with
+from .forms import Rejected, Secret, code_from, problem_with
 from .rendering import render_page, see_other
-from .route import PageRoute
+from .route import PageRoute, back_to
 
 router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageRoute, include_in_schema=False)
+
+
+class SignInForm(BaseModel):
+    """An address or username, and the password; `next` is the path to go on to."""
+
+    email: Text = ""
+    password: Secret
+    next: Text = ""
+
+
+class CodeForm(BaseModel):
+    """The code, for the challenge that the password has led to."""
+
+    challenge: Secret
+    code: Secret
+    next: Text = ""
+
+
+class ConfirmForm(BaseModel):
+    """The password once more, and the code while two-factor is active."""
+
+    password: Secret
+    code: Secret
+    next: Text = ""
 
 
 @router.get("/sign-in")
@@ -46,28 +69,39 @@ async def sign_in_page(auth: CurrentAuth, request: Request, next: str = "") -> R
 
 
 @router.post("/sign-in", dependencies=[Depends(check_form), rate_limited("login")])
-async def sign_in_form(
-    auth: CurrentAuth,
-    request: Request,
-    password: TypedSecret,
-    challenge: TypedSecret,
-    code: TypedSecret,
-    email: Typed = "",
-    next: Typed = "",
-) -> Response:
-    """The password and, where it led to a challenge, the code."""
-    if challenge.look():
-        return await _second_step(auth, request, challenge, code, next)
+async def sign_in_form(auth: CurrentAuth, request: Request, form: Annotated[SignInForm, Form()]) -> Response:
+    """Signs in with the password, or leads on to the code."""
     try:
         schema = NamedLoginData if auth.has_usernames else LoginData
-        body = schema(email=email, password=password.take())
-        typed = body.email, taken(body, "password")
-        answer = await login_flow.begin_login(auth, *typed, device_of(request), transport=Transport.COOKIE)
+        body = schema(email=form.email, password=form.password.take())
+        shown = body.email, taken(body, "password")
+        answer = await login_flow.begin_login(auth, *shown, device_of(request), transport=Transport.COOKIE)
     except (ValidationError, AuthError) as error:
-        return _sign_in_page(auth, request, next, email, error)
+        return _sign_in_page(auth, request, form.next, form.email, error)
     if isinstance(answer, Challenge):
-        return _code_page(auth, request, answer.token, next)
-    return await _signed_in(auth, request, answer, next)
+        return _code_page(auth, request, answer.token, form.next)
+    return await _signed_in(auth, request, answer, form.next)
+
+
+router.get("/sign-in/code")(back_to("sign-in"))
+
+
+@router.post("/sign-in/code", dependencies=[Depends(check_form), rate_limited("login")])
+async def code_form(auth: CurrentAuth, request: Request, form: Annotated[CodeForm, Form()]) -> Response:
+    """Signs in with the code."""
+    try:
+        body = LoginCodeRequest(code=code_from(form.code))
+        shown = form.challenge, taken(body, "code")
+        tokens = await login_flow.answer_challenge(
+            auth, *shown, device_of(request), transport=Transport.COOKIE
+        )
+    except (ValidationError, AuthError) as error:
+        if isinstance(error, AuthError) and error.code is ErrorCode.INVALID_TOKEN:
+            return see_other(auth, request, "sign-in", notice="sign_in_again", next=safe_next(form.next))
+        wrong = isinstance(error, AuthError) and error.code is ErrorCode.INVALID_CREDENTIALS
+        said = AuthError(ErrorCode.INVALID_CODE) if wrong else error
+        return _code_page(auth, request, form.challenge.look(), form.next, said)
+    return await _signed_in(auth, request, tokens, form.next)
 
 
 @router.post("/sign-out")
@@ -96,38 +130,18 @@ async def confirm_password_form(
     auth: CurrentAuth,
     request: Request,
     authentication: EnrollingAuthentication,
-    password: TypedSecret,
-    code: TypedSecret,
-    next: Typed = "",
+    form: Annotated[ConfirmForm, Form()],
 ) -> Response:
     """The password, or the code where there is none, makes the login recent again, and leads back."""
     try:
-        body = Reauthentication(password=password.take(), code=code_from(code))
-        typed = taken(body, "password"), body.code and taken(body, "code")
-        await login_flow.reauthenticate(auth, authentication, *typed)
+        body = Reauthentication(password=form.password.take(), code=code_from(form.code))
+        shown = taken(body, "password"), body.code and taken(body, "code")
+        await login_flow.reauthenticate(auth, authentication, *shown)
     except (ValidationError, AuthError) as error:
-        return _confirm_page(auth, request, authentication, next, error)
-    back = safe_next(next) or account_path(request, auth, "profile")
+        return _confirm_page(auth, request, authentication, form.next, error)
+    back = safe_next(form.next) or account_path(request, auth, "profile")
     notice = "confirmed" if back.startswith(account_path(request, auth, "")) else None
     return see_other(auth, request, back, notice=notice)
-
-
-async def _second_step(
-    auth: Auth, request: Request, challenge: Plaintext, code: Plaintext, next: str
-) -> Response:
-    try:
-        body = LoginCodeRequest(code=code_from(code))
-        typed = challenge, taken(body, "code")
-        tokens = await login_flow.answer_challenge(
-            auth, *typed, device_of(request), transport=Transport.COOKIE
-        )
-    except (ValidationError, AuthError) as error:
-        if isinstance(error, AuthError) and error.code is ErrorCode.INVALID_TOKEN:
-            return see_other(auth, request, "sign-in", notice="sign_in_again", next=safe_next(next))
-        wrong = isinstance(error, AuthError) and error.code is ErrorCode.INVALID_CREDENTIALS
-        shown = AuthError(ErrorCode.INVALID_CODE) if wrong else error
-        return _code_page(auth, request, challenge.look(), next, shown)
-    return await _signed_in(auth, request, tokens, next)
 
 
 async def _signed_in(auth: Auth, request: Request, tokens: TokenSet, next: str) -> Response:

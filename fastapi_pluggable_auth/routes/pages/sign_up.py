@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import Depends, Request, Response
+from typing import Annotated
+
+from fastapi import Depends, Form, Request, Response
 
 from ...auth import Auth
 from ...dependencies import CurrentAuth
@@ -15,12 +17,16 @@ from ...schemas import UserCreate, taken
 from ..bodies import columns_of, own_body
 from ..router import AuthRouter
 from .faults import UnfilledError
-from .forms import Problem, Typed, TypedSecret, problem_with, problem_with_fields
+from .forms import EmailForm, NewPasswordForm, Problem, problem_with, problem_with_fields
 from .own_fields import OwnField, filled, own_fields, typed_in
 from .rendering import render_page, see_other
 from .route import PageRoute
 
 router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageRoute, include_in_schema=False)
+
+
+class SignUpForm(EmailForm, NewPasswordForm):
+    """An address and a password, beside the fields that the app adds."""
 
 
 @router.get("/sign-up")
@@ -31,22 +37,20 @@ async def sign_up_page(auth: CurrentAuth, request: Request) -> Response:
 
 
 @router.post("/sign-up", dependencies=[Depends(check_form), rate_limited("signup")])
-async def sign_up_form(
-    auth: CurrentAuth, request: Request, new_password: TypedSecret, email: Typed = ""
-) -> Response:
+async def sign_up_form(auth: CurrentAuth, request: Request, form: Annotated[SignUpForm, Form()]) -> Response:
     """Creates the account; the link is in the mail."""
     language, binding = request.headers.get("accept-language", ""), new_signup_binding(request, auth)
     body, fields = _body_of(auth)
     typed = typed_in(fields, await request.form())
     try:
-        account = filled(body, fields, typed, {"email": email, "password": new_password.take()})
+        account = filled(body, fields, typed, {"email": form.email, "password": form.new_password.take()})
         columns = columns_of(account)
         password = taken(account, "password")
         await signup_flow.signup(auth, account.email, password, language, columns, binding)
     except UnfilledError as error:
-        return _page(auth, request, typed, problem_with_fields(error), email)
+        return _page(auth, request, typed, problem_with_fields(error), form.email)
     except AuthError as error:
-        return _page(auth, request, typed, problem_with(error), email)
+        return _page(auth, request, typed, problem_with(error), form.email)
     response = see_other(auth, request, "sign-in", notice="signed_up")
     bind_signup(response, auth, binding)
     return response
