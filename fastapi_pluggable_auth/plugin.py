@@ -240,18 +240,23 @@ def _shipped(*, scopes: Mapping[str, str] | None, admin: bool) -> Iterator[Featu
         yield Administration()
 
 
-def _routers(auth: Auth, *, pages: bool) -> Iterator[AuthRouter]:
-    """Those that not every app has are imported here: together they take longer than all others. Raises
-    `TypeError` for a router of a feature that is none of the library's kind."""
-    yield from ROUTERS
-    for feature in auth.features:
-        for router in feature.routers(auth) if feature.routers is not None else ():
-            require_instance(f"routers of {feature.name}", router, AuthRouter, "make them with AuthRouter.")
-            yield cast(AuthRouter, router)
+def _routers(auth: Auth, *, pages: bool) -> list[AuthRouter]:
+    """Those of features come last, so that none takes the address of a page. Raises `ValueError` for one that
+    has such an address, and `TypeError` for one that is none of the library's kind.
+
+    Pages, which not every app has, are imported here: together they take longer than all others."""
+    routers = [*ROUTERS]
     if pages:
         from .routes.pages import delete, link_request, own_fields, profile, security, sign_in, sign_up
 
         for body in (UserCreate, ProfileUpdate):
             own_fields.own_fields(own_body(body, auth.bodies), auth.tables.user)
-        for page in (sign_in, sign_up, link_request, profile, security, delete):
-            yield page.router
+        routers += (page.router for page in (sign_in, sign_up, link_request, profile, security, delete))
+    for feature in auth.features:
+        for made in feature.routers(auth) if feature.routers is not None else ():
+            require_instance(f"routers of {feature.name}", made, AuthRouter, "make them with AuthRouter.")
+            router = cast(AuthRouter, made)
+            for earlier in routers:
+                earlier.require_room_for(router, f"the feature {feature.name}")
+            routers.append(router)
+    return routers

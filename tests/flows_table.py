@@ -36,6 +36,7 @@ PARTS = {
     "features.audit_log.recording",
     *("sessions.start_session", "email.owner_of", "email_change.request_email_change"),
     *("twofa.switch_off", "account.erase", "sessions.add_factors"),
+    "login.begin_challenge",
     *("gate.entering", "gate.admit", "gate.second_factor", "gate.renew"),
     *("login.account_named", "password.require_good_password", "purge.keep_purging"),
     *(

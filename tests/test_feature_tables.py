@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 from tortoise import Model, fields
@@ -10,6 +11,7 @@ from fastapi_pluggable_auth import Auth, include_auth
 from fastapi_pluggable_auth.config import RECOMMENDED_RATES
 from fastapi_pluggable_auth.features.feature import Feature
 from fastapi_pluggable_auth.models import AuditEvent, MomentField, User, tables_for
+from fastapi_pluggable_auth.routes.router import AuthRouter
 from fastapi_pluggable_auth.security.rate_limits import RateConfigurationError
 
 from .own_tables import User as Member
@@ -77,3 +79,42 @@ def test_a_router_of_another_kind_is_refused_at_the_start() -> None:
     doors = Feature(name="doors", routers=lambda _: [APIRouter()])
     with pytest.raises(TypeError, match="AuthRouter"):
         include_auth(FastAPI(), settings=SETTINGS, features=[doors])
+
+
+def test_a_route_that_no_request_would_reach_is_refused_at_the_start() -> None:
+    """Those of the package come first: a feature takes no address of a page, nor one of another feature."""
+
+    def feature(name: str, path: str) -> Feature:
+        router = AuthRouter(prefix="/account")
+
+        @router.post(path)
+        async def post() -> None:
+            """Does nothing."""
+
+        return Feature(name=name, routers=lambda _: [router])
+
+    features = [feature("x", "/profile/email")]
+    with pytest.raises(ValueError, match=r"POST /account/profile/email of the feature x is never reached"):
+        include_auth(FastAPI(), settings=SETTINGS, pages=True, features=features)
+    include_auth(FastAPI(), settings=SETTINGS, features=features)
+    features = [feature("x", "/{page}"), feature("y", "/notes")]
+    with pytest.raises(
+        ValueError, match=r"/account/notes of the feature y .*: /account/\{page\} comes first"
+    ):
+        include_auth(FastAPI(), settings=SETTINGS, features=features)
+
+
+async def test_a_wide_route_of_a_feature_leaves_the_pages_alone() -> None:
+    router = AuthRouter(prefix="/account")
+
+    @router.get("/{page}")
+    async def anything(page: str) -> str:
+        return page
+
+    app = FastAPI()
+    include_auth(app, settings=SETTINGS, pages=True, features=[Feature(name="x", routers=lambda _: [router])])
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://localhost:8000"
+    ) as client:
+        assert (await client.get("/account/other")).text == '"other"'
+        assert "<form" in (await client.get("/account/sign-in")).text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import pyotp
@@ -28,10 +29,13 @@ from fastapi_pluggable_auth.features.administration.users import (
     require_password_reset,
 )
 from fastapi_pluggable_auth.features.audit_log.recording import record
-from fastapi_pluggable_auth.flows.login import answer_challenge, begin_login
+from fastapi_pluggable_auth.flows import pending
+from fastapi_pluggable_auth.flows.gate import Proof
+from fastapi_pluggable_auth.flows.login import answer_challenge, begin_challenge, begin_login
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
 from fastapi_pluggable_auth.hooks import BeforeLogin, LoggedIn
-from fastapi_pluggable_auth.models import AuditEvent, Session, User
+from fastapi_pluggable_auth.models import AuditEvent, Pending, Session, User
+from fastapi_pluggable_auth.security.plaintext import Plaintext
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, claims_of
 from .test_twofa import enrol, post, totp
@@ -195,6 +199,23 @@ async def test_the_app_passes_the_same_gate(
 async def test_only_names_are_factors(account: Account, auth: Auth, names: Any) -> None:
     with pytest.raises(ValueError, match="name"):
         await open_session(auth, await User.get(), factors=names)
+
+
+async def test_what_can_be_used_once_leads_to_one_challenge(
+    totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
+) -> None:
+    """Else a mailed code, or what a provider has said, would be good for as many tries as one likes."""
+    user = await User.get()
+    token = await pending.begin(auth, "mailed", {}, user_id=user.id, lifetime=timedelta(minutes=5))
+    found = await pending.find(auth, "mailed", Plaintext(token))
+    assert found is not None
+    proof = Proof(user=user, factors=("mail",), spends=found[0])
+    before = await Pending.all().count()
+    challenge = await begin_challenge(auth, proof)
+    assert await refusal(begin_challenge(auth, proof)) == "invalid_credentials"
+    assert await Pending.all().count() == before + 1
+    tokens = await answer_challenge(auth, challenge.token, totp.at(clock()))
+    assert claims_of(tokens.access_token)["amr"] == ["mail", "otp"]
 
 
 # No sequence of methods gives a session fewer factors than its user must show

@@ -16,7 +16,9 @@ from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, Challenge, SecurityEvent, include_auth, open_session
+from fastapi_pluggable_auth.auth import transactional
 from fastapi_pluggable_auth.features.administration.users import create_user
+from fastapi_pluggable_auth.flows.mailbox import claim_mailbox
 from fastapi_pluggable_auth.hooks import MailboxClaimed
 from fastapi_pluggable_auth.models import Device, PersonalToken, RecoveryCode, Session, User
 from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate
@@ -543,6 +545,22 @@ async def test_what_an_import_brings_is_no_stranger_s(
     answer = await client.post(await forgot(client, mailbox), json={"new_password": NEW})
     assert answer.status_code == 200
     assert (await User.get()).display_name == "Ada"
+
+
+async def test_a_claim_without_a_new_password_ends_what_was_signed_before_it(
+    client: httpx.AsyncClient, mailbox: Mailbox, auth: Auth, settings: AuthSettings, clock: Clock
+) -> None:
+    """A token of the app on the user alone, which no session ends: it was made while the account was a
+    stranger's."""
+    settings.require_verified_email = False
+    account = Account(client, mailbox, EMAIL, PASSWORD)
+    await client.post("/auth/signup", json=CREDENTIALS)
+    user = await User.get()
+    account.access_token = auth.signer.access_token(user.id)
+    assert (await account.me()).status_code == 200
+    clock.advance(seconds=1)
+    assert await transactional(claim_mailbox)(auth, user) is not None
+    assert (await account.me()).status_code == 401
 
 
 @pytest.mark.parametrize("two_factor", [True, False])

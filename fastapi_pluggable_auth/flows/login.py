@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from ..auth import Auth
+from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
 from ..models import AbstractUser, exact
@@ -21,7 +21,7 @@ from .devices import Device
 from .gate import FactorNeeded, Proof, SignedIn, admit, entering, factor_names, renew, second_factor
 from .guesses import counted_guess
 from .passwords import check_password
-from .pending import attempt, begin, find
+from .pending import attempt, begin, find, take
 from .session_tokens import TokenSet
 
 CHALLENGE: Final = "two_factor_challenge"
@@ -77,7 +77,7 @@ async def begin_login(
     """The first of two steps, for pages: starts a session or, while two-factor is active, gives a challenge
     that lasts five minutes, for one success (ASVS 6.6.2). Raises like `login`."""
     answer = await _by_password(auth, email, Plaintext.of(password), None, device, transport)
-    return await _challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
+    return await begin_challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
 
 
 async def answer_challenge(
@@ -134,7 +134,7 @@ async def open_session(
     async with entering(auth, transport=transport, device=device) as entry:
         entry.observation.user_id = user.id
         answer = await admit(auth, Proof(user=user, factors=factor_names(factors), strong=strong), entry)
-    return await _challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
+    return await begin_challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
 
 
 async def reauthenticate(
@@ -217,10 +217,15 @@ def _held(secret: str | Plaintext | None) -> Plaintext | None:
     return None if secret is None else Plaintext.of(secret)
 
 
-async def _challenge(auth: Auth, proof: Proof) -> Challenge:
-    """What was proved, for five minutes."""
+@transactional
+async def begin_challenge(auth: Auth, /, proof: Proof) -> Challenge:
+    """Keeps what was proved for five minutes, until the second factor is shown. What the proof `spends` is
+    spent here, so that it leads to one challenge. Raises `AuthError(INVALID_CREDENTIALS)` where it was spent
+    before."""
     proved = {"factors": proof.factors, "state": _challenge_state(proof.user)}
     token = await begin(auth, CHALLENGE, proved, user_id=proof.user.id, lifetime=CHALLENGE_LIFETIME)
+    if proof.spends is not None and not await take(auth, proof.spends):
+        raise AuthError(ErrorCode.INVALID_CREDENTIALS)
     return Challenge(token)
 
 

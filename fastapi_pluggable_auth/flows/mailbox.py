@@ -14,6 +14,7 @@ from ..models import AbstractUser
 from ..security.hashing import is_usable, unusable_hash
 from .ends import NO_PENDING_EMAIL, End, end_access
 from .notices import notify
+from .passwords import changed_now
 from .twofa import SWITCHED_OFF
 
 
@@ -59,7 +60,8 @@ async def claim_mailbox(auth: Auth, user: AbstractUser, **changes: object) -> di
         is_active=True,
         is_verified=False,
     )
-    written = _emptied(auth) | verified(auth) | changes
+    removed = {"password_changed_at": changed_now(auth, user)}
+    written = _emptied(auth) | verified(auth) | removed | changes
     if not await unclaimed.update(**written):
         return None
     await end_access(auth, user.id, End.CLAIM)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from uuid import UUID
 
 from ..auth import Auth, transactional
@@ -22,7 +21,7 @@ from .ends import End, end_access, without_begun
 from .guesses import counted_guess, forget_passwords
 from .mailbox import claim_mailbox, is_claimable, verified
 from .notices import mail_on_request, notify
-from .passwords import check_password, is_rehashed
+from .passwords import changed_now, check_password, is_rehashed
 
 
 async def forgot_password(auth: Auth, email: str) -> None:
@@ -155,7 +154,7 @@ async def _set_password(
     await require_good_password(auth, password, user.email, user.display_name)
     changes["hashed_password"] = await auth.hasher.hash(password)
     changes["password_reset_required"] = False
-    changes["password_changed_at"] = _later(auth.clock(), user.password_changed_at)
+    changes["password_changed_at"] = changed_now(auth, user)
     written = await _replace(auth, user, changes, end, session_id)
     if written is None and await is_rehashed(auth, user):
         written = await _replace(auth, user, changes, end, session_id)
@@ -183,10 +182,3 @@ async def _replace(
     await end_access(auth, user.id, end, session_id)
     await notify(auth, MailKind.PASSWORD_CHANGED, user)
     return changes
-
-
-def _later(now: datetime, previous: datetime | None) -> datetime:
-    """Now, or just after the previous change where the clock was set back: old links must stay dead."""
-    if previous is None:
-        return now
-    return max(now, previous + timedelta(microseconds=1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from ..auth import Auth
 from ..models import AbstractUser
 from ..security.plaintext import Plaintext
@@ -24,6 +26,13 @@ async def check_password(auth: Auth, user: AbstractUser, password: Plaintext) ->
             return True
         if await is_rehashed(auth, user) or user.hashed_password == known:
             return True  # by a sign-in beside this one; or the account is gone, as whatever comes next finds
+
+
+def changed_now(auth: Auth, user: AbstractUser) -> datetime:
+    """The moment of a change of the password that is written now: just after the one before, where the clock
+    was set back, as old links must stay dead."""
+    now, previous = auth.clock(), user.password_changed_at
+    return now if previous is None else max(now, previous + timedelta(microseconds=1))
 
 
 async def is_rehashed(auth: Auth, user: AbstractUser) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import secrets
 from collections.abc import Mapping
@@ -23,33 +22,24 @@ async def begin(
     *,
     user_id: UUID | None,
     lifetime: timedelta,
-    binding: str | None = None,
 ) -> str:
-    """Stores what waits and returns the random value, of 256 bits, that finds it again; where there is a
-    `binding`, together with that."""
+    """Stores what waits and returns the random value, of 256 bits, that finds it again."""
     value = secrets.token_urlsafe(32)
     await auth.tables.pending.create(
         id=_digest(kind, value),
         kind=kind,
         user_id=user_id,
-        binding=None if binding is None else _digest(kind, binding),
         data=json.dumps(data),
         expires_at=auth.clock() + lifetime,
     )
     return value
 
 
-async def find(
-    auth: Auth, kind: str, value: Plaintext, *, binding: str | None = None
-) -> tuple[AbstractPending, Any] | None:
-    """What waits, with its data; None where it has expired, was spent or ended, or is bound to another."""
+async def find(auth: Auth, kind: str, value: Plaintext) -> tuple[AbstractPending, Any] | None:
+    """What waits, with its data; None where it has expired, was spent or has ended."""
     found = await exact(auth.tables.pending.all(), id=_digest(kind, value.look()))
     if found is None or found.kind != kind or found.spent_at is not None or auth.clock() >= found.expires_at:
         return None
-    if found.binding is not None:
-        shown = "" if binding is None else _digest(kind, binding)
-        if not hmac.compare_digest(found.binding, shown):
-            return None
     return found, json.loads(found.data)
 
 

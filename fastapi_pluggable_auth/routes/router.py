@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, Match, compile_path
 from starlette.types import Receive, Scope, Send
 
 from ..http.responses import merged_responses
@@ -44,6 +44,19 @@ class AuthRouter(APIRouter):
                 endpoint = with_bodies(endpoint, bodies)
                 own["response_model"] = own_body(own["response_model"], bodies)
             router.add_api_route(prefix + self.prefix + path, endpoint, **own)
+
+    def require_room_for(self, later: AuthRouter, owner: str) -> None:
+        """Raises `ValueError` where a route of the later router has an address of this one: no request would
+        ever get there."""
+        for path, _, options in self._definitions:
+            regex, _, _ = compile_path(self.prefix + path)
+            for other, _, theirs in later._definitions:
+                methods = set(options["methods"] or ["GET"]) & set(theirs["methods"] or ["GET"])
+                if methods and regex.match(later.prefix + other):
+                    address = f"{min(methods)} {later.prefix}{other}"
+                    raise ValueError(
+                        f"{address} of {owner} is never reached: {self.prefix}{path} comes first."
+                    )
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether a router that is mounted by hand has this path: FastAPI makes regular expressions of its
