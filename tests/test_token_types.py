@@ -173,7 +173,7 @@ class Places:
     async def _challenge(self, token: str) -> bool:
         typed = {"challenge": token, "code": self.totp.at(self.clock()), "csrf_token": self.form_token}
         headers = {"Origin": ORIGIN, "Cookie": f"visitor={self.visitor}"}
-        answer = await self.client.post("/account/sign-in", data=typed, headers=headers)
+        answer = await self.client.post("/account/sign-in/code", data=typed, headers=headers)
         assert answer.status_code == 303
         self.client.cookies.clear()
         return answer.headers["location"].endswith("/account/profile")
