@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,14 @@ def require_subclass(name: str, value: object, wanted: type) -> None:
             f"{name} is {_described(value)}, but has to be a class that inherits from {wanted.__name__}: "
             f"write `class Mine({wanted.__name__})` and pass the class."
         )
+
+
+def require_all(name: str, values: object, wanted: type, cure: str) -> None:
+    """Raises `TypeError` where these are not several values of this class, to be looked at more than once."""
+    if not isinstance(values, Collection) or isinstance(values, str):
+        raise TypeError(f"{name} is {_described(values)}, but has to be a list: {cure}")
+    for value in values:
+        require_instance(f"one of {name}", value, wanted, cure)
 
 
 def require_bool(name: str, value: object) -> None:

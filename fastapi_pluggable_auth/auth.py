@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from datetime import datetime
 from functools import partial, wraps
 from itertools import chain
@@ -14,6 +14,7 @@ from tortoise.context import TortoiseContext
 
 from .afterwards import Afterwards
 from .arguments import (
+    require_all,
     require_bool,
     require_callable,
     require_clock,
@@ -78,7 +79,7 @@ class Auth(Generic[U_co]):
         limiter: Any = None,
         pages: bool = False,
         roles: Mapping[str, str | Iterable[str]] | None = None,
-        features: Iterable[Feature] = (),
+        features: Collection[Feature] = (),
         profile_columns: Iterable[str] = (),
         bodies: Mapping[type[Any], type[Any]] | None = None,
     ) -> None:
@@ -88,12 +89,13 @@ class Auth(Generic[U_co]):
         if email_provider is not None:
             require_instance("email_provider", email_provider, EmailProvider, "pass one, made by its class.")
         require_bool("pages", pages)
+        require_all("features", features, Feature, "write features=[Administration(), ...].")
         require_limiter(limiter)
         require_callable("send_email", send_email, "async def send_email(mail_id: UUID) -> None")
         require_callable("require_two_factor", require_two_factor, "lambda user: user.is_superuser")
         require_roles(roles or {})
         self.settings = settings
-        self.features = _with_those_of_settings(settings, features)
+        self.features = _with_two_factor(features)
         self.pages = pages
         self.roles = _checked_roles(roles or {})
         self.profile_columns = frozenset(profile_columns)
@@ -213,18 +215,13 @@ class Auth(Generic[U_co]):
         await self.mailer.close()
 
 
-def _with_those_of_settings(settings: AuthSettings, features: Iterable[Feature]) -> Features:
+def _with_two_factor(features: Collection[Feature]) -> Features:
     """The features of an app: two-factor is there always, as a login that knows nothing of it would ask
-    nobody for a code; the audit log wherever its setting is, so that scripts leave no gap in it."""
+    nobody for a code."""
     from .features.two_factor import TWO_FACTOR  # here, as its flows call those of the kernel
 
-    wanted: list[Feature] = [TWO_FACTOR]
-    if settings.audit_log:
-        from .features import AuditLog
-
-        wanted.append(AuditLog())
     given = tuple(features)
-    return Features((*(feature for feature in wanted if feature not in given), *given))
+    return Features(given if TWO_FACTOR in given else (TWO_FACTOR, *given))
 
 
 def _all(shipped: tuple[T, ...], brought: Iterable[tuple[T, ...]]) -> tuple[T, ...]:

@@ -28,11 +28,14 @@ def _known(roles: frozenset[str], scopes: frozenset[str]) -> Demand:
     """That the app has such names: a slip of the pen would keep everybody out, and nobody would know."""
 
     def check(auth: Auth, _: Authentication) -> None:
-        every = (("role", roles, auth.roles.keys()), ("scope", scopes, auth.features.scopes))
-        for kind, asked, known in every:
+        every = (
+            ("include_auth(roles=...) has no role", roles, auth.roles.keys()),
+            ("No feature of the app has the scope", scopes, auth.features.scopes),
+        )
+        for told, asked, known in every:
             unknown = asked - known
             if known and unknown:
-                raise ValueError(f"include_auth({kind}s=...) has no {kind} {', '.join(sorted(unknown))}")
+                raise ValueError(f"{told} {', '.join(sorted(unknown))}")
 
     return Demand(check)
 

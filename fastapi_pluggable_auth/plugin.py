@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from starlette.types import Lifespan
 from tortoise.exceptions import ConfigurationError
 
 from . import config
-from .arguments import require_bool, require_instance, require_subclass
+from .arguments import require_instance, require_subclass
 from .auth import Auth
 from .config import AuthSettings
 from .database import current_context
@@ -67,9 +67,7 @@ def include_auth(
     limiter: Any = None,
     pages: bool = False,
     roles: Mapping[str, str | Iterable[str]] | None = None,
-    scopes: Mapping[str, str] | None = None,
-    admin: bool = False,
-    features: Iterable[Feature] = (),
+    features: Collection[Feature] = (),
 ) -> Auth[U]:
     """Adds the routes under `/auth` and `/account`, the public keys, error handling, and mail delivery.
 
@@ -88,14 +86,14 @@ def include_auth(
     `limiter`: a strategy of the `limits` package or a SlowAPI `Limiter`, which counts requests per client.
     `pages`: adds the account pages and, like the setting `cookies`, gives browsers their tokens in cookies.
     `roles`: the permissions that each role has; users can then have no other role.
-    `scopes`: those of personal access tokens, each with a word to its owner; adds the routes for them.
-    `admin`: adds the routes under `/admin`.
-    `features`: what else the app has.
+    `features`: what else the app has, such as `Administration()`; those of the package are in
+        `fastapi_pluggable_auth.features`.
 
     Returns the app's `Auth`, also kept on `app.state`. Raises `RuntimeError` where the app has an `Auth` or
     has started already; `InsecureSettingsError` for a placeholder or short JWT secret, for a base URL without
     TLS and for the development mailbox, unless the app is local; `ValueError` for bodies that do not fit the
-    user model, and for a role, permission or scope that is not a name (RFC 6749 section 3.3); `TemplateError`
+    user model, for a role or permission that is not a name (RFC 6749 section 3.3), and for features that do
+    not go together; `TemplateError`
     for a mail of the app that cannot be rendered.
     """
     require_instance("app", app, FastAPI, "pass what `FastAPI(...)` made, no router and no factory.")
@@ -111,7 +109,6 @@ def include_auth(
     chosen = settings or settings_override or config.settings
     require_instance("settings", chosen, AuthSettings, "write settings=AuthSettings(...).")
     require_subclass("user_model", user_model, AbstractUser)
-    require_bool("admin", admin)
     for name, body, wanted in (
         ("user_out", user_out, UserOut),
         ("user_create", user_create, UserCreate),
@@ -132,7 +129,7 @@ def include_auth(
         limiter=limiter,
         pages=pages,
         roles=roles,
-        features=[*_shipped(scopes=scopes, admin=admin), *features],
+        features=features,
         profile_columns=profile_columns(bodies),
         bodies=bodies,
     )
@@ -226,18 +223,6 @@ async def running(auth: Auth) -> AsyncIterator[None]:
             await asyncio.gather(purging, return_exceptions=True)
         auth.tortoise_context = None
         await auth.close()
-
-
-def _shipped(*, scopes: Mapping[str, str] | None, admin: bool) -> Iterator[Feature]:
-    """The features of the package that the app turns on."""
-    if scopes:
-        from .features import PersonalTokens
-
-        yield PersonalTokens(scopes=scopes)
-    if admin:
-        from .features import Administration
-
-        yield Administration()
 
 
 def _routers(auth: Auth, *, pages: bool) -> list[AuthRouter]:

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth
+from fastapi_pluggable_auth.features import Administration, AuditLog, Feature, PersonalTokens
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
 from . import browsers, databases, pgbouncer
@@ -187,10 +188,16 @@ def settings(mail_server: MailServer) -> AuthSettings:
 
 
 @pytest.fixture
-def app(settings: AuthSettings, clock: Clock) -> FastAPI:
+def features() -> list[Feature]:
+    """What the host app turns on: nothing, unless the tests of a file say so."""
+    return []
+
+
+@pytest.fixture
+def app(settings: AuthSettings, clock: Clock, features: list[Feature]) -> FastAPI:
     """A host app."""
     app = FastAPI()
-    include_auth(app, settings=settings, clock=clock)
+    include_auth(app, settings=settings, clock=clock, features=features)
     return app
 
 
@@ -294,7 +301,15 @@ def bench(settings: AuthSettings, mailbox: Mailbox, tmp_path: Path) -> Iterator[
 
     database = tmp_path / "bench.sqlite3"
     app = app_with_plain_init_in_lifespan(f"sqlite://{database}")
-    names = {"roles": {"editor": ["notes:write"]}, "scopes": {"notes:read": "Read your notes"}}
-    include_auth(app, settings=settings, admin=True, **names)  # type: ignore[arg-type]
+    include_auth(
+        app,
+        settings=settings,
+        roles={"editor": ["notes:write"]},
+        features=[
+            Administration(),
+            PersonalTokens(scopes={"notes:read": "Read your notes"}),
+            AuditLog(),
+        ],
+    )
     with serving(app) as base:
         yield Bench(base, database, mailbox)

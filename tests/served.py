@@ -14,6 +14,7 @@ from tortoise import Tortoise
 
 from fastapi_pluggable_auth import include_auth
 from fastapi_pluggable_auth.config import settings
+from fastapi_pluggable_auth.features import AuditLog
 
 from . import databases
 
@@ -52,7 +53,7 @@ class Patience:
 
 
 app = FastAPI(lifespan=lifespan)
-include_auth(app)
+include_auth(app, features=[AuditLog()] if "TEST_AUDIT_LOG" in os.environ else [])
 app.add_middleware(Patience)
 
 

@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
 from fastapi_pluggable_auth.features.administration.users import Cursor
 from fastapi_pluggable_auth.models import AuditEvent, PersonalToken, RefreshToken, Session, User
 
@@ -38,14 +39,12 @@ CHANGES = (
 def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     """With the routes under test, and the log of what was done."""
     app = FastAPI()
-    settings.audit_log = True
     include_auth(
         app,
         settings=settings,
         clock=clock,
-        admin=True,
         roles={"editor": ["posts:write"], "chief": []},
-        scopes={"posts:read": "Read posts"},
+        features=[Administration(), PersonalTokens(scopes={"posts:read": "Read posts"}), AuditLog()],
     )
     return app
 
@@ -131,8 +130,8 @@ async def test_the_routes_stand_under_the_prefix_and_the_log_only_where_it_is_ke
     settings: AuthSettings,
 ) -> None:
     app = FastAPI()
-    chosen = settings.model_copy(update={"route_prefix": "/api", "audit_log": False})
-    include_auth(app, settings=chosen, admin=True)
+    chosen = settings.model_copy(update={"route_prefix": "/api"})
+    include_auth(app, settings=chosen, features=[Administration()])
     paths = [path for path in app.openapi()["paths"] if "/admin" in path]
     assert len(paths) == 11
     assert all(path.startswith("/api/admin/users") and "activity" not in path for path in paths)
@@ -429,7 +428,13 @@ async def test_nobody_else_sees_or_changes_anything(administrator: MakeAdministr
 
 async def test_a_permission_of_a_role_counts(settings: AuthSettings, clock: Clock, eve: Account) -> None:
     app = FastAPI()
-    auth = include_auth(app, settings=settings, clock=clock, admin=True, roles={"support": "accounts:read"})
+    auth = include_auth(
+        app,
+        settings=settings,
+        clock=clock,
+        roles={"support": "accounts:read"},
+        features=[Administration()],
+    )
     await User.filter(email=EVE).update(roles=["support"])
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
@@ -509,7 +514,11 @@ async def test_two_factor_can_be_a_must_for_administrators(
 ) -> None:
     app = FastAPI()
     auth = include_auth(
-        app, settings=settings, clock=clock, admin=True, require_two_factor=lambda user: user.is_superuser
+        app,
+        settings=settings,
+        clock=clock,
+        require_two_factor=lambda user: user.is_superuser,
+        features=[Administration()],
     )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:

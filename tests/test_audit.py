@@ -18,6 +18,7 @@ from tortoise.transactions import in_transaction
 
 from fastapi_pluggable_auth import Auth, AuthSettings, afterwards, include_auth
 from fastapi_pluggable_auth.events import EventKind, Observation, Origin, Outcome, origin
+from fastapi_pluggable_auth.features import AuditLog, Feature
 from fastapi_pluggable_auth.features.administration.users import delete_user
 from fastapi_pluggable_auth.features.audit_log.flows import list_events
 from fastapi_pluggable_auth.flows.purge import purge
@@ -32,9 +33,8 @@ ANYBODY = "eve@example.com"
 
 
 @pytest.fixture
-def settings(settings: AuthSettings) -> AuthSettings:
-    settings.audit_log = True
-    return settings
+def features() -> list[Feature]:
+    return [AuditLog()]
 
 
 async def activity(account: Account, **query: Any) -> dict[str, Any]:
@@ -368,7 +368,7 @@ async def test_a_kept_event_takes_one_statement_and_none_where_the_log_is_off(
     account: Account, settings: AuthSettings, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     quiet = FastAPI()
-    plain = include_auth(quiet, settings=settings.model_copy(update={"audit_log": False}), clock=clock)
+    plain = include_auth(quiet, settings=settings, clock=clock)
     transport = httpx.ASGITransport(quiet)
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
         unlogged = Account(client, account.mailbox, EMAIL, PASSWORD)

@@ -39,6 +39,7 @@ from fastapi_pluggable_auth import (
 )
 from fastapi_pluggable_auth.cli import COMMANDS, main
 from fastapi_pluggable_auth.email.kinds import MailKind
+from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
 from fastapi_pluggable_auth.features.administration import users
 from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle
 from fastapi_pluggable_auth.flows.login import answer_challenge
@@ -927,7 +928,6 @@ async def is_served_by_scripts(world: World) -> None:
 def settings(settings: AuthSettings) -> AuthSettings:
     """All that an app can have."""
     values = {
-        "audit_log": True,
         "cookies": True,
         "totp_encryption_key": SECRET,
         "email_provider": "memory",
@@ -951,9 +951,8 @@ def app(request: pytest.FixtureRequest, settings: AuthSettings, clock: Clock) ->
         settings=settings,
         clock=clock,
         pages=True,
-        admin=True,
         roles={"editor": ["notes:write"]},
-        scopes={"notes:read": "Read notes"},
+        features=[Administration(), PersonalTokens(scopes={"notes:read": "Read notes"}), AuditLog()],
     )
 
     @app.get("/reports", include_in_schema=False)

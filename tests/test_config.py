@@ -223,10 +223,10 @@ def test_a_name_that_is_none_is_told_once_with_the_nearest_that_is(
 ) -> None:
     monkeypatch.setenv("AUTH_JWT_SECERT", SECRET)
     (folder / ".env").write_text(
-        "auth_jwt_secert=x\nAUTH_XYZZY=1\nAUTH_AUDITLOG=true\nUNKNOWN=1\nJWT_SECERT=1\n"
+        "auth_jwt_secert=x\nAUTH_XYZZY=1\nAUTH_COOKEIS=true\nUNKNOWN=1\nJWT_SECERT=1\n"
     )
     assert said(caplog, AuthSettings()) == [
-        "AUTH_AUDITLOG is not a setting, and is ignored: did you mean AUTH_AUDIT_LOG?",
+        "AUTH_COOKEIS is not a setting, and is ignored: did you mean AUTH_COOKIES?",
         "AUTH_JWT_SECERT is not a setting, and is ignored: did you mean AUTH_JWT_SECRET?",
         "AUTH_XYZZY is not a setting, and is ignored.",
     ]
@@ -324,14 +324,14 @@ def test_importing_the_package_reads_no_setting(folder: Path) -> None:
         "from fastapi_pluggable_auth import config\nassert 'settings' not in vars(config)\n"
         "try: config.settings\nexcept ValueError: print('read', end='')"
     )
-    broken = {"AUDIT_LOG": "/var/log/audit.log", "AUTH_AUDIT_LOG": "/var/log/audit.log", "SMTP_PORT": "none"}
+    broken = {"AUTH_COOKIES": "/var/lib/cookies", "SMTP_PORT": "none"}
     assert in_fresh_process(code, folder, **broken) == "read"
 
 
 @pytest.mark.parametrize("module", ["fastapi_pluggable_auth", "fastapi_pluggable_auth.models"])
 def test_a_variable_of_the_host_is_its_own(module: str, folder: Path) -> None:
-    """Of the deployment that found it: `AUDIT_LOG` names a file there."""
-    in_fresh_process(f"import {module}", folder, AUDIT_LOG="/var/log/audit.log")
+    """As where it names a file."""
+    in_fresh_process(f"import {module}", folder, COOKIES="/var/lib/cookies")
 
 
 def test_the_default_settings_are_one_object_that_is_made_when_it_is_named(folder: Path) -> None:

@@ -21,6 +21,7 @@ from fastapi_pluggable_auth import Auth, AuthSettings, include_auth, models
 from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.errors import AuthError
 from fastapi_pluggable_auth.failures import Failure, failure_of
+from fastapi_pluggable_auth.features import Administration
 from fastapi_pluggable_auth.features.administration.importing import import_users
 from fastapi_pluggable_auth.features.administration.users import create_user, delete_user
 from fastapi_pluggable_auth.flows import purge as purge_flow
@@ -92,8 +93,8 @@ async def shop(spare: Spare, settings: AuthSettings, mailbox: Mailbox) -> AsyncI
         user_model=User,
         user_create=NewUser,
         profile_update=Profile,
-        admin=True,
         pages=True,
+        features=[Administration()],
     )
     await databases.create(spare.url, spare.dialect, strict_tables.__name__, "strict")
     transport = httpx.ASGITransport(app)

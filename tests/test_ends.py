@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from tortoise.expressions import Q
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth.features import Administration
 from fastapi_pluggable_auth.features.administration.users import delete_user
 from fastapi_pluggable_auth.models import Mail, User
 from fastapi_pluggable_auth.models.device import Device
@@ -30,7 +31,7 @@ NEW_PASSWORD = "an entirely new one"
 @pytest.fixture
 def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     app = FastAPI()
-    include_auth(app, settings=settings, clock=clock, admin=True)
+    include_auth(app, settings=settings, clock=clock, features=[Administration()])
     return app
 
 

@@ -24,6 +24,7 @@ from fastapi_pluggable_auth import AuthError, AuthSettings, include_auth
 from fastapi_pluggable_auth.email.message import build_message
 from fastapi_pluggable_auth.email.provider import MailError
 from fastapi_pluggable_auth.email.tokens import LinkSigner, Purpose
+from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
 from fastapi_pluggable_auth.flows.login import CHALLENGE
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security.addresses import normalise_email
@@ -76,8 +77,8 @@ def test_no_generated_request_breaks_the_contract_of_the_openapi_document(
             yield
 
     app = FastAPI(lifespan=lifespan)
-    settings.audit_log = True
-    include_auth(app, settings=settings, scopes={"notes:read": "Read your notes"}, admin=True)
+    personal_tokens = PersonalTokens(scopes={"notes:read": "Read your notes"})
+    include_auth(app, settings=settings, features=[Administration(), personal_tokens, AuditLog()])
     with serving(app) as base:
         command = [
             Path(sys.executable).parent / "schemathesis",

@@ -19,6 +19,7 @@ from tortoise.transactions import in_transaction
 from fastapi_pluggable_auth import Auth, AuthSettings, RecentUser, SecurityEvent, include_auth
 from fastapi_pluggable_auth.dependencies import CurrentAuthentication
 from fastapi_pluggable_auth.events import EventKind
+from fastapi_pluggable_auth.features import Administration
 from fastapi_pluggable_auth.features.administration import users as users_flow
 from fastapi_pluggable_auth.flows import authorization as authorization_flow
 from fastapi_pluggable_auth.flows.purge import purge
@@ -389,7 +390,7 @@ async def page(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A browser, where there are pages and cookies."""
     app = FastAPI()
-    auth = include_auth(app, settings=settings, clock=clock, admin=True, pages=True)
+    auth = include_auth(app, settings=settings, clock=clock, pages=True, features=[Administration()])
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as page:
         page.headers.update({"Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-origin"})

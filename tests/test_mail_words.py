@@ -16,6 +16,7 @@ from fastapi_pluggable_auth.email.preview import sample, write_previews
 from fastapi_pluggable_auth.email.provider import MemoryProvider
 from fastapi_pluggable_auth.email.rendering import render
 from fastapi_pluggable_auth.features.feature import MailTable
+from fastapi_pluggable_auth.features.shipped import SHIPPED
 from fastapi_pluggable_auth.models import Mail, User
 
 from .conftest import EMAIL, SECRET
@@ -42,7 +43,7 @@ async def delivered(auth: Auth, kind: MailTable) -> tuple[str, str]:
         user = await User.create(email=EMAIL, hashed_password="", **pending)
     await auth.outbox.add(kind, EMAIL, user_id=user and user.id, **context)
     # A process that knows no app, as that of a command.
-    sender = Auth(auth.settings, email_provider=MemoryProvider(), features=FEATURES)
+    sender = Auth(auth.settings, email_provider=MemoryProvider(), features=SHIPPED)
     await sender.dispatcher.deliver_due()
     (mail,) = sender.mailer.provider.mails  # type: ignore[attr-defined]
     return mail.body, mail.html

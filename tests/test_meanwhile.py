@@ -23,6 +23,7 @@ from tortoise.transactions import in_transaction
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.email.kinds import MailKind
+from fastapi_pluggable_auth.features import PersonalTokens
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import (
     Mail,
@@ -49,7 +50,13 @@ T = TypeVar("T")
 def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     """With pages, and scopes for personal tokens."""
     app = FastAPI()
-    include_auth(app, settings=settings, clock=clock, pages=True, scopes={"notes:read": "Read notes"})
+    include_auth(
+        app,
+        settings=settings,
+        clock=clock,
+        pages=True,
+        features=[PersonalTokens(scopes={"notes:read": "Read notes"})],
+    )
     return app
 
 

@@ -17,6 +17,7 @@ from tortoise import Model
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth, require
+from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import (
     Device,
@@ -122,7 +123,6 @@ async def tortoise(
 @pytest.fixture
 def settings(settings: AuthSettings) -> AuthSettings:
     """Everything on, and few guesses."""
-    settings.audit_log = True
     settings.throttle_free_attempts = 3
     return settings
 
@@ -131,7 +131,12 @@ def settings(settings: AuthSettings) -> AuthSettings:
 def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     """A host app with everything on."""
     app = FastAPI()
-    include_auth(app, settings=settings, clock=clock, admin=True, scopes={"notes:read": "Read your notes"})
+    include_auth(
+        app,
+        settings=settings,
+        clock=clock,
+        features=[PersonalTokens(scopes={"notes:read": "Read your notes"}), Administration(), AuditLog()],
+    )
 
     @app.get("/notes", dependencies=[Depends(require(scope="notes:read"))])
     async def notes() -> None: ...

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings, include_auth
+from fastapi_pluggable_auth.features import Administration, AuditLog
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security.hashing import hash_password
 
@@ -34,7 +35,6 @@ _examples = count()
 def settings(settings: AuthSettings) -> AuthSettings:
     settings.prevent_enumeration = True
     settings.throttle_free_attempts, settings.mail_limit = 3, 2
-    settings.audit_log = True
     return settings
 
 
@@ -55,7 +55,7 @@ def clock() -> Clock:
 @pytest.fixture
 def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     app = FastAPI()
-    include_auth(app, settings=settings, clock=clock, pages=True, admin=True)
+    include_auth(app, settings=settings, clock=clock, pages=True, features=[Administration(), AuditLog()])
     return app
 
 

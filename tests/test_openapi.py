@@ -19,6 +19,7 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings, include_auth, schemas
 from fastapi_pluggable_auth.dependencies import SignedIn
+from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
 from fastapi_pluggable_auth.features.administration import schemas as admin_schemas
 from fastapi_pluggable_auth.features.audit_log import schemas as audit_schemas
 from fastapi_pluggable_auth.features.personal_tokens import schemas as token_schemas
@@ -29,9 +30,10 @@ DIALECTS = ("sqlite",)
 
 def with_everything(settings: AuthSettings, app: FastAPI, **options: Any) -> FastAPI:
     """The app with every route that there is."""
-    update = {"cookies": True, "dev_mailbox": True, "email_provider": "memory", "audit_log": True}
+    update = {"cookies": True, "dev_mailbox": True, "email_provider": "memory"}
     chosen = settings.model_copy(update=update)
-    include_auth(app, settings=chosen, admin=True, pages=True, scopes={"notes:read": "Read"}, **options)
+    features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog()]
+    include_auth(app, settings=chosen, pages=True, features=features, **options)
     return app
 
 

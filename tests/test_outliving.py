@@ -22,6 +22,7 @@ from tortoise.transactions import in_transaction
 import fastapi_pluggable_auth
 from fastapi_pluggable_auth import Auth, AuthSettings, CurrentUser
 from fastapi_pluggable_auth.errors import AuthError
+from fastapi_pluggable_auth.features import AuditLog, Feature
 from fastapi_pluggable_auth.flows.login import login
 from fastapi_pluggable_auth.flows.sessions import start_session
 from fastapi_pluggable_auth.models import AuditEvent, Device, Mail, RefreshToken, Session, Throttle, User
@@ -72,8 +73,12 @@ class RolledBackAround:
 def settings(settings: AuthSettings) -> AuthSettings:
     settings.cookies, settings.public_base_url = True, BASE
     settings.throttle_free_attempts = 5
-    settings.audit_log = True
     return settings
+
+
+@pytest.fixture
+def features() -> list[Feature]:
+    return [AuditLog()]
 
 
 @pytest.fixture

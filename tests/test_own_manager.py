@@ -16,6 +16,7 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthSettings, CurrentUser, OptionalUser, include_auth
 from fastapi_pluggable_auth.authorization import require
 from fastapi_pluggable_auth.errors import AuthError, ErrorCode
+from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
 from fastapi_pluggable_auth.features.administration import users as users_flow
 from fastapi_pluggable_auth.features.administration.importing import import_users
 from fastapi_pluggable_auth.flows.sealing import seal_secrets
@@ -37,10 +38,13 @@ NEW = "another good one"
 def app(settings: AuthSettings) -> FastAPI:
     """An app with everything, whose users are hidden by a manager."""
     settings.public_base_url = BASE
-    settings.audit_log = True
     app = FastAPI()
     include_auth(
-        app, settings=settings, user_model=Guest, pages=True, admin=True, scopes={"notes:read": "Read"}
+        app,
+        settings=settings,
+        user_model=Guest,
+        pages=True,
+        features=[Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog()],
     )
 
     @app.get("/notes")

@@ -18,6 +18,7 @@ from tortoise.expressions import Q
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, PageUser, include_auth
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.email.tokens import Purpose
+from fastapi_pluggable_auth.features import Administration
 from fastapi_pluggable_auth.features.administration.impersonation import impersonate
 from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.flows.purge import BATCH, purge
@@ -45,7 +46,7 @@ BOB = "bob@example.com"
 def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     """With the routes for administrators."""
     app = FastAPI()
-    include_auth(app, settings=settings, clock=clock, admin=True)
+    include_auth(app, settings=settings, clock=clock, features=[Administration()])
     return app
 
 

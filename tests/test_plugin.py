@@ -32,6 +32,7 @@ from fastapi_pluggable_auth import (
 )
 from fastapi_pluggable_auth import config as config_module
 from fastapi_pluggable_auth.email.kinds import MailKind
+from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
 from fastapi_pluggable_auth.http.route import AuthRoute
 from fastapi_pluggable_auth.models import RefreshToken, User
 from fastapi_pluggable_auth.routes import account as account_routes
@@ -444,9 +445,9 @@ async def test_every_path_answers_with_and_without_slashes_at_its_end_and_no_red
     """R-48: Starlette would make its address of the request's Host. The same where routers are mounted in
     others by hand, and in apps that are mounted."""
     settings.cookies, settings.dev_mailbox, settings.email_provider = True, True, "memory"
-    settings.audit_log = True
     accounts, parent = FastAPI(), FastAPI()
-    include_auth(accounts, settings=settings, admin=True, pages=True, scopes={"notes:read": "Read"})
+    features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog()]
+    include_auth(accounts, settings=settings, pages=True, features=features)
     by_hand, outer = APIRouter(prefix="/v1"), APIRouter(prefix="/by-hand")
     by_hand.include_router(core.router)
     by_hand.include_router(account_routes.router)
@@ -511,7 +512,7 @@ def test_a_route_for_signed_in_users_documents_how_it_refuses_others_beside_its_
     settings: AuthSettings,
 ) -> None:
     app = FastAPI()
-    include_auth(app, settings=settings, admin=True)
+    include_auth(app, settings=settings, features=[Administration()])
     secured = [
         (method, path, operation)
         for path, methods in app.openapi()["paths"].items()

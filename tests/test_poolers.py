@@ -23,6 +23,7 @@ from fastapi import Depends, FastAPI
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings, include_auth, poolers, require
+from fastapi_pluggable_auth.features import AuditLog, PersonalTokens
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.poolers import mixes_up_statements
 
@@ -357,9 +358,13 @@ ASKED: dict[str, tuple[Ask, int]] = {
 @pytest.fixture
 def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     """An app in which Ada may ask for all that is asked here."""
-    settings.audit_log = True
     app = FastAPI()
-    include_auth(app, settings=settings, clock=clock, scopes={"notes:read": "Read your notes"})
+    include_auth(
+        app,
+        settings=settings,
+        clock=clock,
+        features=[PersonalTokens(scopes={"notes:read": "Read your notes"}), AuditLog()],
+    )
 
     @app.get("/notes")
     async def notes(user: Annotated[User, Depends(require(scope="notes:read"))]) -> str:

@@ -17,6 +17,7 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, Challenge, SecurityEvent, include_auth, open_session
 from fastapi_pluggable_auth.auth import transactional
+from fastapi_pluggable_auth.features import PersonalTokens
 from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.flows.mailbox import claim_mailbox
 from fastapi_pluggable_auth.hooks import MailboxClaimed
@@ -48,7 +49,13 @@ CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     """A host app with the pages and personal access tokens."""
     app = FastAPI()
-    include_auth(app, settings=settings, clock=clock, pages=True, scopes={"notes:read": "Read"})
+    include_auth(
+        app,
+        settings=settings,
+        clock=clock,
+        pages=True,
+        features=[PersonalTokens(scopes={"notes:read": "Read"})],
+    )
     return app
 
 

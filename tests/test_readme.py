@@ -26,6 +26,7 @@ from tortoise.context import tortoise_test_context
 from fastapi_pluggable_auth import AuthSettings, include_auth
 from fastapi_pluggable_auth.config import settings as default_settings
 from fastapi_pluggable_auth.email.provider import MailError
+from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Mailbox
@@ -98,8 +99,8 @@ def named_routes(text: str) -> set[tuple[str, str]]:
 
 def test_every_route_is_in_the_table_or_on_the_page_of_administration() -> None:
     app = FastAPI()
-    settings = AuthSettings(jwt_secret=SECRET, audit_log=True)
-    include_auth(app, settings=settings, scopes={"notes:read": "Read"}, admin=True)
+    features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog()]
+    include_auth(app, settings=AuthSettings(jwt_secret=SECRET), features=features)
     routes = {
         (method.upper(), path) for path, methods in app.openapi()["paths"].items() for method in methods
     }

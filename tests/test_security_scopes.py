@@ -24,6 +24,7 @@ from fastapi_pluggable_auth.dependencies import (
     get_enrolling_authentication,
     get_recent_user,
 )
+from fastapi_pluggable_auth.features import PersonalTokens
 from fastapi_pluggable_auth.flows.authorization import grant
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.websocket import get_websocket_user
@@ -59,7 +60,7 @@ def app(settings: AuthSettings, clock: Clock) -> FastAPI:
         settings=settings,
         clock=clock,
         roles={"boss": ["admin", "reports"]},
-        scopes={"admin": "Administer", "reports": "Read reports"},
+        features=[PersonalTokens(scopes={"admin": "Administer", "reports": "Read reports"})],
     )
 
     async def route() -> str:

@@ -33,6 +33,7 @@ from fastapi_pluggable_auth import (
 from fastapi_pluggable_auth.authorization import get_optional_user
 from fastapi_pluggable_auth.dependencies import get_current_user, get_recent_user
 from fastapi_pluggable_auth.email.local import MemoryProvider
+from fastapi_pluggable_auth.features import Administration, PersonalTokens
 from fastapi_pluggable_auth.hooks import AccountDeleted, BeforeSignup, SignedUp
 from fastapi_pluggable_auth.models import User
 
@@ -90,15 +91,23 @@ ARGUMENTS: dict[str, tuple[Callable[[AuthSettings], object], str]] = {
         "roles\\['editor'\\] is of type int, but has to be a list of permissions",
     ),
     "scopes as a list": (
-        given(scopes=["notes"]),
+        lambda _: PersonalTokens(scopes=["notes"]),
         "of type list, .* write scopes={'notes': 'What it allows'}",
     ),
-    "scopes as a text": (given(scopes="notes"), "of type str, .* write scopes="),
-    "a scope without words": (given(scopes={"notes": None}), "scopes\\['notes'\\] has to be a text"),
-    "a scope with a list": (given(scopes={"notes": ["read"]}), "scopes\\['notes'\\] has to be a text"),
+    "scopes as a text": (lambda _: PersonalTokens(scopes="notes"), "of type str, .* write scopes="),
+    "a scope without words": (
+        lambda _: PersonalTokens(scopes={"notes": None}),
+        "scopes\\['notes'\\] has to be a text",
+    ),
+    "a scope with a list": (
+        lambda _: PersonalTokens(scopes={"notes": ["read"]}),
+        "scopes\\['notes'\\] has to be a text",
+    ),
     "pages of a variable": (given(pages="no"), "pages is of type str, .* has to be True or False"),
     "pages of no variable": (given(pages=None), "pages is of type NoneType, .* True or False"),
-    "admin of a variable": (given(admin="false"), "admin is of type str, .* has to be True or False"),
+    "a feature by name": (given(features="administration"), "of type str, .* write features=\\[Admin"),
+    "a feature that is no list": (given(features=Administration()), "of type Administration, .* write feat"),
+    "a feature's class": (given(features=[Administration]), "the class Administration, .* write features="),
     "pages of an Auth": (lambda s: Auth(s, pages="0"), "pages is of type str, .* True or False"),  # type: ignore[arg-type]
     "a role without its name": (
         lambda _: require("admin"),  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ async def http(
         mailbox.server.port,
         AUTH_PREVENT_ENUMERATION="true",
         AUTH_BCRYPT_ROUNDS=str(ROUNDS),
-        AUTH_AUDIT_LOG="true",
+        TEST_AUDIT_LOG="on",
     )
     async with httpx.AsyncClient(base_url=server.base, timeout=30) as http:
         yield http

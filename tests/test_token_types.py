@@ -35,6 +35,7 @@ from fastapi_pluggable_auth.email.tokens import (
     verify_and_get_user_id,
     verify_reset_token,
 )
+from fastapi_pluggable_auth.features import PersonalTokens
 from fastapi_pluggable_auth.flows.login import CHALLENGE
 from fastapi_pluggable_auth.models import RefreshToken, User
 from fastapi_pluggable_auth.security import jwt as plain_helpers
@@ -84,7 +85,13 @@ def settings(settings: AuthSettings, algorithm: Algorithm) -> AuthSettings:
 def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     """A host app with all kinds of places that take tokens."""
     app = FastAPI()
-    include_auth(app, settings=settings, clock=clock, pages=True, scopes={"notes:read": "Read"})
+    include_auth(
+        app,
+        settings=settings,
+        clock=clock,
+        pages=True,
+        features=[PersonalTokens(scopes={"notes:read": "Read"})],
+    )
 
     @app.get("/notes")
     async def notes(user: Annotated[User, Depends(require(scope="notes:read"))]) -> str:

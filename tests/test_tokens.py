@@ -27,6 +27,7 @@ from fastapi_pluggable_auth import (
     include_auth,
     require,
 )
+from fastapi_pluggable_auth.features import PersonalTokens
 from fastapi_pluggable_auth.features.administration.users import (
     disable_user,
     enable_user,
@@ -55,7 +56,7 @@ ADMINS = {"admin": ["notes:delete"]}
 def app(settings: AuthSettings, clock: Clock) -> FastAPI:
     """A host app with scopes."""
     app = FastAPI()
-    include_auth(app, settings=settings, clock=clock, scopes=SCOPES, roles=ADMINS)
+    include_auth(app, settings=settings, clock=clock, roles=ADMINS, features=[PersonalTokens(scopes=SCOPES)])
 
     @app.get("/notes")
     async def notes(user: Annotated[User, Depends(require(scope="notes:read"))]) -> str:
@@ -536,7 +537,7 @@ async def test_cookies_reach_such_a_route_from_pages_of_the_app_only(
 ) -> None:
     settings.cookies = True
     app = FastAPI()
-    auth = include_auth(app, settings=settings, clock=clock, scopes=SCOPES)
+    auth = include_auth(app, settings=settings, clock=clock, features=[PersonalTokens(scopes=SCOPES)])
 
     @app.post("/notes")
     async def write(user: Annotated[User, Depends(require(scope="notes:write"))]) -> str:
@@ -583,8 +584,8 @@ async def test_a_scope_that_the_app_does_not_have_is_an_error_of_the_app(
     @app.get("/slip", dependencies=[Depends(require(scope="note:read"))])
     async def slip() -> None: ...
 
-    with pytest.raises(ValueError, match=r"include_auth\(scopes=\.\.\.\) has no scope note:read"):
+    with pytest.raises(ValueError, match="No feature of the app has the scope note:read"):
         await account.client.get("/slip", headers=account.headers)
     for scopes in ({"a b": ""}, {"": ""}, {"ä": ""}):
         with pytest.raises(ValueError, match="is no name"):
-            include_auth(FastAPI(), settings=AuthSettings(), scopes=scopes)
+            PersonalTokens(scopes=scopes)

@@ -25,6 +25,7 @@ from fastapi_pluggable_auth import (
     include_auth,
     still_signed_in,
 )
+from fastapi_pluggable_auth.features import PersonalTokens
 from fastapi_pluggable_auth.security.jwt import Transport
 
 from .conftest import EMAIL, PASSWORD, Clock, Mailbox
@@ -90,7 +91,9 @@ def host(
 
     app = FastAPI(lifespan=lifespan)
     settings.cookies = getattr(request, "param", False)
-    include_auth(app, settings=settings, clock=clock, scopes={"notes:read": "Read"})
+    include_auth(
+        app, settings=settings, clock=clock, features=[PersonalTokens(scopes={"notes:read": "Read"})]
+    )
 
     @app.websocket("/feed")
     async def feed(websocket: WebSocket, user: CurrentWebSocketUser) -> None:

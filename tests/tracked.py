@@ -27,6 +27,7 @@ from tortoise.exceptions import OperationalError
 
 from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth
 from fastapi_pluggable_auth.email.local import MemoryProvider
+from fastapi_pluggable_auth.features import AuditLog, PersonalTokens
 from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.security.totp import code_at
 
@@ -201,9 +202,9 @@ async def scene() -> AsyncIterator[Scene]:
         totp_encryption_key=SECRET,
         bcrypt_rounds=4,
         email_provider="memory",
-        audit_log=True,
     )
-    auth = include_auth(app, settings=settings, clock=clock, pages=True, scopes={"read": "Reads"})
+    features = [PersonalTokens(scopes={"read": "Reads"}), AuditLog()]
+    auth = include_auth(app, settings=settings, clock=clock, pages=True, features=features)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         TortoiseContext() as context,

@@ -13,6 +13,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from fastapi_pluggable_auth import AuthSettings, include_auth
+from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
 
 TITLES: Final = {
     "auth": "Signing up and in",
@@ -22,16 +23,15 @@ TITLES: Final = {
     "sessions": "Sessions",
     "account": "The account",
     "personal access tokens": "Personal access tokens",
+    "activity": "The audit log",
     "admin": "Administration",
 }
 """The titles of the routes' tags, in the order of the page; a tag that is not here comes last, as it is."""
 
 
-NAMES: Final[dict[str, Any]] = {
-    "roles": {"editor": ["notes:write"]},
-    "scopes": {"notes:read": "Read your notes"},
-}
-"""What the app of the examples has named."""
+ROLES: Final = {"editor": ["notes:write"]}
+FEATURES: Final = (Administration(), PersonalTokens(scopes={"notes:read": "Read your notes"}), AuditLog())
+"""What the app of the examples has."""
 
 
 @cache
@@ -44,7 +44,7 @@ def openapi() -> dict[str, Any]:
         public_base_url="https://app.example.com",
         email_provider="memory",
     )
-    include_auth(app, settings=options, pages=True, admin=True, **NAMES)
+    include_auth(app, settings=options, pages=True, roles=ROLES, features=FEATURES)
     return app.openapi()
 
 

@@ -13,12 +13,8 @@ from .values import Duration
 class AdministrationSettings(Settings):
     """Administration."""
 
-    audit_log: bool = Field(
-        default=False,
-        description="Keep security events in the database; users read theirs at `/account/activity`.",
-    )
     audit_retention: Duration = Field(
-        default=timedelta(days=90), description="How long such events are kept."
+        default=timedelta(days=90), description="How long the audit log keeps an event."
     )
     impersonation_max_age: Duration = Field(
         default=timedelta(hours=1),
