@@ -95,7 +95,7 @@ class Auth(Generic[U_co]):
         require_callable("require_two_factor", require_two_factor, "lambda user: user.is_superuser")
         require_roles(roles or {})
         self.settings = settings
-        self.features = _with_two_factor(features)
+        self.features = _with_those_of_every_app(features)
         self.pages = pages
         self.roles = _checked_roles(roles or {})
         self.profile_columns = frozenset(profile_columns)
@@ -215,13 +215,12 @@ class Auth(Generic[U_co]):
         await self.mailer.close()
 
 
-def _with_two_factor(features: Collection[Feature]) -> Features:
-    """The features of an app: two-factor is there always, as a login that knows nothing of it would ask
-    nobody for a code."""
-    from .features.two_factor import TWO_FACTOR  # here, as its flows call those of the kernel
+def _with_those_of_every_app(features: Collection[Feature]) -> Features:
+    """The features of an app, with those that are always there, for scripts as well."""
+    from .features.always import ALWAYS  # here, as their flows call those of the kernel
 
     given = tuple(features)
-    return Features(given if TWO_FACTOR in given else (TWO_FACTOR, *given))
+    return Features((*(feature for feature in ALWAYS if feature not in given), *given))
 
 
 def _all(shipped: tuple[T, ...], brought: Iterable[tuple[T, ...]]) -> tuple[T, ...]:

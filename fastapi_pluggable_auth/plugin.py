@@ -38,7 +38,7 @@ from .models import (
 )
 from .models.user import U
 from .poolers import PoolerWatch
-from .routes import account, core, email, former_links, keys, password, sessions, twofa
+from .routes import account, core, email, former_links, keys, password, sessions
 from .routes.bodies import bodies_of, own_body, profile_columns
 from .routes.router import AuthRouter
 from .schemas import ProfileUpdate, UserCreate, UserOut
@@ -48,7 +48,7 @@ from .security.startup import check_settings
 
 logger = logging.getLogger(__name__)
 
-ROUTERS = (core.router, email.router, password.router, twofa.router, sessions.router, account.router)
+ROUTERS = (core.router, email.router, password.router, sessions.router, account.router)
 
 
 def include_auth(

@@ -145,7 +145,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
         await tables.pending.create(
             id=("5" if user_id else "6") * 64,
             user_id=user_id,
-            kind="two_factor_challenge",
+            kind="sign_in_challenge",
             binding="7" * 64 if user_id else None,
             data="{}",
             attempts=1,

@@ -23,9 +23,7 @@ PARTS = {
         "notices",
         "throttle",
         "columns",
-        "factors",
         "pending",
-        "second_factors",
         "ends",
         "acting",
         "generations",
@@ -35,7 +33,7 @@ PARTS = {
     ),
     "features.audit_log.recording",
     *("sessions.start_session", "email.owner_of", "email_change.request_email_change"),
-    *("twofa.switch_off", "account.erase", "sessions.add_factors"),
+    *("features.two_factor.flows.switch_off", "account.erase", "sessions.add_factors"),
     "login.begin_challenge",
     *("gate.entering", "gate.admit", "gate.second_factor", "gate.renew"),
     *("login.account_named", "password.require_good_password", "purge.keep_purging"),
@@ -47,7 +45,6 @@ PARTS = {
     *(
         "sessions.start_impersonation",
         "mailbox.claim_mailbox",
-        "twofa.call_hooks_for",
     ),
 }
 """What flows are made of, and what is of no use alone."""

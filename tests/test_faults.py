@@ -26,10 +26,10 @@ from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.email.tokens import Purpose, link_state
 from fastapi_pluggable_auth.features.feature import MailTable
+from fastapi_pluggable_auth.features.two_factor.flows import TwoFactorMail
 from fastapi_pluggable_auth.flows.rotation import rotate
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
 from fastapi_pluggable_auth.flows.sessions import start_session
-from fastapi_pluggable_auth.flows.twofa import TwoFactorMail
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, User
 from fastapi_pluggable_auth.security import hashing
 from fastapi_pluggable_auth.security.hashing import hash_password

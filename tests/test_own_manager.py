@@ -19,7 +19,7 @@ from fastapi_pluggable_auth.errors import AuthError, ErrorCode
 from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
 from fastapi_pluggable_auth.features.administration import users as users_flow
 from fastapi_pluggable_auth.features.administration.importing import import_users
-from fastapi_pluggable_auth.flows.sealing import seal_secrets
+from fastapi_pluggable_auth.features.two_factor.sealing import seal_secrets
 from fastapi_pluggable_auth.models import User, every
 from fastapi_pluggable_auth.testing import UserFactory
 from fastapi_pluggable_auth.websocket import CurrentWebSocketUser

@@ -13,7 +13,7 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.cli import main
-from fastapi_pluggable_auth.flows.sealing import seal_secrets
+from fastapi_pluggable_auth.features.two_factor.sealing import seal_secrets
 from fastapi_pluggable_auth.models import User, stored_totp_secret
 from fastapi_pluggable_auth.security import encryption
 from fastapi_pluggable_auth.security.encryption import SecretBox, StoredSecret

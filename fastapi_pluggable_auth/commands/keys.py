@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..auth import Auth
 from ..config import PREFIX, AuthSettings
-from ..flows.sealing import Sealing, seal_secrets
+from ..features.two_factor.sealing import Sealing, seal_secrets
 from ..security.clock import utc_now
 from ..security.key_rotation import rotated_keys
 from .database import add_database_url, with_auth

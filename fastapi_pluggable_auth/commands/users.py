@@ -33,10 +33,10 @@ from ..features.administration.users import (
     reset_two_factor,
     unlock_user,
 )
+from ..features.two_factor.flows import remaining_recovery_codes
 from ..flows.account import AccountInUseError
 from ..flows.authorization import grant
 from ..flows.sessions import count_sessions
-from ..flows.twofa import remaining_recovery_codes
 from ..models import AbstractUser
 from ..security.clock import as_utc
 from ..security.hashing import is_usable

@@ -8,17 +8,18 @@ from datetime import timedelta
 from enum import Enum, StrEnum
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Protocol, Self, TypeVar, get_args
 
 from fastapi import APIRouter
 from tortoise import Model
 
 from ..config import RECOMMENDED_RATES, AuthSettings
 from ..errors import ErrorCode, ErrorTable
-from ..events import EventKind, EventTable, SecurityEvent
+from ..events import EventKind, EventTable, Observation, SecurityEvent
 from ..hooks import Event
 from ..models import AbstractMail, AbstractUser, AccessEnded, Expired
 from ..models.mail import MAXIMUM_KIND_LENGTH
+from ..security.plaintext import Plaintext
 
 T = TypeVar("T")
 
@@ -126,6 +127,63 @@ class MailTable(StrEnum):
         return mail
 
 
+class CountsCodes(Protocol):
+    """A try at a second factor, which is counted before the answer is looked at."""
+
+    async def count_code(self, *, unguessable: bool = False) -> None:
+        """Counts an answer after the right first factor. One that is `unguessable`, and has a form that no
+        other has, is looked at also where too many others were wrong. Raises `AuthError`: THROTTLED,
+        CODES_LOCKED."""
+
+
+class RightAnswer(Protocol):
+    """An answer for a second factor that was right. Nothing is written yet."""
+
+    @property
+    def factor(self) -> str:
+        """Its name in events and in `amr` (RFC 8176, or one of our own)."""
+
+    @property
+    def unchanged(self) -> Mapping[str, object]:
+        """Columns of the account that must still have these values when it is stored, so that no answer is
+        good twice."""
+
+    @property
+    def changes(self) -> Mapping[str, Any]:
+        """Columns of the account that it writes."""
+
+    async def spend(self, auth: Any, user: AbstractUser) -> bool:
+        """Writes the rest, inside the transaction that has written the columns; False where another request
+        was faster."""
+
+    async def report(self, auth: Any, observation: Observation) -> None:
+        """Emits the events of what was written, after the commit."""
+
+
+class SecondFactor(Protocol):
+    """Something that a user may have to show beside the first factor."""
+
+    async def enrolled(self, auth: Any, user: AbstractUser) -> bool:
+        """Whether the user has to show it. Asked at every login: the account had better say so by itself."""
+
+    def state(self, user: AbstractUser) -> Mapping[str, object]:
+        """The columns of the account that say so, and that must not change until the session is stored."""
+
+    async def check(
+        self, auth: Any, user: AbstractUser, answer: Plaintext, guess: CountsCodes
+    ) -> RightAnswer | None:
+        """What follows from a right answer, None for a wrong one. Counts it first, takes it, and raises
+        `AuthError` where none can be looked at."""
+
+    @property
+    def removed(self) -> Mapping[str, object]:
+        """The columns of an account that has none of it, and has not begun to set it up: written where the
+        owner of a mailbox takes over an account, while its rows die by `access_ended`."""
+
+    async def report_removal(self, auth: Any, user: AbstractUser) -> None:
+        """Reports that this user had it, and that it was taken away so."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Feature:
     """What an app can have beside accounts. The kernel asks these fields; a feature changes nothing else, and
@@ -143,7 +201,8 @@ class Feature:
     `expired` says which rows the purge deletes, `access_ended` which die when access ends.
 
     `rates` are names for `rate_limited(...)`, with what is recommended. `credentials` are tokens of its own,
-    and `scopes` what these may be made for, each with a sentence for users.
+    and `scopes` what these may be made for, each with a sentence for users. `factors` are what a login may
+    ask for beside the password.
     `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, and `templates` is the
     folder of all its templates and, in folders by language, of its mails (`<language>/<name>.txt`) and of the
     words of its pages (`page_words.toml`).
@@ -162,6 +221,7 @@ class Feature:
     rates: Mapping[str, str] = field(default_factory=dict)
     credentials: tuple[Credential, ...] = ()
     scopes: Mapping[str, str] = field(default_factory=dict)
+    factors: tuple[SecondFactor, ...] = ()
     routers: Callable[[Any], Iterable[APIRouter]] | None = None
     slots: tuple[Slot, ...] = ()
     templates: Path | None = None
@@ -199,6 +259,8 @@ class Features:
         """What is recommended for each name."""
         self.scopes = frozenset(scope for feature in self._all for scope in feature.scopes)
         """Every scope of the app; tokens of several features may have one of a name."""
+        self.factors = tuple(factor for feature in self._all for factor in feature.factors)
+        """What a login may ask for beside the first factor; one right answer is enough."""
         self.templates = tuple(feature.templates for feature in self._all if feature.templates)
         self.merged("template", _pages_of)  # of two, a slot would show that of the other feature
         for feature in self._all:

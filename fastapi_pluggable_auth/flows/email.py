@@ -81,7 +81,7 @@ async def resend_verification(auth: Auth, email: str) -> None:
 async def _verify(auth: Auth, user: AbstractUser, *, keep: bool) -> None:
     changes = verified(auth)
     await _mark_verified(auth, user, changes, keep=keep)
-    user.update_from_dict({**changes, **({} if keep else without_begun(user))})
+    user.update_from_dict({**changes, **({} if keep else await without_begun(auth, user))})
 
 
 @transactional

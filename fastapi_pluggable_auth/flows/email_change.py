@@ -64,7 +64,7 @@ async def confirm_email_change(auth: Auth, token: str | Plaintext) -> None:
                 raise  # a constraint of the host
             raise AuthError(ErrorCode.INVALID_LINK) from error
     old_email, was_verified = user.email, user.is_verified
-    user.update_from_dict({**without_begun(user), **moved})
+    user.update_from_dict({**await without_begun(auth, user), **moved})
     await auth.hooks.fire(EmailChanged, user, old_email)
     if not was_verified:
         await auth.hooks.fire(EmailVerified, user)

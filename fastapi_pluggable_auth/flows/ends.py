@@ -13,8 +13,8 @@ from ..models import End as End
 
 
 class Takes(NamedTuple):
-    """A row of the table. `begun` is a pending address and a pending second factor; where all of it ends, so
-    do the challenges of logins under way."""
+    """A row of the table. `begun` is a pending address; where all of it ends, so do the challenges of logins
+    under way."""
 
     sessions: Reach
     begun: Reach
@@ -43,13 +43,6 @@ ENDS: Final = {
 
 NO_PENDING_EMAIL: Final[dict[str, Any]] = {"pending_email": None, "pending_email_session": None}
 """The account without a pending address."""
-NO_PENDING_SECRET: Final[dict[str, Any]] = {
-    "totp_secret": None,
-    "totp_last_step": None,
-    "totp_enrolled_at": None,
-    "totp_pending_session": None,
-}
-"""The account without a pending second factor."""
 
 
 async def end_access(auth: Auth, user_id: UUID, end: End, *session_ids: UUID | None) -> int:
@@ -60,17 +53,20 @@ async def end_access(auth: Auth, user_id: UUID, end: End, *session_ids: UUID | N
     named = [session_id for session_id in session_ids if session_id is not None]
     ended = await _end_sessions(auth, user_id, takes.sessions, named)
     await _end_begun(auth, user_id, takes.begun, named)
-    if takes.devices is not Reach.NONE:
-        await tables.device.filter(_within(takes.devices, "session_id", named), user_id=user_id).delete()
     for ending in auth.access_ended:
         await _end_rows(auth, user_id, ending, end, named)
+    if takes.devices is not Reach.NONE:
+        await tables.device.filter(_within(takes.devices, "session_id", named), user_id=user_id).delete()
     return ended
 
 
-def without_begun(user: AbstractUser) -> dict[str, Any]:
+async def without_begun(auth: Auth, user: AbstractUser) -> dict[str, Any]:
     """What such an end, where it takes all that was begun, leaves of it in the columns of this user."""
-    secret = {} if user.totp_confirmed else NO_PENDING_SECRET
-    return {**NO_PENDING_EMAIL, **secret, "access_epoch": user.access_epoch + 1}
+    columns = {**NO_PENDING_EMAIL, "access_epoch": user.access_epoch + 1}
+    for factor in auth.features.factors:
+        if not await factor.enrolled(auth, user):
+            columns.update(factor.removed)
+    return columns
 
 
 async def _end_rows(auth: Auth, user_id: UUID, ending: AccessEnded, end: End, named: list[UUID]) -> None:
@@ -111,8 +107,6 @@ async def _end_begun(auth: Auth, user_id: UUID, reach: Reach, named: list[UUID])
             _within(reach, "pending_email_session", named), pending_email__not_isnull=True
         )
         await address.update(**NO_PENDING_EMAIL)
-    secret = account.filter(_within(reach, "totp_pending_session", named), totp_secret__not_isnull=True)
-    await secret.filter(totp_confirmed=False).update(**NO_PENDING_SECRET)
 
 
 def _within(reach: Reach, column: str, named: list[UUID]) -> Q:

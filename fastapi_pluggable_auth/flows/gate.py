@@ -15,6 +15,7 @@ from ..email.kinds import MailKind
 from ..email.outbox import collect_mails
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
+from ..features.feature import RightAnswer
 from ..hooks import BeforeLogin, LoggedIn
 from ..models import AbstractPending, AbstractUser, exact
 from ..security.jwt import Transport
@@ -22,12 +23,10 @@ from ..security.names import name_set
 from ..security.plaintext import Plaintext
 from .authentication import Authentication
 from .devices import Device, remember_device
-from .factors import Accepted
 from .guesses import Guess
 from .notices import mail_on_request
 from .passwords import is_rehashed
 from .pending import take
-from .second_factors import SECOND_FACTORS
 from .session_tokens import TokenSet
 from .sessions import add_factors, start_session
 
@@ -128,12 +127,12 @@ async def admit(auth: Auth, proof: Proof, entry: Entry) -> SignedIn | FactorNeed
 
 async def second_factor(
     auth: Auth, proof: Proof, code: Plaintext | None, guess: Guess | None
-) -> Accepted | FactorNeeded | None:
+) -> RightAnswer | FactorNeeded | None:
     """The second factor that the code shows, None where none is asked for. Raises `AuthError`:
     INVALID_CREDENTIALS for a wrong code, and as `admit` for one that is not looked at."""
     if proof.strong:
         return None
-    asked = [factor for factor in SECOND_FACTORS if await factor.enrolled(auth, proof.user)]
+    asked = [factor for factor in auth.features.factors if await factor.enrolled(auth, proof.user)]
     if not asked:
         return None
     if code is None or guess is None:
@@ -142,9 +141,9 @@ async def second_factor(
         return FactorNeeded(proof)
     answer = Plaintext(code.take())
     for factor in asked:
-        accepted = await factor.check(auth, proof.user, answer.copy(), guess)
-        if accepted is not None:
-            return accepted
+        right = await factor.check(auth, proof.user, answer.copy(), guess)
+        if right is not None:
+            return right
     raise AuthError(ErrorCode.INVALID_CREDENTIALS)
 
 
@@ -158,7 +157,7 @@ def factor_names(names: str | Iterable[str]) -> tuple[str, ...]:
 
 
 async def renew(
-    auth: Auth, authentication: Authentication, proof: Proof, second: Accepted | None
+    auth: Auth, authentication: Authentication, proof: Proof, second: RightAnswer | None
 ) -> tuple[str, ...]:
     """Makes the session's login recent again and returns what was shown, which the session keeps. Raises
     `AuthError(INVALID_CREDENTIALS)` where something of the proof has changed meanwhile."""
@@ -167,7 +166,7 @@ async def renew(
     return factors
 
 
-def with_second(proof: Proof, second: Accepted | None) -> tuple[str, ...]:
+def with_second(proof: Proof, second: RightAnswer | None) -> tuple[str, ...]:
     """All factors that were shown."""
     return proof.factors if second is None else (*proof.factors, second.factor)
 
@@ -200,7 +199,7 @@ async def _unless_rehashed(auth: Auth, user: AbstractUser, write: Callable[[], A
 
 @transactional
 async def _open(
-    auth: Auth, /, proof: Proof, second: Accepted | None, factors: tuple[str, ...], entry: Entry
+    auth: Auth, /, proof: Proof, second: RightAnswer | None, factors: tuple[str, ...], entry: Entry
 ) -> TokenSet:
     await _write_login(auth, proof, second, sessions_opened=F("sessions_opened") + 1)
     user = proof.user
@@ -218,7 +217,7 @@ async def _renew(
     /,
     authentication: Authentication,
     proof: Proof,
-    second: Accepted | None,
+    second: RightAnswer | None,
     factors: tuple[str, ...],
 ) -> None:
     await _write_login(auth, proof, second)
@@ -227,7 +226,7 @@ async def _renew(
         await add_factors(auth, authentication.session_id, factors, authenticated_at=now)
 
 
-async def _write_login(auth: Auth, proof: Proof, second: Accepted | None, **written: Any) -> None:
+async def _write_login(auth: Auth, proof: Proof, second: RightAnswer | None, **written: Any) -> None:
     """Writes the login only where the account still is what was looked at. Raises
     `AuthError(INVALID_CREDENTIALS)`.
 
@@ -241,9 +240,12 @@ async def _write_login(auth: Auth, proof: Proof, second: Accepted | None, **writ
         "password_reset_required": False,
         **proof.unchanged,
     }
-    for factor in SECOND_FACTORS:
+    for factor in auth.features.factors:
         unchanged.update(factor.state(user))
-    changes = {**written, **({} if second is None else second.changes)}
+    changes = dict(written)
+    if second is not None:
+        unchanged.update(second.unchanged)
+        changes.update(second.changes)
     if user.is_verified or not auth.settings.require_verified_email:
         # Else the app gave the token: no login by which the owner of the mailbox would be known.
         changes["last_login_at"] = auth.clock()

@@ -80,7 +80,7 @@ class Guess:
     proves: bool = True
     counted: Counted | None = None
     codes: Counted | None = None
-    by_recovery_code: bool = False
+    unguessable: bool = False
     password_was_right: bool = False
 
     async def count(self) -> None:
@@ -92,24 +92,24 @@ class Guess:
                 raise AuthError(ErrorCode.THROTTLED, retry_after=1) from stopped
             raise AuthError(ErrorCode.PASSWORD_LOCKED, retry_after=stopped.retry_after) from stopped
 
-    async def count_code(self, *, recovery: bool) -> None:
+    async def count_code(self, *, unguessable: bool = False) -> None:
         """Counts a code after the right password, before it is looked at. Raises `AuthError`: THROTTLED,
-        CODES_LOCKED. A recovery code passes where others do not."""
-        if self.session_id is not None or self.user is None or not self.user.two_factor_active:
+        CODES_LOCKED. One that is `unguessable` passes where others do not."""
+        if self.session_id is not None or self.user is None:
             return
-        self.password_was_right, self.by_recovery_code = True, recovery
+        self.password_was_right, self.unguessable = True, unguessable
         key, policy = Key.of(_CODES, self.user.id), self._code_policy()
         try:
             self.codes = await count(self.auth, key, policy)
         except StoppedError as stopped:
-            if not self.by_recovery_code:
+            if not self.unguessable:
                 raise AuthError(ErrorCode.CODES_LOCKED) from stopped
 
     async def right(self) -> None:
         """It was right. What `proves` who the user is starts the count anew; else it just was no guess."""
         policy = self.policy
         await change(self.auth, self.key, self.counted, policy.right if self.proves else policy.take_back)
-        if self.user is not None and (self.codes is not None or self.by_recovery_code):
+        if self.user is not None and (self.codes is not None or self.unguessable):
             await forget(self.auth, Key.of(_CODES, self.user.id))
 
     async def take_back(self) -> None:

@@ -24,7 +24,7 @@ from .passwords import check_password
 from .pending import attempt, begin, find, take
 from .session_tokens import TokenSet
 
-CHALLENGE: Final = "two_factor_challenge"
+CHALLENGE: Final = "sign_in_challenge"
 """The kind of what waits between the two steps."""
 
 CHALLENGE_LIFETIME: Final = timedelta(minutes=5)
@@ -100,7 +100,7 @@ async def answer_challenge(
             raise AuthError(ErrorCode.INVALID_TOKEN)
         pending, proved = found
         user = await exact(auth.tables.user.all(), id=pending.user_id, is_active=True)
-        if user is None or proved["state"] != _challenge_state(user):
+        if user is None or proved["state"] != _challenge_state(auth, user):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         entry.observation.user_id = user.id
         if not await attempt(auth, pending, CHALLENGE_ATTEMPTS):
@@ -222,17 +222,17 @@ async def begin_challenge(auth: Auth, /, proof: Proof) -> Challenge:
     """Keeps what was proved for five minutes, until the second factor is shown. What the proof `spends` is
     spent here, so that it leads to one challenge. Raises `AuthError(INVALID_CREDENTIALS)` where it was spent
     before."""
-    proved = {"factors": proof.factors, "state": _challenge_state(proof.user)}
+    proved = {"factors": proof.factors, "state": _challenge_state(auth, proof.user)}
     token = await begin(auth, CHALLENGE, proved, user_id=proof.user.id, lifetime=CHALLENGE_LIFETIME)
     if proof.spends is not None and not await take(auth, proof.spends):
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)
     return Challenge(token)
 
 
-def _challenge_state(user: AbstractUser) -> str:
+def _challenge_state(auth: Auth, user: AbstractUser) -> str:
     """A digest of what must not have changed between the steps: another password, another or no second
     factor, a login, or an end of all access ends all challenges."""
-    moments = (user.totp_enrolled_at, user.last_login_at)
-    stamps = (moment.isoformat() if moment else "" for moment in moments)
-    parts = (CHALLENGE, user.password_id, str(user.two_factor_active), str(user.access_epoch), *stamps)
+    parts = [CHALLENGE, user.password_id, str(user.access_epoch), str(user.last_login_at)]
+    for factor in auth.features.factors:
+        parts += (f"{name}={value}" for name, value in sorted(factor.state(user).items()))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

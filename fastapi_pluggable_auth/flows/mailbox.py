@@ -15,7 +15,6 @@ from ..security.hashing import is_usable, unusable_hash
 from .ends import NO_PENDING_EMAIL, End, end_access
 from .notices import notify
 from .passwords import changed_now
-from .twofa import SWITCHED_OFF
 
 
 def verified(auth: Auth) -> dict[str, Any]:
@@ -72,10 +71,11 @@ async def claim_mailbox(auth: Auth, user: AbstractUser, **changes: object) -> di
 def _emptied(auth: Auth) -> dict[str, Any]:
     """The columns of an account on which nobody has left anything."""
     users = auth.tables.user._meta
+    factors = {name: value for factor in auth.features.factors for name, value in factor.removed.items()}
     own = auth.profile_columns & users.fields_db_projection.keys() - AbstractUser._meta.fields_map.keys()
     return {
         **{name: _at_first(users.fields_map[name]) for name in own if _may_be_empty(users.fields_map[name])},
-        **SWITCHED_OFF,
+        **factors,
         **NO_PENDING_EMAIL,
         "hashed_password": unusable_hash(),
         "display_name": None,

@@ -9,7 +9,7 @@ from ..email.kinds import MailKind
 from ..email.tokens import Purpose
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Outcome
-from ..hooks import BeforePasswordChange, EmailVerified, MailboxClaimed, PasswordChanged, TwoFactorDisabled
+from ..hooks import BeforePasswordChange, EmailVerified, MailboxClaimed, PasswordChanged
 from ..models import AbstractUser
 from ..security.hashing import is_usable
 from ..security.passwords import context_of, require_uncommon
@@ -58,8 +58,8 @@ async def _set_by_mail(
         user = await owner_of(auth, purpose, token)
         observation.user_id = user.id
         await auth.hooks.fire(BeforePasswordChange, user, by_reset=True)
-        was_verified, had_two_factor = user.is_verified, user.two_factor_active
-        claims = is_claimable(auth, user)
+        was_verified, claims = user.is_verified, is_claimable(auth, user)
+        enrolled = [factor for factor in auth.features.factors if await factor.enrolled(auth, user)]
         end = End.CLAIM if claims else End.RESET
         if not await _set_password(auth, user, new_password, end, **verified(auth)):
             raise AuthError(ErrorCode.INVALID_LINK)
@@ -71,8 +71,8 @@ async def _set_by_mail(
         await auth.hooks.fire(EmailVerified, user)
     if claims:
         await auth.hooks.fire(MailboxClaimed, user)
-        if had_two_factor:
-            await auth.hooks.fire(TwoFactorDisabled, user)
+        for factor in enrolled:
+            await factor.report_removal(auth, user)
     return None if device is None else await remember_device(auth, user.id, device)
 
 
@@ -161,7 +161,7 @@ async def _set_password(
     if written is None:
         return False
     user.update_from_dict(written)
-    user.update_from_dict(without_begun(user))
+    user.update_from_dict(await without_begun(auth, user))
     return True
 
 

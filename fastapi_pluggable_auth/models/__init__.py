@@ -5,6 +5,7 @@ Tortoise reads the source of each model for comments: small files take it 6 ms o
 
 from ..features.audit_log.models import AbstractAuditEvent, AuditEvent
 from ..features.personal_tokens.models import AbstractPersonalToken, PersonalToken
+from ..features.two_factor.models import AbstractRecoveryCode, RecoveryCode
 from .clashes import require_own_tables, require_own_tables_to_make
 from .columns import (
     EMAIL_LENGTH,
@@ -22,7 +23,6 @@ from .lookups import among, every, exact, matching
 from .mail import AbstractMail, Mail, MailState
 from .moments import MomentField
 from .pending import AbstractPending, Pending
-from .recovery_code import AbstractRecoveryCode, RecoveryCode
 from .routed import require_one_connection
 from .session import AbstractRefreshToken, AbstractSession, RefreshToken, Session
 from .tables import Tables, tables_for

@@ -55,6 +55,18 @@ ALL_ACCESS: Final[Mapping[End, Reach]] = dict.fromkeys(
 )
 """The ends that leave nothing by which anybody gets in, as somebody else may have made it."""
 
+BEGUN_CHANGES: Final[Mapping[End, Reach]] = {
+    **ALL_ACCESS,
+    End.LOGOUT: Reach.ALL,
+    End.OTHERS: Reach.OTHERS,
+    End.SESSION: Reach.THESE,
+    End.SECOND_FACTOR: Reach.ALL,
+    End.EMAIL_CHANGED: Reach.ALL,
+    End.PASSWORD_CHANGED: Reach.ALL,
+    End.REUSE: Reach.THESE,
+}
+"""What a change that waits for its second step dies of, by the session that it was begun in."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Expired:

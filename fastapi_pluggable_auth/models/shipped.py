@@ -10,18 +10,18 @@ from tortoise import Model
 from ..features.administration import models as administration
 from ..features.audit_log import models as audit_log
 from ..features.personal_tokens import models as personal_tokens
-from . import recovery_code
+from ..features.two_factor import models as two_factor
 from .lifetimes import AccessEnded, Expired
 
 TABLES: Final[tuple[type[Model], ...]] = (
-    recovery_code.RecoveryCode,
+    two_factor.RecoveryCode,
     personal_tokens.PersonalToken,
     audit_log.AuditEvent,
 )
 EXPIRED: Final[tuple[Expired, ...]] = (personal_tokens.EXPIRED, audit_log.EXPIRED)
 ACCESS_ENDED: Final[tuple[AccessEnded, ...]] = (
+    *two_factor.ACCESS_ENDED,  # the account comes before what refers to it
     administration.ACCESS_ENDED,
     personal_tokens.ACCESS_ENDED,
-    recovery_code.ACCESS_ENDED,
     *audit_log.ACCESS_ENDED,
 )

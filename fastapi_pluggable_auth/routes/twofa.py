@@ -1,72 +1,7 @@
-"""Two-factor authentication: enrolling, and recovery codes."""
+"""The routes of two-factor, under the name by which apps import them."""
 
 from __future__ import annotations
 
-from fastapi import Request
+from ..features.two_factor.routes import disable_two_factor, router
 
-from ..dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, EnrollingAuthentication
-from ..errors import ErrorCode
-from ..flows import twofa as twofa_flow
-from ..flows.twofa import TwoFactorError
-from ..http.demands import RECENT_LOGIN, SIGNED_IN
-from ..http.rates import rate_limited
-from ..http.responses import documented
-from ..schemas import CodeRequest, Message, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment, taken
-from .queries import REQUIRED, CodeBody, given
-from .router import AuthRouter
-
-router = AuthRouter(
-    prefix="/auth/2fa",
-    tags=["two-factor"],
-    responses=documented(*SIGNED_IN),
-)
-
-
-@router.post("/enable", responses=documented(TwoFactorError.TWO_FACTOR_ENABLED, *RECENT_LOGIN))
-async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> TwoFactorEnrolment:
-    """Start enrolling: scan the QR code. Two-factor is active from the first right code on. Needs a recent
-    login."""
-    enrolment = await twofa_flow.enable(auth, authentication)
-    return TwoFactorEnrolment(otpauth_uri=enrolment.otpauth_uri, qr_base64=enrolment.qr_base64)
-
-
-@router.post(
-    "/verify",
-    dependencies=[rate_limited("two_factor")],
-    responses=documented(
-        TwoFactorError.TWO_FACTOR_NOT_STARTED,
-        ErrorCode.INVALID_CODE,
-        ErrorCode.IMPERSONATION_FORBIDDEN,
-        ErrorCode.TWO_FACTOR_UNAVAILABLE,
-        ErrorCode.VALIDATION_ERROR,
-        ErrorCode.THROTTLED,
-        ErrorCode.PASSWORD_LOCKED,
-        ErrorCode.RATE_LIMITED,
-    ),
-    openapi_extra=REQUIRED,
-)
-async def verify_two_factor(
-    auth: CurrentAuth,
-    request: Request,
-    authentication: EnrollingAuthentication,
-    body: CodeBody = None,  # type: ignore[assignment]  # null is no body
-) -> Message:
-    """Finish enrolling with a code of the authenticator app. All other sessions end."""
-    await twofa_flow.verify(auth, authentication, taken(given(request, body, CodeRequest), "code"))
-    return Message(detail="Two-factor authentication is active.")
-
-
-@router.post(
-    "/recovery-codes",
-    responses=documented(TwoFactorError.TWO_FACTOR_NOT_ACTIVE, *RECENT_LOGIN),
-)
-async def renew_recovery_codes(auth: CurrentAuth, authentication: CurrentAuthentication) -> RecoveryCodes:
-    """Make ten recovery codes, in place of all earlier ones. They are shown this once; each works once, as
-    `code` of a login. Needs a recent login."""
-    return RecoveryCodes(codes=await twofa_flow.renew_recovery_codes(auth, authentication))
-
-
-@router.get("/recovery-codes")
-async def count_recovery_codes(auth: CurrentAuth, user: CurrentUser) -> RecoveryCodesLeft:
-    """How many recovery codes are unused."""
-    return RecoveryCodesLeft(remaining=await twofa_flow.remaining_recovery_codes(auth, user))
+__all__ = ["disable_two_factor", "router"]

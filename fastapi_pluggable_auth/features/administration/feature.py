@@ -25,6 +25,7 @@ class Administration(Feature):
     def __init__(self) -> None:
         super().__init__(
             name="administration",
+            requires=("two_factor",),
             errors=AdministrationError,
             events=AdministrationEventKind,
             access_ended=(ACCESS_ENDED,),

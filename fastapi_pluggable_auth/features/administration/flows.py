@@ -13,8 +13,8 @@ from ...events import EventKind, EventTable, Observation, Outcome, actor
 from ...flows import authorization
 from ...flows.acting import covers, may_act_on
 from ...flows.sessions import SessionInfo, live_sessions
-from ...flows.twofa import remaining_recovery_codes
 from ...models import AbstractUser
+from ..two_factor.flows import remaining_recovery_codes
 from . import users
 
 

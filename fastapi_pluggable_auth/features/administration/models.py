@@ -6,22 +6,12 @@ from typing import Final
 
 from tortoise.expressions import Q
 
-from ...models.lifetimes import ALL_ACCESS, AccessEnded, End, Reach
+from ...models.lifetimes import BEGUN_CHANGES, AccessEnded, End, Reach
 from ...models.session import Session
 
 ACCESS_ENDED: Final = AccessEnded(
     Session,
-    {
-        **ALL_ACCESS,
-        End.LOGOUT: Reach.ALL,
-        End.OTHERS: Reach.OTHERS,
-        End.SESSION: Reach.THESE,
-        End.SECOND_FACTOR: Reach.ALL,
-        End.EMAIL_CHANGED: Reach.ALL,
-        End.PASSWORD_CHANGED: Reach.ALL,
-        End.REUSE: Reach.THESE,
-        End.RIGHTS_TAKEN: Reach.ALL,
-    },
+    {**BEGUN_CHANGES, End.RIGHTS_TAKEN: Reach.ALL},
     user="impersonated_by",
     session="begun_in",
     where=Q(revoked_at=None),

@@ -23,7 +23,6 @@ from ...flows.ends import End, end_access
 from ...flows.guesses import forget_codes, forget_guesses
 from ...flows.login import account_named
 from ...flows.password import require_good_password
-from ...flows.twofa import TwoFactorEventKind, switch_off
 from ...hooks import AccountDeleted, LoggedOut, SignedUp, SigningUp, TwoFactorDisabled
 from ...models import EMAIL_LENGTH, AbstractUser, every, exact
 from ...models.user import U
@@ -33,6 +32,7 @@ from ...security.passwords import is_storable
 from ...security.plaintext import Plaintext
 from ...security.text import without_blanks_around
 from ...security.usernames import fold_username
+from ..two_factor.flows import TwoFactorEventKind, switch_off
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from ...auth import Auth
 from ...dependencies import CurrentAuth, EnrollingAuthentication
 from ...errors import AuthError
+from ...features.two_factor import flows as twofa_flow
 from ...flows import sessions as sessions_flow
-from ...flows import twofa as twofa_flow
 from ...flows.authentication import Authentication
 from ...http.rates import count_by_client
 from ...schemas import AfterSession, CodeRequest, Text, taken

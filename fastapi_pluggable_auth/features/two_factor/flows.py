@@ -9,27 +9,30 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from ..auth import Auth, transactional
-from ..errors import AuthError, ErrorCode, ErrorTable
-from ..events import EventTable, Observation, Outcome
-from ..features.feature import MailSpec, MailTable
-from ..hooks import TwoFactorDisabled, TwoFactorEnabled
-from ..models import AbstractUser, RecoveryCode, exact, stored_totp_secret
-from ..security.encryption import UnreadableSecretError
-from ..security.plaintext import Plaintext
-from ..security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
-from ..security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
-from .authentication import Authentication, is_recent, observed, refuse_impersonation, require_recent_login
-from .ends import NO_PENDING_SECRET, End, end_access, without_begun
-from .guesses import Guess, counted_guess, forget_codes
-from .notices import notify
-from .sessions import add_factors
+from ...auth import Auth, transactional
+from ...errors import AuthError, ErrorCode, ErrorTable
+from ...events import EventTable, Observation, Outcome
+from ...flows.authentication import (
+    Authentication,
+    is_recent,
+    observed,
+    refuse_impersonation,
+    require_recent_login,
+)
+from ...flows.ends import End, end_access, without_begun
+from ...flows.guesses import counted_guess, forget_codes
+from ...flows.notices import notify
+from ...flows.sessions import add_factors
+from ...hooks import TwoFactorDisabled, TwoFactorEnabled
+from ...models import AbstractUser, exact, stored_totp_secret
+from ...security.encryption import UnreadableSecretError
+from ...security.plaintext import Plaintext
+from ...security.recovery import generate_recovery_codes, is_recovery_code, recovery_digest
+from ...security.totp import generate_totp_secret, matching_step, secret_qr_base64, totp_uri
+from ..feature import CountsCodes, MailSpec, MailTable
+from .models import SWITCHED_OFF, RecoveryCode
 
 logger = logging.getLogger(__name__)
-
-SWITCHED_OFF: Final = {**NO_PENDING_SECRET, "totp_confirmed": False, "recovery_codes_at": None}
-"""The account without a second factor; its recovery codes are deleted beside this."""
-
 
 PENDING_LIFETIME: Final = timedelta(minutes=10)
 """How long a secret is shown and can be confirmed, in the session that began with it."""
@@ -74,9 +77,10 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class _Code:
-    """A code that is right: the columns that it writes, or the recovery code that it spends."""
+    """A code that is right: the columns that it compares and writes, or the recovery code that it spends."""
 
     changes: dict[str, Any] = field(default_factory=dict)
+    unchanged: dict[str, Any] = field(default_factory=dict)
     recovery_code: UUID | None = None
 
     @property
@@ -115,17 +119,24 @@ class AuthenticatorCodes:
         return user.two_factor_active
 
     def state(self, user: AbstractUser) -> dict[str, object]:
-        """The enrolment, and the last time step that was spent."""
-        return {
-            "totp_enrolled_at": user.totp_enrolled_at,
-            "totp_confirmed": user.totp_confirmed,
-            "totp_last_step": user.totp_last_step,
-        }
+        """The enrolment."""
+        return {"totp_enrolled_at": user.totp_enrolled_at, "totp_confirmed": user.totp_confirmed}
 
-    async def check(self, auth: Auth, user: AbstractUser, answer: Plaintext, guess: Guess) -> _Code | None:
+    async def check(
+        self, auth: Auth, user: AbstractUser, answer: Plaintext, guess: CountsCodes
+    ) -> _Code | None:
         """What follows from a code. Raises `AuthError`: THROTTLED, CODES_LOCKED, TWO_FACTOR_UNAVAILABLE."""
-        await guess.count_code(recovery=is_recovery_code(answer.look()))
+        await guess.count_code(unguessable=is_recovery_code(answer.look()))
         return await _look_at(auth, user, answer)
+
+    @property
+    def removed(self) -> dict[str, Any]:
+        """No secret, not even a pending one."""
+        return SWITCHED_OFF
+
+    async def report_removal(self, auth: Auth, user: AbstractUser) -> None:
+        """Calls the hook."""
+        await auth.hooks.fire(TwoFactorDisabled, user)
 
 
 async def _look_at(auth: Auth, user: AbstractUser, code: Plaintext) -> _Code | None:
@@ -154,7 +165,7 @@ async def _look_at(auth: Auth, user: AbstractUser, code: Plaintext) -> _Code | N
     )
     if opened.outdated:
         changes["totp_secret"] = auth.totp_box.seal(opened.secret, user.id)
-    return _Code(changes)
+    return _Code(changes, {"totp_last_step": user.totp_last_step})
 
 
 async def enable(auth: Auth, authentication: Authentication) -> Enrolment:
@@ -227,7 +238,7 @@ async def verify(auth: Auth, authentication: Authentication, code: str | Plainte
         await accepted.report(auth, observation)
     if accepted.activates:
         user.update_from_dict(accepted.changes)
-        user.update_from_dict(without_begun(user))
+        user.update_from_dict(await without_begun(auth, user))
         await auth.hooks.fire(TwoFactorEnabled, user)
 
 
@@ -268,7 +279,7 @@ async def _accept(auth: Auth, authentication: Authentication, accepted: _Code) -
     """Spends a code, which the session keeps as a factor, only where the second factor still is what was
     looked at. Activating ends all other sessions, and is told."""
     user, session_id = authentication.user, authentication.session_id
-    same = auth.tables.user.filter(id=user.id, **AuthenticatorCodes().state(user))
+    same = auth.tables.user.filter(id=user.id, **AuthenticatorCodes().state(user), **accepted.unchanged)
     if accepted.changes and not await same.update(**accepted.changes):
         return False
     if not await accepted.spend(auth, user):
@@ -293,7 +304,8 @@ async def switch_off(auth: Auth, user: AbstractUser, *, keep: UUID | None = None
     if active:
         await end_access(auth, user.id, End.SECOND_FACTOR, keep)
         await notify(auth, TwoFactorMail.TWO_FACTOR_DISABLED, user)
-    user.update_from_dict({**(without_begun(user) if active else {}), **SWITCHED_OFF})
+    begun = await without_begun(auth, user) if active else {}
+    user.update_from_dict({**begun, **SWITCHED_OFF})
     return bool(active)
 
 

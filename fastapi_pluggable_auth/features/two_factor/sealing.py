@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from ..auth import Auth
-from ..models import every, stored_totp_secret
-from ..security.encryption import UnreadableSecretError
+from ...auth import Auth
+from ...models import every, stored_totp_secret
+from ...security.encryption import UnreadableSecretError
 
 BATCH: Final = 500
 

@@ -1,0 +1,1 @@
+"""Two-factor authentication by an authenticator app, with recovery codes. Every app has it."""
