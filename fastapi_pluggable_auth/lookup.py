@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 from . import config
 from .auth import Auth
 from .security.addresses import special_domains
-from .security.startup import check_settings
+from .security.startup import check_settings, warn_of_ignored_names
 
 STATE_ATTRIBUTE: Final = "pluggable_auth"
 """Where `include_auth` keeps the app's `Auth` on `app.state`."""
@@ -131,4 +131,5 @@ def use_default(request: HTTPConnection) -> None:
 @cache
 def _default_auth() -> Auth:
     check_settings(config.settings)
+    warn_of_ignored_names(config.settings)
     return Auth(config.settings)

@@ -44,7 +44,7 @@ from .routes.router import AuthRouter
 from .schemas import ProfileUpdate, UserCreate, UserOut
 from .security.clock import Clock, utc_now
 from .security.startup import InsecureSettingsError as InsecureSettingsError
-from .security.startup import check_settings
+from .security.startup import check_settings, warn_of_ignored_names
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +133,7 @@ def include_auth(
         profile_columns=profile_columns(bodies),
         bodies=bodies,
     )
+    warn_of_ignored_names(chosen, *auth.features.settings)
     if has_own_templates(chosen.template_dir):
         check_templates(chosen, auth.features)
     if chosen.dev_mailbox and not isinstance(auth.mailer.provider, MemoryProvider):

@@ -105,13 +105,14 @@ class Mailbox(MemoryProvider):
 @contextmanager
 def under_test(app: FastAPI, clock: Clock, mailbox: MemoryProvider) -> Iterator[Auth]:
     """The app's `Auth` with this clock and mailbox, and with `SETTINGS`, until the end. Then all is as it
-    was, also settings that were changed and hooks that were added meanwhile."""
+    was, also settings that were changed, those of features too, and hooks that were added meanwhile."""
     auth: Auth | None = getattr(getattr(app, "state", None), STATE_ATTRIBUTE, None)
     if auth is None:
         pytest.fail(
             "The fixture `auth_app` has to return an app that include_auth was called for.", pytrace=False
         )
-    before = auth.settings.model_copy(deep=True)
+    changeable = (auth.settings, *auth.features.settings)
+    before = [each.model_copy(deep=True) for each in changeable]
     with pytest.MonkeyPatch.context() as patch:
         try:
             for name, value in SETTINGS.items():
@@ -125,7 +126,8 @@ def under_test(app: FastAPI, clock: Clock, mailbox: MemoryProvider) -> Iterator[
             patch.setattr(sender, "provider_for", lambda _: mailbox)  # for `send_email_async`
             yield auth
         finally:
-            vars(auth.settings).update(vars(before))
+            for each, former in zip(changeable, before, strict=True):
+                vars(each).update(vars(former))
             auth.hasher.close()
 
 

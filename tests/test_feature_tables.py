@@ -6,11 +6,13 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 from tortoise import Model, fields
+from tortoise.context import TortoiseContext, tortoise_test_context
 
 from fastapi_pluggable_auth import Auth, include_auth
 from fastapi_pluggable_auth.config import RECOMMENDED_RATES
 from fastapi_pluggable_auth.features.feature import Feature
 from fastapi_pluggable_auth.models import AuditEvent, MomentField, User, tables_for
+from fastapi_pluggable_auth.plugin import running
 from fastapi_pluggable_auth.routes.router import AuthRouter
 from fastapi_pluggable_auth.security.rate_limits import RateConfigurationError
 
@@ -75,6 +77,24 @@ def test_a_limit_that_another_has_is_refused_at_the_start() -> None:
         )
 
 
+async def test_a_table_in_another_database_than_the_users_is_refused_at_the_start() -> None:
+    """A transaction of the users would not hold it."""
+    memory = "sqlite://:memory:"
+    labels = {
+        "models": {"models": ["fastapi_pluggable_auth.models"], "default_connection": "default"},
+        "doors": {"models": ["tests.passes.models"], "default_connection": "other"},
+    }
+    auth = Auth(SETTINGS, features=[PASSES])
+    async with TortoiseContext() as context:
+        await context.init({"connections": {"default": memory, "other": memory}, "apps": labels})
+        with pytest.raises(
+            RuntimeError, match="Door is in the database 'other', and User in 'default': give"
+        ):
+            async with running(auth):
+                pass
+    await auth.close()
+
+
 def test_a_router_of_another_kind_is_refused_at_the_start() -> None:
     doors = Feature(name="doors", routers=lambda _: [APIRouter()])
     with pytest.raises(TypeError, match="AuthRouter"):
@@ -113,8 +133,10 @@ async def test_a_wide_route_of_a_feature_leaves_the_pages_alone() -> None:
 
     app = FastAPI()
     include_auth(app, settings=SETTINGS, pages=True, features=[Feature(name="x", routers=lambda _: [router])])
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://localhost:8000"
-    ) as client:
+    transport = httpx.ASGITransport(app)
+    async with (
+        tortoise_test_context(["fastapi_pluggable_auth.models"]),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client,
+    ):
         assert (await client.get("/account/other")).text == '"other"'
         assert "<form" in (await client.get("/account/sign-in")).text

@@ -8,14 +8,18 @@ from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from pydantic import ValidationError
 
-from fastapi_pluggable_auth import Auth, AuthSettings, Refused, features
+from fastapi_pluggable_auth import Auth, AuthSettings, Refused, features, include_auth
+from fastapi_pluggable_auth.config import Settings
 from fastapi_pluggable_auth.errors import ErrorTable
 from fastapi_pluggable_auth.events import EventTable
 from fastapi_pluggable_auth.features.feature import Feature, Slot
 from fastapi_pluggable_auth.hooks import AfterEvent, BeforeLogin, Event, HookError
 
-SETTINGS = AuthSettings(jwt_secret="a-secret-of-the-tests-that-is-long-enough-1")
+SECRET = "a-secret-of-the-tests-that-is-long-enough-1"
+SETTINGS = AuthSettings(jwt_secret=SECRET)
 
 
 def test_each_public_name_is_imported_when_it_is_used() -> None:
@@ -55,6 +59,40 @@ def test_a_feature_comes_with_those_that_it_requires() -> None:
     assert [feature.name for feature in auth.features] == ["two_factor", "notes", "folders"]
     assert "folders" in auth.features
     assert "passkeys" not in auth.features
+
+
+class NoteSettings(Settings):
+    """What a feature reads."""
+
+    notes_per_day: int = 3
+
+
+async def test_a_feature_has_settings_of_its_own_that_are_read_with_the_app(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AUTH_NOTES_PER_DAY", "5")
+    monkeypatch.setenv("AUTH_NOTES_PER_DYA", "6")
+    notes = Feature(name="notes", settings=NoteSettings)
+    auth = include_auth(FastAPI(), settings=AuthSettings(jwt_secret=SECRET), features=[notes])
+    assert auth.features.settings_of(NoteSettings).notes_per_day == 5
+    said = [line for line in caplog.messages if "NOTES" in line]
+    assert said == ["AUTH_NOTES_PER_DYA is not a setting, and is ignored: did you mean AUTH_NOTES_PER_DAY?"]
+    given = NoteSettings(notes_per_day=7)
+    other = Auth(SETTINGS, features=[Feature(name="notes", settings=given)])
+    assert other.features.settings_of(NoteSettings) is given
+    monkeypatch.setenv("AUTH_NOTES_PER_DAY", "many")
+    with pytest.raises(ValidationError, match="AUTH_NOTES_PER_DAY"):
+        Auth(SETTINGS, features=[notes])
+    with pytest.raises(LookupError, match="No feature of this app has the settings NoteSettings"):
+        Auth(SETTINGS).features.settings_of(NoteSettings)
+
+
+def test_a_setting_that_another_has_is_refused_at_the_start() -> None:
+    class Taken(Settings):
+        cookies: int = 3
+
+    with pytest.raises(ValueError, match="setting 'cookies' is that of the library and of the feature x"):
+        Auth(SETTINGS, features=[Feature(name="x", settings=Taken)])
 
 
 class NoteError(ErrorTable):

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, Self, TypeVar, get_args
 from fastapi import APIRouter
 from tortoise import Model
 
-from ..config import RECOMMENDED_RATES, AuthSettings
+from ..config import RECOMMENDED_RATES, AuthSettings, Settings
 from ..errors import ErrorCode, ErrorTable
 from ..events import EventKind, EventTable, Observation, SecurityEvent
 from ..hooks import Event
@@ -22,6 +22,7 @@ from ..models.mail import MAXIMUM_KIND_LENGTH
 from ..security.plaintext import Plaintext
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Settings)
 
 Place = Literal["sign_in", "sign_up", "security", "navigation"]
 """A page, or what all pages of an account have in common, where features put something of theirs."""
@@ -189,7 +190,9 @@ class Feature:
     """What an app can have beside accounts. The kernel asks these fields; a feature changes nothing else, and
     importing its module does nothing.
 
-    `name` is in snake_case. `requires` names other features that it needs. `errors` are the codes that its
+    `name` is in snake_case. `requires` names other features that it needs. `settings` is a class of its own,
+    which is read when the app is built, or an instance of it that the app gives;
+    `auth.features.settings_of(NoteSettings)` is the app's. `errors` are the codes that its
     flows and routes refuse with, `events` the kinds of security events that it tells. `hooks` are its own
     handlers: each is called with the `Auth` and an event of its class, or with each `SecurityEvent`, before
     those of the app. Classes of hooks need no entry: a feature fires its own, and `auth.on` takes them.
@@ -210,6 +213,7 @@ class Feature:
 
     name: str
     requires: tuple[str, ...] = ()
+    settings: type[Settings] | Settings | None = None
     errors: type[ErrorTable] | None = None
     events: type[EventTable] | None = None
     hooks: tuple[tuple[type[Event | SecurityEvent], Callable[[Any, Any], object]], ...] = ()
@@ -241,6 +245,9 @@ class Features:
             for name in feature.requires:
                 if name not in names:
                     raise ValueError(f"The feature {feature.name} requires {name}: add that one as well.")
+        self.settings = tuple(_read(feature.settings) for feature in self._all if feature.settings)
+        """Those that features have of their own."""
+        self.merged("setting", _names_of_settings, kernel=(*AuthSettings.model_fields, *AuthSettings.OLDER))
         self.errors: Mapping[str, ErrorTable] = self.merged(
             "error code", lambda feature: feature.errors or (), kernel=ErrorCode, key=lambda code: code.code
         )
@@ -274,6 +281,13 @@ class Features:
     def __contains__(self, name: object) -> bool:
         """Whether the app has a feature of this name."""
         return any(feature.name == name for feature in self._all)
+
+    def settings_of(self, kind: type[S]) -> S:
+        """The settings of this class that a feature of the app has. Raises `LookupError` where none has."""
+        found = next((each for each in self.settings if isinstance(each, kind)), None)
+        if found is None:
+            raise LookupError(f"No feature of this app has the settings {kind.__name__}.")
+        return found
 
     def scopes_of(self, name: str) -> Mapping[str, str]:
         """Those of the feature of this name: none where the app does not have it."""
@@ -310,6 +324,15 @@ class Features:
                     raise ValueError(f"The {what} {name!r} is that of {owners[name]} and of {owner}.")
                 found[name], owners[name] = value, owner
         return found
+
+
+def _read(settings: type[Settings] | Settings) -> Settings:
+    return settings() if isinstance(settings, type) else settings
+
+
+def _names_of_settings(feature: Feature) -> Iterable[str]:
+    kind = feature.settings if isinstance(feature.settings, type) else type(feature.settings)
+    return (*kind.model_fields, *kind.OLDER) if issubclass(kind, Settings) else ()
 
 
 def _pages_of(feature: Feature) -> list[str]:

@@ -8,10 +8,18 @@ from .tables import Tables
 
 
 def require_one_connection(tables: Tables) -> None:
-    """Raises `RuntimeError` where a router of the host sends them elsewhere. A replica lags behind: there, a
-    session that has ended would live on; and transactions are begun on the connection of the label."""
+    """Raises `RuntimeError` where one is in another database than the users, or a router of the host sends
+    it elsewhere. A replica lags behind: there, a session that has ended would live on; and a transaction is
+    of one connection, that of the users."""
+    users = tables.user._meta
     for table in tables:
         meta = table._meta
+        if meta.default_connection != users.default_connection:
+            raise RuntimeError(
+                f"{table.__name__} is in the database {meta.default_connection!r}, and {tables.user.__name__}"
+                f" in {users.default_connection!r}: give the label {meta.app!r} the `default_connection` of"
+                f" the label {users.app!r}, as one transaction writes both."
+            )
         for does, client in (("reads", router.db_for_read(table)), ("writes", router.db_for_write(table))):
             if client is not None and client.connection_name != meta.default_connection:
                 raise RuntimeError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ..config import AuthSettings
+from ..config import AuthSettings, Settings
 from .keys import KeyConfigurationError, check_keys, key_problems
 
 logger = logging.getLogger(__name__)
@@ -16,8 +16,7 @@ class InsecureSettingsError(ValueError):
 
 def check_settings(settings: AuthSettings) -> None:
     """Raises `InsecureSettingsError` for keys that others may know or that cannot sign, a public base URL
-    without TLS, and the development mailbox on one; what is let pass on this machine, and
-    each variable that is meant for a setting and read by none, is logged as a warning.
+    without TLS, and the development mailbox on one; what is let pass on this machine is logged as a warning.
     """
     warnings = []
     for problem in key_problems(settings):
@@ -35,5 +34,12 @@ def check_settings(settings: AuthSettings) -> None:
     if insecure_url is not None and not settings.allow_http:
         raise InsecureSettingsError(insecure_url)
     telling = settings.enumeration_problem()
-    for warning in filter(None, (*warnings, insecure_url, telling, *settings.ignored_names())):
+    for warning in filter(None, (*warnings, insecure_url, telling)):
+        logger.warning(warning)
+
+
+def warn_of_ignored_names(settings: AuthSettings, *others: Settings) -> None:
+    """Logs a warning for each variable that is meant for a setting and read by none; `others` are the
+    settings of features."""
+    for warning in settings.ignored_names(*others):
         logger.warning(warning)
