@@ -22,7 +22,6 @@ RECOMMENDED_RATES: Final = {
     "reset_password": "60/hour",
     "change_password": "30/minute",
     "update_account": "60/hour",
-    "two_factor": "30/minute",
 }
 """Per client address, for the routes of every app; generous, as many people may share one. Guessing is slowed
 down per account beside."""

@@ -8,15 +8,14 @@ from fastapi import Body, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError, WrapValidator
 
-from ..schemas import CodeRequest, EmailRequest
+from ..schemas import EmailRequest
 
 B = TypeVar("B", bound=BaseModel)
 
 # Some HTTP clients send an empty object where they are given parameters alone.
-_Emptiable: Final = WrapValidator(lambda value, validate: validate(value) if value else None)
+Emptiable: Final = WrapValidator(lambda value, validate: validate(value) if value else None)
 
-EmailBody = Annotated[EmailRequest, Body(), _Emptiable]
-CodeBody = Annotated[CodeRequest, Body(), _Emptiable]
+EmailBody = Annotated[EmailRequest, Body(), Emptiable]
 REQUIRED: Final[dict[str, Any]] = {"requestBody": {"required": True}}
 """What the OpenAPI document says: the body alone is for new clients."""
 

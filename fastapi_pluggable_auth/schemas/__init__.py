@@ -61,7 +61,7 @@ def _is_no_longer(value: str) -> str:
     return value
 
 
-def _code(value: object) -> object:
+def code_without_blanks(value: object) -> object:
     """Without the blanks that apps and people put into it."""
     return without_blanks(value) if isinstance(value, str) and len(value) <= MAXIMUM_CODE_LENGTH else value
 
@@ -90,7 +90,7 @@ def _login_name(value: str) -> str:
 
 def _empty_as_none(value: object) -> object:
     """A form that was left empty."""
-    return None if _code(value) == "" else value
+    return None if code_without_blanks(value) == "" else value
 
 
 def documented(**schema: object) -> Any:
@@ -126,17 +126,11 @@ Password = Annotated[
     Field(repr=False),
     documented(format="password", maxLength=MAXIMUM_LENGTH),
 ]
-Code = Annotated[
-    str,
-    Strict(),
-    Field(pattern="^[0-9]{6}$", examples=["123456"], repr=False),
-    BeforeValidator(_code),
-]
 LoginCode = Annotated[
     str,
     Strict(),
     Field(pattern=f"^(?:[0-9]{{6}}|{RECOVERY_CODE})$", examples=["123456"]),
-    BeforeValidator(_code),
+    BeforeValidator(code_without_blanks),
 ]
 OptionalCode = Annotated[LoginCode | None, BeforeValidator(_empty_as_none), Field(repr=False)]
 DeviceValue = Annotated[Text, Field(max_length=128)]
@@ -284,12 +278,6 @@ class VerifyRequest(Body):
     new_password: NewPassword = Field(default_factory=str, repr=False)
 
 
-class CodeRequest(Body):
-    """A code from the authenticator app."""
-
-    code: Code
-
-
 class LoginCodeRequest(Body):
     """A code from the authenticator app, or a recovery code."""
 
@@ -354,25 +342,6 @@ class CookieSession(Schema):
 
     token_type: Literal["cookie"] = "cookie"  # noqa: S105
     expires_in: int
-
-
-class TwoFactorEnrolment(Schema):
-    """What an authenticator app needs: an `otpauth` address, and its QR code as a PNG in base64."""
-
-    otpauth_uri: str
-    qr_base64: str
-
-
-class RecoveryCodes(Schema):
-    """New recovery codes: shown once, each works once."""
-
-    codes: list[str]
-
-
-class RecoveryCodesLeft(Schema):
-    """How many recovery codes are unused."""
-
-    remaining: int
 
 
 class PublicKeys(Schema):

@@ -26,6 +26,7 @@ TWO_FACTOR: Final = Feature(
     mails=TwoFactorMail,
     tables=(RecoveryCode,),
     access_ended=ACCESS_ENDED,
+    rates={"two_factor": "30/minute"},
     factors=(AuthenticatorCodes(),),
     routers=_routers,
 )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from fastapi import Request
+from typing import Annotated
+
+from fastapi import Body, Request
 
 from ...dependencies import CurrentAuth, CurrentAuthentication, CurrentUser, EnrollingAuthentication
 from ...errors import ErrorCode
 from ...http.demands import RECENT_LOGIN, SIGNED_IN
 from ...http.rates import rate_limited
 from ...http.responses import documented
-from ...routes.queries import REQUIRED, CodeBody, given
+from ...routes.queries import REQUIRED, Emptiable, given
 from ...routes.router import AuthRouter
-from ...schemas import CodeRequest, Message, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment, taken
+from ...schemas import Message, taken
 from . import flows
 from .flows import TwoFactorError
+from .schemas import CodeRequest, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnrolment
 
 router = AuthRouter(
     prefix="/auth/2fa",
@@ -49,7 +52,7 @@ async def verify_two_factor(
     auth: CurrentAuth,
     request: Request,
     authentication: EnrollingAuthentication,
-    body: CodeBody = None,  # type: ignore[assignment]  # null is no body
+    body: Annotated[CodeRequest, Body(), Emptiable] = None,  # type: ignore[assignment]  # null is no body
 ) -> Message:
     """Finish enrolling with a code of the authenticator app. All other sessions end."""
     await flows.verify(auth, authentication, taken(given(request, body, CodeRequest), "code"))

@@ -12,10 +12,11 @@ from ...auth import Auth
 from ...dependencies import CurrentAuth, EnrollingAuthentication
 from ...errors import AuthError
 from ...features.two_factor import flows as twofa_flow
+from ...features.two_factor.schemas import CodeRequest
 from ...flows import sessions as sessions_flow
 from ...flows.authentication import Authentication
 from ...http.rates import count_by_client
-from ...schemas import AfterSession, CodeRequest, Text, taken
+from ...schemas import AfterSession, Text, taken
 from ...security.user_agents import device_of
 from ..router import AuthRouter
 from ..sessions import session_id_from
