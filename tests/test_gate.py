@@ -29,12 +29,13 @@ from fastapi_pluggable_auth.features.administration.users import (
     require_password_reset,
 )
 from fastapi_pluggable_auth.features.audit_log.recording import record
+from fastapi_pluggable_auth.features.feature import CountsCodes, Feature
 from fastapi_pluggable_auth.flows import pending
 from fastapi_pluggable_auth.flows.gate import Proof
 from fastapi_pluggable_auth.flows.login import answer_challenge, begin_challenge, begin_login
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
 from fastapi_pluggable_auth.hooks import BeforeLogin, LoggedIn
-from fastapi_pluggable_auth.models import AuditEvent, Pending, Session, User
+from fastapi_pluggable_auth.models import AbstractUser, AuditEvent, Pending, Session, User
 from fastapi_pluggable_auth.security.plaintext import Plaintext
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, claims_of
@@ -48,6 +49,56 @@ async def refusal(work: Awaitable[object]) -> str:
     with pytest.raises(AuthError) as refused:
         await work
     return refused.value.code.code
+
+
+class NameOfTheCat:
+    """A second factor of a host: it is the user's display name, and no name is good twice."""
+
+    factor = "cat"
+    removed: ClassVar[dict[str, object]] = {}
+    unchanged: ClassVar[dict[str, object]] = {}
+    changes: ClassVar[dict[str, object]] = {"display_name": None}
+
+    async def enrolled(self, auth: Auth, user: AbstractUser) -> bool:
+        """Who has one."""
+        return user.display_name is not None
+
+    def state(self, user: AbstractUser) -> dict[str, object]:
+        """It still is the same."""
+        return {"display_name": user.display_name}
+
+    async def check(
+        self, auth: Auth, user: AbstractUser, answer: Plaintext, guess: CountsCodes
+    ) -> NameOfTheCat | None:
+        """Compares it."""
+        await guess.count_code()
+        return self if answer.take() == user.display_name else None
+
+    async def spend(self, auth: Auth, user: AbstractUser) -> bool:
+        """There is no more to write."""
+        return True
+
+    async def report(self, auth: Auth, observation: object) -> None:
+        """Nor to report."""
+
+    async def report_removal(self, auth: Auth, user: AbstractUser) -> None:
+        """Nor here."""
+
+
+async def test_the_gate_asks_for_the_second_factor_of_a_feature(
+    account: Account, settings: AuthSettings, clock: Clock
+) -> None:
+    auth = Auth(settings, clock=clock, features=[Feature(name="cats", factors=(NameOfTheCat(),))])
+    assert isinstance(await begin_login(auth, EMAIL, PASSWORD), TokenSet)
+    await User.all().update(display_name="Tibbles")
+    begun, other = [await begin_login(auth, EMAIL, PASSWORD) for _ in range(2)]
+    assert isinstance(begun, Challenge)
+    assert isinstance(other, Challenge)
+    assert await refusal(answer_challenge(auth, begun.token, "Felix")) == "invalid_credentials"
+    tokens = await answer_challenge(auth, begun.token, "Tibbles")
+    assert claims_of(tokens.access_token)["amr"] == ["pwd", "cat"]
+    assert await refusal(answer_challenge(auth, other.token, "Tibbles")) == "invalid_token"
+    await auth.close()
 
 
 # What a session was opened with

@@ -23,6 +23,7 @@ from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTo
 from fastapi_pluggable_auth.features.administration import schemas as admin_schemas
 from fastapi_pluggable_auth.features.audit_log import schemas as audit_schemas
 from fastapi_pluggable_auth.features.personal_tokens import schemas as token_schemas
+from fastapi_pluggable_auth.features.two_factor import schemas as two_factor_schemas
 from fastapi_pluggable_auth.schemas import UserCreate, UserOut
 
 DIALECTS = ("sqlite",)
@@ -65,7 +66,7 @@ async def test_ids_made_of_a_tag_or_a_name_are_there_for_every_route_and_differ(
 
 OURS = {
     name: model
-    for module in (schemas, admin_schemas, audit_schemas, token_schemas)
+    for module in (schemas, admin_schemas, audit_schemas, token_schemas, two_factor_schemas)
     for name, model in vars(module).items()
     if isinstance(model, type) and issubclass(model, schemas.Schema) and model.__name__ == name != "_Columns"
 }
