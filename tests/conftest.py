@@ -23,10 +23,10 @@ from fastapi_pluggable_auth.testing import FakeClock as Clock
 
 from . import browsers, databases, pgbouncer
 from .smtp_server import MailServer, link_in
-from .spare import Spare
+from .spare_database import SpareDatabase
 
 if TYPE_CHECKING:
-    from .bench import Bench
+    from .docs_server import DocsServer
 
 PASSWORD = "correct horse battery"
 EMAIL = "ada@example.com"
@@ -102,12 +102,12 @@ def database(request: pytest.FixtureRequest, database_urls: Callable[[str], str]
 
 
 @pytest.fixture(params=databases.DIALECTS)
-def spare(request: pytest.FixtureRequest, tmp_path: Path) -> Spare:
+def spare(request: pytest.FixtureRequest, tmp_path: Path) -> SpareDatabase:
     """A second database, empty or absent."""
     dialect: str = request.param
     if dialect != "sqlite" and not databases.answers(dialect):
         pytest.skip(f"no {dialect} server answers")
-    return Spare(dialect, databases.spare(dialect, tmp_path))
+    return SpareDatabase(dialect, databases.spare(dialect, tmp_path))
 
 
 @pytest.fixture
@@ -293,13 +293,13 @@ def template_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bench(settings: AuthSettings, mailbox: Mailbox, tmp_path: Path) -> Iterator[Bench]:
+def docs_server(settings: AuthSettings, mailbox: Mailbox, tmp_path: Path) -> Iterator[DocsServer]:
     """A served app, for the curl commands of the docs."""
-    from .bench import Bench
+    from .docs_server import DocsServer
     from .live import serving
     from .test_plugin import app_with_plain_init_in_lifespan
 
-    database = tmp_path / "bench.sqlite3"
+    database = tmp_path / "docs_server.sqlite3"
     app = app_with_plain_init_in_lifespan(f"sqlite://{database}")
     include_auth(
         app,
@@ -312,4 +312,4 @@ def bench(settings: AuthSettings, mailbox: Mailbox, tmp_path: Path) -> Iterator[
         ],
     )
     with serving(app) as base:
-        yield Bench(base, database, mailbox)
+        yield DocsServer(base, database, mailbox)

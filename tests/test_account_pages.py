@@ -16,7 +16,7 @@ from fastapi_pluggable_auth.models import Session, User
 from fastapi_pluggable_auth.security.user_agents import device_of
 
 from .conftest import EMAIL, PASSWORD, Clock, Mailbox
-from .visitor import BROWSER, Visitor
+from .form_browser import BROWSER, FormBrowser
 
 DIALECTS = ("sqlite",)
 NEW = "a new horse battery"
@@ -37,27 +37,27 @@ def app(settings: AuthSettings, clock: Clock) -> FastAPI:
 
 
 @pytest.fixture
-async def visitor(app: FastAPI, client: httpx.AsyncClient) -> AsyncIterator[Visitor]:
+async def visitor(app: FastAPI, client: httpx.AsyncClient) -> AsyncIterator[FormBrowser]:
     transport = httpx.ASGITransport(app, client=("192.0.2.7", 4321))
     async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
-        yield Visitor(client)
+        yield FormBrowser(client)
 
 
 @pytest.fixture
-async def ada(visitor: Visitor, auth: Auth) -> Visitor:
+async def ada(visitor: FormBrowser, auth: Auth) -> FormBrowser:
     """A visitor who is signed in."""
     hashed = await auth.hasher.hash(PASSWORD)
     await User.create(email=EMAIL, hashed_password=hashed, is_verified=True)
     return await signed_in(visitor)
 
 
-async def signed_in(visitor: Visitor, password: str = PASSWORD, email: str = EMAIL) -> Visitor:
+async def signed_in(visitor: FormBrowser, password: str = PASSWORD, email: str = EMAIL) -> FormBrowser:
     await visitor.open("/account/sign-in")
     await visitor.submit("password", email=email, password=password)
     return visitor
 
 
-async def with_two_factor(visitor: Visitor) -> tuple[pyotp.TOTP, list[str]]:
+async def with_two_factor(visitor: FormBrowser) -> tuple[pyotp.TOTP, list[str]]:
     """Sets up two-factor on the pages; the authenticator, and the recovery codes shown."""
     await visitor.open("/account/security")
     page = await visitor.submit("enable")
@@ -67,7 +67,7 @@ async def with_two_factor(visitor: Visitor) -> tuple[pyotp.TOTP, list[str]]:
     return totp, re.findall(r"<code>([a-z2-7-]+)</code>", page.text)
 
 
-async def test_from_signing_up_to_deleting_the_account(visitor: Visitor, mailbox: Mailbox) -> None:
+async def test_from_signing_up_to_deleting_the_account(visitor: FormBrowser, mailbox: Mailbox) -> None:
     await visitor.open("/account/sign-up")
     page = await visitor.submit("new_password", email=EMAIL, new_password=PASSWORD)
     assert (page.status, page.path) == (200, "/account/sign-in")
@@ -88,13 +88,13 @@ async def test_from_signing_up_to_deleting_the_account(visitor: Visitor, mailbox
     assert "Your account was deleted" in page.text
 
 
-async def test_a_browser_that_asks_for_the_account_gets_the_page(ada: Visitor) -> None:
+async def test_a_browser_that_asks_for_the_account_gets_the_page(ada: FormBrowser) -> None:
     for path in ("/account", "/account/"):
         assert (await ada.open(path)).path == "/account/profile"
     assert (await ada.client.get("/account", headers={"Accept": "application/json"})).json()["email"] == EMAIL
 
 
-async def test_signing_in_leads_back_to_where_one_came_from(ada: Visitor) -> None:
+async def test_signing_in_leads_back_to_where_one_came_from(ada: FormBrowser) -> None:
     await ada.submit("sign-out")
     page = await ada.open("/reports?year=2026")
     assert page.path == "/account/sign-in"
@@ -120,7 +120,7 @@ async def test_signing_in_leads_back_to_where_one_came_from(ada: Visitor) -> Non
         "/" + "x" * 5000,
     ],
 )
-async def test_next_leads_nowhere_else(ada: Visitor, hostile: str) -> None:
+async def test_next_leads_nowhere_else(ada: FormBrowser, hostile: str) -> None:
     """A-81."""
     for path, field in (("sign-in", "password"), ("confirm-password", "password")):
         if path == "sign-in":
@@ -134,7 +134,7 @@ async def test_next_leads_nowhere_else(ada: Visitor, hostile: str) -> None:
         assert (page.path, page.answer.url.host) == ("/account/profile", "localhost")
 
 
-async def test_two_factor_is_set_up_used_and_switched_off(ada: Visitor, clock: Clock) -> None:
+async def test_two_factor_is_set_up_used_and_switched_off(ada: FormBrowser, clock: Clock) -> None:
     totp, codes = await with_two_factor(ada)
     assert len(codes) == 10
     assert "Unused: 10." in (await ada.open("/account/security")).text
@@ -166,7 +166,7 @@ async def test_two_factor_is_set_up_used_and_switched_off(ada: Visitor, clock: C
 
 
 async def test_a_wrong_code_shows_the_same_picture_again_while_the_login_is_recent(
-    ada: Visitor, clock: Clock
+    ada: FormBrowser, clock: Clock
 ) -> None:
     await ada.open("/account/security")
     page = await ada.submit("enable")
@@ -183,7 +183,7 @@ async def test_a_wrong_code_shows_the_same_picture_again_while_the_login_is_rece
     assert "img" not in {tag for tag, _ in (await ada.open("/account/security")).tags}
 
 
-async def test_a_challenge_that_has_expired_starts_again(ada: Visitor, clock: Clock) -> None:
+async def test_a_challenge_that_has_expired_starts_again(ada: FormBrowser, clock: Clock) -> None:
     totp, _ = await with_two_factor(ada)
     await ada.open("/account/security")
     await ada.submit("sign-out")
@@ -195,7 +195,7 @@ async def test_a_challenge_that_has_expired_starts_again(ada: Visitor, clock: Cl
     assert "took too long" in page.text
 
 
-async def test_whoever_needs_two_factor_is_led_to_it(ada: Visitor, settings: AuthSettings) -> None:
+async def test_whoever_needs_two_factor_is_led_to_it(ada: FormBrowser, settings: AuthSettings) -> None:
     settings.require_two_factor = True
     for path in ("/account/profile", "/account/delete"):
         page = await ada.open(path)
@@ -209,7 +209,7 @@ async def test_whoever_needs_two_factor_is_led_to_it(ada: Visitor, settings: Aut
     assert (await ada.open("/account/profile")).path == "/account/profile"
 
 
-async def test_sensitive_changes_ask_for_the_password_again(ada: Visitor, clock: Clock) -> None:
+async def test_sensitive_changes_ask_for_the_password_again(ada: FormBrowser, clock: Clock) -> None:
     totp, _ = await with_two_factor(ada)
     clock.advance(minutes=20)
     page = await ada.open("/account/delete")
@@ -230,7 +230,7 @@ async def test_sensitive_changes_ask_for_the_password_again(ada: Visitor, clock:
     assert await User.filter(email=EMAIL, totp_confirmed=True).count() == 1
 
 
-async def test_a_new_address_is_pending_until_it_confirms(ada: Visitor, mailbox: Mailbox) -> None:
+async def test_a_new_address_is_pending_until_it_confirms(ada: FormBrowser, mailbox: Mailbox) -> None:
     await ada.open("/account/profile")
     assert (await ada.submit("email", email="nonsense")).status == 422
     page = await ada.submit("email", email="ada@example.org")
@@ -243,7 +243,7 @@ async def test_a_new_address_is_pending_until_it_confirms(ada: Visitor, mailbox:
 
 
 async def test_the_page_does_not_tell_whether_an_address_is_taken(
-    ada: Visitor, auth: Auth, settings: AuthSettings, mailbox: Mailbox
+    ada: FormBrowser, auth: Auth, settings: AuthSettings, mailbox: Mailbox
 ) -> None:
     """A-19, A-30."""
     await User.create(email="bob@example.com", hashed_password="x", is_verified=True)
@@ -258,7 +258,7 @@ async def test_the_page_does_not_tell_whether_an_address_is_taken(
     assert "already" in to_bob.as_string()
 
 
-async def test_a_new_password_signs_out_everywhere(ada: Visitor) -> None:
+async def test_a_new_password_signs_out_everywhere(ada: FormBrowser) -> None:
     await ada.open("/account/profile")
     page = await ada.submit("password", password="wrong", new_password=NEW)
     assert (page.status, page.one("input", id="password")["aria-invalid"]) == (403, "true")
@@ -272,7 +272,7 @@ async def test_a_new_password_signs_out_everywhere(ada: Visitor) -> None:
     assert ada.page.path == "/account/profile"
 
 
-async def test_a_forgotten_password_is_reset(ada: Visitor, mailbox: Mailbox) -> None:
+async def test_a_forgotten_password_is_reset(ada: FormBrowser, mailbox: Mailbox) -> None:
     await ada.submit("sign-out")
     answers = []
     for email in (EMAIL, "nobody@example.com"):
@@ -287,7 +287,7 @@ async def test_a_forgotten_password_is_reset(ada: Visitor, mailbox: Mailbox) -> 
     assert ada.page.path == "/account/profile"
 
 
-async def test_a_new_verification_link_can_be_asked_for(visitor: Visitor, mailbox: Mailbox) -> None:
+async def test_a_new_verification_link_can_be_asked_for(visitor: FormBrowser, mailbox: Mailbox) -> None:
     await visitor.open("/account/sign-up")
     await visitor.submit("new_password", email=EMAIL, new_password=PASSWORD)
     await signed_in(visitor)
@@ -299,14 +299,14 @@ async def test_a_new_verification_link_can_be_asked_for(visitor: Visitor, mailbo
     assert [str(mail["To"]) for mail in mailbox.messages] == [EMAIL, EMAIL]
 
 
-async def test_devices_are_listed_and_signed_out(ada: Visitor, app: FastAPI) -> None:
+async def test_devices_are_listed_and_signed_out(ada: FormBrowser, app: FastAPI) -> None:
     agent = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(
         transport=transport, base_url=BASE, headers=BROWSER | {"User-Agent": agent}
     ) as client:
         for how in ("session", "others"):
-            other = await signed_in(Visitor(client))
+            other = await signed_in(FormBrowser(client))
             page = await ada.open("/account/security")
             assert page.text.count("This device") == 1
             assert "Firefox, Linux" in page.text
@@ -319,7 +319,7 @@ async def test_devices_are_listed_and_signed_out(ada: Visitor, app: FastAPI) -> 
         assert (await ada.submit("session", session="nonsense")).status == 404
 
 
-async def test_signing_out_ends_this_session_and_clears_the_browser(ada: Visitor, app: FastAPI) -> None:
+async def test_signing_out_ends_this_session_and_clears_the_browser(ada: FormBrowser, app: FastAPI) -> None:
     """A-76: and what the site has stored in it, where the settings say so."""
     app.state.pluggable_auth.settings.clear_site_data = True
     page = await ada.open("/account/profile")
@@ -344,7 +344,7 @@ async def test_signing_out_ends_this_session_and_clears_the_browser(ada: Visitor
     ],
 )
 async def test_no_other_page_posts_the_forms_of_strangers(
-    visitor: Visitor, mailbox: Mailbox, path: str, name: str, typed: dict[str, str]
+    visitor: FormBrowser, mailbox: Mailbox, path: str, name: str, typed: dict[str, str]
 ) -> None:
     """A-77: login included."""
     await refused_without_token_or_from_elsewhere(visitor, path, name, typed)
@@ -364,7 +364,7 @@ async def test_no_other_page_posts_the_forms_of_strangers(
     ],
 )
 async def test_no_other_page_posts_the_forms_of_the_account(
-    ada: Visitor, path: str, name: str, typed: dict[str, str]
+    ada: FormBrowser, path: str, name: str, typed: dict[str, str]
 ) -> None:
     """A-77."""
     await refused_without_token_or_from_elsewhere(ada, path, name, typed)
@@ -373,7 +373,7 @@ async def test_no_other_page_posts_the_forms_of_the_account(
     assert await Session.filter(revoked_at=None).count() == 1
 
 
-async def test_forms_say_where_they_come_from_over_plain_http(ada: Visitor) -> None:
+async def test_forms_say_where_they_come_from_over_plain_http(ada: FormBrowser) -> None:
     """A-77: browsers hide the origin of a form under no-referrer, and send no other sign over plain http."""
     pages = [
         await ada.open(f"/account/{name}") for name in ("profile", "security", "delete", "confirm-password")
@@ -387,7 +387,7 @@ async def test_forms_say_where_they_come_from_over_plain_http(ada: Visitor) -> N
 
 
 async def refused_without_token_or_from_elsewhere(
-    visitor: Visitor, path: str, name: str, typed: dict[str, str]
+    visitor: FormBrowser, path: str, name: str, typed: dict[str, str]
 ) -> None:
     form = (await visitor.open(path)).form(name)
     token = form.hidden["csrf_token"]
@@ -416,7 +416,7 @@ PAGES = (
 
 
 @pytest.mark.parametrize("name", PAGES)
-async def test_each_page_is_safe_small_and_whole(ada: Visitor, name: str) -> None:
+async def test_each_page_is_safe_small_and_whole(ada: FormBrowser, name: str) -> None:
     """A-12, A-79: in both languages; no external asset, under 30 kB."""
     if PAGES.index(name) < 4:
         await ada.submit("sign-out")
@@ -458,7 +458,7 @@ async def test_each_page_is_safe_small_and_whole(ada: Visitor, name: str) -> Non
     assert len(titles) == 2
 
 
-async def test_titles_are_distinct(ada: Visitor) -> None:
+async def test_titles_are_distinct(ada: FormBrowser) -> None:
     pages = [
         await ada.open(f"/account/{name}") for name in ("profile", "security", "delete", "confirm-password")
     ]
@@ -471,7 +471,7 @@ async def test_titles_are_distinct(ada: Visitor) -> None:
     assert len(set(titles)) == len(titles) == 8
 
 
-async def test_names_and_addresses_are_text(ada: Visitor) -> None:
+async def test_names_and_addresses_are_text(ada: FormBrowser) -> None:
     """A-80."""
     hostile = '"><script>alert(1)</script>{{7*7}}'
     await ada.open("/account/profile")
@@ -488,14 +488,14 @@ async def test_names_and_addresses_are_text(ada: Visitor) -> None:
     assert "<script>alert" not in page.text
 
 
-async def test_pages_are_in_the_language_of_the_account(ada: Visitor) -> None:
+async def test_pages_are_in_the_language_of_the_account(ada: FormBrowser) -> None:
     await User.filter(email=EMAIL).update(language="de")
     page = await ada.open("/account/security", **{"Accept-Language": "en"})
     assert "<h1>Sicherheit</h1>" in page.text
 
 
 @pytest.mark.parametrize("path", ["sign-in", "sign-up", "forgot-password", "verify-email"])
-async def test_hostile_input_gets_a_page(visitor: Visitor, path: str) -> None:
+async def test_hostile_input_gets_a_page(visitor: FormBrowser, path: str) -> None:
     """R-43: no server error, whatever is typed."""
     for hostile in ("", "\0", "x" * 400_000, "ada@\0example.com", "\u202e@example.com"):
         await visitor.open(f"/account/{path}")
@@ -509,7 +509,7 @@ async def test_hostile_input_gets_a_page(visitor: Visitor, path: str) -> None:
 @pytest.mark.parametrize(
     "charset", ["utf-7", "utf-16", "raw_unicode_escape", "undefined", "idna", "rot13", "x" * 99]
 )
-async def test_no_charset_of_a_form_breaks_the_page(visitor: Visitor, charset: str) -> None:
+async def test_no_charset_of_a_form_breaks_the_page(visitor: FormBrowser, charset: str) -> None:
     """R-43: some of them spell half characters, which no page can show again."""
     form = (await visitor.open("/account/sign-in")).form("password")
     typed = form.hidden | {"email": "+2AA-", "password": r"\ud800"}
@@ -522,7 +522,7 @@ async def test_no_charset_of_a_form_breaks_the_page(visitor: Visitor, charset: s
     assert answer.status_code in (403, 422)
 
 
-async def test_a_form_of_no_kind_gets_a_page(ada: Visitor) -> None:
+async def test_a_form_of_no_kind_gets_a_page(ada: FormBrowser) -> None:
     page = await ada.open("/account/security")
     token = page.form("sign-out").hidden["csrf_token"]
     for form in ({}, {"form": "nonsense"}):
@@ -532,7 +532,7 @@ async def test_a_form_of_no_kind_gets_a_page(ada: Visitor) -> None:
         assert (answer.status_code, "not complete" in answer.text) == (422, True)
 
 
-async def test_the_address_of_a_form_leads_to_its_page(ada: Visitor, clock: Clock) -> None:
+async def test_the_address_of_a_form_leads_to_its_page(ada: FormBrowser, clock: Clock) -> None:
     """A browser opens it again: with a page that said what was wrong, or after the password was confirmed."""
     for page in ("profile", "security"):
         posted = {form.action for form in (await ada.open(f"/account/{page}")).forms}
@@ -549,14 +549,14 @@ async def test_the_address_of_a_form_leads_to_its_page(ada: Visitor, clock: Cloc
     assert (await ada.open("/account/sign-in/code")).path == "/account/sign-in"
 
 
-async def test_signing_out_takes_more_than_a_link(ada: Visitor) -> None:
+async def test_signing_out_takes_more_than_a_link(ada: FormBrowser) -> None:
     """A-78: sign-out is no link."""
     for method in ("GET", "HEAD"):
         assert (await ada.client.request(method, "/account/sign-out")).status_code == 405
     assert (await ada.open("/account/profile")).path == "/account/profile"
 
 
-async def test_guessing_on_the_page_counts_on_the_account(ada: Visitor, settings: AuthSettings) -> None:
+async def test_guessing_on_the_page_counts_on_the_account(ada: FormBrowser, settings: AuthSettings) -> None:
     """A-21."""
     settings.throttle_free_attempts = 2
     await ada.submit("sign-out")
@@ -566,7 +566,7 @@ async def test_guessing_on_the_page_counts_on_the_account(ada: Visitor, settings
 
 
 async def test_the_browser_of_the_sign_in_page_is_known_again(
-    ada: Visitor, client: httpx.AsyncClient, settings: AuthSettings
+    ada: FormBrowser, client: httpx.AsyncClient, settings: AuthSettings
 ) -> None:
     """A-14: also where its user gives a code in a second step."""
     totp, _ = await with_two_factor(ada)
@@ -584,7 +584,7 @@ async def test_the_browser_of_the_sign_in_page_is_known_again(
 
 
 async def test_pages_are_limited_like_the_routes(
-    visitor: Visitor, settings: AuthSettings, client: httpx.AsyncClient
+    visitor: FormBrowser, settings: AuthSettings, client: httpx.AsyncClient
 ) -> None:
     """A-15."""
     settings.rate_limits = {"login": "1/hour"}
@@ -617,7 +617,7 @@ async def test_pages_work_under_a_prefix_of_a_mounted_app(
     outer.mount("/sub", inner)
     transport = httpx.ASGITransport(outer)
     async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
-        visitor = Visitor(client)
+        visitor = FormBrowser(client)
         await visitor.open("/sub/api/account/sign-up")
         page = await visitor.submit("new_password", email=EMAIL, new_password=PASSWORD)
         assert page.path == "/sub/api/account/sign-in"
@@ -653,12 +653,12 @@ def test_devices_have_names_that_people_know(agent: str, device: str) -> None:
 
 
 async def test_no_page_shows_a_pending_secret_that_another_session_began(
-    ada: Visitor, app: FastAPI, clock: Clock
+    ada: FormBrowser, app: FastAPI, clock: Clock
 ) -> None:
     """A thief's would be activated by its owner, as his own."""
     transport = httpx.ASGITransport(app, client=("192.0.2.8", 4321))
     async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
-        thief = await signed_in(Visitor(client))
+        thief = await signed_in(FormBrowser(client))
         await thief.open("/account/security")
         assert "<code>" in (await thief.submit("enable")).text
         assert "<code>" not in (await ada.open("/account/security")).text

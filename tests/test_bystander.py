@@ -52,8 +52,8 @@ from fastapi_pluggable_auth.security.throttle import Counter
 from . import databases
 from .bystander import BOB, DORA, Called, Rows, lacking, settle
 from .conftest import PASSWORD, SECRET, Clock, Database
+from .form_browser import BROWSER, FormBrowser, Page, PageForm
 from .test_host_transactions import wrap_by_dispatch
-from .visitor import BROWSER, Page, PageForm, Visitor
 
 DIALECTS = ("sqlite", *(pytest.param(name, marks=pytest.mark.full) for name in databases.SERVERS))
 BASE = "http://localhost:8000"
@@ -80,7 +80,7 @@ def step(function: Step) -> Step:
     return function
 
 
-class Forms(Visitor):
+class Forms(FormBrowser):
     """A visitor who notes which forms there were, and which were sent."""
 
     def __init__(self, client: httpx.AsyncClient, world: World) -> None:

@@ -20,8 +20,8 @@ from fastapi_pluggable_auth.demo import demo_app
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Database, Mailbox
+from .form_browser import BROWSER, Page
 from .smtp_server import MailServer
-from .visitor import BROWSER, Page
 
 
 @pytest.fixture

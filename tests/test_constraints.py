@@ -31,9 +31,9 @@ from fastapi_pluggable_auth.security.clock import utc_now
 
 from . import databases, strict_tables
 from .conftest import PASSWORD, Mailbox
-from .spare import Spare
+from .form_browser import BROWSER, FormBrowser
+from .spare_database import SpareDatabase
 from .strict_tables import Invoice, User
-from .visitor import BROWSER, Visitor
 
 REFUSED: list[dict[str, Any]] = [
     {"nick": "taken"},
@@ -85,7 +85,7 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(spare: Spare, settings: AuthSettings, mailbox: Mailbox) -> AsyncIterator[Shop]:
+async def shop(spare: SpareDatabase, settings: AuthSettings, mailbox: Mailbox) -> AsyncIterator[Shop]:
     app = FastAPI()
     auth = include_auth(
         app,
@@ -251,7 +251,7 @@ async def test_an_account_to_which_rows_refer_is_not_deleted_and_the_log_alone_s
     )
     browser = httpx.ASGITransport(shop.app)
     async with httpx.AsyncClient(transport=browser, base_url="http://testserver", headers=BROWSER) as client:
-        visitor = Visitor(client)
+        visitor = FormBrowser(client)
         await visitor.open("/account/sign-in")
         await visitor.submit("password", email="ada@example.com", password=PASSWORD)
         await visitor.open("/account/delete")
@@ -265,7 +265,7 @@ async def test_an_account_to_which_rows_refer_is_not_deleted_and_the_log_alone_s
 
 @pytest.mark.parametrize("spare", ["sqlite", "postgres"], indirect=True)
 async def test_a_reference_that_is_checked_at_the_commit_keeps_the_account_and_breaks_nothing(
-    spare: Spare, settings: AuthSettings
+    spare: SpareDatabase, settings: AuthSettings
 ) -> None:
     """SQLite keeps a transaction open whose COMMIT it refuses: the next one must not meet it."""
     app = FastAPI()
@@ -293,7 +293,7 @@ async def test_a_reference_that_is_checked_at_the_commit_keeps_the_account_and_b
 
 
 async def test_a_row_to_which_rows_of_the_host_refer_keeps_no_other_from_being_purged(
-    spare: Spare, settings: AuthSettings, monkeypatch: pytest.MonkeyPatch
+    spare: SpareDatabase, settings: AuthSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purge_flow, "BATCH", 2)
     await spare.create("fastapi_pluggable_auth.models")
@@ -318,7 +318,7 @@ async def test_a_row_to_which_rows_of_the_host_refer_keeps_no_other_from_being_p
 
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
 async def test_a_purge_ends_where_rows_live_and_one_is_kept_for_the_host(
-    spare: Spare, settings: AuthSettings, monkeypatch: pytest.MonkeyPatch
+    spare: SpareDatabase, settings: AuthSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purge_flow, "BATCH", 2)
     await spare.create("fastapi_pluggable_auth.models")
@@ -341,7 +341,7 @@ async def test_a_purge_ends_where_rows_live_and_one_is_kept_for_the_host(
 
 
 async def test_the_command_names_the_table_whose_rows_refer_to_the_account(
-    spare: Spare, capsys: pytest.CaptureFixture[str]
+    spare: SpareDatabase, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also one of which Tortoise knows nothing."""
     await spare.create("fastapi_pluggable_auth.models")

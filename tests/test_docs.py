@@ -17,7 +17,7 @@ import fastapi_pluggable_auth
 from fastapi_pluggable_auth import AuthSettings
 
 from . import browsers
-from .bench import Bench
+from .docs_server import DocsServer
 from .shipped import ALL_CODES, ALL_EVENT_KINDS
 from .snippets import RUN, blocks, snippets
 
@@ -111,13 +111,13 @@ def test_every_route_is_in_the_reference_with_its_codes() -> None:
         assert documented == {code for _, code in routes_page.codes_of(operation)} >= {"database_unavailable"}
 
 
-def test_every_command_of_the_http_reference_succeeds(bench: Bench) -> None:
+def test_every_command_of_the_http_reference_succeeds(docs_server: DocsServer) -> None:
     _, *commands = blocks("sh", hooks.on_page_markdown(PAGES["reference/http.md"]))
     assert len(commands) == len(list(routes_page.operations()))
     failed: dict[str, int] = {}
     for command in commands:
-        bench.prepare(command)
-        status = bench.run(command)
+        docs_server.prepare(command)
+        status = docs_server.run(command)
         if not 200 <= status < 300:
             failed[command] = status
     assert failed == {}
@@ -139,13 +139,15 @@ async def in_browser(base: str, script: str) -> tuple[Any, list[str]]:
 
 
 @needs_browser
-async def test_the_client_of_the_page_on_sessions_renews_once_for_several_requests(bench: Bench) -> None:
+async def test_the_client_of_the_page_on_sessions_renews_once_for_several_requests(
+    docs_server: DocsServer,
+) -> None:
     (client,) = blocks("js", PAGES["sessions.md"])
-    await asyncio.to_thread(bench.prepare, "")
-    tokens = {"access_token": "old", "refresh_token": bench.variables["REFRESH_TOKEN"]}
+    await asyncio.to_thread(docs_server.prepare, "")
+    tokens = {"access_token": "old", "refresh_token": docs_server.variables["REFRESH_TOKEN"]}
     requests = "Promise.all([api('/auth/me'), api('/account'), api('/account/sessions')])"
     use = f"tokens = {json.dumps(tokens)}; return (await {requests}).map((answer) => answer.status)"
-    statuses, paths = await in_browser(bench.base, f"{client}\n{use}")
+    statuses, paths = await in_browser(docs_server.base, f"{client}\n{use}")
     assert statuses == [200, 200, 200]
     assert paths.count("/auth/refresh") == 1
 
@@ -156,11 +158,12 @@ async def test_the_client_of_the_page_on_cookies_works_without_a_token(
 ) -> None:
     (client,) = blocks("js", PAGES["cookies.md"])
     settings.cookies = True
-    bench: Bench = request.getfixturevalue("bench")
-    await asyncio.to_thread(bench.prepare, "")
-    settings.public_base_url = bench.base
+    docs_server: DocsServer = request.getfixturevalue("docs_server")
+    await asyncio.to_thread(docs_server.prepare, "")
+    settings.public_base_url = docs_server.base
     me, paths = await in_browser(
-        bench.base, client.replace('await api("POST", "/auth/logout")', "return await api('GET', '/auth/me')")
+        docs_server.base,
+        client.replace('await api("POST", "/auth/logout")', "return await api('GET', '/auth/me')"),
     )
     assert (me["email"], me["display_name"]) == ("ada@example.com", "Ada")
     assert paths == ["/auth/login", "/auth/me", "/account", "/auth/me"]

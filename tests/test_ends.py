@@ -20,9 +20,9 @@ from fastapi_pluggable_auth.models import Mail, User
 from fastapi_pluggable_auth.models.device import Device
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .form_browser import BROWSER
 from .smtp_server import link_in, text_of
 from .test_password import DEAD_LINK, forgot, reset
-from .visitor import BROWSER
 
 THIEFS = "thief@example.org"
 NEW_PASSWORD = "an entirely new one"
@@ -36,7 +36,7 @@ def app(settings: AuthSettings, clock: Clock) -> FastAPI:
 
 
 @dataclass
-class Scene:
+class StolenAccount:
     """An owner and a thief, who is signed in to the account as well; and an administrator."""
 
     owner: Account
@@ -58,12 +58,12 @@ async def sign_in(account: Account) -> Account:
 
 
 @pytest.fixture
-async def scene(account: Account, register: Callable[..., Any], mailbox: Mailbox) -> Scene:
+async def stolen(account: Account, register: Callable[..., Any], mailbox: Mailbox) -> StolenAccount:
     administrator = await register("root@example.com")
     await User.filter(email="root@example.com").update(is_superuser=True)
     thief = await sign_in(account)
     mailbox.clear()
-    return Scene(account, thief, administrator, str((await User.get(email=EMAIL)).id))
+    return StolenAccount(account, thief, administrator, str((await User.get(email=EMAIL)).id))
 
 
 async def change_address(account: Account, email: str = THIEFS) -> str:
@@ -73,58 +73,60 @@ async def change_address(account: Account, email: str = THIEFS) -> str:
     return account.mailbox.link(email)
 
 
-async def logout(scene: Scene) -> None:
-    await scene.owner.client.post("/auth/logout", headers=scene.owner.headers)
+async def logout(stolen: StolenAccount) -> None:
+    await stolen.owner.client.post("/auth/logout", headers=stolen.owner.headers)
 
 
-async def logout_others(scene: Scene) -> None:
-    await scene.owner.client.post("/account/logout-others", headers=scene.owner.headers)
+async def logout_others(stolen: StolenAccount) -> None:
+    await stolen.owner.client.post("/account/logout-others", headers=stolen.owner.headers)
 
 
-async def end_one_session(scene: Scene) -> None:
-    sessions = (await scene.owner.client.get("/account/sessions", headers=scene.owner.headers)).json()
+async def end_one_session(stolen: StolenAccount) -> None:
+    sessions = (await stolen.owner.client.get("/account/sessions", headers=stolen.owner.headers)).json()
     for session in sessions:
         if not session["current"]:
-            await scene.owner.client.delete(f"/account/sessions/{session['id']}", headers=scene.owner.headers)
+            await stolen.owner.client.delete(
+                f"/account/sessions/{session['id']}", headers=stolen.owner.headers
+            )
 
 
-async def reuse(scene: Scene) -> None:
-    tokens = (await scene.thief.refresh()).json()
-    assert (await scene.thief.me(tokens["access_token"])).status_code == 200
-    await scene.thief.refresh(tokens["refresh_token"])
-    clock = scene.thief.client._transport.app.state.pluggable_auth.clock  # type: ignore[attr-defined]
+async def reuse(stolen: StolenAccount) -> None:
+    tokens = (await stolen.thief.refresh()).json()
+    assert (await stolen.thief.me(tokens["access_token"])).status_code == 200
+    await stolen.thief.refresh(tokens["refresh_token"])
+    clock = stolen.thief.client._transport.app.state.pluggable_auth.clock  # type: ignore[attr-defined]
     clock.advance(seconds=30)
-    assert (await scene.thief.refresh()).status_code == 401
+    assert (await stolen.thief.refresh()).status_code == 401
 
 
-async def administrator_ends_sessions(scene: Scene) -> None:
-    await scene.by_administrator("end-sessions")
+async def administrator_ends_sessions(stolen: StolenAccount) -> None:
+    await stolen.by_administrator("end-sessions")
 
 
-async def disable_and_enable(scene: Scene) -> None:
-    await scene.by_administrator("disable")
-    await scene.by_administrator("enable")
+async def disable_and_enable(stolen: StolenAccount) -> None:
+    await stolen.by_administrator("disable")
+    await stolen.by_administrator("enable")
 
 
-async def reset_required(scene: Scene) -> None:
-    await scene.by_administrator("require-password-reset")
+async def reset_required(stolen: StolenAccount) -> None:
+    await stolen.by_administrator("require-password-reset")
 
 
-async def change_password(scene: Scene) -> None:
+async def change_password(stolen: StolenAccount) -> None:
     body = {"old_password": PASSWORD, "new_password": NEW_PASSWORD}
-    await scene.owner.client.post("/account/change-password", json=body, headers=scene.owner.headers)
+    await stolen.owner.client.post("/account/change-password", json=body, headers=stolen.owner.headers)
 
 
-async def reset_password(scene: Scene) -> None:
-    await reset(scene.owner.client, await forgot(scene.owner.client, scene.owner.mailbox))
+async def reset_password(stolen: StolenAccount) -> None:
+    await reset(stolen.owner.client, await forgot(stolen.owner.client, stolen.owner.mailbox))
 
 
-async def expiry(scene: Scene) -> None:
-    clock = scene.thief.client._transport.app.state.pluggable_auth.clock  # type: ignore[attr-defined]
+async def expiry(stolen: StolenAccount) -> None:
+    clock = stolen.thief.client._transport.app.state.pluggable_auth.clock  # type: ignore[attr-defined]
     clock.advance(days=30, minutes=1)
 
 
-ENDS: list[Callable[[Scene], Awaitable[None]]] = [
+ENDS: list[Callable[[StolenAccount], Awaitable[None]]] = [
     logout,
     logout_others,
     end_one_session,
@@ -139,151 +141,153 @@ ENDS: list[Callable[[Scene], Awaitable[None]]] = [
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
 async def test_a_pending_address_dies_with_the_session_that_asked_for_it(
-    end: Callable[[Scene], Awaitable[None]], scene: Scene
+    end: Callable[[StolenAccount], Awaitable[None]], stolen: StolenAccount
 ) -> None:
     """A-30."""
-    link = await change_address(scene.thief)
-    await end(scene)
-    assert (await scene.thief.me()).status_code == 401
+    link = await change_address(stolen.thief)
+    await end(stolen)
+    assert (await stolen.thief.me()).status_code == 401
     for method in ("GET", "POST"):
-        answer = await scene.owner.client.request(method, link, headers={"User-Agent": "curl/8"})
+        answer = await stolen.owner.client.request(method, link, headers={"User-Agent": "curl/8"})
         assert (answer.status_code, answer.content) == (400, DEAD_LINK)
-    user = await User.get(id=scene.owners_id)
+    user = await User.get(id=stolen.owners_id)
     assert (user.email, user.pending_email, user.pending_email_session) == (EMAIL, None, None)
 
 
 async def test_a_pending_address_dies_with_a_session_that_expires(
-    scene: Scene, settings: AuthSettings
+    stolen: StolenAccount, settings: AuthSettings
 ) -> None:
     settings.verify_token_ttl = settings.session_max_age * 2
-    link = await change_address(scene.thief)
-    await expiry(scene)
-    assert (await scene.owner.client.post(link)).content == DEAD_LINK
-    assert (await User.get(id=scene.owners_id)).email == EMAIL
+    link = await change_address(stolen.thief)
+    await expiry(stolen)
+    assert (await stolen.owner.client.post(link)).content == DEAD_LINK
+    assert (await User.get(id=stolen.owners_id)).email == EMAIL
 
 
 @pytest.mark.parametrize("end", [end_one_session, reuse, logout_others], ids=lambda end: end.__name__)
 async def test_a_pending_address_outlives_the_end_of_other_sessions(
-    end: Callable[[Scene], Awaitable[None]], scene: Scene
+    end: Callable[[StolenAccount], Awaitable[None]], stolen: StolenAccount
 ) -> None:
-    link = await change_address(scene.owner, "new@example.org")
-    await end(scene)
-    assert (await scene.owner.client.post(link)).status_code == 200
-    assert (await scene.owner.me()).json()["email"] == "new@example.org"
+    link = await change_address(stolen.owner, "new@example.org")
+    await end(stolen)
+    assert (await stolen.owner.client.post(link)).status_code == 200
+    assert (await stolen.owner.me()).json()["email"] == "new@example.org"
 
 
 async def test_a_confirmed_change_ends_the_other_sessions_and_tells_the_old_address(
-    scene: Scene, mailbox: Mailbox
+    stolen: StolenAccount, mailbox: Mailbox
 ) -> None:
     """A-30."""
-    link = await change_address(scene.owner, "new@example.org")
+    link = await change_address(stolen.owner, "new@example.org")
     mailbox.clear()
-    assert (await scene.owner.client.post(link)).status_code == 200
-    assert (await scene.owner.me()).status_code == (await scene.owner.refresh()).status_code == 200
-    assert (await scene.thief.me()).status_code == (await scene.thief.refresh()).status_code == 401
+    assert (await stolen.owner.client.post(link)).status_code == 200
+    assert (await stolen.owner.me()).status_code == (await stolen.owner.refresh()).status_code == 200
+    assert (await stolen.thief.me()).status_code == (await stolen.thief.refresh()).status_code == 401
     (notice,) = mailbox.messages
     assert notice["To"] == EMAIL
 
 
 async def test_the_old_address_is_told_of_a_request_and_stops_it_by_a_link(
-    scene: Scene, mailbox: Mailbox
+    stolen: StolenAccount, mailbox: Mailbox
 ) -> None:
     """A-30."""
-    link = await change_address(scene.thief)
+    link = await change_address(stolen.thief)
     (notice,) = [message for message in mailbox.messages if message["To"] == EMAIL]
     assert THIEFS in notice.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     stop = link_in(notice).removeprefix("http://localhost:8000")
-    client = scene.owner.client
+    client = stolen.owner.client
     for headers in ({}, BROWSER):  # which spends nothing
         assert (await client.get(stop, headers=headers)).status_code == 200
     assert THIEFS in (await client.get(stop, headers=BROWSER)).text
-    assert (await User.get(id=scene.owners_id)).pending_email == THIEFS
+    assert (await User.get(id=stolen.owners_id)).pending_email == THIEFS
     answer = await client.post(stop)
     assert (answer.status_code, answer.json()) == (200, {"detail": "Your e-mail address stays as it is."})
     assert (await client.post(link)).content == DEAD_LINK
     assert (await client.post(stop)).content == (await client.get(stop)).content == DEAD_LINK
-    assert (await User.get(id=scene.owners_id)).email == EMAIL
+    assert (await User.get(id=stolen.owners_id)).email == EMAIL
 
 
-async def test_a_browser_stops_a_change_by_the_button_of_a_page(scene: Scene, mailbox: Mailbox) -> None:
-    link = await change_address(scene.thief)
-    answer = await scene.owner.client.post(mailbox.link(EMAIL), headers=BROWSER)
+async def test_a_browser_stops_a_change_by_the_button_of_a_page(
+    stolen: StolenAccount, mailbox: Mailbox
+) -> None:
+    link = await change_address(stolen.thief)
+    answer = await stolen.owner.client.post(mailbox.link(EMAIL), headers=BROWSER)
     assert (answer.status_code, "stays as it is" in answer.text) == (200, True)
-    dead = await scene.owner.client.post(mailbox.link(EMAIL), headers=BROWSER)
+    dead = await stolen.owner.client.post(mailbox.link(EMAIL), headers=BROWSER)
     assert (dead.status_code, "does not work any more" in dead.text) == (400, True)
-    assert (await scene.owner.client.post(link)).content == DEAD_LINK
+    assert (await stolen.owner.client.post(link)).content == DEAD_LINK
 
 
-async def test_a_link_for_one_purpose_serves_no_other(scene: Scene, mailbox: Mailbox) -> None:
-    change = (await change_address(scene.thief)).rpartition("/")[2]
+async def test_a_link_for_one_purpose_serves_no_other(stolen: StolenAccount, mailbox: Mailbox) -> None:
+    change = (await change_address(stolen.thief)).rpartition("/")[2]
     stop = mailbox.token(EMAIL)
     for path in (f"/auth/stop-email-change/{change}", f"/auth/email-change/{stop}"):
-        assert (await scene.owner.client.post(path)).content == DEAD_LINK
-    assert (await User.get(id=scene.owners_id)).pending_email == THIEFS
+        assert (await stolen.owner.client.post(path)).content == DEAD_LINK
+    assert (await User.get(id=stolen.owners_id)).pending_email == THIEFS
 
 
-async def test_giving_the_present_address_takes_a_change_back(scene: Scene) -> None:
-    link = await change_address(scene.owner, "typo@example.org")
-    answer = await scene.owner.client.patch("/account", json={"email": EMAIL}, headers=scene.owner.headers)
+async def test_giving_the_present_address_takes_a_change_back(stolen: StolenAccount) -> None:
+    link = await change_address(stolen.owner, "typo@example.org")
+    answer = await stolen.owner.client.patch("/account", json={"email": EMAIL}, headers=stolen.owner.headers)
     assert (answer.status_code, answer.json()["email"]) == (200, EMAIL)
-    assert (await scene.owner.client.post(link)).content == DEAD_LINK
-    assert (await User.get(id=scene.owners_id)).pending_email is None
+    assert (await stolen.owner.client.post(link)).content == DEAD_LINK
+    assert (await User.get(id=stolen.owners_id)).pending_email is None
 
 
 async def test_a_request_beyond_the_mail_limit_leaves_nothing_pending_that_nobody_was_told_of(
-    scene: Scene, settings: AuthSettings, mailbox: Mailbox
+    stolen: StolenAccount, settings: AuthSettings, mailbox: Mailbox
 ) -> None:
     settings.mail_limit = 1
-    link = await change_address(scene.thief)
-    assert (await scene.owner.client.post(mailbox.link(EMAIL))).status_code == 200
+    link = await change_address(stolen.thief)
+    assert (await stolen.owner.client.post(mailbox.link(EMAIL))).status_code == 200
     mailbox.clear()
-    answer = await scene.thief.client.patch("/account", json={"email": THIEFS}, headers=scene.thief.headers)
+    answer = await stolen.thief.client.patch("/account", json={"email": THIEFS}, headers=stolen.thief.headers)
     assert (answer.status_code, mailbox.messages) == (200, [])
-    assert (await scene.owner.client.post(link)).content == DEAD_LINK
+    assert (await stolen.owner.client.post(link)).content == DEAD_LINK
 
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
 async def test_a_pending_second_factor_dies_with_the_session_that_began_it(
-    end: Callable[[Scene], Awaitable[None]], scene: Scene
+    end: Callable[[StolenAccount], Awaitable[None]], stolen: StolenAccount
 ) -> None:
     """A-68."""
-    enrolment = await scene.thief.client.post("/auth/2fa/enable", headers=scene.thief.headers)
+    enrolment = await stolen.thief.client.post("/auth/2fa/enable", headers=stolen.thief.headers)
     totp = pyotp.parse_uri(enrolment.json()["otpauth_uri"])  # type: ignore[attr-defined]
-    await end(scene)
-    user = await User.get(id=scene.owners_id)
+    await end(stolen)
+    user = await User.get(id=stolen.owners_id)
     assert (user.totp_secret, user.totp_enrolled_at, user.totp_pending_session) == (None, None, None)
     if end is not reset_required:
-        scene.owner.password = NEW_PASSWORD if end is change_password else PASSWORD
-        scene.owner.password = "another good one" if end is reset_password else scene.owner.password
-        assert (await scene.owner.login()).status_code == 200
+        stolen.owner.password = NEW_PASSWORD if end is change_password else PASSWORD
+        stolen.owner.password = "another good one" if end is reset_password else stolen.owner.password
+        assert (await stolen.owner.login()).status_code == 200
         body = {"code": totp.now()}
-        answer = await scene.owner.client.post("/auth/2fa/verify", json=body, headers=scene.owner.headers)
+        answer = await stolen.owner.client.post("/auth/2fa/verify", json=body, headers=stolen.owner.headers)
         assert answer.json()["code"] == "two_factor_not_started"
 
 
-async def test_a_revoked_access_token_ends_nothing(scene: Scene) -> None:
+async def test_a_revoked_access_token_ends_nothing(stolen: StolenAccount) -> None:
     """A-46: a repeated logout is no error, and signs nobody out who has signed in since."""
-    old = scene.thief.headers
-    await logout(scene)
-    assert (await scene.owner.login()).status_code == 200
+    old = stolen.thief.headers
+    await logout(stolen)
+    assert (await stolen.owner.login()).status_code == 200
     for _ in range(2):
-        assert (await scene.owner.client.post("/auth/logout", headers=old)).status_code == 200
-    assert (await scene.owner.me()).status_code == (await scene.owner.refresh()).status_code == 200
+        assert (await stolen.owner.client.post("/auth/logout", headers=old)).status_code == 200
+    assert (await stolen.owner.me()).status_code == (await stolen.owner.refresh()).status_code == 200
 
 
-async def delete_by_owner(scene: Scene, auth: Auth) -> None:
-    answer = await scene.owner.client.delete("/account", headers=scene.owner.headers)
+async def delete_by_owner(stolen: StolenAccount, auth: Auth) -> None:
+    answer = await stolen.owner.client.delete("/account", headers=stolen.owner.headers)
     assert answer.status_code == 204
 
 
-async def delete_by_administrator(scene: Scene, auth: Auth) -> None:
-    path = f"/admin/users/{scene.owners_id}"
-    answer = await scene.owner.client.delete(path, headers=scene.administrator.headers)
+async def delete_by_administrator(stolen: StolenAccount, auth: Auth) -> None:
+    path = f"/admin/users/{stolen.owners_id}"
+    answer = await stolen.owner.client.delete(path, headers=stolen.administrator.headers)
     assert answer.status_code == 204
 
 
-async def delete_by_a_script(scene: Scene, auth: Auth) -> None:
-    await delete_user(auth, UUID(scene.owners_id))
+async def delete_by_a_script(stolen: StolenAccount, auth: Auth) -> None:
+    await delete_user(auth, UUID(stolen.owners_id))
     await auth.dispatcher.deliver_due()
 
 
@@ -292,18 +296,18 @@ async def delete_by_a_script(scene: Scene, auth: Auth) -> None:
     "delete", [delete_by_owner, delete_by_administrator, delete_by_a_script], ids=lambda f: f.__name__
 )
 async def test_the_owner_of_a_deleted_account_is_told_by_mail_in_his_language(
-    delete: Callable[[Scene, Auth], Awaitable[None]],
+    delete: Callable[[StolenAccount, Auth], Awaitable[None]],
     taken_again: bool,
-    scene: Scene,
+    stolen: StolenAccount,
     mailbox: Mailbox,
     auth: Auth,
 ) -> None:
     """A-23."""
-    await User.filter(id=scene.owners_id).update(language="de")
+    await User.filter(id=stolen.owners_id).update(language="de")
     mailbox.server.behaviour = "temporary" if taken_again else "accept"
-    await delete(scene, auth)
+    await delete(stolen, auth)
     if taken_again:
-        await scene.owner.client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
+        await stolen.owner.client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
         mailbox.server.behaviour = "accept"
         await auth.outbox.retry(Q())
         await auth.dispatcher.deliver_due()
@@ -313,15 +317,15 @@ async def test_the_owner_of_a_deleted_account_is_told_by_mail_in_his_language(
 
 
 async def test_who_moves_an_account_to_himself_and_deletes_it_silences_no_mail_to_the_owner(
-    scene: Scene, mailbox: Mailbox, auth: Auth
+    stolen: StolenAccount, mailbox: Mailbox, auth: Auth
 ) -> None:
     """Also where no mail has gone out yet."""
-    await User.filter(id=scene.owners_id).update(language="de")
-    link = await change_address(scene.thief, "thief@example.org")
+    await User.filter(id=stolen.owners_id).update(language="de")
+    link = await change_address(stolen.thief, "thief@example.org")
     mailbox.clear()
     mailbox.server.behaviour = "temporary"
-    assert (await scene.thief.client.post(link)).status_code == 200
-    answer = await scene.thief.client.delete("/account", headers=scene.thief.headers)
+    assert (await stolen.thief.client.post(link)).status_code == 200
+    answer = await stolen.thief.client.delete("/account", headers=stolen.thief.headers)
     assert answer.status_code == 204
     mailbox.server.behaviour = "accept"
     await auth.outbox.retry(Q())
@@ -353,9 +357,9 @@ KNOWN_AFTER = {
 
 @pytest.mark.parametrize("end", KNOWN_AFTER, ids=lambda end: end.__name__)
 async def test_known_devices_end_as_the_table_says(
-    end: Callable[[Scene], Awaitable[None]], scene: Scene
+    end: Callable[[StolenAccount], Awaitable[None]], stolen: StolenAccount
 ) -> None:
-    scene.owner, scene.thief = await on_device(scene.owner), await on_device(scene.thief)
-    assert await Device.filter(user_id=scene.owners_id).count() == 2
-    await end(scene)
-    assert await Device.filter(user_id=scene.owners_id).count() == KNOWN_AFTER[end]
+    stolen.owner, stolen.thief = await on_device(stolen.owner), await on_device(stolen.thief)
+    assert await Device.filter(user_id=stolen.owners_id).count() == 2
+    await end(stolen)
+    assert await Device.filter(user_id=stolen.owners_id).count() == KNOWN_AFTER[end]

@@ -33,7 +33,7 @@ from .conftest import PASSWORD
 from .hosts import EXAMPLES, copied
 from .live import Process, free_port
 from .smtp_server import MailServer, link_in
-from .spare import Spare
+from .spare_database import SpareDatabase
 
 FOLDER = EXAMPLES / "production"
 WORKERS = 4
@@ -79,7 +79,7 @@ class Deployment:
 
     base: str
     process: Process
-    spare: Spare
+    spare: SpareDatabase
 
     def workers(self) -> set[int]:
         """Their process ids."""
@@ -99,7 +99,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, mail_server: MailServer
     """The app, deployed by the commands of the README."""
     tmp_path = tmp_path_factory.mktemp("production")
     folder, port = copied("production", tmp_path), free_port()
-    spare = Spare("postgres", databases.spare("postgres", tmp_path))
+    spare = SpareDatabase("postgres", databases.spare("postgres", tmp_path))
     asyncio.run(spare.create())
     example = (folder / ".env.example").read_text("utf-8")
     own = {

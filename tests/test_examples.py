@@ -17,7 +17,7 @@ from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
 from .hosts import EXAMPLES, copied, run_pytest
 from .live import running, served
-from .spare import Spare
+from .spare_database import SpareDatabase
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(readme.parent.name for readme in EXAMPLES.glob("*/README.md"))
@@ -72,7 +72,7 @@ def test_mails_leave_through_a_task_queue(tmp_path: Path, mailbox: Mailbox) -> N
     )
 
 
-def test_users_have_columns_of_their_own(spare: Spare, tmp_path: Path, mailbox: Mailbox) -> None:
+def test_users_have_columns_of_their_own(spare: SpareDatabase, tmp_path: Path, mailbox: Mailbox) -> None:
     asyncio.run(spare.create())
     folder = copied("own_user", tmp_path)
     environment = {

@@ -71,7 +71,7 @@ class NoteMail(MailTable):
         MailSpec(
             link=NoteLink.ACCEPT,
             page="notes",
-            still_meant=lambda mail, user: user.display_name is None,
+            still_applies=lambda mail, user: user.display_name is None,
             sample={"title": "Groceries"},
         ),
     )

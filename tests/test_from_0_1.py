@@ -27,7 +27,7 @@ from . import databases
 from .conftest import PASSWORD, SECRET, Clock, Mailbox
 from .live import free_port, running
 from .smtp_server import link_in
-from .spare import Spare
+from .spare_database import SpareDatabase
 
 pytestmark = pytest.mark.full
 
@@ -199,7 +199,7 @@ def foreign(site: Path) -> list[Path]:
 
 
 @asynccontextmanager
-async def today(folder: Path, spare: Spare, clock: Clock) -> AsyncIterator[httpx.AsyncClient]:
+async def today(folder: Path, spare: SpareDatabase, clock: Clock) -> AsyncIterator[httpx.AsyncClient]:
     """Today's app on its database, with its `.env`."""
     settings = AuthSettings(_env_file=folder / ".env", bcrypt_rounds=4)
     app = FastAPI()
@@ -217,7 +217,7 @@ async def today(folder: Path, spare: Spare, clock: Clock) -> AsyncIterator[httpx
     indirect=["spare"],
 )
 async def test_an_app_of_0_1_goes_on_after_the_upgrade(
-    way: str, spare: Spare, python_0_1: Path, tmp_path: Path, mailbox: Mailbox, clock: Clock
+    way: str, spare: SpareDatabase, python_0_1: Path, tmp_path: Path, mailbox: Mailbox, clock: Clock
 ) -> None:
     """Passwords, sessions, links on their way, two-factor, rows of the app, `.env`: nobody notices."""
     folder = tmp_path / "app"

@@ -26,11 +26,11 @@ from .test_plugin import app_with_plain_init_in_lifespan
 LOGINS = 20
 
 
-class Bench:
+class HeldPool:
     """A pool of one thread, whose work waits until it is let go."""
 
     def __init__(self) -> None:
-        self.pool = FairPool(1, "bench", lambda: None)
+        self.pool = FairPool(1, "held", lambda: None)
         self.done: list[str] = []
         self._held = threading.Event()
 
@@ -50,52 +50,52 @@ class Bench:
 
 
 @pytest.fixture
-def bench_of_one() -> Iterator[Bench]:
+def held_pool() -> Iterator[HeldPool]:
     """A pool with nothing in it."""
-    bench = Bench()
-    yield bench
-    bench.run()
-    bench.pool.close()
+    held = HeldPool()
+    yield held
+    held.run()
+    held.pool.close()
 
 
-def test_networks_are_served_in_turn(bench_of_one: Bench) -> None:
-    bench_of_one.put("a0", "a1", "a2", "a3", "b1", "b2", "c1")
-    assert bench_of_one.run() == ["a0", "a1", "b1", "c1", "a2", "b2", "a3"]
+def test_networks_are_served_in_turn(held_pool: HeldPool) -> None:
+    held_pool.put("a0", "a1", "a2", "a3", "b1", "b2", "c1")
+    assert held_pool.run() == ["a0", "a1", "b1", "c1", "a2", "b2", "a3"]
 
 
-def test_a_network_that_is_alone_may_have_all_places_and_no_more(bench_of_one: Bench) -> None:
-    bench_of_one.put(*(f"a{n}" for n in range(7)))
+def test_a_network_that_is_alone_may_have_all_places_and_no_more(held_pool: HeldPool) -> None:
+    held_pool.put(*(f"a{n}" for n in range(7)))
     with pytest.raises(PoolFullError):
-        bench_of_one.put("a7")
-    assert len(bench_of_one.run()) == 7
+        held_pool.put("a7")
+    assert len(held_pool.run()) == 7
 
 
 def test_a_full_queue_gives_the_newest_place_of_the_largest_network_to_one_with_fewer(
-    bench_of_one: Bench,
+    held_pool: HeldPool,
 ) -> None:
-    jobs = bench_of_one.put("a0", "a1", "a2", "a3", "a4", "b1", "b2")
-    bench_of_one.put("c1", "c2")  # four, two and none wait: two each
+    jobs = held_pool.put("a0", "a1", "a2", "a3", "a4", "b1", "b2")
+    held_pool.put("c1", "c2")  # four, two and none wait: two each
     for given_up in jobs[3:5]:
         with pytest.raises(PoolFullError):
             given_up.result(0)
     for late in ("a5", "b3", "c3"):
         with pytest.raises(PoolFullError):
-            bench_of_one.put(late)
-    bench_of_one.put("d1")
+            held_pool.put(late)
+    held_pool.put("d1")
     with pytest.raises(PoolFullError):
-        bench_of_one.put("d2")
-    assert len(bench_of_one.run()) == 7
+        held_pool.put("d2")
+    assert len(held_pool.run()) == 7
 
 
-def test_who_goes_away_before_the_work_begins_frees_the_place(bench_of_one: Bench) -> None:
-    jobs = bench_of_one.put(*(f"a{n}" for n in range(7)))
+def test_who_goes_away_before_the_work_begins_frees_the_place(held_pool: HeldPool) -> None:
+    jobs = held_pool.put(*(f"a{n}" for n in range(7)))
     assert jobs[3].cancel()
-    bench_of_one.put("a7")
-    assert bench_of_one.run() == ["a0", "a1", "a2", "a4", "a5", "a6", "a7"]
+    held_pool.put("a7")
+    assert held_pool.run() == ["a0", "a1", "a2", "a4", "a5", "a6", "a7"]
 
 
-def test_work_that_raises_frees_its_thread(bench_of_one: Bench) -> None:
-    pool = FairPool(1, "bench", lambda: None)
+def test_work_that_raises_frees_its_thread(held_pool: HeldPool) -> None:
+    pool = FairPool(1, "held", lambda: None)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             pool.submit("a", lambda: 1 / 0, 1).result(10)

@@ -59,13 +59,13 @@ from fastapi_pluggable_auth.testing import FakeClock as Clock
 
 from . import databases, own_tables
 from .conftest import EMAIL, PASSWORD, Account, Mailbox
-from .spare import Spare
+from .form_browser import BROWSER, FormBrowser
+from .spare_database import SpareDatabase
 from .test_notices import enable_two_factor
 from .test_own_user import NewUser
 from .test_password import NEW, forgot
 from .test_readme import ROOT, python_block
 from .test_recovery import renew
-from .visitor import BROWSER, Visitor
 
 EVE = "eve@example.com"
 REFUSAL = {"detail": "Not today, {sir} & <madam>.", "code": "not_today"}
@@ -82,8 +82,8 @@ def refuse(event: Event) -> None:
 
 
 @dataclass
-class Scene:
-    """What a flow needs; what was stored when it began, and what was heard of it since."""
+class FlowRun:
+    """A run of one flow: what it needs, what was stored when it began, and which events were heard since."""
 
     account: Account
     auth: Auth
@@ -117,131 +117,131 @@ class Scene:
 
 
 @pytest.fixture
-def scene(account: Account, auth: Auth, clock: Clock) -> Scene:
-    scene = Scene(account, auth, clock)
-    auth.on(Event)(scene.heard.append)
-    return scene
+def run(account: Account, auth: Auth, clock: Clock) -> FlowRun:
+    run = FlowRun(account, auth, clock)
+    auth.on(Event)(run.heard.append)
+    return run
 
 
-async def signs_up(scene: Scene) -> httpx.Response:
-    await scene.begins()
-    return await scene.client.post("/auth/signup", json={"email": EVE, "password": PASSWORD})
+async def signs_up(run: FlowRun) -> httpx.Response:
+    await run.begins()
+    return await run.client.post("/auth/signup", json={"email": EVE, "password": PASSWORD})
 
 
-async def verifies(scene: Scene) -> httpx.Response:
-    await signs_up(scene)
-    await scene.begins()
-    return await scene.client.post(scene.account.mailbox.link(EVE))
+async def verifies(run: FlowRun) -> httpx.Response:
+    await signs_up(run)
+    await run.begins()
+    return await run.client.post(run.account.mailbox.link(EVE))
 
 
-async def logs_in(scene: Scene) -> httpx.Response:
-    await scene.begins()
-    return await scene.account.login()
+async def logs_in(run: FlowRun) -> httpx.Response:
+    await run.begins()
+    return await run.account.login()
 
 
-async def logs_in_with_a_recovery_code(scene: Scene) -> httpx.Response:
-    await enable_two_factor(scene.account)
-    codes = (await renew(scene.account)).json()["codes"]
-    await scene.begins()
-    return await scene.account.login(codes[0])
+async def logs_in_with_a_recovery_code(run: FlowRun) -> httpx.Response:
+    await enable_two_factor(run.account)
+    codes = (await renew(run.account)).json()["codes"]
+    await run.begins()
+    return await run.account.login(codes[0])
 
 
-async def asks_for_another_address(scene: Scene) -> httpx.Response:
-    await scene.begins()
-    return await scene.client.patch("/account", json={"email": EVE}, headers=scene.headers)
+async def asks_for_another_address(run: FlowRun) -> httpx.Response:
+    await run.begins()
+    return await run.client.patch("/account", json={"email": EVE}, headers=run.headers)
 
 
-async def confirms_another_address(scene: Scene) -> httpx.Response:
-    await asks_for_another_address(scene)
-    await scene.begins()
-    return await scene.client.post(scene.account.mailbox.link(EVE))
+async def confirms_another_address(run: FlowRun) -> httpx.Response:
+    await asks_for_another_address(run)
+    await run.begins()
+    return await run.client.post(run.account.mailbox.link(EVE))
 
 
-async def confirms_another_address_unverified(scene: Scene) -> httpx.Response:
-    await asks_for_another_address(scene)
+async def confirms_another_address_unverified(run: FlowRun) -> httpx.Response:
+    await asks_for_another_address(run)
     await User.all().update(is_verified=False)
-    await scene.begins()
-    return await scene.client.post(scene.account.mailbox.link(EVE))
+    await run.begins()
+    return await run.client.post(run.account.mailbox.link(EVE))
 
 
-async def changes_the_profile(scene: Scene) -> httpx.Response:
-    await scene.client.patch("/account", json={"display_name": "Ada"}, headers=scene.headers)
-    await scene.begins()
-    same = await scene.client.patch("/account", json={"display_name": "Ada"}, headers=scene.headers)
+async def changes_the_profile(run: FlowRun) -> httpx.Response:
+    await run.client.patch("/account", json={"display_name": "Ada"}, headers=run.headers)
+    await run.begins()
+    same = await run.client.patch("/account", json={"display_name": "Ada"}, headers=run.headers)
     assert same.status_code == 200
-    return await scene.client.patch("/account", json={"display_name": "A. L."}, headers=scene.headers)
+    return await run.client.patch("/account", json={"display_name": "A. L."}, headers=run.headers)
 
 
-async def changes_the_password(scene: Scene) -> httpx.Response:
-    await scene.begins()
+async def changes_the_password(run: FlowRun) -> httpx.Response:
+    await run.begins()
     body = {"old_password": PASSWORD, "new_password": NEW}
-    return await scene.client.post("/account/change-password", json=body, headers=scene.headers)
+    return await run.client.post("/account/change-password", json=body, headers=run.headers)
 
 
-async def resets_the_password(scene: Scene) -> httpx.Response:
-    link = await forgot(scene.client, scene.account.mailbox)
-    await scene.begins()
-    return await scene.client.post(link, json={"new_password": NEW})
+async def resets_the_password(run: FlowRun) -> httpx.Response:
+    link = await forgot(run.client, run.account.mailbox)
+    await run.begins()
+    return await run.client.post(link, json={"new_password": NEW})
 
 
-async def resets_the_password_unverified(scene: Scene) -> httpx.Response:
-    await enable_two_factor(scene.account)
+async def resets_the_password_unverified(run: FlowRun) -> httpx.Response:
+    await enable_two_factor(run.account)
     await User.all().update(is_verified=False)
-    return await resets_the_password(scene)
+    return await resets_the_password(run)
 
 
-async def claims_the_mailbox(scene: Scene) -> httpx.Response:
-    scene.auth.settings.require_verified_email = False
-    return await resets_the_password_unverified(scene)
+async def claims_the_mailbox(run: FlowRun) -> httpx.Response:
+    run.auth.settings.require_verified_email = False
+    return await resets_the_password_unverified(run)
 
 
-async def enables_two_factor(scene: Scene) -> httpx.Response:
-    await scene.begins()
-    return await enable_two_factor(scene.account)
+async def enables_two_factor(run: FlowRun) -> httpx.Response:
+    await run.begins()
+    return await enable_two_factor(run.account)
 
 
-async def disables_two_factor(scene: Scene) -> httpx.Response:
-    await enable_two_factor(scene.account)
-    await scene.begins()
-    return await scene.client.post("/account/2fa/disable", headers=scene.headers)
+async def disables_two_factor(run: FlowRun) -> httpx.Response:
+    await enable_two_factor(run.account)
+    await run.begins()
+    return await run.client.post("/account/2fa/disable", headers=run.headers)
 
 
-async def cancels_two_factor(scene: Scene) -> httpx.Response:
-    await scene.client.post("/auth/2fa/enable", headers=scene.headers)
-    await scene.begins()
-    return await scene.client.post("/account/2fa/disable", headers=scene.headers)
+async def cancels_two_factor(run: FlowRun) -> httpx.Response:
+    await run.client.post("/auth/2fa/enable", headers=run.headers)
+    await run.begins()
+    return await run.client.post("/account/2fa/disable", headers=run.headers)
 
 
-async def logs_out(scene: Scene) -> httpx.Response:
-    await scene.begins()
-    return await scene.client.post("/auth/logout", headers=scene.headers)
+async def logs_out(run: FlowRun) -> httpx.Response:
+    await run.begins()
+    return await run.client.post("/auth/logout", headers=run.headers)
 
 
-async def logs_out_others(scene: Scene) -> httpx.Response:
-    await scene.begins()
-    return await scene.client.post("/account/logout-others", headers=scene.headers)
+async def logs_out_others(run: FlowRun) -> httpx.Response:
+    await run.begins()
+    return await run.client.post("/account/logout-others", headers=run.headers)
 
 
-async def ends_a_session(scene: Scene) -> httpx.Response:
-    (session,) = (await scene.client.get("/account/sessions", headers=scene.headers)).json()
-    await scene.begins()
-    return await scene.client.delete(f"/account/sessions/{session['id']}", headers=scene.headers)
+async def ends_a_session(run: FlowRun) -> httpx.Response:
+    (session,) = (await run.client.get("/account/sessions", headers=run.headers)).json()
+    await run.begins()
+    return await run.client.delete(f"/account/sessions/{session['id']}", headers=run.headers)
 
 
-async def loses_a_token(scene: Scene) -> httpx.Response:
-    stolen = (await scene.account.refresh()).json()["access_token"]
-    assert (await scene.account.me(stolen)).status_code == 200
-    scene.clock.advance(minutes=1)
-    await scene.begins()
-    return await scene.account.refresh()
+async def loses_a_token(run: FlowRun) -> httpx.Response:
+    stolen = (await run.account.refresh()).json()["access_token"]
+    assert (await run.account.me(stolen)).status_code == 200
+    run.clock.advance(minutes=1)
+    await run.begins()
+    return await run.account.refresh()
 
 
-async def deletes_the_account(scene: Scene) -> httpx.Response:
-    await scene.begins()
-    return await scene.client.delete("/account", headers=scene.headers)
+async def deletes_the_account(run: FlowRun) -> httpx.Response:
+    await run.begins()
+    return await run.client.delete("/account", headers=run.headers)
 
 
-Flow = Callable[[Scene], Awaitable[httpx.Response]]
+Flow = Callable[[FlowRun], Awaitable[httpx.Response]]
 
 FLOWS: dict[Flow, list[type[Event]]] = {
     signs_up: [BeforeSignup, SigningUp, SignedUp],
@@ -294,19 +294,19 @@ def test_every_event_has_a_flow_that_tells_it() -> None:
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.__name__)
-async def test_each_flow_tells_its_events_once_and_in_order(flow: Flow, scene: Scene) -> None:
-    answer = await flow(scene)
+async def test_each_flow_tells_its_events_once_and_in_order(flow: Flow, run: FlowRun) -> None:
+    answer = await flow(run)
     assert answer.is_success == (flow is not loses_a_token)
-    assert [type(event) for event in scene.heard] == FLOWS[flow]
-    assert {event.origin.address for event in scene.heard} <= {"192.0.2.7"}
-    for event in scene.heard:
+    assert [type(event) for event in run.heard] == FLOWS[flow]
+    assert {event.origin.address for event in run.heard} <= {"192.0.2.7"}
+    for event in run.heard:
         for name in ("user_id", "session_id"):
             assert isinstance(getattr(event, name, UUID(int=0)), UUID)
 
 
 @only_sqlite
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.__name__)
-async def test_what_is_done_shows_the_account_as_it_is_now(flow: Flow, scene: Scene) -> None:
+async def test_what_is_done_shows_the_account_as_it_is_now(flow: Flow, run: FlowRun) -> None:
     """But for what a login writes, which is of the one before this one."""
     shown: dict[str, object] = {}
 
@@ -314,8 +314,8 @@ async def test_what_is_done_shows_the_account_as_it_is_now(flow: Flow, scene: Sc
         if hasattr(event, "user"):
             shown.update({name: getattr(event.user, name) for name in User._meta.fields_db_projection})
 
-    scene.then(AfterEvent, look)
-    await flow(scene)
+    run.then(AfterEvent, look)
+    await flow(run)
     if not shown:
         return
     user = await User.get(id=shown["id"])
@@ -323,27 +323,27 @@ async def test_what_is_done_shows_the_account_as_it_is_now(flow: Flow, scene: Sc
     assert {name: shown[name] for name in names} == {name: getattr(user, name) for name in names}
 
 
-async def test_events_carry_what_they_say(scene: Scene) -> None:
+async def test_events_carry_what_they_say(run: FlowRun) -> None:
     user = await User.get()
-    await confirms_another_address(scene)
-    changing, changed = scene.heard
+    await confirms_another_address(run)
+    changing, changed = run.heard
     assert isinstance(changing, ChangingEmail)
     assert isinstance(changed, EmailChanged)
     assert (changing.new_email, changed.user.email, changed.old_email) == (EVE, EVE, EMAIL)
-    scene.account.email = EVE
-    await logs_in(scene)
-    logged_in = scene.heard[-1]
+    run.account.email = EVE
+    await logs_in(run)
+    logged_in = run.heard[-1]
     session = await Session.all().order_by("-created_at").first()
     assert isinstance(logged_in, LoggedIn)
     assert session is not None
     assert (logged_in.session_id, logged_in.factors) == (session.id, ("pwd",))
-    await changes_the_profile(scene)
-    assert isinstance(scene.heard[0], ProfileChanged)
-    assert scene.heard[0].fields == ("display_name",)
-    await logs_out_others(scene)
-    assert scene.heard == [OtherSessionsEnded(user.id, session.id, origin=scene.heard[0].origin)]
-    await deletes_the_account(scene)
-    assert scene.heard[-1] == AccountDeleted(user.id, EVE, origin=scene.heard[-1].origin)
+    await changes_the_profile(run)
+    assert isinstance(run.heard[0], ProfileChanged)
+    assert run.heard[0].fields == ("display_name",)
+    await logs_out_others(run)
+    assert run.heard == [OtherSessionsEnded(user.id, session.id, origin=run.heard[0].origin)]
+    await deletes_the_account(run)
+    assert run.heard[-1] == AccountDeleted(user.id, EVE, origin=run.heard[-1].origin)
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
@@ -362,37 +362,37 @@ def test_an_event_is_frozen_and_has_no_room_for_a_secret(event: type[Event]) -> 
 
 @pytest.mark.parametrize(("flow", "event"), STOPPABLE, ids=lambda part: part.__name__)
 async def test_a_refusal_reaches_the_client_and_nothing_is_stored(
-    flow: Flow, event: type[Event], scene: Scene, mailbox: Mailbox
+    flow: Flow, event: type[Event], run: FlowRun, mailbox: Mailbox
 ) -> None:
-    scene.then(event, refuse)
-    answer = await flow(scene)
+    run.then(event, refuse)
+    answer = await flow(run)
     assert (answer.status_code, answer.json()) == (403, REFUSAL)
     assert "www-authenticate" not in answer.headers
-    assert [type(each) for each in scene.heard] == FLOWS[flow][: FLOWS[flow].index(event) + 1]
-    assert await stored() == scene.rows
+    assert [type(each) for each in run.heard] == FLOWS[flow][: FLOWS[flow].index(event) + 1]
+    assert await stored() == run.rows
 
 
 @pytest.mark.parametrize(("flow", "event"), STOPPABLE, ids=lambda part: part.__name__)
 @pytest.mark.parametrize("error", [KeyError("a bug"), RuntimeError("a bug"), IntegrityError("a bug")])
 @only_sqlite
 async def test_a_bug_of_a_hook_stops_the_flow_and_is_no_answer_to_the_client(
-    flow: Flow, event: type[Event], error: Exception, scene: Scene
+    flow: Flow, event: type[Event], error: Exception, run: FlowRun
 ) -> None:
     async def fails(event: Event) -> None:
         raise error
 
-    scene.then(event, fails)
+    run.then(event, fails)
     with pytest.raises(HookError, match=f"fails failed on {event.__name__}") as raised:
-        await flow(scene)
+        await flow(run)
     assert raised.value.__cause__ is error
-    assert await stored() == scene.rows
-    assert not [each for each in scene.heard if isinstance(each, AfterEvent)]
+    assert await stored() == run.rows
+    assert not [each for each in run.heard if isinstance(each, AfterEvent)]
 
 
 @pytest.mark.parametrize(("flow", "event"), HARMLESS, ids=lambda part: part.__name__)
 @only_sqlite
 async def test_a_failing_hook_changes_nothing_and_the_others_run(
-    flow: Flow, event: type[Event], scene: Scene, caplog: pytest.LogCaptureFixture
+    flow: Flow, event: type[Event], run: FlowRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fails(event: Event) -> None:
         raise HTTPException(400, "a bug")
@@ -402,10 +402,10 @@ async def test_a_failing_hook_changes_nothing_and_the_others_run(
 
     later: list[Event] = []
     for handler in (fails, refuse, waits_for_something_that_ended, later.append):
-        scene.then(event, handler)
-    answer = await flow(scene)
+        run.then(event, handler)
+    answer = await flow(run)
     assert answer.is_success == (flow is not loses_a_token)
-    assert [type(each) for each in scene.heard] == FLOWS[flow]
+    assert [type(each) for each in run.heard] == FLOWS[flow]
     assert [type(each) for each in later] == [event]
     failures = [record for record in caplog.records if record.name == hooks_module.__name__]
     names = ("fails", "refuse", "waits_for_something_that_ended")
@@ -438,19 +438,19 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str]]] = {
 
 @pytest.mark.parametrize("request_of", REQUESTS)
 @only_sqlite
-async def test_what_was_refused_is_not_told_as_done(request_of: str, scene: Scene) -> None:
+async def test_what_was_refused_is_not_told_as_done(request_of: str, run: FlowRun) -> None:
     method, path, body = REQUESTS[request_of]
     if request_of.startswith("late"):
-        scene.clock.advance(minutes=20)
-        scene.auth.settings.access_token_expires = timedelta(hours=1)
-        scene.account.access_token = scene.auth.signer.access_token(
+        run.clock.advance(minutes=20)
+        run.auth.settings.access_token_expires = timedelta(hours=1)
+        run.account.access_token = run.auth.signer.access_token(
             (await User.get()).id, (await Session.get()).id
         )
-    await scene.begins()
-    answer = await scene.client.request(method, path, json=body or None, headers=scene.headers)
+    await run.begins()
+    answer = await run.client.request(method, path, json=body or None, headers=run.headers)
     assert answer.is_client_error, answer.text
     allowed = [BeforeSignup] if path.endswith("signup") else []
-    assert [type(event) for event in scene.heard] == allowed
+    assert [type(event) for event in run.heard] == allowed
 
 
 async def test_only_the_invited_sign_up_and_nobody_learns_who_has(
@@ -495,27 +495,27 @@ async def test_a_plain_function_allows_domains(client: httpx.AsyncClient, auth: 
 
 
 async def test_a_silent_signup_of_a_taken_address_is_told_to_no_hook(
-    scene: Scene, settings: AuthSettings
+    run: FlowRun, settings: AuthSettings
 ) -> None:
     settings.prevent_enumeration = True
-    await scene.begins()
-    answer = await scene.client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
+    await run.begins()
+    answer = await run.client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
     assert answer.status_code == 201
-    assert [type(event) for event in scene.heard] == [BeforeSignup]
+    assert [type(event) for event in run.heard] == [BeforeSignup]
 
 
 async def test_a_refused_login_tells_only_whoever_knows_password_and_code(
-    scene: Scene, settings: AuthSettings
+    run: FlowRun, settings: AuthSettings
 ) -> None:
     """And is no guess: the owner is not slowed down."""
-    await enable_two_factor(scene.account)
-    codes = (await renew(scene.account)).json()["codes"]
+    await enable_two_factor(run.account)
+    codes = (await renew(run.account)).json()["codes"]
     settings.throttle_free_attempts = 4
-    scene.then(BeforeLogin, refuse)
-    await scene.begins()
+    run.then(BeforeLogin, refuse)
+    await run.begins()
 
     async def code_of(email: str, password: str, code: str | None) -> str:
-        said = await Account(scene.client, scene.account.mailbox, email, password).login(code)
+        said = await Account(run.client, run.account.mailbox, email, password).login(code)
         told: str = said.json()["code"]
         return told
 
@@ -524,24 +524,24 @@ async def test_a_refused_login_tells_only_whoever_knows_password_and_code(
     assert await code_of(EMAIL, PASSWORD, None) == "two_factor_required"
     assert await code_of(EMAIL, PASSWORD, "000000") == "invalid_credentials"
     assert await code_of(EMAIL, PASSWORD, "-".join(["aaaa"] * 6)) == "invalid_credentials"
-    assert scene.heard == []
+    assert run.heard == []
     for _ in range(6):
         assert await code_of(EMAIL, PASSWORD, codes[0]) == "not_today"
-    assert [type(event) for event in scene.heard] == [BeforeLogin] * 6
-    assert await stored() == scene.rows
+    assert [type(event) for event in run.heard] == [BeforeLogin] * 6
+    assert await stored() == run.rows
 
 
-async def test_a_refused_reset_leaves_the_link(scene: Scene) -> None:
-    link = await forgot(scene.client, scene.account.mailbox)
+async def test_a_refused_reset_leaves_the_link(run: FlowRun) -> None:
+    link = await forgot(run.client, run.account.mailbox)
     refusals = [True]
 
-    @scene.auth.on(BeforePasswordChange)
+    @run.auth.on(BeforePasswordChange)
     def once(event: BeforePasswordChange) -> None:
         if refusals and event.by_reset:
             refusals.pop()
             raise Refused("Not now.")
 
-    answers = [await scene.client.post(link, json={"new_password": NEW}) for _ in range(2)]
+    answers = [await run.client.post(link, json={"new_password": NEW}) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [403, 200]
     assert answers[0].json()["code"] == "refused"
 
@@ -565,7 +565,7 @@ class Host:
 
 
 @pytest.fixture
-async def host(settings: AuthSettings, spare: Spare, mailbox: Mailbox) -> AsyncIterator[Host]:
+async def host(settings: AuthSettings, spare: SpareDatabase, mailbox: Mailbox) -> AsyncIterator[Host]:
     await databases.create(spare.url, spare.dialect, own_tables.__name__, "shop")
     app = FastAPI()
     auth = include_auth(app, settings=settings, user_model=own_tables.User, user_create=NewUser)
@@ -627,23 +627,23 @@ async def test_a_row_of_the_host_and_the_account_are_stored_both_or_neither(host
 
 
 @only_sqlite
-async def test_a_database_or_service_that_fails_in_a_hook_is_unavailable_and_no_bug(scene: Scene) -> None:
+async def test_a_database_or_service_that_fails_in_a_hook_is_unavailable_and_no_bug(run: FlowRun) -> None:
     """And the client, and whoever reads the log, can tell one from the other."""
     fails: list[Exception] = [ConnectionRefusedError("gone"), TimeoutError(), OperationalError("gone")]
 
-    @scene.auth.on(BeforeSignup)
+    @run.auth.on(BeforeSignup)
     def ask(event: BeforeSignup) -> None:
         raise fails.pop()
 
     for code in ("database_unavailable", "hook_unavailable", "hook_unavailable"):
-        answer = await signs_up(scene)
+        answer = await signs_up(run)
         assert (answer.status_code, answer.json()["code"]) == (503, code)
         assert answer.headers["retry-after"] == "1"
-        assert await stored() == scene.rows
+        assert await stored() == run.rows
 
 
 @only_sqlite
-async def test_the_client_of_a_service_and_a_group_of_tasks_name_what_failed(scene: Scene) -> None:
+async def test_the_client_of_a_service_and_a_group_of_tasks_name_what_failed(run: FlowRun) -> None:
     """HTTPX raises errors of its own, and a group one of its tasks."""
 
     async def ask(error: Exception | None) -> None:
@@ -666,87 +666,87 @@ async def test_the_client_of_a_service_and_a_group_of_tasks_name_what_failed(sce
         (ask_in_a_group, bug),
     ]
 
-    @scene.auth.on(BeforeSignup)
+    @run.auth.on(BeforeSignup)
     async def next_of_them(event: BeforeSignup) -> None:
         work, error = works.pop(0)
         await work(error)
 
     for code in ("hook_unavailable", "hook_unavailable", "no", "database_unavailable"):
-        assert (await signs_up(scene)).json()["code"] == code
+        assert (await signs_up(run)).json()["code"] == code
     with pytest.raises(HookError):
-        await signs_up(scene)
-    assert await stored() == scene.rows
+        await signs_up(run)
+    assert await stored() == run.rows
 
 
 @only_sqlite
-async def test_handlers_run_one_after_the_other_in_order_until_one_refuses(scene: Scene) -> None:
+async def test_handlers_run_one_after_the_other_in_order_until_one_refuses(run: FlowRun) -> None:
     """Those of a base class too, and those that were added while the app runs."""
     order: list[str] = []
 
-    @scene.auth.on(BeforeEvent)
+    @run.auth.on(BeforeEvent)
     async def first(event: BeforeEvent) -> None:
         await asyncio.sleep(0)
         order.append("first")
 
-    @scene.auth.on(BeforeSignup)
+    @run.auth.on(BeforeSignup)
     def second(event: BeforeSignup) -> None:
         order.append("second")
 
-    assert (await signs_up(scene)).status_code == 201
-    scene.auth.on(BeforeSignup)(refuse)
-    scene.auth.on(BeforeEvent)(lambda event: order.append("third"))
-    assert (await signs_up(scene)).status_code == 403
+    assert (await signs_up(run)).status_code == 201
+    run.auth.on(BeforeSignup)(refuse)
+    run.auth.on(BeforeEvent)(lambda event: order.append("third"))
+    assert (await signs_up(run)).status_code == 403
     assert order == ["first", "second"] * 2
     assert first.__name__ == "first"
 
 
 @only_sqlite
 async def test_a_hook_takes_no_time_from_the_database_and_has_a_bound(
-    scene: Scene, settings: AuthSettings, caplog: pytest.LogCaptureFixture
+    run: FlowRun, settings: AuthSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also where it hashes, whose clock stands still by itself."""
     settings.database_timeout = timedelta(seconds=0.3)
 
     async def takes_long(event: Event) -> None:
-        await scene.auth.hasher.hash(PASSWORD)
+        await run.auth.hasher.hash(PASSWORD)
         await asyncio.sleep(0.5)
 
     for event in (BeforeSignup, SignedUp):
-        scene.then(event, takes_long)
-    assert (await signs_up(scene)).status_code == 201
+        run.then(event, takes_long)
+    assert (await signs_up(run)).status_code == 201
     settings.database_timeout, settings.hook_timeout = timedelta(seconds=60), timedelta(seconds=0.01)
 
-    @scene.auth.on(LoggedIn)
+    @run.auth.on(LoggedIn)
     async def never_returns(event: LoggedIn) -> None:
         await asyncio.Event().wait()
 
-    assert (await logs_in(scene)).status_code == 200
+    assert (await logs_in(run)).status_code == 200
     assert "never_returns failed on LoggedIn" in caplog.text
     assert "TimeoutError" in caplog.text
-    scene.then(BeforePasswordChange, never_returns)
-    answer = await changes_the_password(scene)
+    run.then(BeforePasswordChange, never_returns)
+    answer = await changes_the_password(run)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["code"] == "hook_unavailable"
-    assert await stored() == scene.rows
+    assert await stored() == run.rows
 
 
 @only_sqlite
 async def test_a_hook_that_takes_the_time_of_the_database_is_not_told_as_its_outage(
-    scene: Scene, settings: AuthSettings, caplog: pytest.LogCaptureFixture
+    run: FlowRun, settings: AuthSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.database_timeout = timedelta(seconds=0.5)
 
-    @scene.auth.on(SigningUp)
+    @run.auth.on(SigningUp)
     async def dawdles(event: SigningUp) -> None:
         await asyncio.sleep(60)
 
-    answer = await signs_up(scene)
+    answer = await signs_up(run)
     assert (answer.status_code, answer.json()["code"]) == (503, "hook_unavailable")
     assert "dawdles on SigningUp" in caplog.text
-    assert await stored() == scene.rows
+    assert await stored() == run.rows
 
 
-async def test_a_request_that_is_cancelled_in_a_hook_ends_there(scene: Scene) -> None:
+async def test_a_request_that_is_cancelled_in_a_hook_ends_there(run: FlowRun) -> None:
     """After the commit: what is done stays done, and later handlers do not run."""
     waiting = asyncio.Event()
 
@@ -755,9 +755,9 @@ async def test_a_request_that_is_cancelled_in_a_hook_ends_there(scene: Scene) ->
         await asyncio.Event().wait()
 
     later: list[Event] = []
-    scene.then(SignedUp, waits)
-    scene.then(SignedUp, later.append)
-    request = asyncio.create_task(signs_up(scene))
+    run.then(SignedUp, waits)
+    run.then(SignedUp, later.append)
+    request = asyncio.create_task(signs_up(run))
     await waiting.wait()
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -837,20 +837,20 @@ PAGES_BASE = "http://localhost:8000"
 @pytest.fixture
 async def visitor(
     settings: AuthSettings, clock: Clock, tortoise: TortoiseContext, mailbox: Mailbox
-) -> AsyncIterator[tuple[Visitor, Auth]]:
+) -> AsyncIterator[tuple[FormBrowser, Auth]]:
     """A browser at the account pages, where a user exists."""
     app = FastAPI()
     auth = include_auth(app, settings=settings, clock=clock, pages=True)
     await User.create(email=EMAIL, hashed_password=await auth.hasher.hash(PASSWORD), is_verified=True)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url=PAGES_BASE, headers=BROWSER) as client:
-        yield Visitor(client), auth
+        yield FormBrowser(client), auth
     await auth.close()
 
 
 @only_sqlite
 async def test_the_pages_say_the_sentence_of_a_refusal(
-    visitor: tuple[Visitor, Auth], mailbox: Mailbox, settings: AuthSettings, template_dir: Path
+    visitor: tuple[FormBrowser, Auth], mailbox: Mailbox, settings: AuthSettings, template_dir: Path
 ) -> None:
     """As text, and in the words of the app's own for its code, where there are some."""
     browser, auth = visitor
@@ -912,7 +912,9 @@ async def test_the_pages_say_the_sentence_of_a_refusal(
 
 
 @only_sqlite
-async def test_a_login_in_two_steps_asks_and_tells_once(visitor: tuple[Visitor, Auth], clock: Clock) -> None:
+async def test_a_login_in_two_steps_asks_and_tells_once(
+    visitor: tuple[FormBrowser, Auth], clock: Clock
+) -> None:
     browser, auth = visitor
     heard: list[Event] = []
     auth.on(Event)(heard.append)

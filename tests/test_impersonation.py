@@ -28,13 +28,13 @@ from fastapi_pluggable_auth.models import AuditEvent, RefreshToken, Session, Use
 from fastapi_pluggable_auth.security.jwt import ACCESS, REFRESH
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox
+from .form_browser import BROWSER
 from .test_admin import EVE, Administrator, id_of
 from .test_admin import administrator as administrator
 from .test_admin import app as app
 from .test_admin import eve as eve
 from .test_admin import root as root
 from .test_events import LOGGER
-from .visitor import BROWSER
 
 RIGHTS = ["accounts:impersonate", "posts:read"]
 

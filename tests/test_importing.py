@@ -49,7 +49,7 @@ from . import databases, own_tables
 from .conftest import EMAIL, PASSWORD, SECRET, Database
 from .own_tables import Company
 from .own_tables import User as Member
-from .spare import Spare
+from .spare_database import SpareDatabase
 
 COMMAND = [sys.executable, "-m", "fastapi_pluggable_auth", "users", "import"]
 
@@ -518,7 +518,9 @@ async def test_no_more_than_a_batch_is_read_ahead(auth: Auth) -> None:
     assert seen == 100
 
 
-async def test_columns_of_the_host_are_imported_and_checked(settings: AuthSettings, spare: Spare) -> None:
+async def test_columns_of_the_host_are_imported_and_checked(
+    settings: AuthSettings, spare: SpareDatabase
+) -> None:
     await databases.create(spare.url, spare.dialect, own_tables.__name__, "shop")
     auth = Auth(settings, user_model=Member)
     async with TortoiseContext() as context:

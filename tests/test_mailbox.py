@@ -15,7 +15,7 @@ from fastapi_pluggable_auth.email.local import MAILS_KEPT
 from fastapi_pluggable_auth.email.provider import MemoryProvider
 
 from .conftest import EMAIL, PASSWORD
-from .visitor import BROWSER, Page
+from .form_browser import BROWSER, Page
 
 DIALECTS = ("sqlite",)
 MAILBOX = "/dev/mailbox"

@@ -13,8 +13,8 @@ from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.models import User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .form_browser import BROWSER, Page
 from .test_password import DEAD_LINK, NEW, forgot, login_status
-from .visitor import BROWSER, Page
 
 DIALECTS = ("sqlite",)
 

@@ -37,7 +37,7 @@ from fastapi_pluggable_auth.models import (
 from fastapi_pluggable_auth.security.rehashes import rehash_note
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database
-from .visitor import Page, Visitor
+from .form_browser import FormBrowser, Page
 
 DIALECTS = ("postgres",)
 NEW = "a new horse battery"
@@ -84,10 +84,10 @@ async def raced(database: Database, request: Awaitable[T], change: Callable[[], 
     return await asking
 
 
-class Scene:
-    """An account, and what somebody does with it."""
+class Actor:
+    """Somebody with an account, who prepares the requests that others come between."""
 
-    def __init__(self, account: Account, auth: Auth, clock: Clock, visitor: Visitor) -> None:
+    def __init__(self, account: Account, auth: Auth, clock: Clock, visitor: FormBrowser) -> None:
         self.account, self.auth, self.clock, self.visitor = account, auth, clock, visitor
 
     async def post(self, path: str, body: Any = None) -> httpx.Response:
@@ -109,81 +109,81 @@ class Scene:
 Request = Callable[[], Awaitable[Any]]
 
 
-async def resets(scene: Scene) -> Request:
-    await scene.post("/auth/forgot-password", {"email": EMAIL})
-    link = scene.account.mailbox.link()
-    return lambda: scene.post(link, {"new_password": NEW})
+async def resets(actor: Actor) -> Request:
+    await actor.post("/auth/forgot-password", {"email": EMAIL})
+    link = actor.account.mailbox.link()
+    return lambda: actor.post(link, {"new_password": NEW})
 
 
-async def claims(scene: Scene) -> Request:
+async def claims(actor: Actor) -> Request:
     await User.filter(email=EMAIL).update(is_verified=False, last_login_at=None)
-    return await resets(scene)
+    return await resets(actor)
 
 
-async def changes_the_password(scene: Scene) -> Request:
+async def changes_the_password(actor: Actor) -> Request:
     body = {"old_password": PASSWORD, "new_password": NEW}
-    return lambda: scene.post("/account/change-password", body)
+    return lambda: actor.post("/account/change-password", body)
 
 
-async def verifies(scene: Scene) -> Request:
+async def verifies(actor: Actor) -> Request:
     await User.filter(email=EMAIL).update(is_verified=False)
-    await scene.post("/auth/verify/resend", {"email": EMAIL})
-    link = scene.account.mailbox.link()
-    return lambda: scene.account.client.post(link)
+    await actor.post("/auth/verify/resend", {"email": EMAIL})
+    link = actor.account.mailbox.link()
+    return lambda: actor.account.client.post(link)
 
 
-async def confirms_an_address(scene: Scene) -> Request:
-    await scene.account.client.patch(
-        "/account", json={"email": "new@example.com"}, headers=scene.account.headers
+async def confirms_an_address(actor: Actor) -> Request:
+    await actor.account.client.patch(
+        "/account", json={"email": "new@example.com"}, headers=actor.account.headers
     )
-    link = scene.account.mailbox.link("new@example.com")
-    return lambda: scene.account.client.post(link)
+    link = actor.account.mailbox.link("new@example.com")
+    return lambda: actor.account.client.post(link)
 
 
-async def keeps_the_address(scene: Scene) -> Request:
-    await confirms_an_address(scene)
-    link = scene.account.mailbox.link(EMAIL)
-    return lambda: scene.account.client.post(link)
+async def keeps_the_address(actor: Actor) -> Request:
+    await confirms_an_address(actor)
+    link = actor.account.mailbox.link(EMAIL)
+    return lambda: actor.account.client.post(link)
 
 
-async def logs_in(scene: Scene) -> Request:
-    return scene.account.login
+async def logs_in(actor: Actor) -> Request:
+    return actor.account.login
 
 
-async def logs_in_with_a_code(scene: Scene) -> Request:
-    totp = await scene.with_two_factor()
-    scene.clock.advance(seconds=31)
-    return lambda: scene.account.login(totp.at(scene.clock()))
+async def logs_in_with_a_code(actor: Actor) -> Request:
+    totp = await actor.with_two_factor()
+    actor.clock.advance(seconds=31)
+    return lambda: actor.account.login(totp.at(actor.clock()))
 
 
-async def answers_a_challenge(scene: Scene) -> Request:
-    totp = await scene.with_two_factor()
-    scene.clock.advance(seconds=31)
-    await scene.visitor.open("/account/sign-in")
-    await scene.visitor.submit("password", email=EMAIL, password=PASSWORD)
-    return lambda: scene.visitor.submit("code", code=totp.at(scene.clock()))
+async def answers_a_challenge(actor: Actor) -> Request:
+    totp = await actor.with_two_factor()
+    actor.clock.advance(seconds=31)
+    await actor.visitor.open("/account/sign-in")
+    await actor.visitor.submit("password", email=EMAIL, password=PASSWORD)
+    return lambda: actor.visitor.submit("code", code=totp.at(actor.clock()))
 
 
-async def reauthenticates(scene: Scene) -> Request:
-    return lambda: scene.post("/auth/reauthenticate", {"password": PASSWORD})
+async def reauthenticates(actor: Actor) -> Request:
+    return lambda: actor.post("/auth/reauthenticate", {"password": PASSWORD})
 
 
-async def begins_two_factor(scene: Scene) -> Request:
-    return lambda: scene.post("/auth/2fa/enable")
+async def begins_two_factor(actor: Actor) -> Request:
+    return lambda: actor.post("/auth/2fa/enable")
 
 
-async def activates_two_factor(scene: Scene) -> Request:
-    totp = await scene.enrol()
-    return lambda: scene.post("/auth/2fa/verify", {"code": totp.at(scene.clock())})
+async def activates_two_factor(actor: Actor) -> Request:
+    totp = await actor.enrol()
+    return lambda: actor.post("/auth/2fa/verify", {"code": totp.at(actor.clock())})
 
 
-async def renews_recovery_codes(scene: Scene) -> Request:
-    await scene.with_two_factor()
-    return lambda: scene.post("/auth/2fa/recovery-codes")
+async def renews_recovery_codes(actor: Actor) -> Request:
+    await actor.with_two_factor()
+    return lambda: actor.post("/auth/2fa/recovery-codes")
 
 
-async def makes_a_token(scene: Scene) -> Request:
-    return lambda: scene.post("/account/tokens", {"name": "build", "scopes": ["notes:read"]})
+async def makes_a_token(actor: Actor) -> Request:
+    return lambda: actor.post("/account/tokens", {"name": "build", "scopes": ["notes:read"]})
 
 
 NOW = datetime(2031, 1, 1, tzinfo=UTC)
@@ -196,7 +196,7 @@ ELSEWHERE = {"pending_email_session": uuid4()}
 ENROLLED = {"totp_enrolled_at": NOW}
 CODE_SPENT = {"totp_last_step": 2**40}
 
-MEANWHILE: dict[Callable[[Scene], Awaitable[Request]], tuple[int, tuple[dict[str, Any], ...]]] = {
+MEANWHILE: dict[Callable[[Actor], Awaitable[Request]], tuple[int, tuple[dict[str, Any], ...]]] = {
     resets: (400, (ADDRESS, HASH, DISABLED)),
     claims: (400, (ADDRESS, HASH, DISABLED, {"is_verified": True})),
     changes_the_password: (403, (ADDRESS, HASH, DISABLED, EPOCH)),
@@ -215,10 +215,10 @@ MEANWHILE: dict[Callable[[Scene], Awaitable[Request]], tuple[int, tuple[dict[str
 
 
 @pytest.fixture
-async def scene(account: Account, auth: Auth, clock: Clock, client: httpx.AsyncClient) -> Scene:
+async def actor(account: Account, auth: Auth, clock: Clock, client: httpx.AsyncClient) -> Actor:
     """Somebody who is signed in, and another account that is as it was."""
     await User.create(email="bob@example.com", hashed_password="x")
-    return Scene(account, auth, clock, Visitor(client))
+    return Actor(account, auth, clock, FormBrowser(client))
 
 
 @pytest.mark.parametrize(
@@ -227,13 +227,13 @@ async def scene(account: Account, auth: Auth, clock: Clock, client: httpx.AsyncC
     ids=lambda each: each.__name__ if callable(each) else next(iter(each)) if isinstance(each, dict) else "",
 )
 async def test_what_changes_meanwhile_is_kept_and_the_request_refused(
-    does: Callable[[Scene], Awaitable[Request]],
+    does: Callable[[Actor], Awaitable[Request]],
     status: int,
     columns: dict[str, Any],
-    scene: Scene,
+    actor: Actor,
     database: Database,
 ) -> None:
-    request = await does(scene)
+    request = await does(actor)
     account = User.filter(id=(await User.get(email=EMAIL)).id)
     (before,) = await account.values()
     rows = [await table.all().count() for table in (Session, PersonalToken, RecoveryCode)]
@@ -246,10 +246,10 @@ async def test_what_changes_meanwhile_is_kept_and_the_request_refused(
 
 @pytest.mark.parametrize("does", [does for does, (_, changes) in MEANWHILE.items() if HASH in changes])
 async def test_another_hash_of_the_same_password_refuses_nothing(
-    does: Callable[[Scene], Awaitable[Request]], scene: Scene, database: Database, auth: Auth
+    does: Callable[[Actor], Awaitable[Request]], actor: Actor, database: Database, auth: Auth
 ) -> None:
     """As a sign-in beside it stores one after an import."""
-    request = await does(scene)
+    request = await does(actor)
     user = await User.get(email=EMAIL)
     new = await auth.hasher.hash(PASSWORD)
     columns = {"hashed_password": new, "rehash_note": rehash_note(new, user.password_id)}
@@ -341,10 +341,10 @@ async def test_what_is_shown_late_unsays_nothing_newer(account: Account, databas
 
 
 async def test_the_hash_that_is_read_again_is_the_one_of_the_account(
-    scene: Scene, database: Database, auth: Auth
+    actor: Actor, database: Database, auth: Auth
 ) -> None:
     """The other account is the later row of both."""
-    request = await resets(scene)
+    request = await resets(actor)
     user = await User.get(email=EMAIL)
     new = await auth.hasher.hash(PASSWORD)
 

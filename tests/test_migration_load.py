@@ -23,7 +23,7 @@ from fastapi_pluggable_auth.models import Mail, MailState, RefreshToken, Session
 from fastapi_pluggable_auth.security.hashing import hash_password
 
 from .conftest import PASSWORD, Mailbox
-from .spare import Spare
+from .spare_database import SpareDatabase
 from .test_migration_locks import MIGRATE, connection
 from .test_migrations import old_token
 from .test_workers import ROOT
@@ -58,7 +58,7 @@ INDEX = {
 }
 
 
-async def undo(spare: Spare) -> None:
+async def undo(spare: SpareDatabase) -> None:
     """Makes the database one whose upgrade was broken off, or is still to come."""
     indexes = {}
     for table, column in (
@@ -121,7 +121,7 @@ class Load:
 @pytest.mark.full
 @pytest.mark.parametrize("spare", ["postgres", "mysql"], indirect=True)
 async def test_a_migration_under_load_loses_nothing_and_stops_nobody(
-    spare: Spare, settings: AuthSettings, mailbox: Mailbox, caplog: pytest.LogCaptureFixture
+    spare: SpareDatabase, settings: AuthSettings, mailbox: Mailbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     await spare.create()
     await spare.migrate()

@@ -21,7 +21,7 @@ from fastapi_pluggable_auth.migrations import _locks
 from fastapi_pluggable_auth.migrations._locks import TablesInUseError
 from fastapi_pluggable_auth.migrations._tables import TableTakenError
 
-from .spare import Spare
+from .spare_database import SpareDatabase
 from .test_migrations import FIRST, OLD, fill
 from .test_workers import ROOT
 
@@ -33,7 +33,7 @@ CHAIN = sorted(path.stem for path in Path(migrations.__path__[0]).glob("0*.py"))
 
 
 @asynccontextmanager
-async def connection(spare: Spare) -> AsyncIterator[Run]:
+async def connection(spare: SpareDatabase) -> AsyncIterator[Run]:
     """A connection of somebody else."""
     if spare.dialect == "postgres":
         postgres = await asyncpg.connect(spare.url)
@@ -53,7 +53,7 @@ async def connection(spare: Spare) -> AsyncIterator[Run]:
 
 
 @pytest.fixture
-async def old(spare: Spare, monkeypatch: pytest.MonkeyPatch) -> Spare:
+async def old(spare: SpareDatabase, monkeypatch: pytest.MonkeyPatch) -> SpareDatabase:
     """The database of an app of 0.1."""
     monkeypatch.setattr(_locks, "LOCK_SECONDS", 1)
     monkeypatch.setattr(_locks, "PAUSE_SECONDS", 0.2)
@@ -64,7 +64,9 @@ async def old(spare: Spare, monkeypatch: pytest.MonkeyPatch) -> Spare:
 
 
 @on_servers
-async def test_a_long_reader_stops_no_request_for_long_and_the_migration_comes_after_it(old: Spare) -> None:
+async def test_a_long_reader_stops_no_request_for_long_and_the_migration_comes_after_it(
+    old: SpareDatabase,
+) -> None:
     user = old.quoted("user")
     slowest, stop = 0.0, asyncio.Event()
 
@@ -96,7 +98,7 @@ async def test_a_long_reader_stops_no_request_for_long_and_the_migration_comes_a
 @pytest.mark.full
 @on_servers
 async def test_a_reader_that_never_ends_fails_the_migration_and_the_next_one_goes_on(
-    old: Spare, monkeypatch: pytest.MonkeyPatch
+    old: SpareDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_locks, "TRIES", 2)
     async with connection(old) as read:
@@ -109,7 +111,7 @@ async def test_a_reader_that_never_ends_fails_the_migration_and_the_next_one_goe
 
 
 @on_mysql
-async def test_a_step_that_the_database_ends_for_a_deadlock_is_taken_again(old: Spare) -> None:
+async def test_a_step_that_the_database_ends_for_a_deadlock_is_taken_again(old: SpareDatabase) -> None:
     async with connection(old) as run:
         await run("CREATE TABLE ended (id INT AUTO_INCREMENT PRIMARY KEY) ENGINE=Aria TRANSACTIONAL=0")
         await run(
@@ -125,21 +127,21 @@ async def test_a_step_that_the_database_ends_for_a_deadlock_is_taken_again(old: 
 
 MIGRATE = """
 import asyncio, sys
-from tests.spare import Spare
-asyncio.run(Spare(sys.argv[1], sys.argv[2]).migrate())
+from tests.spare import SpareDatabase
+asyncio.run(SpareDatabase(sys.argv[1], sys.argv[2]).migrate())
 """
 AT_ONCE = """
 import asyncio, sys
 import aiosqlite, asyncmy, asyncpg
 import fastapi_pluggable_auth.models, fastapi_pluggable_auth.migrations._tables
-from tests.spare import Spare
+from tests.spare import SpareDatabase
 print("ready", flush=True)
 sys.stdin.readline()
-asyncio.run(Spare(sys.argv[1], sys.argv[2]).migrate())
+asyncio.run(SpareDatabase(sys.argv[1], sys.argv[2]).migrate())
 """
 
 
-def migrate_at_once(spare: Spare, count: int) -> list[tuple[int, str]]:
+def migrate_at_once(spare: SpareDatabase, count: int) -> list[tuple[int, str]]:
     """As many processes, from the same moment on; gives how each ended, and what it said."""
     command = [sys.executable, "-c", AT_ONCE, spare.dialect, spare.url]
     processes = [
@@ -158,7 +160,7 @@ def migrate_at_once(spare: Spare, count: int) -> list[tuple[int, str]]:
 
 @pytest.mark.full
 @pytest.mark.parametrize("upgrade", [False, True], ids=["an empty database", "one of 0.1"])
-def test_processes_that_migrate_at_once_all_end_well(spare: Spare, *, upgrade: bool) -> None:
+def test_processes_that_migrate_at_once_all_end_well(spare: SpareDatabase, *, upgrade: bool) -> None:
     asyncio.run(spare.create("fastapi_pluggable_auth.models"))
     whole = asyncio.run(spare.schema(lengths=False))
     for _ in range(3):
@@ -173,7 +175,7 @@ def test_processes_that_migrate_at_once_all_end_well(spare: Spare, *, upgrade: b
         assert [row["name"] for row in recorded] == CHAIN
 
 
-async def test_a_table_of_the_host_of_the_same_name_is_not_taken_for_ours(spare: Spare) -> None:
+async def test_a_table_of_the_host_of_the_same_name_is_not_taken_for_ours(spare: SpareDatabase) -> None:
     await spare.create()
     user = spare.quoted("user")
     await spare.query(f"CREATE TABLE {user} (id INTEGER PRIMARY KEY, email VARCHAR(255))")

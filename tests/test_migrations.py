@@ -29,7 +29,7 @@ from fastapi_pluggable_auth.security.hashing import hash_password
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Mailbox
-from .spare import MIGRATIONS, Spare
+from .spare_database import MIGRATIONS, SpareDatabase
 
 FIRST = "models.0001_initial"
 OLD = ("tests.tables_0_1", "tests.tables_0_1_loose")
@@ -45,7 +45,7 @@ def old_token(user_id: uuid.UUID, **claims: object) -> str:
     )
 
 
-async def fill(spare: Spare, models: str, count: int = 3) -> dict[str, str]:
+async def fill(spare: SpareDatabase, models: str, count: int = 3) -> dict[str, str]:
     """Users of 0.1 with a refresh token each, and a note; gives the tokens by address."""
     tokens = {}
     async with spare.opened(models) as context:
@@ -69,7 +69,7 @@ async def fill(spare: Spare, models: str, count: int = 3) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def served(spare: Spare, settings: AuthSettings) -> AsyncIterator[httpx.AsyncClient]:
+async def served(spare: SpareDatabase, settings: AuthSettings) -> AsyncIterator[httpx.AsyncClient]:
     """Today's app on it."""
     app = FastAPI()
     auth = include_auth(app, settings=settings)
@@ -79,7 +79,7 @@ async def served(spare: Spare, settings: AuthSettings) -> AsyncIterator[httpx.As
         await auth.close()
 
 
-async def test_a_new_app_gets_the_tables_that_generate_schemas_makes(spare: Spare) -> None:
+async def test_a_new_app_gets_the_tables_that_generate_schemas_makes(spare: SpareDatabase) -> None:
     await spare.create("fastapi_pluggable_auth.models")
     generated = await spare.schema()
     await spare.create()
@@ -91,7 +91,7 @@ async def test_a_new_app_gets_the_tables_that_generate_schemas_makes(spare: Spar
 
 @pytest.mark.parametrize("old", OLD)
 async def test_an_app_of_0_1_is_upgraded_in_place_and_nobody_is_logged_out(
-    old: str, spare: Spare, settings: AuthSettings, mailbox: Mailbox
+    old: str, spare: SpareDatabase, settings: AuthSettings, mailbox: Mailbox
 ) -> None:
     await spare.create("fastapi_pluggable_auth.models")
     generated = await spare.schema(lengths=False)
@@ -152,7 +152,7 @@ async def test_a_refresh_token_of_0_1_counts_by_its_row_and_by_what_it_names(acc
 
 
 async def test_the_upgrade_goes_on_where_it_was_broken_off(
-    spare: Spare, monkeypatch: pytest.MonkeyPatch
+    spare: SpareDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R-51."""
     monkeypatch.setattr(_rows, "BATCH", 2)
@@ -179,7 +179,7 @@ async def test_the_upgrade_goes_on_where_it_was_broken_off(
     assert await spare.query("SELECT token FROM refreshtoken ORDER BY token") == rows
 
 
-async def test_no_token_reaches_a_log(spare: Spare, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_token_reaches_a_log(spare: SpareDatabase, caplog: pytest.LogCaptureFixture) -> None:
     await spare.create(OLD[0])
     tokens = await fill(spare, OLD[0])
     caplog.clear()
@@ -192,7 +192,7 @@ async def test_no_token_reaches_a_log(spare: Spare, caplog: pytest.LogCaptureFix
         assert token.rsplit(".", 1)[1] not in caplog.text
 
 
-async def test_addresses_become_lower_case_unless_two_accounts_would_be_one(spare: Spare) -> None:
+async def test_addresses_become_lower_case_unless_two_accounts_would_be_one(spare: SpareDatabase) -> None:
     await spare.create(OLD[0])
     await fill(spare, OLD[0])
     user, capitals = spare.quoted("user"), "Ada@Example.COM"
@@ -218,7 +218,7 @@ async def test_addresses_become_lower_case_unless_two_accounts_would_be_one(spar
     }
 
 
-async def test_the_way_back_to_0_1_is_refused_and_changes_nothing(spare: Spare) -> None:
+async def test_the_way_back_to_0_1_is_refused_and_changes_nothing(spare: SpareDatabase) -> None:
     await spare.create(OLD[0])
     await fill(spare, OLD[0])
     await spare.migrate(FIRST, fake=True)
@@ -230,7 +230,9 @@ async def test_the_way_back_to_0_1_is_refused_and_changes_nothing(spare: Spare) 
 
 
 @pytest.mark.parametrize("fake_first", [True, False])
-def test_two_that_migrate_at_once_break_nothing(fake_first: bool, spare: Spare, tmp_path: Path) -> None:
+def test_two_that_migrate_at_once_break_nothing(
+    fake_first: bool, spare: SpareDatabase, tmp_path: Path
+) -> None:
     """R-51."""
     asyncio.run(spare.create("fastapi_pluggable_auth.models"))
     generated = asyncio.run(spare.schema(lengths=False))
@@ -272,14 +274,14 @@ async def test_no_model_changes_without_a_migration() -> None:
         "0006_generations_and_devices",
     ],
 )
-async def test_the_sql_of_each_step_can_be_read(step: str, spare: Spare) -> None:
+async def test_the_sql_of_each_step_can_be_read(step: str, spare: SpareDatabase) -> None:
     config = databases.config(spare.url, spare.dialect, migrations=MIGRATIONS)
     async with TortoiseContext():
         sql = "\n".join(await sqlmigrate(config=config, app_label="models", migration_name=step))
     assert ("CREATE TABLE" in sql) == (step != "0002_refresh_token_digests")
 
 
-async def test_tables_that_generate_schemas_made_are_taken_over(spare: Spare) -> None:
+async def test_tables_that_generate_schemas_made_are_taken_over(spare: SpareDatabase) -> None:
     await spare.create("fastapi_pluggable_auth.models")
     before = await spare.schema()
     await spare.migrate(fake=True)

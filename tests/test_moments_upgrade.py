@@ -22,7 +22,7 @@ from fastapi_pluggable_auth.migrations._tables import AddColumn, CreateTable, Re
 from fastapi_pluggable_auth.models import User
 
 from . import databases
-from .spare import MIGRATIONS, Spare
+from .spare_database import MIGRATIONS, SpareDatabase
 from .test_migrations import FIRST, OLD, fill
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -39,7 +39,7 @@ FORMS = {
 """What SQLite may have of moments in UTC."""
 
 
-async def add_users(spare: Spare, moments: Iterable[str]) -> None:
+async def add_users(spare: SpareDatabase, moments: Iterable[str]) -> None:
     """A user for each moment, stored as it is."""
     for number, moment in enumerate(moments):
         await spare.query(
@@ -49,7 +49,7 @@ async def add_users(spare: Spare, moments: Iterable[str]) -> None:
         )
 
 
-async def stored(spare: Spare) -> list[str]:
+async def stored(spare: SpareDatabase) -> list[str]:
     """The moments of the users, as the database spells them."""
     cast = "CHAR" if spare.dialect == "mysql" else "VARCHAR"
     rows = await spare.query(
@@ -62,7 +62,7 @@ async def stored(spare: Spare) -> list[str]:
 
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
 async def test_the_upgrade_brings_every_form_that_sqlite_has_into_one(
-    spare: Spare, monkeypatch: pytest.MonkeyPatch
+    spare: SpareDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_rows, "BATCH", 2)
     await spare.create()
@@ -76,7 +76,7 @@ async def test_the_upgrade_brings_every_form_that_sqlite_has_into_one(
 
 
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
-async def test_rows_in_an_old_form_are_read_right_before_the_upgrade(spare: Spare) -> None:
+async def test_rows_in_an_old_form_are_read_right_before_the_upgrade(spare: SpareDatabase) -> None:
     await spare.create("fastapi_pluggable_auth.models")
     async with spare.opened() as context:
         user = await User.create(email="ada@example.com", hashed_password="-")
@@ -88,7 +88,7 @@ async def test_rows_in_an_old_form_are_read_right_before_the_upgrade(spare: Spar
             assert user.created_at == moment
 
 
-async def without_zone(spare: Spare) -> None:
+async def without_zone(spare: SpareDatabase) -> None:
     """The tables of before, on PostgreSQL with columns that keep no zone."""
     await spare.create()
     await spare.migrate(BEFORE)
@@ -98,7 +98,7 @@ async def without_zone(spare: Spare) -> None:
 
 
 async def test_moments_without_an_offset_are_those_of_the_zone_that_is_named(
-    spare: Spare, monkeypatch: pytest.MonkeyPatch
+    spare: SpareDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTH_UPGRADE_ZONE", "Europe/Berlin")
     await without_zone(spare)
@@ -111,7 +111,7 @@ async def test_moments_without_an_offset_are_those_of_the_zone_that_is_named(
 
 @pytest.mark.parametrize("spare", databases.SERVERS, indirect=True)
 async def test_moments_that_do_not_tell_their_zone_are_converted_once(
-    spare: Spare, monkeypatch: pytest.MonkeyPatch
+    spare: SpareDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also of two that migrate at once, and where the first was broken off before it was recorded."""
     monkeypatch.setenv("AUTH_UPGRADE_ZONE", "Asia/Shanghai")
@@ -129,7 +129,7 @@ async def test_moments_that_do_not_tell_their_zone_are_converted_once(
     indirect=["spare"],
 )
 async def test_an_upgrade_in_another_zone_that_names_none_takes_rows_for_utc_and_warns(
-    spare: Spare, named: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    spare: SpareDatabase, named: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("AUTH_UPGRADE_ZONE", named)
     await without_zone(spare)
@@ -146,7 +146,7 @@ async def test_an_upgrade_in_another_zone_that_names_none_takes_rows_for_utc_and
 
 @pytest.mark.parametrize("wrong", ["'yesterday'", "x'00'"])
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
-async def test_what_is_no_moment_is_named_and_nothing_is_changed(spare: Spare, wrong: str) -> None:
+async def test_what_is_no_moment_is_named_and_nothing_is_changed(spare: SpareDatabase, wrong: str) -> None:
     await spare.create()
     await spare.migrate(BEFORE)
     await add_users(spare, ["2026-01-31 12:00:00", "2026-01-31 13:00:00"])
@@ -170,7 +170,7 @@ ROWS = {
 """What a row of each table needs."""
 
 
-async def add_rows(spare: Spare, user_id: object) -> None:
+async def add_rows(spare: SpareDatabase, user_id: object) -> None:
     """A row in every table beside the users."""
     special = {"user_id": str(user_id), "session_id": str(user_id), "context": "{}"}
     for table, columns in ROWS.items():
@@ -186,7 +186,7 @@ async def add_rows(spare: Spare, user_id: object) -> None:
         await spare.query(f"INSERT INTO {spare.quoted(table)} ({names}) VALUES ({', '.join(values)})")
 
 
-async def counts(spare: Spare) -> dict[str, int]:
+async def counts(spare: SpareDatabase) -> dict[str, int]:
     """The rows of each table."""
     tables = [*databases.TABLES, "note"]
     found = {}
@@ -202,7 +202,9 @@ async def counts(spare: Spare) -> dict[str, int]:
     ["sqlite", *(pytest.param(each, marks=pytest.mark.full) for each in databases.SERVERS)],
     indirect=True,
 )
-async def test_no_row_of_any_table_is_lost_on_the_way_forward_or_back(spare: Spare, models: str) -> None:
+async def test_no_row_of_any_table_is_lost_on_the_way_forward_or_back(
+    spare: SpareDatabase, models: str
+) -> None:
     """On SQLite a table is rebuilt to alter a column, which empties those that refer to it."""
     await spare.create(models)
     await fill(spare, models)
@@ -233,7 +235,9 @@ def test_no_migration_alters_or_drops_a_column() -> None:
 
 
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
-async def test_a_table_of_the_host_that_refers_to_numbered_tokens_keeps_its_rows(spare: Spare) -> None:
+async def test_a_table_of_the_host_that_refers_to_numbered_tokens_keeps_its_rows(
+    spare: SpareDatabase,
+) -> None:
     await spare.create(OLD[1])
     await fill(spare, OLD[1])
     await spare.query(

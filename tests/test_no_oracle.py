@@ -21,7 +21,7 @@ from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security.hashing import hash_password
 
 from .conftest import PASSWORD, Clock, Mailbox
-from .visitor import BROWSER, Page, Visitor
+from .form_browser import BROWSER, FormBrowser, Page
 
 # What is tested here is the same on every database.
 DIALECTS = ("sqlite",)
@@ -72,7 +72,7 @@ class Outsider:
         self.client = httpx.AsyncClient(transport=transport, base_url="http://testserver")
         browser = httpx.ASGITransport(self.app, client=("192.0.2.7", 4321))
         self.browser = httpx.AsyncClient(transport=browser, base_url="http://testserver", headers=BROWSER)
-        self.visitor = Visitor(self.browser)
+        self.visitor = FormBrowser(self.browser)
 
     async def json(self, method: str, path: str, **body: object) -> None:
         answer = await self.client.request(method, path, json=body)

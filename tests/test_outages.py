@@ -46,7 +46,7 @@ from fastapi_pluggable_auth.models import (
 from . import databases, postgres
 from .conftest import EMAIL, PASSWORD, Account, Mailbox
 from .proxy import Proxy
-from .spare import Spare
+from .spare_database import SpareDatabase
 
 PACKAGE = Path(fastapi_pluggable_auth.__file__).parent
 LOGIN = {"email": EMAIL, "password": PASSWORD}
@@ -114,7 +114,7 @@ def loud(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @on_postgres
 async def test_connections_that_have_become_read_only_are_dropped(
-    spare: Spare, settings: AuthSettings, caplog: pytest.LogCaptureFixture
+    spare: SpareDatabase, settings: AuthSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As after a failover by name. The pool would keep them for ever."""
     await spare.create("fastapi_pluggable_auth.models")
@@ -141,7 +141,9 @@ async def test_connections_that_have_become_read_only_are_dropped(
 
 
 @on_mariadb
-async def test_read_only_connections_to_mariadb_are_dropped_too(spare: Spare, settings: AuthSettings) -> None:
+async def test_read_only_connections_to_mariadb_are_dropped_too(
+    spare: SpareDatabase, settings: AuthSettings
+) -> None:
     await spare.create("fastapi_pluggable_auth.models")
     async with served(settings, spare.dialect, f"{spare.url}?maxsize=1") as (client, _):
         assert await log_in(client) == OK
@@ -152,7 +154,7 @@ async def test_read_only_connections_to_mariadb_are_dropped_too(spare: Spare, se
 
 @on_mariadb
 async def test_those_that_a_transaction_of_the_host_held_are_dropped_after_it(
-    spare: Spare, settings: AuthSettings
+    spare: SpareDatabase, settings: AuthSettings
 ) -> None:
     await spare.create("fastapi_pluggable_auth.models")
     app = new_app(settings)
@@ -173,7 +175,7 @@ async def test_those_that_a_transaction_of_the_host_held_are_dropped_after_it(
 
 @on_mariadb
 async def test_a_statement_that_has_waited_too_long_for_a_lock_is_tried_again(
-    spare: Spare, settings: AuthSettings
+    spare: SpareDatabase, settings: AuthSettings
 ) -> None:
     await spare.create("fastapi_pluggable_auth.models")
     init = "init_command=SET SESSION innodb_lock_wait_timeout=1"
@@ -190,7 +192,7 @@ async def test_a_statement_that_has_waited_too_long_for_a_lock_is_tried_again(
 
 @on_mariadb
 async def test_a_row_that_has_changed_since_the_snapshot_is_read_again(
-    spare: Spare, settings: AuthSettings
+    spare: SpareDatabase, settings: AuthSettings
 ) -> None:
     """MariaDB 11.6 and later say so by default, with an error of its own."""
     await spare.create("fastapi_pluggable_auth.models")
@@ -212,7 +214,7 @@ async def test_a_row_that_has_changed_since_the_snapshot_is_read_again(
 
 @on_postgres
 async def test_a_migration_beneath_a_running_app_costs_no_request(
-    spare: Spare, settings: AuthSettings
+    spare: SpareDatabase, settings: AuthSettings
 ) -> None:
     """A statement that was prepared before gives other types now: PostgreSQL refuses it once."""
     await spare.create("fastapi_pluggable_auth.models")
@@ -229,7 +231,7 @@ async def test_a_migration_beneath_a_running_app_costs_no_request(
 
 @on_postgres
 async def test_a_server_that_is_not_what_the_url_asks_for_is_an_outage(
-    spare: Spare,
+    spare: SpareDatabase,
     settings: AuthSettings,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
@@ -262,7 +264,7 @@ async def test_a_server_that_is_not_what_the_url_asks_for_is_an_outage(
     assert ["TargetServerAttributeNotMatched" in shown[0], "read-only" in shown[1]] == [True, True], shown
 
 
-async def postgres_admin(spare: Spare, sql: str) -> None:
+async def postgres_admin(spare: SpareDatabase, sql: str) -> None:
     async with spare.opened(), in_transaction() as connection:
         await connection.execute_script("SET TRANSACTION READ WRITE")
         await connection.execute_script(sql)
@@ -270,7 +272,7 @@ async def postgres_admin(spare: Spare, sql: str) -> None:
 
 @on_servers
 async def test_an_app_that_starts_before_its_database_works_once_that_is_there(
-    spare: Spare, settings: AuthSettings, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+    spare: SpareDatabase, settings: AuthSettings, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher_module, "POLL_SECONDS", 0.01)
     await spare.create("fastapi_pluggable_auth.models")
@@ -286,7 +288,10 @@ async def test_an_app_that_starts_before_its_database_works_once_that_is_there(
 
 @on_servers
 async def test_a_database_that_is_down_makes_a_line_a_second_for_all_requests(
-    spare: Spare, settings: AuthSettings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    spare: SpareDatabase,
+    settings: AuthSettings,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whoever logs: the library, Tortoise, the driver or asyncio."""
     monkeypatch.setattr(dispatcher_module, "POLL_SECONDS", 0.01)
@@ -315,7 +320,7 @@ async def test_a_database_that_is_down_makes_a_line_a_second_for_all_requests(
 
 
 async def test_tables_and_columns_that_are_missing_are_one_line_that_says_what_to_do(
-    spare: Spare, settings: AuthSettings, caplog: pytest.LogCaptureFixture
+    spare: SpareDatabase, settings: AuthSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     await spare.create()
     settings.deliver_mail = False
@@ -339,7 +344,7 @@ async def test_tables_and_columns_that_are_missing_are_one_line_that_says_what_t
 
 @pytest.mark.parametrize("spare", ["postgres"], indirect=True)
 async def test_a_statement_by_itself_is_tried_again_on_every_table(
-    spare: Spare, settings: AuthSettings, caplog: pytest.LogCaptureFixture
+    spare: SpareDatabase, settings: AuthSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Where another transaction changes the row first, a serializable one fails: a real conflict, of code
     that knows nothing of it."""
@@ -389,7 +394,10 @@ async def rows_of_every_kind(auth: Auth) -> None:
 
 @pytest.mark.parametrize("spare", [pytest.param("postgres", marks=pytest.mark.full), "mysql"], indirect=True)
 async def test_a_storm_on_one_account_is_no_outage(
-    spare: Spare, settings: AuthSettings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    spare: SpareDatabase,
+    settings: AuthSettings,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Serializable transactions, all on the same few rows: logins, wrong passwords, refreshes, mails, the
     outbox and the purge."""

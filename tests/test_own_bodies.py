@@ -37,7 +37,7 @@ from fastapi_pluggable_auth.schemas import Email, NotStored, ProfileUpdate, Text
 from . import databases, own_columns
 from .conftest import EMAIL, PASSWORD
 from .own_columns import Colour, Member
-from .spare import Spare
+from .spare_database import SpareDatabase
 
 Postcode = NewType("Postcode", str)
 
@@ -381,7 +381,7 @@ def app(settings: AuthSettings) -> FastAPI:
 
 
 @pytest.fixture
-async def client(app: FastAPI, spare: Spare) -> AsyncIterator[httpx.AsyncClient]:
+async def client(app: FastAPI, spare: SpareDatabase) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the app, on a database of its own."""
     await databases.create(spare.url, spare.dialect, own_columns.__name__, "shop")
     async with TortoiseContext() as context:

@@ -20,19 +20,19 @@ from fastapi_pluggable_auth.security.rate_limits import RateConfigurationError
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, Account, Clock
+from .form_browser import BROWSER, FormBrowser
 from .passes.feature import PASSES
 from .passes.models import Pass
-from .spare import MIGRATIONS, Spare
+from .spare_database import MIGRATIONS, SpareDatabase
 from .test_account_pages import BASE
 from .test_ends import sign_in
-from .visitor import BROWSER, Visitor
 
 pytestmark = pytest.mark.parametrize(
     "spare", ["sqlite", "postgres", pytest.param("mysql", marks=pytest.mark.full)], indirect=True
 )
 
 
-def config(spare: Spare) -> dict[str, Any]:
+def config(spare: SpareDatabase) -> dict[str, Any]:
     """The label of the host beside that of the package."""
     chosen = databases.config(spare.url, spare.dialect, migrations=MIGRATIONS)
     chosen["apps"]["doors"] = {
@@ -44,7 +44,7 @@ def config(spare: Spare) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def tortoise(spare: Spare) -> AsyncIterator[TortoiseContext]:
+async def tortoise(spare: SpareDatabase) -> AsyncIterator[TortoiseContext]:
     """The tables of the package and of the host, each by its own migrations."""
     await spare.create()
     async with TortoiseContext():
@@ -75,11 +75,11 @@ async def show(client: httpx.AsyncClient, secret: str, path: str = "/account/pas
 
 
 @pytest.fixture
-async def visitor(app: FastAPI) -> AsyncIterator[Visitor]:
+async def visitor(app: FastAPI) -> AsyncIterator[FormBrowser]:
     """Somebody with a browser."""
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
-        yield Visitor(client)
+        yield FormBrowser(client)
 
 
 async def test_its_tables_are_under_the_label_of_the_host_and_its_rows_expire(
@@ -136,7 +136,7 @@ async def test_it_has_limits_of_its_own(settings: AuthSettings, account: Account
     assert await statuses() == [201, 201, 429, 429]
 
 
-async def test_it_puts_parts_into_the_pages_of_others(account: Account, visitor: Visitor) -> None:
+async def test_it_puts_parts_into_the_pages_of_others(account: Account, visitor: FormBrowser) -> None:
     page = await visitor.open("/account/sign-in")
     assert "At a door, show your pass." in page.text
     await visitor.submit("password", email=EMAIL, password=PASSWORD)

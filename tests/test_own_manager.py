@@ -26,8 +26,8 @@ from fastapi_pluggable_auth.websocket import CurrentWebSocketUser
 
 from . import databases, own_manager
 from .conftest import EMAIL, PASSWORD, Mailbox
+from .form_browser import BROWSER, FormBrowser
 from .own_manager import Club, Guest, tenant
-from .visitor import BROWSER, Visitor
 
 BASE = "http://testserver"
 BOB = "bob@example.com"
@@ -200,7 +200,7 @@ async def test_a_hidden_user_is_mailed_nothing_and_no_link_works(ada: Signed) ->
 async def test_a_hidden_user_is_signed_in_on_no_page(ada: Signed) -> None:
     transport = httpx.ASGITransport(ada.app)
     async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as browser:
-        visitor = Visitor(browser)
+        visitor = FormBrowser(browser)
         await visitor.open("/account/sign-in")
         assert (await visitor.submit("sign-in", email="ada", password=PASSWORD)).path == "/account/profile"
         await hide()

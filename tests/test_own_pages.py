@@ -23,8 +23,8 @@ from fastapi_pluggable_auth.schemas import NotStored, ProfileUpdate, Text, UserC
 
 from . import databases, own_form
 from .conftest import EMAIL, PASSWORD
+from .form_browser import BROWSER, FormBrowser, Page
 from .own_form import Customer, CustomerProfile, NewCustomer, Plan
-from .visitor import BROWSER, Page, Visitor
 
 BASE = "http://testserver"
 ACCOUNT = {
@@ -56,7 +56,7 @@ def app(settings: AuthSettings, tmp_path: Path) -> FastAPI:
 
 
 @pytest.fixture
-async def visitor(app: FastAPI, tmp_path: Path) -> AsyncIterator[Visitor]:
+async def visitor(app: FastAPI, tmp_path: Path) -> AsyncIterator[FormBrowser]:
     """Somebody with a browser; the host has no say in the database here, so one is enough."""
     url = f"sqlite://{tmp_path / 'pages.sqlite3'}"
     await databases.create(url, "sqlite", own_form.__name__, "shop")
@@ -64,12 +64,12 @@ async def visitor(app: FastAPI, tmp_path: Path) -> AsyncIterator[Visitor]:
         await context.init(databases.config(url, "sqlite form", "shop", own_form.__name__))
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
-            yield Visitor(client)
+            yield FormBrowser(client)
         await app.state.pluggable_auth.close()
 
 
 @pytest.fixture
-async def ada(visitor: Visitor) -> Visitor:
+async def ada(visitor: FormBrowser) -> FormBrowser:
     """A visitor who has signed up and in."""
     await visitor.open("/account/sign-up")
     await visitor.submit("sign-up", **ACCOUNT, phone="1", news="true", about="One")
@@ -90,7 +90,7 @@ def described(page: Page, name: str) -> str:
     return " ".join(said)
 
 
-async def test_the_sign_up_page_asks_for_the_fields_of_the_body(visitor: Visitor) -> None:
+async def test_the_sign_up_page_asks_for_the_fields_of_the_body(visitor: FormBrowser) -> None:
     page = await visitor.open("/account/sign-up")
     assert page.status == 200
     labels = {attributes["for"] for tag, attributes in page.tags if tag == "label"}
@@ -118,7 +118,7 @@ async def test_the_sign_up_page_asks_for_the_fields_of_the_body(visitor: Visitor
     assert "tags" not in {attributes.get("name") for _, attributes in page.tags}
 
 
-async def test_what_the_form_says_is_stored(visitor: Visitor) -> None:
+async def test_what_the_form_says_is_stored(visitor: FormBrowser) -> None:
     await visitor.open("/account/sign-up")
     more = {
         "rate": "1.5",
@@ -157,7 +157,7 @@ WRONG: list[tuple[dict[str, str], str, str]] = [
 ]
 
 
-async def test_a_field_that_is_wrong_says_so_beside_it(visitor: Visitor) -> None:
+async def test_a_field_that_is_wrong_says_so_beside_it(visitor: FormBrowser) -> None:
     assert len(WRONG) == 17
     for typed, name, sentence in WRONG:
         await visitor.open("/account/sign-up")
@@ -169,7 +169,7 @@ async def test_a_field_that_is_wrong_says_so_beside_it(visitor: Visitor) -> None
         assert [each["name"] for each in focused] == [name], typed
 
 
-async def test_every_field_that_is_wrong_is_marked_and_what_was_typed_is_kept(visitor: Visitor) -> None:
+async def test_every_field_that_is_wrong_is_marked_and_what_was_typed_is_kept(visitor: FormBrowser) -> None:
     """All at once, those that every app has too; but for the password, which is not shown again."""
     await visitor.open("/account/sign-up")
     typed = {"phone": "a<b", "born_on": "2000-02-29", "about": "<Me>", "news": "true", "plan": "free"}
@@ -187,7 +187,7 @@ async def test_every_field_that_is_wrong_is_marked_and_what_was_typed_is_kept(vi
     assert "value" not in page.one("input", name="new_password")
 
 
-async def test_a_refusal_of_a_value_stands_beside_its_field(ada: Visitor, app: FastAPI) -> None:
+async def test_a_refusal_of_a_value_stands_beside_its_field(ada: FormBrowser, app: FastAPI) -> None:
     await ada.open("/account/sign-up")
     bob = {**ACCOUNT, "email": "bob@example.com", "username": "bob"}
     page = await ada.submit("sign-up", **bob, phone="1")
@@ -204,7 +204,7 @@ async def test_a_refusal_of_a_value_stands_beside_its_field(ada: Visitor, app: F
     assert page.one("input", name="company")["value"] == "Engines"
 
 
-async def test_the_profile_shows_and_changes_the_fields_of_its_body(ada: Visitor) -> None:
+async def test_the_profile_shows_and_changes_the_fields_of_its_body(ada: FormBrowser) -> None:
     page = ada.page
     assert page.one("input", name="company")["value"] == "Engines"
     assert "checked" in page.one("input", name="news", type="checkbox")
@@ -228,7 +228,7 @@ async def test_the_profile_shows_and_changes_the_fields_of_its_body(ada: Visitor
     assert (stored.about, stored.display_name) == ("", None)
 
 
-async def test_a_form_without_the_own_fields_changes_none_of_them(ada: Visitor) -> None:
+async def test_a_form_without_the_own_fields_changes_none_of_them(ada: FormBrowser) -> None:
     """Such as that of a template which the host made before it had them."""
     before = await Customer.get()
     ada.page.form("name").hidden.pop("shown")
@@ -241,7 +241,7 @@ async def test_a_form_without_the_own_fields_changes_none_of_them(ada: Visitor) 
     assert after.news
 
 
-async def test_what_is_no_text_is_refused_whole(visitor: Visitor) -> None:
+async def test_what_is_no_text_is_refused_whole(visitor: FormBrowser) -> None:
     await visitor.open("/account/sign-up")
     page = await visitor.submit("sign-up", **ACCOUNT | {"about": "a\0b"})
     assert (page.status, await Customer.all().count()) == (422, 0)
@@ -249,7 +249,7 @@ async def test_what_is_no_text_is_refused_whole(visitor: Visitor) -> None:
     assert form is None or "about" not in form.hidden
 
 
-async def test_the_host_has_words_for_its_own_fields(visitor: Visitor, tmp_path: Path) -> None:
+async def test_the_host_has_words_for_its_own_fields(visitor: FormBrowser, tmp_path: Path) -> None:
     (tmp_path / "de").mkdir()
     (tmp_path / "de" / "page_words.toml").write_text(
         '[fields]\ncompany = "Firma"\ncompany_hint = "Wie auf der Rechnung."\nphone_error = "Nur Ziffern."\n'
@@ -272,7 +272,7 @@ async def test_the_host_has_words_for_its_own_fields(visitor: Visitor, tmp_path:
 
 
 async def test_bodies_may_have_other_names_for_their_fields_and_rules_for_the_whole(
-    visitor: Visitor, settings: AuthSettings
+    visitor: FormBrowser, settings: AuthSettings
 ) -> None:
     class Camel(UserCreate):
         model_config = ConfigDict(alias_generator=to_camel)
@@ -302,7 +302,7 @@ async def test_bodies_may_have_other_names_for_their_fields_and_rules_for_the_wh
     )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
-        visitor = Visitor(client)
+        visitor = FormBrowser(client)
         await visitor.open("/account/sign-up")
         typed = {name: text for name, text in ACCOUNT.items() if name != "terms"} | {"display_name": "Ada"}
         page = await visitor.submit("sign-up", **typed)

@@ -36,7 +36,7 @@ from fastapi_pluggable_auth.models import (
 from fastapi_pluggable_auth.security.jwt import REFRESH
 
 from .conftest import EMAIL, Account, Clock, Mailbox
-from .visitor import BROWSER
+from .form_browser import BROWSER
 
 DIALECTS = ("sqlite",)
 BOB = "bob@example.com"

@@ -30,10 +30,10 @@ from fastapi_pluggable_auth.schemas import NotStored, ProfileUpdate, UserCreate,
 
 from . import databases, own_tables
 from .conftest import EMAIL, PASSWORD, Clock, Mailbox
+from .form_browser import BROWSER, FormBrowser
 from .own_tables import Company, User
 from .smtp_server import text_of
-from .spare import Spare
-from .visitor import BROWSER, Visitor
+from .spare_database import SpareDatabase
 
 BOB = "bob@example.com"
 
@@ -86,7 +86,7 @@ def app(settings: AuthSettings, clock: Clock) -> FastAPI:
 
 
 @pytest.fixture
-async def client(app: FastAPI, spare: Spare, mailbox: Mailbox) -> AsyncIterator[httpx.AsyncClient]:
+async def client(app: FastAPI, spare: SpareDatabase, mailbox: Mailbox) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the app, on a database without the package's own models."""
     await databases.create(spare.url, spare.dialect, own_tables.__name__, "shop")
     transport = httpx.ASGITransport(app)
@@ -504,7 +504,9 @@ COLUMNS = """username = UsernameField(null=True)
     ["sqlite", *(pytest.param(server, marks=pytest.mark.full) for server in databases.SERVERS)],
     indirect=True,
 )
-def test_an_app_on_the_tables_of_the_package_goes_over_to_its_own(spare: Spare, tmp_path: Path) -> None:
+def test_an_app_on_the_tables_of_the_package_goes_over_to_its_own(
+    spare: SpareDatabase, tmp_path: Path
+) -> None:
     asyncio.run(spare.create())
     asyncio.run(spare.migrate())
     columns = "id, email, hashed_password, is_active, is_verified, created_at"
@@ -549,7 +551,7 @@ async def test_the_pages_ask_for_a_username_and_take_it_for_signing_in(
     async with httpx.AsyncClient(
         transport=transport, base_url="http://testserver", headers=BROWSER
     ) as browser:
-        visitor = Visitor(browser)
+        visitor = FormBrowser(browser)
         account = {"email": EMAIL, "new_password": PASSWORD}
         for username, refusal in (("", 422), ("a@b", 422), ("x" * 65, 422), ("Ada", 200)):
             page = await visitor.open("/account/sign-up")

@@ -16,10 +16,10 @@ from fastapi_pluggable_auth.models import RecoveryCode, User
 from fastapi_pluggable_auth.routes.pages.words import TEMPLATES, WORDS, page_languages, words_for
 
 from .conftest import EMAIL, PASSWORD, Account, Mailbox
+from .form_browser import BROWSER, Page
 from .shipped import ALL_CODES, FEATURES
 from .test_notices import enable_two_factor
 from .test_password import NEW, forgot, login_status
-from .visitor import BROWSER, Page
 
 
 @pytest.fixture

@@ -26,11 +26,11 @@ from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate
 
 from . import databases, own_tables
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .form_browser import BROWSER, FormBrowser, Page
 from .smtp_server import text_of
-from .spare import Spare
+from .spare_database import SpareDatabase
 from .test_notices import enable_two_factor
 from .test_password import DEAD_LINK, NEW, forgot
-from .visitor import BROWSER, Page, Visitor
 
 BASE = "http://localhost:8000"
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0"
@@ -133,7 +133,7 @@ async def stranger(client: httpx.AsyncClient, mailbox: Mailbox) -> Stranger:
 async def by_the_page(owner: httpx.AsyncClient, link: str) -> None:
     """The owner of the mailbox opens the link, does not know the password, and chooses another."""
     owner.headers.update(BROWSER)
-    visitor = Visitor(owner)
+    visitor = FormBrowser(owner)
     page = await visitor.open(link, **{"Sec-Fetch-Site": "none"})
     assert page.form("password")
     (choose,) = [link for link in page.links if "/reset-password/" in link]
@@ -252,7 +252,7 @@ async def test_the_browser_that_signed_up_verifies_by_a_click_and_keeps_what_it_
 ) -> None:
     settings.require_verified_email = False
     async with browser(**(BROWSER if pages else SCRIPT)) as owner:
-        visitor = Visitor(owner)
+        visitor = FormBrowser(owner)
         if pages:
             await visitor.open("/account/sign-up")
             await visitor.submit("new_password", email=EMAIL, new_password=PASSWORD)
@@ -447,7 +447,7 @@ class MemberUpdate(ProfileUpdate):
 
 
 async def test_what_users_fill_in_and_need_not_goes_with_a_claim(
-    settings: AuthSettings, spare: Spare, mailbox: Mailbox
+    settings: AuthSettings, spare: SpareDatabase, mailbox: Mailbox
 ) -> None:
     """What the host has written itself stays: it hears of the claim."""
     await databases.create(spare.url, spare.dialect, own_tables.__name__, "shop")

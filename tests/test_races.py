@@ -62,7 +62,7 @@ def database(server: Server, database_urls: Callable[[str], str]) -> Database:
 
 
 @dataclass
-class Bench:
+class TwoWorkers:
     """The workers, and the accounts of a test."""
 
     http: httpx.AsyncClient
@@ -105,12 +105,12 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(server: Server, tortoise: TortoiseContext, mailbox: Mailbox) -> AsyncIterator[Bench]:
+async def workers(server: Server, tortoise: TortoiseContext, mailbox: Mailbox) -> AsyncIterator[TwoWorkers]:
     auth = Auth(AuthSettings(_env_file=None, jwt_secret=SECRET, bcrypt_rounds=4))
     limits = httpx.Limits(max_connections=64)
     async with httpx.AsyncClient(base_url=server.base, limits=limits, timeout=30) as http:
         await asyncio.gather(*(http.get("/worker") for _ in range(40)))  # warm connections to both
-        yield Bench(http, auth)
+        yield TwoWorkers(http, auth)
     await auth.close()
 
 
@@ -126,87 +126,87 @@ def statuses(answers: list[httpx.Response]) -> Counter[int]:
 # --- sessions --------------------------------------------------------------------------------------------
 
 
-async def test_nothing_of_a_session_outlives_a_logout_that_a_refresh_races_with(bench: Bench) -> None:
+async def test_nothing_of_a_session_outlives_a_logout_that_a_refresh_races_with(workers: TwoWorkers) -> None:
     """R-02."""
     for _ in range(ROUNDS):
-        await bench.user()
-        pair = await bench.tokens()
+        await workers.user()
+        pair = await workers.tokens()
         answers = await asyncio.gather(
-            *(bench.post("/auth/refresh", token=pair["refresh_token"]) for _ in range(8)),
-            bench.post("/auth/logout", pair["access_token"]),
-            *(bench.post("/auth/refresh", token=pair["refresh_token"]) for _ in range(8)),
+            *(workers.post("/auth/refresh", token=pair["refresh_token"]) for _ in range(8)),
+            workers.post("/auth/logout", pair["access_token"]),
+            *(workers.post("/auth/refresh", token=pair["refresh_token"]) for _ in range(8)),
         )
         assert answers[8].status_code == 200
         assert set(statuses(answers)) <= {200, 401}
-        await bench.assert_all_dead([pair, *pairs_of(answers)])
+        await workers.assert_all_dead([pair, *pairs_of(answers)])
 
 
 @pytest.mark.parametrize("by", ["change", "reset"])
-async def test_no_session_outlives_a_password_that_a_refresh_races_with(by: str, bench: Bench) -> None:
+async def test_no_session_outlives_a_password_that_a_refresh_races_with(by: str, workers: TwoWorkers) -> None:
     """R-03: over five sessions."""
     for _ in range(ROUNDS):
-        user = await bench.user()
-        pairs = [await bench.tokens() for _ in range(5)]
+        user = await workers.user()
+        pairs = [await workers.tokens() for _ in range(5)]
         new = {"new_password": "a new horse battery"}
         change = (
-            bench.post(f"/auth/reset-password/{bench.link(Purpose.RESET, user)}", **new)
+            workers.post(f"/auth/reset-password/{workers.link(Purpose.RESET, user)}", **new)
             if by == "reset"
-            else bench.post(
+            else workers.post(
                 "/account/change-password", pairs[0]["access_token"], old_password=PASSWORD, **new
             )
         )
-        refreshes = [bench.post("/auth/refresh", token=pair["refresh_token"]) for pair in pairs]
+        refreshes = [workers.post("/auth/refresh", token=pair["refresh_token"]) for pair in pairs]
         answers = await asyncio.gather(*refreshes[:2], change, *refreshes[2:])
         assert answers[2].status_code == (200 if by == "reset" else 204), answers[2].text
-        await bench.assert_all_dead([*pairs, *pairs_of(answers)])
+        await workers.assert_all_dead([*pairs, *pairs_of(answers)])
         assert await RefreshToken.filter(revoked=False).count() == 0
 
 
 @pytest.mark.parametrize("by", ["deletion", "disabling"])
 async def test_no_token_outlives_an_account_that_logins_and_refreshes_race_with(
-    by: str, bench: Bench
+    by: str, workers: TwoWorkers
 ) -> None:
     """R-04: no orphan rows, no foreign-key error."""
     for _ in range(ROUNDS):
-        user = await bench.user()
-        pair = await bench.tokens()
+        user = await workers.user()
+        pair = await workers.tokens()
 
         async def end(user_id: UUID, access: str) -> int:
             if by == "disabling":
                 return await User.filter(id=user_id).update(is_active=False)
             headers = {"Authorization": f"Bearer {access}"}
-            return (await bench.http.delete("/account", headers=headers)).status_code
+            return (await workers.http.delete("/account", headers=headers)).status_code
 
         *answers, ended = await asyncio.gather(
-            *(bench.login() for _ in range(4)),
-            bench.post("/auth/refresh", token=pair["refresh_token"]),
-            *(bench.login() for _ in range(4)),
+            *(workers.login() for _ in range(4)),
+            workers.post("/auth/refresh", token=pair["refresh_token"]),
+            *(workers.login() for _ in range(4)),
             end(user.id, pair["access_token"]),
         )
         assert ended == (1 if by == "disabling" else 204)
         assert set(statuses(answers)) <= {200, 401}, [answer.text for answer in answers]
-        await bench.assert_all_dead([pair, *pairs_of(answers)])
+        await workers.assert_all_dead([pair, *pairs_of(answers)])
         if by == "deletion":
             assert await RefreshToken.all().count() == await Session.all().count() == 0
 
 
-async def test_logins_at_once_leave_as_many_sessions_as_allowed(bench: Bench) -> None:
+async def test_logins_at_once_leave_as_many_sessions_as_allowed(workers: TwoWorkers) -> None:
     """R-07, A-50."""
-    await bench.user()
+    await workers.user()
     for _ in range(ROUNDS):
-        answers = await asyncio.gather(*(bench.login() for _ in range(MAX_SESSIONS + 5)))
+        answers = await asyncio.gather(*(workers.login() for _ in range(MAX_SESSIONS + 5)))
         assert statuses(answers) == {200: MAX_SESSIONS + 5}
         assert await Session.filter(revoked_at=None).count() == MAX_SESSIONS
-        alive = [await bench.me(pair["access_token"]) for pair in pairs_of(answers)]
+        alive = [await workers.me(pair["access_token"]) for pair in pairs_of(answers)]
         assert alive.count(200) == MAX_SESSIONS
 
 
-async def test_a_session_has_an_id_of_its_own_whatever_the_client_sends(bench: Bench) -> None:
+async def test_a_session_has_an_id_of_its_own_whatever_the_client_sends(workers: TwoWorkers) -> None:
     """A-41: nothing of an earlier session is adopted."""
-    await bench.user()
-    first = await bench.tokens()
+    await workers.user()
+    first = await workers.tokens()
     sessions = {session.id for session in await Session.all()}
-    answer = await bench.http.post(
+    answer = await workers.http.post(
         "/auth/login",
         json={"email": EMAIL, "password": PASSWORD},
         headers={
@@ -218,85 +218,85 @@ async def test_a_session_has_an_id_of_its_own_whatever_the_client_sends(bench: B
     assert answer.status_code == 200
     assert "set-cookie" not in answer.headers
     assert await Session.exclude(id__in=sessions).count() == 1
-    refused = await bench.login(session_id=str(*sessions))
+    refused = await workers.login(session_id=str(*sessions))
     assert refused.status_code == 422
 
 
 # --- accounts and links ----------------------------------------------------------------------------------
 
 
-async def test_spellings_of_one_address_make_one_account(bench: Bench, mailbox: Mailbox) -> None:
+async def test_spellings_of_one_address_make_one_account(workers: TwoWorkers, mailbox: Mailbox) -> None:
     """R-09, A-24: NFC and NFD, ASCII and Unicode domain, the Kelvin sign."""
     spellings = ["é.k@bücher.de", "e\u0301.k@bücher.de", "é.k@xn--bcher-kva.de", "É.\u212a@BÜCHER.de"] * 5
     answers = await asyncio.gather(
-        *(bench.post("/auth/signup", email=email, password=PASSWORD) for email in spellings)
+        *(workers.post("/auth/signup", email=email, password=PASSWORD) for email in spellings)
     )
     assert statuses(answers) == {201: 1, 400: 19}
     assert await User.all().count() == await Mail.all().count() == 1
     await User.all().update(is_verified=True)
-    assert {(await bench.login(email=email)).status_code for email in spellings[:4]} == {200}
+    assert {(await workers.login(email=email)).status_code for email in spellings[:4]} == {200}
 
 
-async def test_a_reset_link_sets_one_of_twenty_passwords(bench: Bench) -> None:
+async def test_a_reset_link_sets_one_of_twenty_passwords(workers: TwoWorkers) -> None:
     """R-10."""
     for _ in range(ROUNDS):
-        user = await bench.user()
-        path = f"/auth/reset-password/{bench.link(Purpose.RESET, user)}"
+        user = await workers.user()
+        path = f"/auth/reset-password/{workers.link(Purpose.RESET, user)}"
         passwords = [f"password number {number}" for number in range(20)]
-        answers = await asyncio.gather(*(bench.post(path, new_password=each) for each in passwords))
+        answers = await asyncio.gather(*(workers.post(path, new_password=each) for each in passwords))
         assert statuses(answers) == {200: 1, 400: 19}
         (winner,) = [index for index, answer in enumerate(answers) if answer.status_code == 200]
-        logins = await asyncio.gather(*(bench.login(password=each) for each in passwords))
+        logins = await asyncio.gather(*(workers.login(password=each) for each in passwords))
         assert [index for index, answer in enumerate(logins) if answer.status_code == 200] == [winner]
 
 
-async def test_of_two_reset_links_at_once_one_works(bench: Bench) -> None:
+async def test_of_two_reset_links_at_once_one_works(workers: TwoWorkers) -> None:
     """R-11, A-33."""
     for _ in range(ROUNDS):
-        user = await bench.user()
-        links = [bench.link(Purpose.RESET, user) for _ in range(2)]  # one, where the clock stands still
+        user = await workers.user()
+        links = [workers.link(Purpose.RESET, user) for _ in range(2)]  # one, where the clock stands still
         answers = await asyncio.gather(
             *(
-                bench.post(f"/auth/reset-password/{link}", new_password=f"staple horse {number}")
+                workers.post(f"/auth/reset-password/{link}", new_password=f"staple horse {number}")
                 for number, link in enumerate(links)
             )
         )
         assert statuses(answers) == {200: 1, 400: 1}
 
 
-async def test_no_session_of_the_old_password_outlives_a_reset(bench: Bench) -> None:
+async def test_no_session_of_the_old_password_outlives_a_reset(workers: TwoWorkers) -> None:
     """R-12."""
     for _ in range(ROUNDS):
-        user = await bench.user()
-        pair = await bench.tokens()
-        path = f"/auth/reset-password/{bench.link(Purpose.RESET, user)}"
+        user = await workers.user()
+        pair = await workers.tokens()
+        path = f"/auth/reset-password/{workers.link(Purpose.RESET, user)}"
         answers = await asyncio.gather(
-            *(bench.login() for _ in range(5)),
-            bench.post(path, new_password="a new horse battery"),
-            *(bench.login() for _ in range(5)),
+            *(workers.login() for _ in range(5)),
+            workers.post(path, new_password="a new horse battery"),
+            *(workers.login() for _ in range(5)),
         )
         assert answers[5].status_code == 200
-        await bench.assert_all_dead([pair, *pairs_of(answers)])
+        await workers.assert_all_dead([pair, *pairs_of(answers)])
 
 
-async def test_a_verification_link_verifies_once(bench: Bench) -> None:
+async def test_a_verification_link_verifies_once(workers: TwoWorkers) -> None:
     """R-13."""
     for _ in range(ROUNDS):
-        user = await bench.user(is_verified=False)
-        path = f"/auth/verify/{bench.link(Purpose.VERIFY, user)}"
-        answers = await asyncio.gather(*(bench.http.get(path) for _ in range(20)))
+        user = await workers.user(is_verified=False)
+        path = f"/auth/verify/{workers.link(Purpose.VERIFY, user)}"
+        answers = await asyncio.gather(*(workers.http.get(path) for _ in range(20)))
         assert statuses(answers) == {200: 1, 400: 19}
         assert len({answer.content for answer in answers if answer.status_code == 400}) == 1
 
 
-async def test_verifying_the_old_address_and_confirming_the_new_one_agree(bench: Bench) -> None:
+async def test_verifying_the_old_address_and_confirming_the_new_one_agree(workers: TwoWorkers) -> None:
     """R-16: the verified flag belongs to the address that is stored."""
     for _ in range(ROUNDS):
-        user = await bench.user(is_verified=False, pending_email="new@example.com")
+        user = await workers.user(is_verified=False, pending_email="new@example.com")
         await User.filter(email="new@example.com").delete()
         answers = await asyncio.gather(
-            bench.http.get(f"/auth/verify/{bench.link(Purpose.VERIFY, user)}"),
-            bench.http.post(f"/auth/email-change/{bench.link(Purpose.EMAIL_CHANGE, user)}"),
+            workers.http.get(f"/auth/verify/{workers.link(Purpose.VERIFY, user)}"),
+            workers.http.post(f"/auth/email-change/{workers.link(Purpose.EMAIL_CHANGE, user)}"),
         )
         assert statuses(answers) == {200: 1, 400: 1}
         after = await User.get(id=user.id)
@@ -305,13 +305,15 @@ async def test_verifying_the_old_address_and_confirming_the_new_one_agree(bench:
         assert after.pending_email is None
 
 
-async def test_of_two_users_who_confirm_one_address_one_gets_it(bench: Bench) -> None:
+async def test_of_two_users_who_confirm_one_address_one_gets_it(workers: TwoWorkers) -> None:
     """R-17, A-30."""
     for _ in range(ROUNDS):
         await User.all().delete()
-        users = [await bench.user(f"{name}@example.com", pending_email="wanted@example.com") for name in "ab"]
+        users = [
+            await workers.user(f"{name}@example.com", pending_email="wanted@example.com") for name in "ab"
+        ]
         answers = await asyncio.gather(
-            *(bench.http.post(f"/auth/email-change/{bench.link(Purpose.EMAIL_CHANGE, u)}") for u in users)
+            *(workers.http.post(f"/auth/email-change/{workers.link(Purpose.EMAIL_CHANGE, u)}") for u in users)
         )
         assert statuses(answers) == {200: 1, 400: 1}
         emails = sorted([user.email for user in await User.all()])
@@ -319,45 +321,47 @@ async def test_of_two_users_who_confirm_one_address_one_gets_it(bench: Bench) ->
         assert emails[0] in ("a@example.com", "b@example.com")
 
 
-async def test_of_two_changes_of_a_password_one_wins_and_no_profile_change_is_lost(bench: Bench) -> None:
+async def test_of_two_changes_of_a_password_one_wins_and_no_profile_change_is_lost(
+    workers: TwoWorkers,
+) -> None:
     """R-21."""
     for _ in range(ROUNDS):
-        await bench.user()
-        access = (await bench.tokens())["access_token"]
+        await workers.user()
+        access = (await workers.tokens())["access_token"]
         passwords = ["first of the two", "second of the two"]
         answers = await asyncio.gather(
             *(
-                bench.post("/account/change-password", access, old_password=PASSWORD, new_password=each)
+                workers.post("/account/change-password", access, old_password=PASSWORD, new_password=each)
                 for each in passwords
             )
         )
         assert statuses(answers)[204] == 1
         assert set(statuses(answers)) <= {204, 401, 403}
-        logins = [(await bench.login(password=each)).status_code for each in passwords]
+        logins = [(await workers.login(password=each)).status_code for each in passwords]
         assert sorted(logins) == [200, 401]
-        pair = await bench.tokens(password=passwords[logins.index(200)])
+        pair = await workers.tokens(password=passwords[logins.index(200)])
         headers = {"Authorization": f"Bearer {pair['access_token']}"}
         await asyncio.gather(
-            bench.http.patch("/account", json={"display_name": "Ada"}, headers=headers),
-            bench.http.patch("/account", json={"email": "wanted@example.com"}, headers=headers),
+            workers.http.patch("/account", json={"display_name": "Ada"}, headers=headers),
+            workers.http.patch("/account", json={"email": "wanted@example.com"}, headers=headers),
         )
         after = await User.get(email=EMAIL)
         assert (after.display_name, after.pending_email) == ("Ada", "wanted@example.com")
 
 
-async def test_nothing_of_a_deleted_account_works_for_its_successor(bench: Bench) -> None:
+async def test_nothing_of_a_deleted_account_works_for_its_successor(workers: TwoWorkers) -> None:
     """R-22, A-59."""
-    user = await bench.user(is_verified=False)
-    verify, reset = bench.link(Purpose.VERIFY, user), bench.link(Purpose.RESET, user)
+    user = await workers.user(is_verified=False)
+    verify, reset = workers.link(Purpose.VERIFY, user), workers.link(Purpose.RESET, user)
     await User.filter(id=user.id).update(is_verified=True)
-    pair = await bench.tokens()
+    pair = await workers.tokens()
     headers = {"Authorization": f"Bearer {pair['access_token']}"}
-    assert (await bench.http.delete("/account", headers=headers)).status_code == 204
-    signup = await bench.post("/auth/signup", email=EMAIL, password=PASSWORD)
+    assert (await workers.http.delete("/account", headers=headers)).status_code == 204
+    signup = await workers.post("/auth/signup", email=EMAIL, password=PASSWORD)
     assert signup.json()["id"] != str(user.id)
-    await bench.assert_all_dead([pair])
-    assert (await bench.http.get(f"/auth/verify/{verify}")).status_code == 400
-    answer = await bench.post(f"/auth/reset-password/{reset}", new_password="a new horse battery")
+    await workers.assert_all_dead([pair])
+    assert (await workers.http.get(f"/auth/verify/{verify}")).status_code == 400
+    answer = await workers.post(f"/auth/reset-password/{reset}", new_password="a new horse battery")
     assert answer.status_code == 400
 
 
@@ -371,84 +375,89 @@ def code(seed: str = SEED) -> str:
     return pyotp.TOTP(seed).at(datetime.now(UTC))
 
 
-async def test_one_code_signs_one_of_ten_in(bench: Bench) -> None:
+async def test_one_code_signs_one_of_ten_in(workers: TwoWorkers) -> None:
     """R-14, A-69."""
     for _ in range(ROUNDS):
-        await bench.user(**ENROLLED)
+        await workers.user(**ENROLLED)
         current = code()
-        answers = await asyncio.gather(*(bench.login(code=current) for _ in range(10)))
+        answers = await asyncio.gather(*(workers.login(code=current) for _ in range(10)))
         assert statuses(answers) == {200: 1, 401: 9}
 
 
-async def test_one_recovery_code_signs_one_of_ten_in_and_none_after_a_renewal(bench: Bench) -> None:
+async def test_one_recovery_code_signs_one_of_ten_in_and_none_after_a_renewal(workers: TwoWorkers) -> None:
     """R-15, A-73."""
     for _ in range(ROUNDS):
-        await bench.user(**ENROLLED)
-        access = (await bench.tokens(code=code()))["access_token"]
-        codes = (await bench.post("/auth/2fa/recovery-codes", access)).json()["codes"]
-        answers = await asyncio.gather(*(bench.login(code=codes[0]) for _ in range(10)))
+        await workers.user(**ENROLLED)
+        access = (await workers.tokens(code=code()))["access_token"]
+        codes = (await workers.post("/auth/2fa/recovery-codes", access)).json()["codes"]
+        answers = await asyncio.gather(*(workers.login(code=codes[0]) for _ in range(10)))
         assert statuses(answers) == {200: 1, 401: 9}
         *logins, renewal = await asyncio.gather(
-            *(bench.login(code=each) for each in codes[1:5]), bench.post("/auth/2fa/recovery-codes", access)
+            *(workers.login(code=each) for each in codes[1:5]),
+            workers.post("/auth/2fa/recovery-codes", access),
         )
         assert renewal.status_code == 200
         assert set(statuses(logins)) <= {200, 401}
-        assert {(await bench.login(code=each)).status_code for each in codes} == {401}
+        assert {(await workers.login(code=each)).status_code for each in codes} == {401}
         assert await RecoveryCode.all().count() == 10
 
 
-async def test_of_two_tabs_that_enrol_one_seed_is_active_and_its_holder_knows(bench: Bench) -> None:
+async def test_of_two_tabs_that_enrol_one_seed_is_active_and_its_holder_knows(workers: TwoWorkers) -> None:
     """R-18."""
     for _ in range(ROUNDS):
-        await bench.user()
-        access = (await bench.tokens())["access_token"]
-        tabs = await asyncio.gather(*(bench.post("/auth/2fa/enable", access) for _ in range(2)))
+        await workers.user()
+        access = (await workers.tokens())["access_token"]
+        tabs = await asyncio.gather(*(workers.post("/auth/2fa/enable", access) for _ in range(2)))
         seeds = [pyotp.parse_uri(tab.json()["otpauth_uri"]).secret for tab in tabs]  # type: ignore[attr-defined]
-        answers = await asyncio.gather(*(bench.post("/auth/2fa/verify", access, code=code(s)) for s in seeds))
+        answers = await asyncio.gather(
+            *(workers.post("/auth/2fa/verify", access, code=code(s)) for s in seeds)
+        )
         assert statuses(answers) == {200: 1, 400: 1}
         (active,) = [seed for seed, answer in zip(seeds, answers, strict=True) if answer.status_code == 200]
         assert (await User.get(email=EMAIL)).totp_secret == active
-        logins = [(await bench.login(code=code(seed))).status_code for seed in seeds]
+        logins = [(await workers.login(code=code(seed))).status_code for seed in seeds]
         assert sorted(logins) == [200, 401]
         assert logins[seeds.index(active)] == 200
 
 
-async def test_no_session_without_a_code_starts_before_two_factor_is_off(bench: Bench) -> None:
+async def test_no_session_without_a_code_starts_before_two_factor_is_off(workers: TwoWorkers) -> None:
     """R-19: a login with the password alone works only after the switch."""
     for _ in range(ROUNDS):
-        await bench.user(**ENROLLED)
-        access = (await bench.tokens(code=code()))["access_token"]
+        await workers.user(**ENROLLED)
+        access = (await workers.tokens(code=code()))["access_token"]
         before, off, *during = await asyncio.gather(
-            bench.login(), bench.post("/account/2fa/disable", access), *(bench.login() for _ in range(6))
+            workers.login(),
+            workers.post("/account/2fa/disable", access),
+            *(workers.login() for _ in range(6)),
         )
         assert off.status_code == 204
         assert set(statuses([before, *during])) <= {200, 401}
         # Whoever got in without a code did so on an account without a second factor.
         assert not (await User.get(email=EMAIL)).two_factor_active
-        assert (await bench.login()).status_code == 200
+        assert (await workers.login()).status_code == 200
         assert await RecoveryCode.all().count() == 0
 
 
 # --- mail ------------------------------------------------------------------------------------------------
 
 
-async def test_a_mail_server_that_hangs_holds_nobody_up(bench: Bench, mailbox: Mailbox) -> None:
+async def test_a_mail_server_that_hangs_holds_nobody_up(workers: TwoWorkers, mailbox: Mailbox) -> None:
     """R-24: 200 requests for mail, each answered in time, and others as well meanwhile."""
-    await bench.user()
-    access = (await bench.tokens())["access_token"]
+    await workers.user()
+    access = (await workers.tokens())["access_token"]
     mailbox.server.behaviour = "hang"
     taken: list[float] = []
     for number in range(20):
         started = time.perf_counter()
         signups = [
-            bench.post("/auth/signup", email=f"{number}.{each}@example.com", password=PASSWORD)
+            workers.post("/auth/signup", email=f"{number}.{each}@example.com", password=PASSWORD)
             for each in range(5)
         ]
-        forgotten = [bench.post("/auth/forgot-password", email=EMAIL) for _ in range(5)]
+        forgotten = [workers.post("/auth/forgot-password", email=EMAIL) for _ in range(5)]
         answers = await asyncio.gather(*signups, *forgotten)
         taken.append(time.perf_counter() - started)
         assert statuses(answers) == {200: 5, 201: 5}
-        assert await bench.me(access) == 200
+        assert await workers.me(access) == 200
     assert median(taken) < 1, "seconds for ten requests at once, where the mail server takes two"
     mailbox.server.behaviour = "accept"
 
@@ -473,12 +482,12 @@ def test_tokens_and_seeds_of_four_processes_are_all_different() -> None:
     assert {len(seed) for _, seed in lines} == {32}
 
 
-async def test_a_new_secret_ends_every_session_of_a_restored_database(bench: Bench) -> None:
+async def test_a_new_secret_ends_every_session_of_a_restored_database(workers: TwoWorkers) -> None:
     """R-39: the documented way after a restore."""
-    await bench.user()
-    pair = await bench.tokens()
+    await workers.user()
+    pair = await workers.tokens()
     backup = await RefreshToken.all().values()
-    spent = await bench.post("/auth/refresh", token=pair["refresh_token"])
+    spent = await workers.post("/auth/refresh", token=pair["refresh_token"])
     assert spent.status_code == 200
     await RefreshToken.all().delete()
     await RefreshToken.bulk_create([RefreshToken(**row) for row in backup])

@@ -14,7 +14,7 @@ import pytest
 
 from . import databases
 from .hosts import STRICT, assert_passing, run_pytest
-from .spare import Spare
+from .spare_database import SpareDatabase
 
 SHOP = """
 from fastapi import FastAPI
@@ -341,7 +341,7 @@ def test_two_apps_are_tested_and_nothing_is_left(tmp_path: Path) -> None:
 def test_it_works_on_each_database_and_leaves_none_behind(dialect: str, tmp_path: Path) -> None:
     if dialect != "sqlite" and not databases.answers(dialect):
         pytest.skip(f"no {dialect} server answers")
-    spare = Spare(dialect, databases.spare(dialect, tmp_path))
+    spare = SpareDatabase(dialect, databases.spare(dialect, tmp_path))
     asyncio.run(spare.create())
     before = asyncio.run(spare.query(ALL_DATABASES[dialect]))
     chosen = f"\n\n@pytest.fixture\ndef auth_database_url():\n    return {spare.url + '_{}'!r}\n"

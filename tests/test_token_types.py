@@ -42,11 +42,11 @@ from fastapi_pluggable_auth.security import jwt as plain_helpers
 from fastapi_pluggable_auth.security.jwt import ACCESS, REFRESH
 
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, claims_of
+from .form_browser import Page
 from .test_keys import EC, RSA, header_of, pem_of, public_pem_of
 from .test_links import DEAD_LINK, of_0_1
 from .test_mounted import opened
 from .test_twofa import totp
-from .visitor import Page
 
 __all__ = ["totp"]
 

@@ -36,7 +36,7 @@ from fastapi_pluggable_auth.models import Mail, RecoveryCode, RefreshToken, Sess
 from . import databases, own_tables
 from .conftest import EMAIL, PASSWORD, Account, Mailbox
 from .own_tables import User as Member
-from .spare import Spare
+from .spare_database import SpareDatabase
 from .test_notices import enable_two_factor
 from .test_recovery import renew
 
@@ -289,7 +289,7 @@ async def test_of_many_creations_at_once_one_wins(
     assert await User.all().count() == 1
 
 
-async def test_columns_of_the_host_are_set_and_checked(settings: AuthSettings, spare: Spare) -> None:
+async def test_columns_of_the_host_are_set_and_checked(settings: AuthSettings, spare: SpareDatabase) -> None:
     await databases.create(spare.url, spare.dialect, own_tables.__name__, "shop")
     auth = Auth(settings, user_model=Member)
     async with TortoiseContext() as context:

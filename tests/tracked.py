@@ -48,7 +48,7 @@ GENERATED = {
 """Secrets that the library makes in the step: no test knows them before."""
 STATEMENTS = ("execute_query", "execute_query_dict", "execute_insert", "execute_many")
 
-Step = Callable[["Scene"], Awaitable[object]]
+Step = Callable[["TrackedUser"], Awaitable[object]]
 
 
 class Captured(Transport):
@@ -66,7 +66,7 @@ class Captured(Transport):
             self.events.append(json.loads(json.dumps(event, default=str)))
 
 
-class Scene:
+class TrackedUser:
     """One user with two factors, and a client that is signed in."""
 
     def __init__(self, auth: Auth, client: httpx.AsyncClient, clock: Clock) -> None:
@@ -118,23 +118,23 @@ class Scene:
         self.link()
 
 
-async def users_create(scene: Scene) -> None:
+async def users_create(tracked: TrackedUser) -> None:
     try:
-        await create_user(scene.auth, "eve@example.com", PASSWORD, verified=True)
+        await create_user(tracked.auth, "eve@example.com", PASSWORD, verified=True)
     except Exception as error:
         sentry_sdk.capture_exception(error)
 
 
-async def cookies(scene: Scene) -> None:
+async def cookies(tracked: TrackedUser) -> None:
     """Signs in as a browser, and opens a page once its access token is no longer good."""
     headers = {"Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-origin", "X-Requested-With": "x"}
-    body = {"email": EMAIL, "password": PASSWORD, "code": scene.code()}
-    await scene.client.post("/auth/login", json=body, headers=headers)
-    for name, value in scene.client.cookies.items():
-        scene.secrets[name] = value
-    await scene.client.get("/account/profile", headers=headers)
-    scene.clock.advance(seconds=1000)
-    await scene.client.get("/account/profile", headers=headers)
+    body = {"email": EMAIL, "password": PASSWORD, "code": tracked.code()}
+    await tracked.client.post("/auth/login", json=body, headers=headers)
+    for name, value in tracked.client.cookies.items():
+        tracked.secrets[name] = value
+    await tracked.client.get("/account/profile", headers=headers)
+    tracked.clock.advance(seconds=1000)
+    await tracked.client.get("/account/profile", headers=headers)
 
 
 STEPS: dict[str, Step] = {
@@ -193,7 +193,7 @@ def failing_at(number: int, error: type[Exception]) -> Iterator[list[int]]:
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
+async def tracked() -> AsyncIterator[TrackedUser]:
     clock = Clock()
     app = FastAPI()
     settings = AuthSettings(
@@ -212,7 +212,7 @@ async def scene() -> AsyncIterator[Scene]:
     ):
         await context.init(databases.config("sqlite://:memory:", "sqlite"))
         await context.generate_schemas()
-        made = Scene(auth, client, clock)
+        made = TrackedUser(auth, client, clock)
         await made.prepare()
         yield made
         await auth.close()
@@ -236,7 +236,7 @@ async def watched(name: str, captured: Captured) -> dict[str, Any]:
     anywhere: set[str] = set()
     events = 0
     for number in range(1, MOST_STATEMENTS):
-        async with scene() as made:
+        async with tracked() as made:
             captured.events.clear()
             error = (OperationalError, ZeroDivisionError)[number % 2]  # answered as 503, and as 500
             with failing_at(number, error) as count:

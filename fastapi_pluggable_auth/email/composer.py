@@ -42,7 +42,7 @@ class Composer:
             context["page_url"] = page_url(self._settings, kind, pages=pages)
         if spec.reader is Reader.STRANGER:
             return self._mailer.render(kind, email=mail.recipient, **context) if user is None else None
-        if user is None or not spec.still_meant(mail, user):
+        if user is None or not spec.still_applies(mail, user):
             return None
         if spec.link is not None:
             token = self._links.generate(spec.link, user.id, link_state(spec.link, user))

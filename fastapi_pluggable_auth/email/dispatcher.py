@@ -154,7 +154,7 @@ class Dispatcher:
                 async with asyncio.timeout(ATTEMPT_SECONDS):
                     rendered = await self._composer.compose(mail)
                     if rendered is not None:
-                        await self._mailer.hand_in(mail.recipient, rendered)
+                        await self._mailer.submit(mail.recipient, rendered)
             except MailError as error:
                 await self._outbox.mark_failed(mail, str(error), permanent=error.permanent)
             except TemplateError as error:

@@ -28,15 +28,15 @@ def _of_pending_address(mail: AbstractMail, user: AbstractUser) -> bool:
 class MailKind(MailTable):
     """The mails of the kernel."""
 
-    VERIFY = "verify", MailSpec(link=Purpose.VERIFY, still_meant=_to_unverified)
-    RESET = "reset", MailSpec(link=Purpose.RESET, still_meant=_to_present_address)
+    VERIFY = "verify", MailSpec(link=Purpose.VERIFY, still_applies=_to_unverified)
+    RESET = "reset", MailSpec(link=Purpose.RESET, still_applies=_to_present_address)
     MAILBOX_CLAIMED = "mailbox_claimed", MailSpec(page="forgot-password")
-    EMAIL_CHANGE = "email_change", MailSpec(link=Purpose.EMAIL_CHANGE, still_meant=_to_pending_address)
+    EMAIL_CHANGE = "email_change", MailSpec(link=Purpose.EMAIL_CHANGE, still_applies=_to_pending_address)
     STOP_EMAIL_CHANGE = (
         "stop_email_change",
         MailSpec(
             link=Purpose.STOP_EMAIL_CHANGE,
-            still_meant=_of_pending_address,
+            still_applies=_of_pending_address,
             sample={"new_email": "ada@example.org"},
         ),
     )

@@ -62,9 +62,9 @@ class Mailer:
 
         Raises as `rendering.render` and as `EmailProvider.send`; nothing is sent then.
         """
-        await self.hand_in(to, self._render(template_name, context, subject, language))
+        await self.submit(to, self._render(template_name, context, subject, language))
 
-    async def hand_in(self, to: str, mail: RenderedMail) -> None:
+    async def submit(self, to: str, mail: RenderedMail) -> None:
         """Send a mail to one address. Raises as `EmailProvider.send`."""
         await self.provider.send(to, mail.subject, mail.body, mail.html)
 

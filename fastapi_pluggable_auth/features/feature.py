@@ -100,7 +100,7 @@ class MailSpec:
     """What a mail is; its words are templates of its name.
 
     `link` is made when it is sent, and given to the templates as `url`, with its `lifetime`. `page` is where
-    the reader acts, `page_url` in the templates: a page below `/account`. `still_meant` tells whether the
+    the reader acts, `page_url` in the templates: a page below `/account`. `still_applies` tells whether the
     account is still in the state that the mail speaks of: else it is not sent. `sample` is what the flow adds
     to the mail, for previews.
     """
@@ -108,7 +108,7 @@ class MailSpec:
     reader: Reader = Reader.OWNER
     link: LinkTable | None = None
     page: str = ""
-    still_meant: Callable[[AbstractMail, AbstractUser], bool] = lambda mail, user: True
+    still_applies: Callable[[AbstractMail, AbstractUser], bool] = lambda mail, user: True
     sample: Mapping[str, Any] = field(default_factory=dict)
 
 

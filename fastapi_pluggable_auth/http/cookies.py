@@ -43,17 +43,17 @@ NEW: Final = timedelta(seconds=1)
 them, yet another tab may have spent them."""
 
 _SCOPE_KEY: Final = "fastapi_pluggable_auth.cookies"
-_EXCHANGES: Final = "fastapi_pluggable_auth.exchanges"
+_BY_AUTH: Final = "fastapi_pluggable_auth.cookies_by_auth"
 """By `Auth`: the answer to a mistake goes on with what its app has queued."""
 
 
 @dataclass(slots=True)
-class Exchange:
+class RequestCookies:
     """The cookies that the response to one request will set, by name, and what they mean for the rest of the
     request. It is there while the transport is on."""
 
     auth: Auth
-    cookies: Cookies
+    names: Cookies
     received: dict[str, list[str]] = field(repr=False)
     queued: dict[str, str] = field(default_factory=dict, repr=False)
     tokens: TokenSet | None = None
@@ -73,7 +73,7 @@ class Exchange:
     @property
     def has_token(self) -> bool:
         """Whether the request has a cookie of ours that says who asks, good or not."""
-        return self.cookies.access in self.received or self.cookies.refresh in self.received
+        return self.names.access in self.received or self.names.refresh in self.received
 
     async def withhold_old_tokens(self) -> None:
         """Sets no tokens that may have been replaced while the response was made: the browser has newer ones,
@@ -88,14 +88,14 @@ class Exchange:
         except AuthError:
             newest = False
         if not newest:
-            for name in (self.cookies.access, self.cookies.refresh):
+            for name in (self.names.access, self.names.refresh):
                 self.queued.pop(name, None)
 
     def forget(self) -> None:
         """Queues the deletion of both tokens."""
         self.tokens, self.ended = None, True
-        for name in (self.cookies.access, self.cookies.refresh):
-            self.queued[name] = self.cookies.delete(name)
+        for name in (self.names.access, self.names.refresh):
+            self.queued[name] = self.names.delete(name)
 
 
 class CookieMiddleware:
@@ -111,43 +111,43 @@ class CookieMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchanges: dict[Auth, Exchange] = scope.setdefault(_EXCHANGES, {})
+        by_auth: dict[Auth, RequestCookies] = scope.setdefault(_BY_AUTH, {})
         # No variable of its own: an error tracker would send it with this frame.
-        exchange = exchanges.get(self._auth) or Exchange(
+        cookies = by_auth.get(self._auth) or RequestCookies(
             self._auth, self._cookies, received_cookies(scope["headers"])
         )
-        scope[_SCOPE_KEY] = exchanges[self._auth] = exchange
+        scope[_SCOPE_KEY] = by_auth[self._auth] = cookies
 
         async def send_with_cookies(message: Message) -> None:
-            if exchange.queued and message["type"] == "http.response.start":
-                await exchange.withhold_old_tokens()
+            if cookies.queued and message["type"] == "http.response.start":
+                await cookies.withhold_old_tokens()
                 message.setdefault("headers", [])
                 headers = MutableHeaders(scope=message)
-                for cookie in exchange.queued.values():
+                for cookie in cookies.queued.values():
                     headers.append("set-cookie", cookie)
                 headers["cache-control"] = "no-store"  # also where the host lets others keep its answer
-                if exchange.clear_site_data:
+                if cookies.clear_site_data:
                     headers["clear-site-data"] = CLEAR_SITE_DATA
             await send(message)
 
         await self.app(scope, receive, send_with_cookies)
 
 
-def exchange_of(request: Request) -> Exchange | None:
+def request_cookies(request: Request) -> RequestCookies | None:
     """The cookies of this request, where its app has the transport on."""
-    exchange: Exchange | None = request.scope.get(_SCOPE_KEY)
-    if exchange is None or exchange.auth is not auth_of(request):
+    cookies: RequestCookies | None = request.scope.get(_SCOPE_KEY)
+    if cookies is None or cookies.auth is not auth_of(request):
         return None  # that of the app above, whose cookies are not those of this one
-    return exchange
+    return cookies
 
 
 def wants_cookies(request: Request) -> bool:
     """Whether a browser asks, and the transport is on. An app in a web view wants tokens, where the settings
     name its origin: no cookies go from there to this app."""
-    exchange = exchange_of(request)
-    if exchange is None or not _by_browser(request):
+    cookies = request_cookies(request)
+    if cookies is None or not _by_browser(request):
         return False
-    settings, origins = exchange.auth.settings, request.headers.getlist("origin")
+    settings, origins = cookies.auth.settings, request.headers.getlist("origin")
     wants_tokens = len(origins) == 1 and origins[0] in settings.token_origins
     return not wants_tokens or origins[0] in settings.page_origins
 
@@ -191,21 +191,21 @@ def transport_for(request: Request) -> Transport:
 
 def authenticates_by_cookie(request: Request) -> bool:
     """Whether cookies say who asks: there are some, and no header that says otherwise."""
-    exchange = exchange_of(request)
-    if exchange is None or sends_token(request):
+    cookies = request_cookies(request)
+    if cookies is None or sends_token(request):
         return False
-    return exchange.tokens is not None or (exchange.has_token and not exchange.ended)
+    return cookies.tokens is not None or (cookies.has_token and not cookies.ended)
 
 
 async def authenticate_cookies(request: Request, auth: Auth, *, allow_ended: bool) -> Authentication:
     """Who the cookies stand for. An access token that is missing or no longer good is renewed, once per
     request; cookies of a session that has ended are deleted, those that are not good yet are kept. Raises
     `AuthError`: INVALID_TOKEN, REFRESH_RACED."""
-    exchange: Exchange = request.scope[_SCOPE_KEY]
-    access = exchange.tokens.access_token if exchange.tokens else exchange.sent(exchange.cookies.access)
-    renewable = exchange.sent(exchange.cookies.refresh) is not None
+    cookies: RequestCookies = request.scope[_SCOPE_KEY]
+    access = cookies.tokens.access_token if cookies.tokens else cookies.sent(cookies.names.access)
+    renewable = cookies.sent(cookies.names.refresh) is not None
     if access is not None:
-        authenticating = _authenticate(auth, access, allow_ended, confirm=exchange.tokens is None)
+        authenticating = _authenticate(auth, access, allow_ended, confirm=cookies.tokens is None)
         del access  # an error tracker would send it with this frame
         try:
             return await authenticating
@@ -213,7 +213,7 @@ async def authenticate_cookies(request: Request, auth: Auth, *, allow_ended: boo
             raise
         except AuthError:
             if not renewable:
-                exchange.forget()
+                cookies.forget()
                 raise
     tokens = await renew_cookies(request, auth)
     return await _authenticate(auth, tokens.access_token, allow_ended, confirm=False)
@@ -230,8 +230,8 @@ async def renew_cookies(request: Request, auth: Auth) -> TokenSet:
     """Spends the refresh token of the cookie. Of several tabs at once all get the same pair, so that none is
     signed out. Raises `AuthError`: NOT_AUTHENTICATED without a cookie, INVALID_TOKEN, which also deletes the
     cookies unless they are not good yet, and REFRESH_RACED."""
-    exchange: Exchange = request.scope[_SCOPE_KEY]
-    sent = exchange.sent(exchange.cookies.refresh)
+    cookies: RequestCookies = request.scope[_SCOPE_KEY]
+    sent = cookies.sent(cookies.names.refresh)
     if sent is None:
         raise AuthError(ErrorCode.NOT_AUTHENTICATED)
     refresh, sent = Plaintext(sent), None
@@ -241,7 +241,7 @@ async def renew_cookies(request: Request, auth: Auth) -> TokenSet:
         raise
     except AuthError as error:
         if error.code is ErrorCode.INVALID_TOKEN:
-            exchange.forget()
+            cookies.forget()
         raise
     sign_in(request, auth, tokens)
     return tokens
@@ -249,13 +249,13 @@ async def renew_cookies(request: Request, auth: Auth) -> TokenSet:
 
 def sign_in(request: Request, auth: Auth, tokens: TokenSet) -> None:
     """Queues both cookies for the response. Needs the transport to be on."""
-    exchange: Exchange = request.scope[_SCOPE_KEY]
-    names = exchange.cookies
+    cookies: RequestCookies = request.scope[_SCOPE_KEY]
+    names = cookies.names
     left = seconds_until(auth, tokens.refresh_expires_at)
     access_left = min(left, seconds_until(auth, tokens.access_expires_at))
-    exchange.tokens, exchange.ended = tokens, False
-    exchange.queued[names.access] = names.set(names.access, tokens.access_token, access_left)
-    exchange.queued[names.refresh] = names.set(names.refresh, tokens.refresh_token, left)
+    cookies.tokens, cookies.ended = tokens, False
+    cookies.queued[names.access] = names.set(names.access, tokens.access_token, access_left)
+    cookies.queued[names.refresh] = names.set(names.refresh, tokens.refresh_token, left)
     if tokens.device is not None:
         keep_device(request, tokens.device)
 
@@ -269,33 +269,33 @@ def seconds_until(auth: Auth, end: datetime) -> int:
 def device_of(request: Request) -> Device | None:
     """What a browser shows to be known again, on a page of the app; None for what else gets no cookies, as
     another site must not replace what it shows."""
-    exchange = exchange_of(request)
-    if exchange is None or not (wants_cookies(request) and is_from_trusted_page(request)):
+    cookies = request_cookies(request)
+    if cookies is None or not (wants_cookies(request) and is_from_trusted_page(request)):
         return None
-    values = exchange.received.get(exchange.cookies.device, [])
+    values = cookies.received.get(cookies.names.device, [])
     return Device(values[0] if len(values) == 1 else None)
 
 
 def keep_device(request: Request, value: str) -> None:
     """Queues the cookie by which this browser is known again. Needs the transport to be on."""
-    exchange: Exchange = request.scope[_SCOPE_KEY]
-    names = exchange.cookies
-    exchange.queued[names.device] = names.set(names.device, value, int(DEVICE_LIFETIME.total_seconds()))
+    cookies: RequestCookies = request.scope[_SCOPE_KEY]
+    names = cookies.names
+    cookies.queued[names.device] = names.set(names.device, value, int(DEVICE_LIFETIME.total_seconds()))
 
 
 def sign_out(request: Request, auth: Auth) -> None:
     """Queues the deletion of the cookies, where the request has any, and, if the settings say so, tells the
     browser to forget what the app has stored (ASVS 14.3.1)."""
-    exchange = exchange_of(request)
-    if exchange is None or not (exchange.tokens or exchange.has_token):
+    cookies = request_cookies(request)
+    if cookies is None or not (cookies.tokens or cookies.has_token):
         return
-    exchange.forget()
-    exchange.clear_site_data = auth.settings.clear_site_data
+    cookies.forget()
+    cookies.clear_site_data = auth.settings.clear_site_data
 
 
 def is_from_trusted_page(request: Request) -> bool:
     """Whether a page of the app, or of an origin that the settings trust, made the request."""
-    exchange = exchange_of(request)
+    cookies = request_cookies(request)
     fetch_site, origins = (request.headers.getlist(name) for name in ("sec-fetch-site", "origin"))
-    trusted = frozenset() if exchange is None else exchange.auth.settings.page_origins
+    trusted = frozenset() if cookies is None else cookies.auth.settings.page_origins
     return from_trusted_page(fetch_site, origins, trusted)

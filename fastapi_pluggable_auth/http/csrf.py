@@ -20,7 +20,7 @@ from ..security.csrf import (
 )
 from ..security.jwt import ACCESS, REFRESH, Transport, session_of
 from ..security.keys import key_set
-from .cookies import Exchange, exchange_of, is_from_trusted_page
+from .cookies import RequestCookies, is_from_trusted_page, request_cookies
 
 FORM_FIELD: Final = "csrf_token"
 """The hidden field of a form."""
@@ -37,18 +37,18 @@ def csrf_token(request: Request) -> str:
     """The value of the hidden field `csrf_token` of a form, for browsers that do not send `Sec-Fetch-Site`.
     It is bound to the session, or else to a visitor's cookie, which is set when there is none. Raises
     `RuntimeError` where the app gives browsers no cookies."""
-    exchange = exchange_of(request)
-    if exchange is None:
+    cookies = request_cookies(request)
+    if cookies is None:
         raise RuntimeError(
             "csrf_token() is for cookies: set AUTH_COOKIES, or call include_auth(app, pages=True)."
         )
-    binding = _binding(request, exchange)
+    binding = _binding(request, cookies)
     if binding is None:
-        names = exchange.cookies
-        exchange.visitor = secrets.token_urlsafe(16)
-        exchange.queued[names.visitor] = names.set(names.visitor, exchange.visitor)
-        binding = _visitor(exchange.visitor)
-    return make_form_token(_form_key(exchange.auth), binding)
+        names = cookies.names
+        cookies.visitor = secrets.token_urlsafe(16)
+        cookies.queued[names.visitor] = names.set(names.visitor, cookies.visitor)
+        binding = _visitor(cookies.visitor)
+    return make_form_token(_form_key(cookies.auth), binding)
 
 
 async def check_request(request: Request) -> None:
@@ -78,39 +78,39 @@ async def check_form(request: Request) -> None:
 
 
 async def _has_form_token(request: Request) -> bool:
-    exchange = exchange_of(request)
-    if exchange is None or not is_form(request.headers.get("content-type", "")):
+    cookies = request_cookies(request)
+    if cookies is None or not is_form(request.headers.get("content-type", "")):
         return False
-    token, binding = (await request.form()).get(FORM_FIELD), _binding(request, exchange)
+    token, binding = (await request.form()).get(FORM_FIELD), _binding(request, cookies)
     if binding is None or not isinstance(token, str):
         return False
-    return is_form_token(_form_key(exchange.auth), binding, token)
+    return is_form_token(_form_key(cookies.auth), binding, token)
 
 
 async def _refuse(request: Request, why: str) -> None:
     refusal = AuthError(ErrorCode.CSRF_REFUSED, detail=why)
-    exchange = exchange_of(request)
-    if exchange is not None:
-        events = exchange.auth.events
+    cookies = request_cookies(request)
+    if cookies is not None:
+        events = cookies.auth.events
         await events.emit(EventKind.ACCESS, Outcome.FAILURE, Observation(), reason=refusal.code.code)
     raise refusal
 
 
-def _binding(request: Request, exchange: Exchange) -> str | None:
+def _binding(request: Request, cookies: RequestCookies) -> str | None:
     """What names this browser: its session, also one that has to be renewed first, or else its visitor's
     cookie."""
-    if exchange.tokens is not None:
-        return f"session {exchange.tokens.session_id}"
-    for name, typ in ((exchange.cookies.access, ACCESS), (exchange.cookies.refresh, REFRESH)):
+    if cookies.tokens is not None:
+        return f"session {cookies.tokens.session_id}"
+    for name, typ in ((cookies.names.access, ACCESS), (cookies.names.refresh, REFRESH)):
         try:
-            token = exchange.sent(name) or ""
-            claims = exchange.auth.signer.verify(token, typ, transport=Transport.COOKIE, allow_expired=True)
+            token = cookies.sent(name) or ""
+            claims = cookies.auth.signer.verify(token, typ, transport=Transport.COOKIE, allow_expired=True)
             session_id = session_of(claims)
         except AuthError:
             continue
         if session_id is not None:
             return f"session {session_id}"
-    visitor = exchange.visitor or received_cookie(request.scope["headers"], exchange.cookies.visitor)
+    visitor = cookies.visitor or received_cookie(request.scope["headers"], cookies.names.visitor)
     return _visitor(visitor) if visitor else None
 
 

@@ -1,4 +1,4 @@
-"""The fields that the bodies of a host add to the forms of pages, and what was typed into them."""
+"""The fields that the bodies of a host add to the forms of pages, and what was entered into them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _TEXTS: Final = frozenset({"text", "textarea", "email", "url", "password"})
 @dataclass(frozen=True, slots=True)
 class OwnField:
     """A field of a form: `label`, `hint` and `example` are the host's, `values` those that can be chosen, by
-    the text that stands for each; `default` is what a new account has where nothing else is typed."""
+    the text that stands for each; `default` is what a new account has where nothing else is entered."""
 
     name: str
     key: str
@@ -86,7 +86,7 @@ class OwnField:
     maximum: float | None = None
 
     def value(self, text: str) -> Any:
-        """What JSON would say for what was typed; a text that is nothing of the kind as it is."""
+        """What JSON would say for what was entered; a text that is nothing of the kind as it is."""
         if self.widget == "select" and self.values is not None:
             return self.values.get(text, text)
         if self.widget != "number":
@@ -218,22 +218,22 @@ def _look(schema: dict[str, Any], types: set[type], definitions: Any = None) -> 
     return None
 
 
-def typed_in(fields: tuple[OwnField, ...], form: FormData) -> dict[str, str]:
-    """What was typed into each field, by its name; nothing for fields that the form did not have. Raises
+def entered_in(fields: tuple[OwnField, ...], form: FormData) -> dict[str, str]:
+    """What was entered into each field, by its name; nothing for fields that the form did not have. Raises
     `AuthError(VALIDATION_ERROR)` for what can neither be stored nor shown."""
-    typed = {}
+    entered = {}
     shown = " ".join(text for text in form.getlist("shown") if isinstance(text, str)).split()
     for field in fields:
         texts = [text for text in form.getlist(field.name) if isinstance(text, str)]
         if field.widget == "checkbox":
             if texts or field.name in shown:
-                typed[field.name] = "true" if any(text not in ("", "false") for text in texts) else "false"
+                entered[field.name] = "true" if any(text not in ("", "false") for text in texts) else "false"
         elif texts:
             text = texts[-1].replace("\r\n", "\n")  # as forms send the ends of lines
-            typed[field.name] = text if field.widget in ("textarea", "password") else text.strip()
-    if not all(is_unicode(text) for text in typed.values()):
+            entered[field.name] = text if field.widget in ("textarea", "password") else text.strip()
+    if not all(is_unicode(text) for text in entered.values()):
         raise AuthError(ErrorCode.VALIDATION_ERROR)
-    return typed
+    return entered
 
 
 def shown_in(fields: tuple[OwnField, ...], user: AbstractUser) -> dict[str, str]:
@@ -242,18 +242,18 @@ def shown_in(fields: tuple[OwnField, ...], user: AbstractUser) -> dict[str, str]
 
 
 def filled(
-    body: type[BaseModel], fields: tuple[OwnField, ...], typed: Mapping[str, str], given: Mapping[str, Any]
+    body: type[BaseModel], fields: tuple[OwnField, ...], entered: Mapping[str, str], given: Mapping[str, Any]
 ) -> Any:
     """The body that a form makes, with what the page asks for itself. Raises `UnfilledError`."""
     names = {_key(name, info): name for name, info in body.model_fields.items()}
     values = {key: given[name] for key, name in names.items() if name in given}
     faults: dict[str, Fault] = {}
     for field in fields:
-        if field.name not in typed:
+        if field.name not in entered:
             if field.widget == "checkbox" and body.model_fields[field.name].is_required():
                 values[field.key] = False  # browsers send nothing for a box that is not ticked
             continue
-        text = typed[field.name]
+        text = entered[field.name]
         if not text and field.required:
             faults[field.name] = Fault(MISSING)
         elif not text and field.nullable:

@@ -21,7 +21,7 @@ from ..bodies import columns_of, own_body
 from ..router import AuthRouter
 from .faults import UnfilledError
 from .forms import EmailForm, NewPasswordForm, Problem, Secret, problem_with, problem_with_fields
-from .own_fields import OwnField, filled, own_fields, shown_in, typed_in
+from .own_fields import OwnField, entered_in, filled, own_fields, shown_in
 from .rendering import render_page, see_other
 from .route import PageRoute, back_to
 
@@ -138,8 +138,8 @@ def _signed_out(auth: Auth, request: Request) -> Response:
 
 async def _save(auth: Auth, request: Request, authentication: Authentication, display_name: str) -> None:
     body, fields = _body_of(auth)
-    typed = typed_in(fields, await request.form())
-    changes = filled(body, fields, typed, {"display_name": display_name})
+    entered = entered_in(fields, await request.form())
+    changes = filled(body, fields, entered, {"display_name": display_name})
     columns = columns_of(changes, given=True)
     await account_flow.update_account(
         auth, authentication, columns=columns | {"display_name": changes.display_name or ""}
@@ -155,10 +155,10 @@ async def _profile_page(
     auth: Auth, request: Request, authentication: Authentication, problem: Problem | None = None
 ) -> Response:
     user, (_, fields) = authentication.user, _body_of(auth)
-    typed = {"display_name": user.display_name or "", **shown_in(fields, user)}
+    entered = {"display_name": user.display_name or "", **shown_in(fields, user)}
     if problem is not None and problem.form == "name":
         form = await request.form()
-        typed |= {**typed_in(fields, form), "display_name": str(form.get("display_name", ""))}
+        entered |= {**entered_in(fields, form), "display_name": str(form.get("display_name", ""))}
     return render_page(
         auth,
         request,
@@ -166,7 +166,7 @@ async def _profile_page(
         user=user,
         problem=problem,
         own_fields=fields,
-        typed=typed,
+        entered=entered,
         recent=is_recent(auth, authentication),
         has_password=is_usable(user.hashed_password),
     )

@@ -18,7 +18,7 @@ from ..bodies import columns_of, own_body
 from ..router import AuthRouter
 from .faults import UnfilledError
 from .forms import EmailForm, NewPasswordForm, Problem, problem_with, problem_with_fields
-from .own_fields import OwnField, filled, own_fields, typed_in
+from .own_fields import OwnField, entered_in, filled, own_fields
 from .rendering import render_page, see_other
 from .route import PageRoute
 
@@ -41,16 +41,16 @@ async def sign_up_form(auth: CurrentAuth, request: Request, form: Annotated[Sign
     """Creates the account; the link is in the mail."""
     language, binding = request.headers.get("accept-language", ""), new_signup_binding(request, auth)
     body, fields = _body_of(auth)
-    typed = typed_in(fields, await request.form())
+    entered = entered_in(fields, await request.form())
     try:
-        account = filled(body, fields, typed, {"email": form.email, "password": form.new_password.take()})
+        account = filled(body, fields, entered, {"email": form.email, "password": form.new_password.take()})
         columns = columns_of(account)
         password = taken(account, "password")
         await signup_flow.signup(auth, account.email, password, language, columns, binding)
     except UnfilledError as error:
-        return _page(auth, request, typed, problem_with_fields(error), form.email)
+        return _page(auth, request, entered, problem_with_fields(error), form.email)
     except AuthError as error:
-        return _page(auth, request, typed, problem_with(error), form.email)
+        return _page(auth, request, entered, problem_with(error), form.email)
     response = see_other(auth, request, "sign-in", notice="signed_up")
     bind_signup(response, auth, binding)
     return response
@@ -62,7 +62,7 @@ def _body_of(auth: Auth) -> tuple[type[UserCreate], tuple[OwnField, ...]]:
 
 
 def _page(
-    auth: Auth, request: Request, typed: dict[str, str], problem: Problem | None = None, email: str = ""
+    auth: Auth, request: Request, entered: dict[str, str], problem: Problem | None = None, email: str = ""
 ) -> Response:
     _, fields = _body_of(auth)
     return render_page(
@@ -72,6 +72,6 @@ def _page(
         problem=problem,
         email=email,
         own_fields=fields,
-        typed=typed,
-        username=typed.get("username", ""),
+        entered=entered,
+        username=entered.get("username", ""),
     )

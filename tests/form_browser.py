@@ -1,4 +1,4 @@
-"""Pages as the tests see them, and a visitor who opens them and fills in their forms without JavaScript."""
+"""Pages as the tests see them, and a browser without JavaScript that opens them and fills in their forms."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class Page(HTMLParser):
         raise AssertionError(f"{self.path} has no form {name!r}")
 
 
-class Visitor:
-    """Somebody with a browser: cookies, headers, redirects."""
+class FormBrowser:
+    """A browser without JavaScript: it keeps cookies, sends what browsers send and follows redirects."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self.client = client

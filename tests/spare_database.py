@@ -15,7 +15,7 @@ from . import databases
 MIGRATIONS = "fastapi_pluggable_auth.migrations"
 
 
-class Spare:
+class SpareDatabase:
     """A database of its own, whose tables a test makes."""
 
     def __init__(self, dialect: str, url: str) -> None:

@@ -25,7 +25,7 @@ AUTH="Authorization: Bearer $ACCESS_TOKEN"
 
 
 @dataclass
-class Bench:
+class DocsServer:
     """A served app, and the shell variables that the commands of the docs use."""
 
     base: str
