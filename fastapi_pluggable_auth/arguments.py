@@ -1,4 +1,4 @@
-"""Arguments of the app that are not what was asked for: found at the start, each told in one sentence."""
+"""Arguments of the app that are not what was asked for: found at the start, each reported in one sentence."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def require_bool(name: str, value: object) -> None:
 
 
 def require_callable(name: str, value: object, example: str) -> None:
-    """Raises `TypeError` where a value is no function."""
+    """Raises `TypeError` where a value is not a function."""
     if value is not None and not callable(value):
         raise TypeError(f"{name} is {_described(value)}, but has to be a function, such as `{example}`.")
 

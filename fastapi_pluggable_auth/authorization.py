@@ -89,7 +89,8 @@ def require(
     two_factor: bool = False,
     superuser: bool = False,
 ) -> UserDependency:
-    """A dependency that gives the user, like `get_current_user`, and refuses whoever lacks what is asked for:
+    """A dependency that gives the user, like `get_current_user`, and refuses users who lack what is asked
+    for:
 
     `verified`, a verified address; `role`, one of these roles; `permission`, all of these permissions;
     `recent`, a login within `reauth_ttl`; `two_factor`, two-factor switched on; `superuser`, to be one. A
@@ -99,10 +100,9 @@ def require(
     The dependency raises like `get_current_user`, and `AuthError`, answered as 403: VERIFICATION_REQUIRED,
     PERMISSION_DENIED, INSUFFICIENT_SCOPE (RFC 6750 section 3.1), REAUTHENTICATION_REQUIRED,
     TWO_FACTOR_ENROLMENT_REQUIRED. It raises `ValueError` at the first request where the app has named its
-    roles or scopes and this is none of them; `require` itself does for what is no name (RFC 6749 section
-    3.3), and for an empty collection, which would let everybody in, and `TypeError` for an argument of
-    another type, or without its name.
-    """
+    roles or scopes and this is not one of them; `require` itself does for what is not a name (RFC 6749
+    section 3.3), and for an empty collection, which would let everybody in, and `TypeError` for an argument
+    of another type, or without its name."""
     if names:
         raise TypeError(
             f"require() does not know whether {names[0]!r} is a role or a permission: write "
@@ -155,7 +155,7 @@ class _Optional(SignedIn[Any]):
 
     async def __call__(self, request: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> MaybeU:
         request = of_http(request)
-        auth_of(request)  # also for strangers: an app without one is told so at its first request
+        auth_of(request)  # also for strangers: an app without one learns so at its first request
         if not has_credentials(request):
             return cast(MaybeU, None)
         by_cookie = not sends_token(request)

@@ -59,7 +59,7 @@ def current_context() -> TortoiseContext | None:
 
 
 def is_in_transaction(connection_name: str | None) -> bool:
-    """Whether a transaction is open on this connection, whoever began it."""
+    """Whether a transaction is open on this connection, the host's or ours."""
     return _open_transaction(connection_name) is not None
 
 
@@ -353,7 +353,7 @@ async def with_deadline(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
     """Runs work that needs the database. Where that fails, is not there or takes longer than the limit,
     `deadline_paused` aside, raises `AuthError`: what the client may know, and the cause for the log.
 
-    The work is a task of its own, which is cancelled once and, after a moment, left to itself: drivers wait
+    The work is its own task, which is cancelled once and, after a moment, left to itself: drivers wait
     for a silent server even while they give up, and no second cancellation must reach a rollback. In that
     moment it gives a transaction of the host its connection back, which can do one thing at a time.
     """
@@ -432,7 +432,7 @@ async def _give_up(task: asyncio.Task[Any]) -> None:
 
 @contextmanager
 def deadline_paused() -> Iterator[None]:
-    """Stops the clock of `with_deadline` for what is no work of the database."""
+    """Stops the clock of `with_deadline` for what is not the database's work."""
     deadline = _deadline.get()
     if deadline is None or not deadline.stop():  # inside another one, which starts it again
         yield

@@ -82,7 +82,7 @@ class SignedIn(SecurityBase, Generic[T]):
         return _bearer_scheme()
 
     async def __call__(self, request: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> T:
-        """What is wanted of whoever asks, read from the database for this request. `asked` are the scopes of
+        """What is wanted of the client, read from the database for this request. `asked` are the scopes of
         FastAPI's `Security(..., scopes=...)`, also of those around it: see `require_scopes`."""
         request = of_http(request)  # by the name that error trackers leave out
         auth = auth_of(request)
@@ -215,9 +215,9 @@ SIGN_IN_FIRST: Final = frozenset(
 
 
 async def current_user_or_redirect(request: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> U:
-    """Like `get_current_user`, for pages: whoever is not signed in is sent to the sign-in page (303), which
-    leads back with its parameter `next`; and whoever has to set up two-factor first to the page for it, where
-    there is one."""
+    """Like `get_current_user`, for pages: a visitor who is not signed in is sent to the sign-in page (303),
+    which leads back by its parameter `next`; a user who has to set up two-factor first is sent to the page
+    for it, if there is one."""
     request = of_http(request)
     try:
         return await get_current_user(request, asked)

@@ -125,7 +125,7 @@ Code: TypeAlias = ErrorTable | HostCode
 
 
 class AuthError(Exception):
-    """A refusal that the client is told about; raised by flows and dependencies, answered as JSON.
+    """A refusal that the client gets to see; raised by flows and dependencies, answered as JSON.
 
     `retry_after` is in seconds and becomes the header of that name; `scope` is what the token would need,
     divided by spaces; `detail` says more than the sentence of the code; `field` is that of the body that it
@@ -165,7 +165,7 @@ class AuthError(Exception):
 
 
 class Refused(AuthError):
-    """A refusal of the host app, raised by its hooks: told to the client as `detail`, a sentence, and `code`.
+    """A refusal of the host app, raised by its hooks: the client gets `detail`, a sentence, and `code`.
 
     The status is one of a client's error, but for 401, on which clients log in again, and 422, whose `detail`
     is a list. Raises `ValueError` for another status, and for a code that is not in snake_case, has more than
@@ -178,5 +178,7 @@ class Refused(AuthError):
         if len(code) > MAXIMUM_CODE_LENGTH:  # of its column in the audit log
             raise ValueError(f"{code!r} has more than {MAXIMUM_CODE_LENGTH} characters.")
         if not 400 <= status <= 499 or status in (401, 422):
-            raise ValueError(f"{status} is no status of a refusal: one from 400 to 499, but for 401 and 422.")
+            raise ValueError(
+                f"{status} is not a status for a refusal: take one from 400 to 499, except 401 and 422."
+            )
         super().__init__(HostCode(status, detail, code))

@@ -85,7 +85,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request comes from, as far as it says so: printable and bounded."""
+    """Where a request says that it comes from: printable and bounded."""
 
     address: str = ""
     user_agent: str = ""
@@ -95,7 +95,7 @@ class Origin:
 class SecurityEvent:
     """One event. `time` is UTC; `user_id` is None where no account is known; `reason` is the code of the
     refusal; `factors` are those that were right (RFC 8176: `pwd`, `otp`, and `recovery` of our own);
-    `actor_id` is the administrator who did it, None where it was the user, or whoever claimed to be."""
+    `actor_id` is the administrator who did it, None where it was the user, or somebody posing as one."""
 
     kind: EventTable
     outcome: Outcome
@@ -131,7 +131,7 @@ actor: ContextVar[UUID | None] = ContextVar("actor", default=None)
 
 @dataclass(slots=True)
 class Observation:
-    """What a flow learns on its way; it becomes the event. What has no kind is not told."""
+    """What a flow learns on its way; it becomes the event. What has no kind is not reported."""
 
     kind: EventTable | None = field(default=None, kw_only=True)
     user_id: UUID | None = None

@@ -168,7 +168,7 @@ def failure_of(error: BaseException) -> Failure | None:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What the driver raised, where Tortoise has made an error of its own of it."""
+    """What the driver raised, where Tortoise has raised its own error for it."""
     if isinstance(error, _TORTOISE):
         if error.args and isinstance(error.args[0], Exception):
             return error.args[0]
@@ -264,7 +264,7 @@ def said_by(error: BaseException) -> str:
 
 
 def _first_line(cause: BaseException) -> str:
-    """As far as it fits in a log, and without what a terminal would obey."""
+    """What fits in a log of it, without what a terminal would obey."""
     line = next(iter(str(cause).splitlines()), "")[:LONGEST_LINE]
     return "".join(each if each.isprintable() else "?" for each in line)
 

@@ -162,8 +162,8 @@ class EmailVerified(AfterEvent, Generic[U]):
 
 @dataclass(frozen=True, slots=True)
 class MailboxClaimed(AfterEvent, Generic[U]):
-    """The owner of the mailbox took over an account that was never verified: whoever made it has no access
-    any more, and what users fill in and may leave empty is empty."""
+    """The owner of the mailbox took over an account that was never verified: the person who made it
+    has lost access, and the fields that users fill in and may leave empty are empty."""
 
     user: U
 
@@ -221,7 +221,7 @@ P = ParamSpec("P")
 
 
 class HookError(Exception):
-    """A handler failed before or inside a transaction, by a fault of its own, the cause; answered as 500."""
+    """A handler failed before or inside a transaction, for its own error, the cause; answered as 500."""
 
 
 class Hooks:
@@ -253,7 +253,7 @@ class Hooks:
             return
         happening: Event | None = None
         for heard, handler in [*self.handlers]:
-            if not issubclass(event, heard):  # type: ignore[arg-type]  # a class, as far as P's sake lets one say
+            if not issubclass(event, heard):  # type: ignore[arg-type]  # a class, which P hides
                 continue
             happening = happening or event(*args, **values)
             if isinstance(happening, AfterEvent):
@@ -312,7 +312,7 @@ def _alone(error: Exception) -> Exception:
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it was raised for: clients of services have errors of their own."""
+    """An error and what it was raised for: clients of services have their own errors."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__  # also one that is not to be shown

@@ -148,7 +148,8 @@ def include_auth(
     app.router.lifespan_context = _naming_clashes(app.router.lifespan_context, auth)
     for router in _routers(auth, pages=pages):
         router.add_to(app.router, chosen.route_prefix, bodies)
-    # An included router starts after the app's own lifespan has, so that Tortoise is there whoever opens it.
+    # An included router starts after the app's own lifespan has, so that Tortoise is there whichever of them
+    # opens it.
     app.include_router(APIRouter(lifespan=lifespan))
     keys.router.add_to(app.router)
     former_links.router.add_to(app.router, chosen.route_prefix)
@@ -228,7 +229,7 @@ async def running(auth: Auth) -> AsyncIterator[None]:
 
 def _routers(auth: Auth, *, pages: bool) -> list[AuthRouter]:
     """Those of features come last, so that none takes the address of a page. Raises `ValueError` for one that
-    has such an address, and `TypeError` for one that is none of the library's kind.
+    has such an address, and `TypeError` for one that is not of the library's kind.
 
     Pages, which not every app has, are imported here: together they take longer than all others."""
     routers = [*ROUTERS]

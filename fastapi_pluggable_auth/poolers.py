@@ -119,7 +119,7 @@ async def _is_direct(client: BaseDBAsyncClient) -> bool:
 
 async def _mixes_up(one: BaseDBAsyncClient, other: BaseDBAsyncClient) -> bool:
     """Whether what one client prepares meets the other, or is lost. The statements change nothing and have no
-    parameters, whoever runs them."""
+    parameters, in either client."""
     parts = {"first": uuid4().hex, "second": uuid4().hex}
     mark = parts["first"] + parts["second"]
     try:

@@ -174,7 +174,7 @@ class UserFactory(Generic[U]):
         two_factor: bool = False,
         **columns: Any,
     ) -> U:
-        """Stores a user, with an address and username of its own where none is given; `columns` are any
+        """Stores a user, with a new address and username where none is given; `columns` are any
         others, such as `is_active=False`. With `two_factor`, logins need the codes of `totp_secret`."""
         auth, users, number = self._auth, self._auth.tables.user, next(self._numbers)
         if auth.has_usernames:

@@ -1,4 +1,4 @@
-"""Who opens a WebSocket (RFC 6455), and whether he still is signed in."""
+"""Who opens a WebSocket (RFC 6455), and whether that user still is signed in."""
 
 from __future__ import annotations
 

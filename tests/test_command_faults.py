@@ -70,7 +70,7 @@ WRONG = {
     "postgres://nobody@nowhere.invalid/none": "The host of the database is not known: nowhere.invalid",
     "mysql://nobody@nowhere.invalid/none": "The host of the database is not known: nowhere.invalid",
     "postgres://user:secret@host:port/none": "The URL of the database is not valid: Port is not an integer",
-    "postgre://user@host/none": "postgre:// is no database that Tortoise knows: use postgres://",
+    "postgre://user@host/none": "postgre:// is not a database that Tortoise knows: use postgres://",
     "gibberish": "'gibberish' is neither a database URL",
     "sqlite://misspelt.sqlite3": "There is no file",
     "sqlite:///no/such/folder/app.sqlite3": "There is no file /no/such/folder/app.sqlite3",

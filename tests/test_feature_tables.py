@@ -70,7 +70,7 @@ def test_a_copy_has_the_columns_and_the_methods_of_its_table_and_shares_none() -
 def test_a_limit_that_another_has_is_refused_at_the_start() -> None:
     with pytest.raises(ValueError, match="rate limit 'login' is that of the library and of the feature x"):
         Auth(SETTINGS, features=[Feature(name="x", rates={"login": "1/hour"})])
-    with pytest.raises(RateConfigurationError, match="'often' is no rate"):
+    with pytest.raises(RateConfigurationError, match="'often' is not a rate"):
         Auth(
             SETTINGS.model_copy(update={"rate_limits": RECOMMENDED_RATES}),
             features=[Feature(name="x", rates={"knock": "often"})],

@@ -151,7 +151,7 @@ async def test_what_is_no_moment_is_named_and_nothing_is_changed(spare: SpareDat
     await spare.migrate(BEFORE)
     await add_users(spare, ["2026-01-31 12:00:00", "2026-01-31 13:00:00"])
     await spare.query(f"UPDATE user SET created_at = {wrong} WHERE email = '1@example.com'")
-    with pytest.raises(MomentError, match=r"user\.created_at of 0{8}-0.*1 is no moment: .*'\. Change it"):
+    with pytest.raises(MomentError, match=r"user\.created_at of 0{8}-0.*1 is not a moment: .*'\. Change it"):
         await spare.migrate()
     (first, second) = await spare.query("SELECT created_at, quote(created_at) AS text FROM user ORDER BY id")
     assert (first["created_at"], second["text"].lower()) == ("2026-01-31 12:00:00", wrong)

@@ -587,5 +587,5 @@ async def test_a_scope_that_the_app_does_not_have_is_an_error_of_the_app(
     with pytest.raises(ValueError, match="No feature of the app has the scope note:read"):
         await account.client.get("/slip", headers=account.headers)
     for scopes in ({"a b": ""}, {"": ""}, {"ä": ""}):
-        with pytest.raises(ValueError, match="is no name"):
+        with pytest.raises(ValueError, match="is not a name"):
             PersonalTokens(scopes=scopes)

@@ -70,7 +70,7 @@ async def _found(
     notes = {"AUTH_VERIFY_BY_GET": RECOMMENDED} if settings.verify_by_get else {}
     if altering is not None:
         notes["migrations"] = REBUILT.format(folder=altering)
-    # Transports, and threads of SQLite, end some turns of the event loop after they were told to.
+    # Transports, and threads of SQLite, end some turns of the event loop after they are asked to.
     await asyncio.sleep(0.1)
     return problems, notes
 

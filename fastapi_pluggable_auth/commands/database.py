@@ -75,7 +75,7 @@ async def connected(where: str, *, patient: bool = False) -> AsyncIterator[type[
     except Exception as error:
         if (problem := fault(error, credentials, connecting=connecting)) is None:
             raise
-        await asyncio.sleep(0.1)  # the thread of SQLite ends after it was told to
+        await asyncio.sleep(0.1)  # the thread of SQLite ends a little later
         raise problem from error
 
 
@@ -84,7 +84,7 @@ async def _initialised(context: TortoiseContext, where: str) -> type[AbstractUse
         scheme = where.partition("://")[0]
         if scheme not in DB_LOOKUP:
             raise CommandError(
-                f"{scheme}:// is no database that Tortoise knows: use postgres://, mysql:// or sqlite://."
+                f"{scheme}:// is not a database that Tortoise knows: use postgres://, mysql:// or sqlite://."
             )
         try:
             config = generate_config(where, {"models": ["fastapi_pluggable_auth.models"]})

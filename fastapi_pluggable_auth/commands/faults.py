@@ -1,4 +1,4 @@
-"""What went wrong, as a sentence with its cure for whoever runs a command."""
+"""What went wrong, as a sentence that says what to do about it, for the person who runs a command."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FULL: Final = frozenset({"53300", 1040})
 
 def read_settings(**options: Any) -> AuthSettings:
     """The settings of the environment; raises `CommandError`, a line for each that is not valid. A variable
-    that is read by none is told on standard error."""
+    that no setting reads is reported on standard error."""
     with valid_settings():
         settings = AuthSettings(**options)
     for problem in settings.ignored_names():

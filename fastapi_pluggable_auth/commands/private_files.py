@@ -12,7 +12,7 @@ from typing import TextIO
 
 def new_private_file(path: Path) -> TextIO:
     """A new file of mode 0600 in the place of what was there: who may read an earlier one, or has it open,
-    reads nothing of this. What is no file, such as a pipe, is written to as it is. Raises `OSError`, for a
+    reads nothing of this. What is not a file, such as a pipe, is written to as it is. Raises `OSError`, for a
     link to a file too: somebody else may have put it there."""
     try:
         there = path.stat().st_mode

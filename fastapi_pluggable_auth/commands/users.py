@@ -76,7 +76,7 @@ COLUMNS: Final = (
     "last_login_at",
     "created_at",
 )
-"""What is shown, as far as users have it."""
+"""What is shown, of what users have."""
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +155,7 @@ def _positive(text: str) -> int:
 
 
 def _run(work: Work, options: argparse.Namespace) -> int:
-    # Without a handler of their own, Python prints the events of refusals beside our sentence.
+    # Without their own handler, Python prints the events of refusals beside our sentence.
     logging.getLogger("fastapi_pluggable_auth.security").addHandler(logging.NullHandler())
 
     async def refusable(auth: Auth) -> int:
@@ -210,7 +210,7 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def _own_value(auth: Auth, name: str, text: str) -> object:
-    """What `--set` says. Columns of the package have options and commands of their own."""
+    """What `--set` says. Columns of the package have their own options and commands."""
     shipped = AbstractUser._meta.fields_map.keys() | {"username"}
     if name not in auth.tables.user._meta.fields_db_projection.keys() - shipped:
         raise CommandError(f"Users of this app have no column {name!r} of their own.")
@@ -258,7 +258,7 @@ async def _import(options: argparse.Namespace, auth: Auth) -> int:
     with ExitStack() as opened:
         try:
             raw = opened.enter_context(options.file.open("rb"))
-            # What is no UTF-8 is the fault of a row, not of the file.
+            # What is not UTF-8 is the fault of a row, not of the file.
             lines = io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="")
             rejects = (
                 None if options.rejects is None else opened.enter_context(new_private_file(options.rejects))

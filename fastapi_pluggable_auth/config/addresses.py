@@ -53,7 +53,7 @@ class AddressSettings(Settings):
     def base_url_problem(self) -> str | None:
         """What is wrong with the public base URL, in one sentence."""
         url = urlsplit(self.public_base_url)
-        # A single label and `.test` (RFC 6761) are no public names: containers and tests have them.
+        # A single label and `.test` (RFC 6761) are not public names: containers and tests have them.
         public = "." in (url.hostname or "") and not str(url.hostname).endswith(".test")
         if url.scheme == "https" or (url.scheme == "http" and (self.is_local or not public)):
             return None

@@ -37,7 +37,7 @@ class Names:
     read: dict[str, str] = field(default_factory=dict)
     """By field, those other than the prefix and the name of the field that a value was read from."""
     arguments: set[str] = field(default_factory=set)
-    """Keyword arguments that are no setting."""
+    """Keyword arguments that are not settings."""
 
 
 _reading: ContextVar[Names] = ContextVar("names of the settings that are being read")
@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     def ignored_names(self, *others: Settings) -> Iterator[str]:
         """A sentence for each variable that was meant for these settings, or the others of the app, and is
         read by none: an unknown one with the prefix, and one that lacks it; and for each keyword argument
-        that is no setting. Each once, in order."""
+        that is not a setting. Each once, in order."""
         prefix, present, together = self._names.prefix, self._names.present, (self, *others)
         for each in together:
             for name in sorted(each._names.arguments):
@@ -210,7 +210,7 @@ class _OtherNames(PydanticBaseSettingsSource):
             self._others[settings_cls.OLDER.get(name, name)].append(name)
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The value of a variable, the name of that, and that it is no JSON."""
+        """The value of a variable, the name of that, and that it is not JSON."""
         for name in self._others[field_name]:
             for variables in self._variables:
                 if variables.get(name) is not None:

@@ -43,7 +43,7 @@ class MailSettings(Settings):
     mail_concurrency: int = Field(
         default=4,
         ge=1,
-        description="Mails that a worker sends at a time, each on an SMTP connection of its own.",
+        description="Mails that a worker sends at a time, each on its own SMTP connection.",
     )
     deliver_mail: bool = Field(
         default=True,

@@ -164,7 +164,7 @@ def explained(error: Exception, name: str, context: Mapping[str, object]) -> Tem
 
 
 def _place_of(error: Exception) -> str:
-    """File and line, as far as they are known."""
+    """File and line, where they are known."""
     if isinstance(error, jinja2.TemplateSyntaxError):
         return f"{error.filename or error.name}, line {error.lineno}"
     # Jinja puts frames of the template into the traceback, which have its file.

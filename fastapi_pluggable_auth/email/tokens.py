@@ -119,7 +119,7 @@ class LinkSigner:
         claims = claims_of_0_1(key_set(self._settings), token, purpose)
         now, expires_at = self._clock(), datetime.fromtimestamp(claims["exp"], UTC)
         issued_at = expires_at - self.lifetime(purpose)
-        # From the future: its lifetime was another, and what it is older than cannot be told.
+        # From the future: its lifetime was another, and what it is older than is unknown.
         if now >= expires_at or issued_at > now + timedelta(seconds=LEEWAY_SECONDS):
             raise SignatureError
         return Link(subject_of(claims), None, issued_at)

@@ -203,7 +203,7 @@ class Feature:
     Those of a host are under its own label, with its own migrations.
     `expired` says which rows the purge deletes, `access_ended` which die when access ends.
 
-    `rates` are names for `rate_limited(...)`, with what is recommended. `credentials` are tokens of its own,
+    `rates` are names for `rate_limited(...)`, with what is recommended. `credentials` are its own tokens,
     and `scopes` what these may be made for, each with a sentence for users. `factors` are what a login may
     ask for beside the password.
     `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, and `templates` is the

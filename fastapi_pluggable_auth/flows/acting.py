@@ -38,7 +38,7 @@ def may_act_on(auth: Auth, administrator: AbstractUser, user: AbstractUser) -> b
 
 
 def may_act_as(auth: Auth, administrator: AbstractUser, user: AbstractUser) -> bool:
-    """Whether the administrator may impersonate the user: nobody gets rights by it that he does not have."""
+    """Whether the administrator may impersonate the user: nobody gains rights by it."""
     if user.is_superuser or not covers(auth, administrator, (), (IMPERSONATE,)):
         return False
     return may_act_on(auth, administrator, user)
@@ -64,7 +64,7 @@ async def acting_administrator(
 
 
 async def end_fallen(auth: Auth, user: AbstractUser) -> None:
-    """Ends the impersonations of this user, as he is now, that do not stand any more."""
+    """Ends the impersonations of this user, with the rights of now, that no longer stand."""
     sessions = auth.tables.session.filter(user_id=user.id, impersonated_by__not_isnull=True, revoked_at=None)
     for session in matching(await sessions, user_id=user.id, revoked_at=None):
         if session.impersonated_by is None:

@@ -126,7 +126,7 @@ def refuse_impersonation(authentication: Authentication) -> None:
 
 def require_write(auth: Auth, authentication: Authentication) -> None:
     """Raises `AuthError(IMPERSONATION_FORBIDDEN)` where an administrator acts as the user who may not change
-    accounts in his own name."""
+    accounts as themselves."""
     administrator = authentication.administrator
     if administrator is not None and not covers(auth, administrator, (), (WRITE,)):
         raise AuthError(ErrorCode.IMPERSONATION_FORBIDDEN)

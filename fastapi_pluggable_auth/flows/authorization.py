@@ -32,7 +32,7 @@ async def grant(
     administrator who lacks one of them stops acting as the user.
 
     Raises `AuthError`: USER_NOT_FOUND; UNKNOWN_ROLE where the app names its roles and this is none;
-    VALIDATION_ERROR for what is no name, and for more than the column has room for.
+    VALIDATION_ERROR for what is not a name, and for more than the column has room for.
     """
     more_roles, more_permissions = _names(roles), _names(permissions)
 
@@ -60,9 +60,9 @@ async def revoke(
     superuser: bool = False,
 ) -> AbstractUser:
     """Takes roles and permissions from a user, and returns the user as it is now; what the user does not have
-    changes nothing. With `superuser` it is none any more. Whoever loses rights stops acting as others.
+    changes nothing. With `superuser` it is no longer one. A user who loses rights stops acting as others.
 
-    Raises `AuthError`: USER_NOT_FOUND; VALIDATION_ERROR for what is no name.
+    Raises `AuthError`: USER_NOT_FOUND; VALIDATION_ERROR for what is not a name.
     """
     fewer_roles, fewer_permissions = _names(roles), _names(permissions)
 

@@ -1,4 +1,4 @@
-"""The columns that a host app adds to the user, as far as its schemas name them."""
+"""The columns that a host app adds to the user, where its schemas name them."""
 
 from __future__ import annotations
 

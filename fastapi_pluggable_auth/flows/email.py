@@ -33,9 +33,9 @@ async def owner_of(auth: Auth, purpose: LinkTable, token: str | Plaintext) -> Ab
 
 
 async def verify_email(auth: Auth, token: str | Plaintext) -> None:
-    """Marks the account verified, once, whoever signed up: for programs of which the link is proof enough.
-    The password stays; what was begun with it ends, which is every session, token and pending address. Raises
-    `AuthError(INVALID_LINK)`."""
+    """Marks the account verified, once, no matter who signed up: for programs, where the link is proof
+    enough. The password stays; what was begun with it ends, which is every session, token and pending
+    address. Raises `AuthError(INVALID_LINK)`."""
     async with _verifying(auth, Plaintext.of(token)) as user:
         await _verify(auth, user, keep=False)
 

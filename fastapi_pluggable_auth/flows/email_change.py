@@ -29,7 +29,7 @@ async def request_email_change(
     """Keeps the new address pending for the session that asks, mails a link to it, and one to the old address
     that stops the change. Without mail nothing is pending any more. Belongs inside a transaction.
 
-    Raises `AuthError(EMAIL_TAKEN)`; with `prevent_enumeration` the owner of the address is told instead.
+    Raises `AuthError(EMAIL_TAKEN)`; with `prevent_enumeration` the owner of the address gets a mail instead.
     """
     taken = await every(auth.tables.user).filter(email=email).exists()
     if taken and not auth.settings.prevent_enumeration:

@@ -47,7 +47,7 @@ NO_PENDING_EMAIL: Final[dict[str, Any]] = {"pending_email": None, "pending_email
 
 async def end_access(auth: Auth, user_id: UUID, end: End, *session_ids: UUID | None) -> int:
     """Ends what this kind of end takes with it, and returns how many sessions were alive. The sessions are
-    those that end or, where the others do, the one that asks; None is no session. Belongs inside the
+    those that end or, where the others do, the one that asks; None counts as no session. Belongs inside the
     transaction of the change that ends access."""
     takes, tables = ENDS[end], auth.tables
     named = [session_id for session_id in session_ids if session_id is not None]

@@ -172,8 +172,8 @@ def with_second(proof: Proof, second: RightAnswer | None) -> tuple[str, ...]:
 
 
 async def _unverified(auth: Auth, user: AbstractUser) -> AuthError:
-    """The refusal. With `prevent_enumeration` it is that of a wrong password, as whoever has just signed up
-    with an address would learn that it was new; its owner gets another link, behind the answer."""
+    """The refusal. With `prevent_enumeration` it is that of a wrong password, as anyone who has just
+    signed up with an address would learn that it was new; its owner gets another link, after the answer."""
     if not auth.settings.prevent_enumeration:
         return AuthError(ErrorCode.EMAIL_NOT_VERIFIED)
     await auth.autonomous.after_answer(lambda: _mail_link(auth, user.email))

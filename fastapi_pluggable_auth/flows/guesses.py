@@ -40,7 +40,7 @@ OF_CODES: Final = 100
 3.2.2)."""
 
 CODES_TOLD: Final = 5
-"""Wrong codes after the right password of which the owner is told."""
+"""How many wrong codes after the right password the owner gets a mail about."""
 
 PERIOD: Final = timedelta(hours=24)
 
@@ -213,7 +213,7 @@ async def _place(
 
 def _is_kept_quiet(auth: Auth, user: AbstractUser) -> bool:
     """Whether a login must look as if there were no account. One that an outsider has just made would else
-    start with a count of its own, where that of the name had stopped."""
+    start with a fresh count, where that of the name had stopped."""
     settings = auth.settings
     return settings.prevent_enumeration and settings.require_verified_email and not user.is_verified
 

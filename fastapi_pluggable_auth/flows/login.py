@@ -129,7 +129,7 @@ async def open_session(
 
     Raises `AuthError`: INVALID_CREDENTIALS for a disabled account, or one that is not what `user` says any
     more; PASSWORD_RESET_REQUIRED, EMAIL_NOT_VERIFIED (never with `prevent_enumeration`), and what a hook
-    refuses. Raises `ValueError` for what is no name of a factor.
+    refuses. Raises `ValueError` for what cannot name a factor.
     """
     async with entering(auth, transport=transport, device=device) as entry:
         entry.observation.user_id = user.id

@@ -36,8 +36,8 @@ async def notify(auth: Auth, kind: MailTable, user: AbstractUser, **context: Any
 
 
 async def notify_former_address(auth: Auth, kind: MailTable, user: AbstractUser, **context: Any) -> None:
-    """The same to an address that is the account's no more: the mail is none of its rows, as whoever took the
-    account over may delete it, and says its language itself."""
+    """The same to an address that was the account's: the mail is not one of its rows, as a thief who has the
+    account may delete it, and so it carries its language itself."""
     await auth.outbox.add(kind, user.email, language=user.language, when=_now(auth), **context)
 
 

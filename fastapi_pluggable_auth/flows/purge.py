@@ -67,7 +67,7 @@ async def purge(auth: Auth) -> dict[str, int]:
 
 
 async def keep_purging(auth: Auth, stop: asyncio.Event) -> None:
-    """Purges every hour until told to stop, each worker at a time of its own."""
+    """Purges every hour until it is stopped, each worker at a different time."""
     rounds = Rounds("Deleting expired rows", logger)
     while not stop.is_set():
         with suppress(TimeoutError):
@@ -78,7 +78,7 @@ async def keep_purging(auth: Auth, stop: asyncio.Event) -> None:
 
 
 async def _delete(table: type[Model], expired: Q) -> int:
-    """In batches, each a short statement of its own: nobody waits long for a lock. Raises `IntegrityError`
+    """In batches, each in its own short statement: nobody waits long for a lock. Raises `IntegrityError`
     for a row to which rows of the host refer, when all others are gone."""
     deleted, refusal = 0, None
     kept: list[Any] = []

@@ -81,7 +81,7 @@ async def start_impersonation(
     transport: Transport = Transport.BEARER,
 ) -> TokenSet:
     """Stores a session in which an administrator acts as the user. It ends after `impersonation_max_age` and
-    is none of those that the user has by signing in. Belongs inside a transaction that has locked both."""
+    is not one of those that the user has opened. Belongs inside a transaction that has locked both."""
     now, lifetime = auth.clock(), auth.settings.impersonation_max_age
     session = await _open(auth, user_id, origin.get()(), now, lifetime, administrator_id, begun_in)
     return await issue_tokens(auth, first_pair(auth, session, transport))
@@ -208,7 +208,8 @@ async def _end_oldest(auth: Auth, user_id: UUID, now: datetime) -> None:
 
 
 async def _tell_of_new_device(auth: Auth, user: AbstractUser, device: Origin) -> None:
-    """Mails about a browser that none of the account's sessions had; the very first sign-in is no news."""
+    """Mails about a browser that none of the account's sessions had; the very first sign-in is not worth a
+    mail."""
     sessions = auth.tables.session.filter(user_id=user.id, impersonated_by=None)
     if await sessions.exists() and not await sessions.filter(user_agent=device.user_agent).exists():
         await notify(

@@ -49,8 +49,8 @@ class StoppedError(AuthError):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Where something is counted: in a row of its own, or for a name that anybody may make up in one of those
-    that such names share. Then `holder` says which name has it."""
+    """Where something is counted: in its own row or, for a name that anyone may make up, in one of those that
+    such names share. Then `holder` says which name has it."""
 
     ids: tuple[str, ...]
     holder: str | None = None
@@ -107,7 +107,7 @@ async def change(
 
 
 async def forget(auth: Auth, *keys: Key) -> None:
-    """Deletes counters that have a row of their own."""
+    """Deletes counters that have their own row."""
     await counters.delete_all(auth, [key.ids[0] for key in keys])
 
 

@@ -99,7 +99,7 @@ class RequestCookies:
 
 
 class CookieMiddleware:
-    """Turns the transport on, and writes the queued cookies on the response, whoever made it."""
+    """Turns the transport on, and writes the queued cookies on every response, also on those of the host."""
 
     def __init__(self, app: ASGIApp, auth: Auth) -> None:
         self.app = app  # under this name, as FastAPI looks through the stack for instrumentation
@@ -112,7 +112,7 @@ class CookieMiddleware:
             await self.app(scope, receive, send)
             return
         by_auth: dict[Auth, RequestCookies] = scope.setdefault(_BY_AUTH, {})
-        # No variable of its own: an error tracker would send it with this frame.
+        # Not in a variable: an error tracker would send it with this frame.
         cookies = by_auth.get(self._auth) or RequestCookies(
             self._auth, self._cookies, received_cookies(scope["headers"])
         )

@@ -75,7 +75,7 @@ def merged_responses(router: Responses, route: Responses) -> Responses:
 
 
 class SignInRequired(Exception):
-    """Whoever asks has to sign in first, on a page: `location`."""
+    """The client has to sign in first, on a page: `location`."""
 
     def __init__(self, location: str) -> None:
         super().__init__(location)

@@ -128,7 +128,7 @@ class AuthRoute(APIRoute):
                 except HTTPException as error:
                     if error.status_code != 400:
                         raise
-                    # FastAPI's answer to a body that is no text; one that is no JSON is 422 already.
+                    # FastAPI's answer to a body that is not text; one that is not JSON is 422 already.
                     response = self.invalid(request, [UNREADABLE_BODY])
             if mails:
                 deliver = partial(auth.dispatcher.after_response, mails)

@@ -114,7 +114,7 @@ class TortoiseContextMiddleware:
     """Lets requests see the Tortoise set-up that the lifespan opened.
 
     Tortoise keeps it in a context variable. A plain `Tortoise.init` in a lifespan sets it for the lifespan's
-    task only, and the server runs each request in a task of its own.
+    task only, and the server runs each request in its own task.
     """
 
     def __init__(self, app: ASGIApp, auth: Auth) -> None:
@@ -144,4 +144,4 @@ async def _redirect(_: Request, error: Exception) -> Response:
 
 
 HANDLERS: Final[Handlers] = {AuthError: _answer, SignInRequired: _redirect}
-"""How the app answers refusals, also those in the host's own routes, unless it has handlers of its own."""
+"""How the app answers refusals, also those in the host's own routes, unless it has its own handlers."""

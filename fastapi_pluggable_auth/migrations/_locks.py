@@ -1,8 +1,7 @@
 """Waiting for tables that others use, without making all others wait.
 
-Whoever changes a table waits for the transactions that have read it, and everybody else waits behind. So the
-wait is short, and is tried again after a pause in which the others get through.
-"""
+A change of a table waits for the transactions that have read it, and everyone else waits behind the change.
+So the wait is short, and is repeated after a pause in which the others get through."""
 
 from __future__ import annotations
 

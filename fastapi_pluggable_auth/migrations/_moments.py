@@ -45,7 +45,7 @@ class StoreMomentsInUtc(DataStep):
     reason = "which form a moment had is not kept"
 
     async def take(self, editor: BaseSchemaEditor, state: State, app_label: str) -> None:
-        """Raises `MomentError` where a column has what is no moment."""
+        """Raises `MomentError` where a column holds what is not a moment."""
         zone, labels = _zone(), [each for each in state.models if each[0] == app_label]
         models = [state.apps.get_model(".".join(each)) for each in labels]
         columns = [(model, column) for model in models for column in _moments_of(model)]
@@ -137,7 +137,7 @@ async def _convert(
                 changes.append([convert(row[column]), row[key], row[column]])
             except (TypeError, ValueError, OverflowError) as error:
                 raise MomentError(
-                    f"{table}.{column} of {row[key]} is no moment: {row[column]!r}. "
+                    f"{table}.{column} of {row[key]} is not a moment: {row[column]!r}. "
                     "Change it, then migrate again."
                 ) from error
         await client.execute_many(update, changes)

@@ -78,7 +78,7 @@ class ConfirmTwoFactor(DataStep):
 
 
 async def _rewrite(client: BaseDBAsyncClient, quote: Any, table: str, column: str, convert: Any) -> None:
-    """Converts a column. Old values are no parameters, which Tortoise would write to its log."""
+    """Converts a column. Old values are not passed as parameters, which Tortoise would write to its log."""
     first, second, _ = placeholders(client)
     update = f"UPDATE {quote(table)} SET {quote(column)} = {first} WHERE {quote('id')} = {second}"  # noqa: S608
     async for batch in batches(client, quote, table, column):

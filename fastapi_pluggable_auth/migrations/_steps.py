@@ -35,7 +35,7 @@ class Step(TortoiseOperation):
 
 
 class DataStep(Step):
-    """A step that depends on what is in the database, and is no plain SQL."""
+    """A step that depends on what is in the database, and is not plain SQL."""
 
     reduces_to_sql = False
     purpose: str

@@ -120,7 +120,7 @@ async def _add_foreign_key(editor: BaseSchemaEditor, model: type[Model], column:
 
 
 async def _number_by_uuid(editor: BaseSchemaEditor, model: type[Model]) -> None:
-    """Replaces the integers that Tortoise gives a table without a key of its own. Nothing refers to them."""
+    """Replaces the integers that Tortoise gives a table without a key. Nothing refers to them."""
     table, key = editor.quote(model._meta.db_table), editor.quote("id")
     if editor.DIALECT == "postgres":
         await run_sql(

@@ -140,8 +140,8 @@ class NamesField(fields.Field[frozenset[str]]):
         return f"VARCHAR({self.max_length})"
 
     def to_db_value(self, value: Any, instance: Any) -> Any:
-        """The text. Raises `ValidationError` for what is no name and for more than the column has room for:
-        nothing is cut off."""
+        """The text. Raises `ValidationError` for what is not a name and for more than the column has room
+        for: nothing is cut off."""
         try:
             names = name_set(value)
         except (TypeError, ValueError) as error:

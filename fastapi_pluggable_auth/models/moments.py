@@ -17,7 +17,8 @@ class MomentField(fields.DatetimeField[M]):
     A naive value means UTC; a number, seconds since 1970."""
 
     def to_db_value(self, value: Any, instance: Any) -> Any:
-        """What every driver takes. What is no moment, as the year of a filter `__year`, stays as it is."""
+        """What every driver takes. What is not a moment, such as the year of a filter `__year`, stays as it
+        is."""
         if isinstance(instance, Model) and (
             self.auto_now or (self.auto_now_add and getattr(instance, self.model_field_name) is None)
         ):

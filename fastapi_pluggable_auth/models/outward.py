@@ -55,7 +55,7 @@ class SecretColumn:
 
     @staticmethod
     def seal(value: object) -> object:
-        """What the `__dict__` of a row keeps; that there is none is no secret."""
+        """What the `__dict__` of a row keeps; that there is none is not a secret."""
         return None if value is None else _Sealed(value)
 
 
@@ -119,7 +119,7 @@ class Outward:
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """The same in and out: FastAPI can be told to have one schema for both."""
+        """The same in and out: FastAPI can be set to have one schema for both."""
         serialization: Any = schema["serialization"]
         return handler(serialization["return_schema"])
 
@@ -131,7 +131,7 @@ def _is_moment(model: type, name: str) -> bool:
 
 
 def _leaving(row: Outward, info: SerializationInfo) -> dict[str, Any]:
-    """Pydantic leaves `response_model_include` and `response_model_exclude` to whoever serializes."""
+    """Pydantic leaves `response_model_include` and `response_model_exclude` to the serializer."""
     included, excluded = info.include, info.exclude or ()
     return {
         name: value for name, value in row if name not in excluded and (included is None or name in included)

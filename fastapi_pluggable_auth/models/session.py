@@ -25,7 +25,8 @@ FACTORS_LENGTH: Final = 255
 
 class AbstractSession(Outward, Model):
     """One sign-in on one device: the family of its refresh tokens. `revoked_at` ends it at once. In one that
-    is `impersonated_by` an administrator, he acts as the user; it was `begun_in` a session of his.
+    is `impersonated_by` an administrator, who acts as the user; it was `begun_in` the administrator's
+    session.
 
     `confirmed_gen` is the highest generation of tokens that a request has shown, or that nobody may show any
     more: `superseded` has those that were replaced unseen and whose access tokens have not expired.

@@ -36,7 +36,7 @@ _AS_THEY_ARE: Final[Mapping[type[Model], type[Model]]] = {model: model for model
 
 
 class BringsTables(Protocol):
-    """A feature, as far as its tables go."""
+    """What is read of a feature here: its tables."""
 
     @property
     def tables(self) -> Collection[type[Model]]:

@@ -41,11 +41,11 @@ _SCALARS: Final = (bool, int, float, Decimal, str, bytes, datetime, date, time, 
 """Types before those that they are kinds of."""
 
 _ALSO: Final[dict[type, set[type]]] = {int: {bool}, float: {int}, Decimal: {int, float}}
-"""What a column takes beside values of its own type."""
+"""What a column takes beside values of its type."""
 
 _VALIDATORS: Final = (AfterValidator, BeforeValidator, PlainValidator, WrapValidator)
 _RELATIONS: Final = (BackwardFKRelation, ForeignKeyFieldInstance, ManyToManyFieldInstance)
-"""What is no column; one-to-one relations are of these too."""
+"""What is not a column; one-to-one relations are of these too."""
 
 _SHIPPED: Final = AbstractUser._meta.fields_map
 
@@ -169,7 +169,7 @@ def _columns(user_model: type[AbstractUser]) -> dict[str, Field[Any] | None]:
 
 
 def _takes(column: Field[Any], annotation: Any) -> bool:
-    """Whether a column takes what a body says, where that can be told."""
+    """Whether a column takes what a body says, where that is known."""
     types = {*value_types(annotation)} - {NoneType}
     if SecretStr in types or SecretBytes in types:
         return False
@@ -181,7 +181,7 @@ def _takes(column: Field[Any], annotation: Any) -> bool:
 
 
 def value_types(annotation: Any) -> Iterator[type]:
-    """The types of the values, `object` where they cannot be told."""
+    """The types of the values, `object` where they are unknown."""
     origin = get_origin(annotation)
     if annotation is None or annotation is NoneType:
         yield NoneType
@@ -289,7 +289,7 @@ def _has(user_model: type[AbstractUser], name: str) -> bool:
 
 
 def _require_attribute(where: str, field: FieldInfo, user_model: type[AbstractUser], read: str) -> None:
-    """Raises `ValueError` where users have no such attribute, or one that is no value."""
+    """Raises `ValueError` where users have no such attribute, or one that is not a value."""
     users = user_model.__name__
     if isinstance(user_model._meta.fields_map.get(read), _RELATIONS):
         raise ValueError(

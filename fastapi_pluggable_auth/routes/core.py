@@ -151,7 +151,7 @@ async def login(
 async def refresh(
     auth: CurrentAuth,
     request: Request,
-    body: Annotated[RefreshRequest, Body()] = None,  # type: ignore[assignment]  # null is no body
+    body: Annotated[RefreshRequest, Body()] = None,  # type: ignore[assignment]  # null counts as no body
 ) -> TokenPair | CookieSession:
     """Spend a refresh token for a new pair. Each token works once; using it again ends the session. Where
     cookies are on, a browser sends no body: its token is in a cookie, and so are the new ones."""
@@ -177,8 +177,8 @@ async def logout(
     request: Request,
     authentication: Annotated[Authentication, Depends(get_ended_authentication)],
 ) -> Message:
-    """End every session of the user, at once. Repeating it is no error. An administrator who acts as the user
-    ends that session alone."""
+    """End every session of the user, at once. Repeating it is not an error. An administrator who acts as the
+    user ends that session alone."""
     await sessions_flow.logout(auth, authentication)
     sign_out(request, auth)
     return Message(detail="Signed out.")

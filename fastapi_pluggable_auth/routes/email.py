@@ -48,7 +48,7 @@ VALID = "The link is valid. Send a POST request to use it."
 async def resend(
     auth: CurrentAuth,
     request: Request,
-    body: EmailBody = None,  # type: ignore[assignment]  # null is no body
+    body: EmailBody = None,  # type: ignore[assignment]  # null counts as no body
 ) -> Message:
     """Mail a new verification link. The answer is the same whether or not there is an account."""
     await email_flow.resend_verification(auth, given(request, body, EmailRequest).email)
@@ -96,7 +96,7 @@ async def confirm_verify(
     auth: CurrentAuth,
     request: Request,
     token: LinkToken,
-    body: Annotated[VerifyRequest, Body()] = None,  # type: ignore[assignment]  # null is no body
+    body: Annotated[VerifyRequest, Body()] = None,  # type: ignore[assignment]  # null counts as no body
 ) -> Message:
     """Verify an address with its mailed link. The browser that signed up, which has a cookie, and programs
     need no body. Any other browser sends the account's `password`; or a `new_password`, which claims the

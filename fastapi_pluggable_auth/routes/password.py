@@ -34,7 +34,7 @@ router = AuthRouter(prefix="/auth", tags=["password"], route_class=PageRoute)
 async def forgot_password(
     auth: CurrentAuth,
     request: Request,
-    body: EmailBody = None,  # type: ignore[assignment]  # null is no body
+    body: EmailBody = None,  # type: ignore[assignment]  # null counts as no body
 ) -> Message:
     """Mail a password reset link. The answer is the same whether or not there is an account."""
     await password_flow.forgot_password(auth, given(request, body, EmailRequest).email)

@@ -16,7 +16,7 @@ from .bodies import Bodies, own_body, with_bodies
 
 
 class AuthRouter(APIRouter):
-    """Routes that each app has of its own, made of the same definitions."""
+    """Routes that are made for each app, from the same definitions."""
 
     def __init__(self, *, route_class: type[AuthRoute] = AuthRoute, **options: Any) -> None:
         self._definitions: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []

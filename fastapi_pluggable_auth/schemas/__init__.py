@@ -184,7 +184,7 @@ def taken(body: BaseModel, name: str) -> Plaintext:
 
 
 class _Columns(Body):
-    """What a host may add columns of its own to."""
+    """What a host may add its own columns to."""
 
     @model_validator(mode="after")
     def _storable(self) -> Self:

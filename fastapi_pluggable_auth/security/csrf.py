@@ -22,7 +22,7 @@ def is_same_origin(fetch_site: Sequence[str]) -> bool:
 
 def from_trusted_page(fetch_site: Sequence[str], origins: Sequence[str], trusted: Collection[str]) -> bool:
     """Whether the values of `Sec-Fetch-Site` or `Origin` name the app's own or a trusted origin. A browser
-    sends at least one of them, and no script changes them; a request with neither is no page's."""
+    sends at least one of them, and no script changes them; a request with neither is not a page's."""
     if is_same_origin(fetch_site):
         return True
     return len(origins) == 1 and origins[0] in trusted

@@ -1,4 +1,4 @@
-"""Password hashing (ASVS 11.4.2) through passlib, off the event loop in a bounded pool of its own."""
+"""Password hashing (ASVS 11.4.2) through passlib, off the event loop in its own bounded pool."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def _is_affordable(scheme: str, parsed: Any, bcrypt_rounds: int = 0) -> bool:
 
 def verify_password(password: str, hashed: str, settings: AuthSettings | None = None) -> bool:
     """Whether the password belongs to the hash, in NFC or as it is. Blocks as long as a hash of the
-    configured cost does, also for one that cost less, and for what is no hash, which is never right."""
+    configured cost does, also for one that cost less, and for what is not a hash, which is never right."""
     settings = config.settings if settings is None else settings
     for spelling in spellings(password):
         checked = _compare(spelling, hashed, settings)
@@ -324,7 +324,7 @@ def _give_way() -> None:
 
 
 class PasswordHasher:
-    """Hashes and verifies on threads of its own: bcrypt releases the GIL, the event loop stays free.
+    """Hashes and verifies on its own threads: bcrypt releases the GIL, the event loop stays free.
 
     At most `hashing_queue_size` calls wait, those of each `network` in turn; one more raises
     `AuthError(OVERLOADED)` at once, and so does the newest of a network that takes more than its share of a

@@ -31,7 +31,7 @@ _TYPE_OF_0_1: Final = "jwt"
 LEEWAY_SECONDS: Final = 30
 """How far the clocks of two servers may differ."""
 LATEST: Final = 253_402_300_800
-"""The end of the year 9999: what comes later is no time."""
+"""The end of the year 9999: what comes later is not a time."""
 
 
 class Transport(StrEnum):
@@ -202,12 +202,12 @@ def _is_count(value: object) -> bool:
 
 
 def subject_of(claims: Claims) -> UUID:
-    """The user a token is about; raises `AuthError(INVALID_TOKEN)` when the claim is no UUID."""
+    """The user a token is about; raises `AuthError(INVALID_TOKEN)` when the claim is not a UUID."""
     return _uuid(claims["sub"])
 
 
 def session_of(claims: Claims) -> UUID | None:
-    """The session a token is bound to; raises `AuthError(INVALID_TOKEN)` when the claim is no UUID."""
+    """The session a token is bound to; raises `AuthError(INVALID_TOKEN)` when the claim is not a UUID."""
     return None if "sid" not in claims else _uuid(claims["sid"])
 
 

@@ -32,7 +32,7 @@ THUMBPRINT_MEMBERS: Final = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x",
 """RFC 7638 section 3.2."""
 
 _FOREIGN_SECRET: Final = re.compile("-----BEGIN|ssh-|ecdsa-|@openssh")
-"""What marks a key of another kind, which is no secret."""
+"""What marks a key of another kind, which is not secret."""
 
 _COMPACT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 

@@ -12,9 +12,9 @@ _NAME: Final = re.compile(PATTERN)
 
 
 def name_set(names: str | Iterable[str]) -> frozenset[str]:
-    """The names; a text holds several, divided by spaces. Raises `ValueError` for what is no name."""
+    """The names; a text holds several, divided by spaces. Raises `ValueError` for what is not a name."""
     given = [name for name in names.split(" ") if name] if isinstance(names, str) else list(names)
     for name in given:
         if not (isinstance(name, str) and _NAME.fullmatch(name)):
-            raise ValueError(f'{name!r} is no name: use printable ASCII without spaces, " and \\')
+            raise ValueError(f'{name!r} is not a name: use printable ASCII without spaces, " and \\')
     return frozenset(given)

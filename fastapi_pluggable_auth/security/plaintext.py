@@ -14,7 +14,7 @@ class Plaintext:
 
     @classmethod
     def of(cls, secret: str | Plaintext) -> Plaintext:
-        """The secret as one, whoever passes it."""
+        """The secret as a `Plaintext`, if it is not one already."""
         return secret if isinstance(secret, Plaintext) else cls(secret)
 
     def look(self) -> str:

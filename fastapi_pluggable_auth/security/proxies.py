@@ -14,7 +14,8 @@ MAXIMUM_HOPS: Final = 32
 
 def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> str:
     """The address that is counted and logged (ASVS 4.1.3): the transport's peer, or the right-most hop of
-    `X-Forwarded-For` that is no trusted proxy, where the peer is one. Left of it anybody can write."""
+    `X-Forwarded-For` that is not a trusted proxy, where the peer is one. What is left of it anyone can
+    write."""
     address = _address(peer)
     if address is None or not trusted:
         return peer

@@ -80,7 +80,7 @@ class RateLimiter:
                 if await self._call("hit", rate.item, *key):
                     return None
                 stats = await self._call("get_window_stats", rate.item, *key)
-        except Exception as error:  # each store has errors of its own
+        except Exception as error:  # each store has its own errors
             self._down_until = time.monotonic() + STORE_PAUSE
             raise StoreDownError(f"{type(error).__name__}: {error}") from error
         wait: float = stats.reset_time - time.time()
@@ -128,7 +128,9 @@ def _parse(text: str) -> tuple[Rate, ...]:
             "AUTH_RATE_LIMITS needs the package: pip install 'fastapi-pluggable-auth[limits]'"
         ) from error
     except ValueError as error:
-        raise RateConfigurationError(f"AUTH_RATE_LIMITS: {text!r} is no rate such as 30/minute.") from error
+        raise RateConfigurationError(
+            f"AUTH_RATE_LIMITS: {text!r} is not a rate such as 30/minute."
+        ) from error
     return tuple(Rate(item.amount, timedelta(seconds=item.get_expiry()), item) for item in items)
 
 
@@ -140,8 +142,8 @@ def _memory() -> Any:
 
 
 def _redis(url: str) -> tuple[Any, Any] | None:
-    """The strategy, and the pool of its connections; None for what is no URL, of which no error tells: it may
-    hold a password."""
+    """The strategy, and the pool of its connections; None for what is not a URL, which no error repeats: it
+    may hold a password."""
     try:
         from limits.aio.storage import RedisStorage
         from limits.aio.strategies import SlidingWindowCounterRateLimiter

@@ -48,7 +48,7 @@ _PHRASES: Final = (
     "|(?:base64|hex)(?:32|48|64)|(?:your|my|the|super|very|top|jwt|auth|app|our)*secret(?:key|token|here)*"
     "|pleasechange|donotuse|inproduction|forproduction|qwerty(?:uiop)?|asdf(?:ghjkl)?|zxcv(?:bnm)?|password"
 )
-"""What placeholders are made of. A long sentence of one's own is no placeholder, and starts an app."""
+"""What placeholders are made of. A long sentence of one's own is not a placeholder, and starts an app."""
 
 
 def _folded(secret: str) -> str:

@@ -83,7 +83,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """Wrong guesses at one secret: each network has a back-off of its own, so that none delays another, and
+    """Wrong guesses at one secret: each network has its own back-off, so that none delays another, and
     all together end at `limit`: within any `period`, or without one for good, until the counter is deleted.
 
     Without a `network` there is only the end. The counter is kept for `keep` after the last attempt.
@@ -193,7 +193,7 @@ class _Seen:
 
 
 def _stamp(moment: datetime) -> int:
-    """Milliseconds, rounded down: who waits exactly as long as was told is let in."""
+    """Milliseconds, rounded down: a client that waits exactly as long as it was asked to gets in."""
     return (moment - _EPOCH) // _MILLISECOND
 
 

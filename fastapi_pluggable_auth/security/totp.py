@@ -39,7 +39,7 @@ def code_at(secret: str, moment: datetime) -> str:
 
 def matching_step(secret: str, code: str, now: datetime, after: int | None = None) -> int | None:
     """The time step that the code belongs to, or None. Steps up to `after` are spent and never match.
-    Raises `ValueError` when the secret is no base32, or has less than 112 bits (NIST SP 800-63B-4)."""
+    Raises `ValueError` when the secret is not base32, or has less than 112 bits (NIST SP 800-63B-4)."""
     if not isinstance(code, str) or not _SIX_DIGITS.fullmatch(code := without_blanks(code)):
         return None
     totp = pyotp.TOTP(secret)

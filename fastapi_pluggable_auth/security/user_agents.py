@@ -31,8 +31,8 @@ _PRODUCT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}(/\d{1,4}(\.\d{1,4}){0
 
 
 def device_of(user_agent: str) -> str:
-    """Such as `Firefox, Linux`; the product that comes first where it is no browser, or nothing. Whatever a
-    client calls itself, it is a word in a mail and no sentence, and no link."""
+    """Such as `Firefox, Linux`; the product that comes first where it is not a browser, or nothing. What a
+    client calls itself is a word in a mail, never a sentence or a link."""
     product = _PRODUCT.match(user_agent)
     names = [
         next((name for sign, name in known.items() if sign in user_agent), None)

@@ -1,4 +1,4 @@
-"""Who may do what to the accounts of others, and that it is told who did it."""
+"""Who may do what to the accounts of others; the events say who did it."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from .flows import AdministrationEventKind
 BATCH: Final = 500
 
 PRIVATE: Final = "_"
-"""Columns whose names start so are ignored: the notes of whoever made the file, or of an earlier import."""
+"""Columns whose names start so are ignored: notes of the file's author, or of an earlier import."""
 
 NOT_IMPORTED: Final = frozenset(
     {
@@ -103,7 +103,7 @@ def _header(auth: Auth, reader: Iterator[list[str]]) -> list[str]:
     try:
         names = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
-        raise ImportFileError(f"The header is no CSV: {error}.") from error
+        raise ImportFileError(f"The header is not CSV: {error}.") from error
     named = [name for name in names if not name.startswith(PRIVATE)]
     if "email" not in named:
         raise ImportFileError("The first line has to name the columns, `email` among them.")

@@ -76,7 +76,7 @@ async def list_users(
     limit: PageSize = 50,
 ) -> AccountPage:
     """Accounts, the newest first. `search` is a part of the address or username. `next` of one page is
-    `after` of the next one: whoever signs up meanwhile moves nobody from page to page."""
+    `after` of the next one: a signup in between moves no account from page to page."""
     cursor = None if after is None else users.Cursor.parse(after)
     page = await users.list_users(
         auth, search=search, active=active, verified=verified, role=role, after=cursor, limit=limit
@@ -144,7 +144,7 @@ async def unlock_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -
 
 @router.post("/users/{user_id}/reset-two-factor", status_code=204, responses=WRITING)
 async def reset_two_factor(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
-    """Switch two-factor off for a user who has lost it. The user is signed out everywhere, and told by
+    """Switch two-factor off for a user who has lost it. The user is signed out everywhere and gets a
     mail."""
     async with acting_on(auth, administrator, user_id):
         await users.reset_two_factor(auth, user_id)

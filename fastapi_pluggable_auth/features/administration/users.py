@@ -40,7 +40,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a page of users ends; the next one starts after it, whoever signs up meanwhile."""
+    """Where a page of users ends; the next one starts after it, even when others sign up in between."""
 
     created_at: datetime
     id: UUID

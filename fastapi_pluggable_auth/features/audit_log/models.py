@@ -27,7 +27,7 @@ class AbstractAuditEvent(Outward, Model):
     """A security event that is kept: who did what to whose account, from where, and how it ended.
 
     It refers to accounts and sessions by their bare ids, as it outlives them. `actor_id` is the administrator
-    who did it, null where it was the user, or whoever claimed to be. Address and browser are the actor's.
+    who did it, null where it was the user, or somebody posing as one. Address and browser are the actor's.
     """
 
     id = fields.UUIDField(primary_key=True, default=new_event_id)

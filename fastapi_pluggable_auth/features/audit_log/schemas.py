@@ -37,7 +37,7 @@ class Activity(Schema):
 
 class AuditEventOut(Schema):
     """A security event. `actor_id` is the administrator who did it, null where it was the user. The time is
-    UTC. Address and browser are those of whoever acted."""
+    UTC. Address and browser are the actor's."""
 
     id: UUID
     time: datetime

@@ -1,4 +1,5 @@
-"""Personal access tokens (API keys): made and revoked by their owner, for programs that act in his name."""
+"""Personal access tokens (API keys): made and revoked by their owner, for programs that act in the owner's
+name."""
 
 from __future__ import annotations
 

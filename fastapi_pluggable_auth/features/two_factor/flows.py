@@ -229,7 +229,7 @@ async def verify(auth: Auth, authentication: Authentication, code: str | Plainte
         refuse_impersonation(authentication)
         if not (user.two_factor_active or _enrolling(auth, authentication)):
             raise AuthError(TwoFactorError.TWO_FACTOR_NOT_STARTED)
-        # A thief may have begun with a secret of his own: its codes prove nothing.
+        # A thief may have begun with another secret, whose codes prove nothing.
         async with counted_guess(auth, user, session_id=authentication.session_id, proves=False):
             accepted = await _look_at(auth, user, code)
             if accepted is None or not await _accept(auth, authentication, accepted):
@@ -277,7 +277,7 @@ async def remaining_recovery_codes(auth: Auth, user: AbstractUser) -> int:
 @transactional
 async def _accept(auth: Auth, authentication: Authentication, accepted: _Code) -> bool:
     """Spends a code, which the session keeps as a factor, only where the second factor still is what was
-    looked at. Activating ends all other sessions, and is told."""
+    looked at. Activating ends all other sessions and sends a mail."""
     user, session_id = authentication.user, authentication.session_id
     same = auth.tables.user.filter(id=user.id, **AuthenticatorCodes().state(user), **accepted.unchanged)
     if accepted.changes and not await same.update(**accepted.changes):

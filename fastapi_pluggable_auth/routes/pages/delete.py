@@ -1,4 +1,4 @@
-"""Deleting the account of whoever is signed in."""
+"""Deleting one's account."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DeleteForm(BaseModel):
 
 @router.get("/delete")
 async def delete_page(auth: CurrentAuth, request: Request, authentication: CurrentAuthentication) -> Response:
-    """The form. Whoever signed in long ago confirms the password first."""
+    """The form. A user who signed in long ago confirms the password first."""
     require_recent_login(auth, authentication)
     return render_page(auth, request, "delete", user=authentication.user)
 

@@ -1,4 +1,4 @@
-"""Name, e-mail address and password of whoever is signed in."""
+"""The user's name, e-mail address and password."""
 
 from __future__ import annotations
 

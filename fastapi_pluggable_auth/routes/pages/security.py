@@ -1,4 +1,4 @@
-"""Two-factor, recovery codes and sessions of whoever is signed in."""
+"""The user's two-factor, recovery codes and sessions."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class ConfirmForm(BaseModel):
 
 @router.get("/sign-in")
 async def sign_in_page(auth: CurrentAuth, request: Request, next: str = "") -> Response:
-    """The form, or straight on for whoever is signed in."""
+    """The form, or straight on for users who are signed in."""
     if authenticates_by_cookie(request):
         try:
             return _go_on(auth, request, await authenticate_cookies(request, auth, allow_ended=False), next)
