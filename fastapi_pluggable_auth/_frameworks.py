@@ -59,7 +59,7 @@ def root_of(client: BaseDBAsyncClient) -> BaseDBAsyncClient:
 
 def pool_of(client: BaseDBAsyncClient) -> Any:
     """What the driver has of open connections, or None: to have those dropped that lead to a server which
-    takes no writes any more. Without `_pool`: `client.close()`, and connecting anew."""
+    takes no more writes. Without `_pool`: `client.close()`, and connecting anew."""
     return getattr(client, "_pool", None)
 
 

@@ -49,7 +49,7 @@ class Afterwards:
     host app: nothing that rolls back takes it along. While a request is answered it waits for the answer;
     elsewhere, as in a script, it is done at once. In the transaction of a test it is a part of that.
 
-    It is kept in memory: a process that is killed loses what it has not done yet, and no more.
+    It is kept in memory: a process that is killed loses only what it has not done yet.
     """
 
     def __init__(self, model: type[Model], autonomous: AutonomousTransactions) -> None:

@@ -78,7 +78,7 @@ def _open_transaction(connection_name: str | None) -> TransactionalDBClient | No
 
 
 def credentials_of(connections: ConnectionHandler, name: str) -> dict[str, Any]:
-    """How this connection is made. Raises `KeyError` where there is none of the name, and
+    """How this connection is made. Raises `KeyError` where none has this name, and
     `ConfigurationError` or `ValueError` for a URL that is not valid."""
     configured = connections.db_config[name]
     expanded = expand_db_url(configured) if isinstance(configured, str) else configured

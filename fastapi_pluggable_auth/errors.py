@@ -167,7 +167,7 @@ class AuthError(Exception):
 class Refused(AuthError):
     """A refusal of the host app, raised by its hooks: the client gets `detail`, a sentence, and `code`.
 
-    The status is one of a client's error, but for 401, on which clients log in again, and 422, whose `detail`
+    The status is that of a client's error, except 401, on which clients log in again, and 422, whose `detail`
     is a list. Raises `ValueError` for another status, and for a code that is not in snake_case, has more than
     64 characters or is one of the kernel's. A code of one of the app's features is refused when it is raised.
     """

@@ -36,7 +36,7 @@ class Failure(Enum):
     REFUSED = auto()
     """A constraint or a trigger does not allow the change."""
     UNFIT = auto()
-    """A value is none that its column takes: too long, out of range, missing, against a check."""
+    """A value that its column does not take: too long, out of range, missing, against a check."""
     READ_ONLY = auto()
     """The server is a standby, or has become one."""
     MIXED_UP = auto()

@@ -201,7 +201,7 @@ class TwoFactorEnabled(AfterEvent, Generic[U]):
 
 @dataclass(frozen=True, slots=True)
 class TwoFactorDisabled(AfterEvent, Generic[U]):
-    """Logins need no code any more."""
+    """Logins no longer need a code."""
 
     user: U
 
@@ -245,7 +245,7 @@ class Hooks:
         """Makes an event of this class, where there is a handler for it, and calls one after the other.
 
         Raises what handlers raise before and inside a transaction: `AuthError`, failures of the database, and
-        `HookError` for any other. One that takes too long, or to whom something else does not answer
+        `HookError` for any other. One that takes too long, or to which something else does not answer
         (`OSError`, `TimeoutError`, or another raised for one), is `AuthError(HOOK_UNAVAILABLE)`. After it,
         raises nothing.
         """

@@ -21,7 +21,7 @@ COMMENT: Final = re.compile(r"^ *<!--.*?-->\n", re.DOTALL | re.MULTILINE)
 ELSEWHERE: Final = re.compile(
     r"\[([^\]]+)\]\((?:\.\./)+(?:examples|fastapi_pluggable_auth|benchmarks|tests)\b[^)]*\)"
 )
-"""A link from a page to a file beside `docs`, which is no part of the site."""
+"""A link from a page to a file beside `docs`, which is not part of the site."""
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

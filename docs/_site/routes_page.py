@@ -94,7 +94,7 @@ def _who(operation: dict[str, Any]) -> str:
         return "anybody"
     if "permission_denied" in [code for _, code in codes_of(operation)]:
         return "[administrators](../admin.md#who-may)"
-    return "whoever is signed in"
+    return "a user who is signed in"
 
 
 def anchor_of(method: str, path: str) -> str:

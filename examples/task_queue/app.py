@@ -1,7 +1,7 @@
 """Mails that leave through a task queue: taskiq on Redis.
 
 The queue carries the id of a mail, no link and no address. What the queue loses is handed over again, and
-what cannot be sent goes back to the outbox, which tries it later: the queue needs no retries of its own.
+what cannot be sent goes back to the outbox, which tries it later: the queue needs no retries.
 """
 
 import os

@@ -72,7 +72,7 @@ class AuthSettings(
 
     @property
     def audience(self) -> str:
-        """For whom the tokens of this deployment are."""
+        """The audience of this deployment's tokens."""
         return self.jwt_audience or self.issuer
 
     def mailbox_problem(self) -> str | None:

@@ -32,7 +32,7 @@ def _web_origin(text: str) -> str:
 
 
 def _any_origin(text: str) -> str:
-    """`null` is none: any page sends that, in a frame that it sandboxes."""
+    """`null` is not one: any page sends that, in a frame that it sandboxes."""
     parts = urlsplit(text)
     if not parts.scheme or not parts.hostname or parts.username is not None or "*" in text:
         raise ValueError(f"{text}: not an origin such as https://app.example.com or capacitor://localhost")

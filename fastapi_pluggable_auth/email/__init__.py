@@ -1,1 +1,2 @@
-"""Mail: what is sent (outbox), with which link (tokens), as what text (sender), by whom (provider)."""
+"""Mail: what is sent (outbox), with which link (tokens), as what text (sender), and who sends it
+(provider)."""

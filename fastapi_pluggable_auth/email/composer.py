@@ -30,7 +30,7 @@ class Composer:
         self._mails = mails
 
     async def compose(self, mail: AbstractMail) -> RenderedMail | None:
-        """The mail as it is to be sent now; None where it makes no sense any more. Raises `TemplateError`."""
+        """The mail as it is to be sent now; None where it no longer applies. Raises `TemplateError`."""
         kind = self._mails[mail.kind]
         spec = kind.spec
         if spec.reader is Reader.ADDRESS:

@@ -127,7 +127,7 @@ class Outbox:
         await self._held(mail).update(**changes, last_error="")
 
     async def drop(self, mail: AbstractMail) -> None:
-        """Forgets a mail that makes no sense any more."""
+        """Forgets a mail that no longer applies."""
         await self._held(mail).delete()
 
     async def mark_failed(self, mail: AbstractMail, reason: str, *, permanent: bool) -> None:

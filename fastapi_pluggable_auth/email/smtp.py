@@ -64,8 +64,8 @@ class SMTPProvider(EmailProvider):
             await client.sendmail(sender, [recipient], message, mail_options=options)
 
     async def check(self) -> None:
-        """Connect, greet, log in and name the sender. Raises `MailError`, also for a sender that is none, and
-        before a login in the clear to another machine."""
+        """Connect, greet, log in and name the sender. Raises `MailError`, also for a sender that is not an
+        address, and before a login in the clear to another machine."""
         settings = self.settings
         message = bytes(build_message(settings, "check@example.com", "", "", None))
         sender = envelope_sender_of(settings)

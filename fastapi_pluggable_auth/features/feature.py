@@ -85,7 +85,7 @@ class LinkTable(StrEnum):
 
 
 class Reader(Enum):
-    """To whom a mail goes."""
+    """Who a mail goes to."""
 
     OWNER = "owner"
     """The user, while the account is active."""

@@ -100,7 +100,7 @@ async def _apply(
 
 async def delete_account(auth: Auth, authentication: Authentication) -> None:
     """Deletes the account and all that hangs on it, and tells the owner by mail; the audit log keeps what was
-    done to it, and no more. Raises `AuthError`: REAUTHENTICATION_REQUIRED, ACCOUNT_IN_USE, what a hook
+    done to it, and nothing else. Raises `AuthError`: REAUTHENTICATION_REQUIRED, ACCOUNT_IN_USE, what a hook
     refuses."""
     user = authentication.user
     async with observed(auth, EventKind.ACCOUNT_DELETION, authentication):

@@ -75,5 +75,5 @@ async def end_fallen(auth: Auth, user: AbstractUser) -> None:
 
 @autonomous
 async def end_impersonation(auth: Auth, user_id: UUID, session_id: UUID) -> int:
-    """Ends one that does not stand any more, for good: rights that come back do not bring it back."""
+    """Ends one that no longer stands, for good: rights that come back do not bring it back."""
     return await end_access(auth, user_id, End.SESSION, session_id)

@@ -112,7 +112,7 @@ def is_recent(auth: Auth, authentication: Authentication) -> bool:
 
 def require_recent_login(auth: Auth, authentication: Authentication) -> None:
     """Raises `AuthError(REAUTHENTICATION_REQUIRED)` unless the login is younger than `reauth_ttl`, and
-    IMPERSONATION_FORBIDDEN in any case where an administrator acts as the user."""
+    IMPERSONATION_FORBIDDEN always where an administrator acts as the user."""
     refuse_impersonation(authentication)
     if not is_recent(auth, authentication):
         raise AuthError(ErrorCode.REAUTHENTICATION_REQUIRED)
@@ -142,7 +142,7 @@ def require_scopes(auth: Auth, authentication: Authentication, asked: frozenset[
 
 
 def is_live(auth: Auth, revoked_at: datetime | None, expires_at: datetime) -> bool:
-    """Whether a session of these columns has not ended."""
+    """Whether a session with these columns has not ended."""
     return revoked_at is None and auth.clock() < expires_at
 
 

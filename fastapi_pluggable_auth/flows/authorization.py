@@ -31,7 +31,7 @@ async def grant(
     """Gives a user roles and permissions beside those there are, and returns the user as it is now. An
     administrator who lacks one of them stops acting as the user.
 
-    Raises `AuthError`: USER_NOT_FOUND; UNKNOWN_ROLE where the app names its roles and this is none;
+    Raises `AuthError`: USER_NOT_FOUND; UNKNOWN_ROLE where the app names its roles and this is not one;
     VALIDATION_ERROR for what is not a name, and for more than the column has room for.
     """
     more_roles, more_permissions = _names(roles), _names(permissions)

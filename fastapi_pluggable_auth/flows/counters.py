@@ -35,7 +35,7 @@ class Unwritten:
 
 
 async def read(auth: Auth, ids: Collection[str]) -> list[Counted]:
-    """The rows that there are of these."""
+    """Those of these rows that exist."""
     if not auth.autonomous.must_wait:
         # What could not be written when the transaction had ended is written now.
         for row_id in auth.unwritten.keys() & {*ids}:

@@ -27,7 +27,7 @@ async def request_email_change(
     auth: Auth, user: AbstractUser, email: str, session_id: UUID | None, *, mail: bool
 ) -> None:
     """Keeps the new address pending for the session that asks, mails a link to it, and one to the old address
-    that stops the change. Without mail nothing is pending any more. Belongs inside a transaction.
+    that stops the change. Without mail nothing is pending from then on. Belongs inside a transaction.
 
     Raises `AuthError(EMAIL_TAKEN)`; with `prevent_enumeration` the owner of the address gets a mail instead.
     """

@@ -148,7 +148,8 @@ async def second_factor(
 
 
 def factor_names(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Those of factors that the app has seen. Raises `ValueError` for what is none, or for more than fit."""
+    """The names of factors that the app has seen. Raises `ValueError` for what is not a name, or for more
+    than fit."""
     given = tuple(names.split() if isinstance(names, str) else names)
     name_set(given)
     if len(" ".join(given)) > MOST_OF_THE_APP:

@@ -1,7 +1,7 @@
 """Generations: the pairs of a session are counted, so that a lost answer is not taken for a stolen one.
 
 A pair is confirmed once a token of it is shown. One that replaced a spent token, and that nobody has shown,
-may be replaced in turn: its answer was lost. It is superseded then, and good for nothing any more. Where
+may be replaced in turn: its answer was lost. It is superseded then, and no longer good for anything. Where
 a token of it is shown all the same, two had the answer, and the session ends.
 """
 

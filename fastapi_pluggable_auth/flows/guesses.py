@@ -155,7 +155,7 @@ async def counted_guess(
     device: Device | None = None,
     proves: bool = True,
 ) -> AsyncIterator[Guess]:
-    """An attempt to prove who one is, on an account or, where there is none, on this `name`: in a session, on
+    """An attempt to sign in to an account or, where there is none, by this `name`: in a session, on
     a `device`, or anywhere.
 
     The attempt is counted before it is made, so that of many at once no more are made than allowed. Success

@@ -169,13 +169,13 @@ async def _set_password(
 async def _replace(
     auth: Auth, user: AbstractUser, changes: dict[str, object], end: End, session_id: UUID | None
 ) -> dict[str, object] | None:
-    """What was written; None where the account is not what was looked at any more."""
+    """What was written; None where the account has changed since it was looked at."""
     if end is End.CLAIM:
         return await claim_mailbox(auth, user, **changes)
     unchanged = auth.tables.user.filter(
         id=user.id, email=user.email, hashed_password=user.hashed_password, is_active=True
     )
-    if end is End.PASSWORD_CHANGED:  # not by whom an end of all access has signed out while this was hashed
+    if end is End.PASSWORD_CHANGED:  # not by a user who lost all access while this was hashed
         unchanged = unchanged.filter(access_epoch=user.access_epoch)
     if not await unchanged.update(**changes):
         return None

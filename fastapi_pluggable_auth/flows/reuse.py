@@ -35,7 +35,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """A token that was spent before, or that is not good any more, and the token that it was spent for, where
+    """A token that was spent before, or that is no longer good, and the token that it was spent for, where
     that is still there."""
 
     token: StoredToken
@@ -104,7 +104,7 @@ def next_pair(
 
 
 async def has_fallen(auth: Auth, token: StoredToken) -> bool:
-    """Whether it belongs to an impersonation that does not stand any more."""
+    """Whether it belongs to an impersonation that no longer stands."""
     if token["impersonated_by"] is None:
         return False
     sessions = auth.tables.session.all().select_related("user")
@@ -117,7 +117,7 @@ async def has_fallen(auth: Auth, token: StoredToken) -> bool:
 
 async def _lives_on(auth: Auth, token: StoredToken) -> bool:
     """Whether it was spent, or replaced, in a session that still lives. The session of an impersonation that
-    does not stand any more ends."""
+    no longer stands ends."""
     lives = (
         (token["rotated_at"] is not None or token["superseded"])
         and token["session_id"] is not None

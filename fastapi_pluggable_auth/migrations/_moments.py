@@ -34,7 +34,7 @@ WITHOUT_ZONE: Final = ("datetime", "timestamp without time zone")
 
 
 class MomentError(Exception):
-    """What is stored in the column of a moment is none."""
+    """What is stored in the column of a moment is not one."""
 
 
 class StoreMomentsInUtc(DataStep):

@@ -20,7 +20,7 @@ SHOWN: Final = 20
 
 
 class AddressConflictError(Exception):
-    """Accounts of 0.1 have the same address, but for the case of letters."""
+    """Accounts of 0.1 have the same address, apart from upper and lower case."""
 
 
 class LowerCaseAddresses(DataStep):

@@ -9,7 +9,8 @@ from .outward import Outward
 
 
 class AbstractThrottle(Outward, Model):
-    """How often something was tried. The key is a digest of what and on whom; `version` orders writers.
+    """How often something was tried. The key is a digest of what is tried and on what; `version` orders
+    writers.
 
     `holder` is the digest of the name that has one of the rows which names without an account share.
     """

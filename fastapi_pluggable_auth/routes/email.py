@@ -1,7 +1,7 @@
 """Verifying an address and confirming a new one. Browsers get a page with a button, other clients JSON.
 
-A GET of a mailed link changes nothing, but for one: `GET /auth/verify/{token}` by a program, of old.
-"""
+A GET of a mailed link changes nothing, with one exception: `GET /auth/verify/{token}` by a program, as in
+0.1."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ async def end_session(
 
 
 def session_id_from(text: str) -> UUID:
-    """The id of a session; raises `AuthError(SESSION_NOT_FOUND)` where it is none."""
+    """The id of a session; raises `AuthError(SESSION_NOT_FOUND)` where it is not one."""
     try:
         return UUID(text)
     except ValueError as error:

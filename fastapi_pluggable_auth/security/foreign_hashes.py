@@ -57,7 +57,7 @@ class ForeignHash(NamedTuple):
 
 def foreign_hash(hashed: str) -> ForeignHash | None:
     """What the text says: scrypt of Werkzeug, Django and Firebase, PBKDF2 of Werkzeug and Django, and both in
-    PHC's form. None where it is none of these. Raises `ValueError` for a damaged one, and for one that takes
+    PHC's form. None where it is something else. Raises `ValueError` for a damaged one, and for one that takes
     more than some 4 s or 256 MiB to check."""
     if found := _WERKZEUG_SCRYPT.fullmatch(hashed):
         n, r, p, salt, digest = found.groups()

@@ -184,7 +184,7 @@ def _require_sound(hashed: str, *, wordpress: bool) -> None:
 
 
 def _is_affordable(scheme: str, parsed: Any, bcrypt_rounds: int = 0) -> bool:
-    """Whether a check takes no more than some 4 s and 256 MiB, or than the app's own rounds of bcrypt."""
+    """Whether a check takes at most some 4 s and 256 MiB, or than the app's own rounds of bcrypt."""
     if "bcrypt" in scheme:
         return bool(parsed.rounds <= max(MAXIMUM_BCRYPT_ROUNDS, bcrypt_rounds))
     if scheme == "phpass":

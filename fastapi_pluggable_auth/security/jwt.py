@@ -228,7 +228,7 @@ def actor_claim(actor_id: UUID | None) -> dict[str, Any]:
 
 
 def actor_of(claims: Claims) -> UUID | None:
-    """Who acts as the subject; raises `AuthError(INVALID_TOKEN)` when the claim is none."""
+    """Who acts as the subject; raises `AuthError(INVALID_TOKEN)` when the claim is not a UUID."""
     if "act" not in claims:
         return None
     act = claims["act"]

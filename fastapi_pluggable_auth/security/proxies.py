@@ -29,7 +29,7 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Ne
 
 
 def counted_network(address: str) -> str:
-    """What rate limits count: an IPv4 address, or the /64 that one IPv6 customer has for himself."""
+    """What rate limits count: an IPv4 address, or the /64 that one IPv6 customer has."""
     parsed = _address(address)
     if isinstance(parsed, IPv6Address):
         return str(ip_network((parsed, 64), strict=False))

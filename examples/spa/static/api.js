@@ -6,7 +6,7 @@ const BASE = document.querySelector('meta[name="api"]').content;
 const RENEWABLE = new Set(["invalid_token", "refresh_raced"]);
 const PAUSE = 250; // ms until the cookies that another tab got are there
 
-/** An answer that is no success: `code` is stable, `detail` a sentence, or a list for `validation_error`. */
+/** An answer that is not a success: `code` is stable, `detail` a sentence, or a list for `validation_error`. */
 export class Refusal extends Error {
   constructor(status, {code = "unknown", detail = ""} = {}, retryAfter = null) {
     super(code);

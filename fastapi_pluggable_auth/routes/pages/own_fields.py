@@ -86,7 +86,7 @@ class OwnField:
     maximum: float | None = None
 
     def value(self, text: str) -> Any:
-        """What JSON would say for what was entered; a text that is nothing of the kind as it is."""
+        """What JSON would say for what was entered; a text that does not fit stays as it is."""
         if self.widget == "select" and self.values is not None:
             return self.values.get(text, text)
         if self.widget != "number":
