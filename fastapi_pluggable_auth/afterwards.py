@@ -1,4 +1,4 @@
-"""What no answer waits for: its time would tell an outsider which accounts there are."""
+"""What no answer waits for: its time would show an outsider which accounts there are."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 """Seconds between the tries of a job while the database is down."""
 WAITED_FOR: Final = frozenset({*PASSING, Failure.READ_ONLY})
-"""What passes, though the database answers meanwhile."""
+"""What passes, though the database answers in the meantime."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a host app puts into `Depends()` where being signed in is not enough, or not needed."""
+"""What a host app puts into `Depends()` where being signed in is not enough, or is optional."""
 
 from collections.abc import Iterable
 from inspect import Parameter, Signature
@@ -25,7 +25,7 @@ MaybeU = TypeVar("MaybeU", bound=AbstractUser | None, default=User | None)
 
 
 def _known(roles: frozenset[str], scopes: frozenset[str]) -> Demand:
-    """That the app has such names: a slip of the pen would keep everybody out, and nobody would know."""
+    """That the app has such names: a typo would keep everyone out, unnoticed."""
 
     def check(auth: Auth, _: Authentication) -> None:
         every = (
@@ -126,7 +126,7 @@ def require(
         demands.append(_scoped(scopes))
     if two_factor:
         demands.append(TWO_FACTOR)
-    if recent:  # at last: nobody types a password for what is refused anyway
+    if recent:  # last: nobody should enter a password for what is refused anyway
         demands.append(RECENT)
     return UserDependency(current_user, *demands, scopes=scopes)
 

@@ -327,7 +327,7 @@ class Deadline:
 
     @property
     def wasted_by(self) -> str | None:
-        """Who has spent half of the time or more."""
+        """Which of them has spent half of the time or more."""
         self._charge()
         return next((guest for guest, spent in self._spent.items() if spent >= self._seconds / 2), None)
 
@@ -402,7 +402,7 @@ def _refusal(error: Exception) -> AuthError:
 
 
 def _keep(task: asyncio.Task[Any]) -> None:
-    """The event loop itself would let go of it."""
+    """The event loop would not keep it alive."""
     _running.add(task)
     task.add_done_callback(_running.discard)
 
@@ -445,7 +445,7 @@ def deadline_paused() -> Iterator[None]:
 
 @contextmanager
 def spent_by(guest: str) -> Iterator[None]:
-    """Says whose doing it is, should `with_deadline` find that what runs inside has taken its time."""
+    """Names who is to blame if `with_deadline` finds that what runs inside has taken its time."""
     deadline = _deadline.get()
     with nullcontext() if deadline is None else deadline.spent_by(guest):
         yield

@@ -49,7 +49,7 @@ def has_credentials(request: Request) -> bool:
 
 
 def of_http(request: HTTPConnection) -> Request:
-    """The request. Raises `RuntimeError` on a WebSocket, which FastAPI tells no user of HTTP routes."""
+    """The request. Raises `RuntimeError` on a WebSocket, where FastAPI gives no request."""
     if request.scope["type"] == "websocket":
         raise RuntimeError("This dependency is for HTTP routes: on a WebSocket take CurrentWebSocketUser.")
     return cast(Request, request)
@@ -60,7 +60,7 @@ class SignedIn(SecurityBase, Generic[T]):
     resolve each, also where it does nothing."""
 
     is_must = True
-    """Whether it refuses who is not signed in."""
+    """Whether it refuses clients that are not signed in."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ def access_token(request: HTTPConnection) -> str:
 SIGN_IN_FIRST: Final = frozenset(
     {ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN, ErrorCode.REFRESH_RACED}
 )
-"""Refusals that the sign-in page mends: it leads straight back where a browser has newer cookies by then."""
+"""Refusals that the sign-in page solves: it leads straight back where a browser has newer cookies by then."""
 
 
 async def current_user_or_redirect(request: HTTPConnection, asked: SecurityScopes = NO_SCOPES) -> U:

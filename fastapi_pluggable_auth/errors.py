@@ -108,7 +108,7 @@ PASSWORD_REFUSALS: Final = (
     ErrorCode.PASSWORD_TOO_PERSONAL,
     ErrorCode.PASSWORD_BREACHED,
 )
-"""Why a new password may be refused that is long enough."""
+"""Why a new password that is long enough may be refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,11 +143,11 @@ class Observation:
 Listener: TypeAlias = Callable[[SecurityEvent], Awaitable[None] | None]
 
 origin: ContextVar[Callable[[], Origin]] = ContextVar("origin", default=Origin)
-"""Tells where the request comes from that is being answered. Called by what wants to know: most do not."""
+"""Says where the request that is being answered comes from. Called only where that is needed."""
 
 
 class SecurityLog:
-    """Tells events to the log, one JSON line each, and to the listeners, which `Auth.on` adds."""
+    """Sends events to the log, one JSON line each, and to the listeners, which `Auth.on` adds."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -156,7 +156,7 @@ class SecurityLog:
     @asynccontextmanager
     async def observe(self, kind: EventTable, **known: Any) -> AsyncIterator[Observation]:
         """Emits one event when the work inside ends: a success, or a failure with the code of the
-        `AuthError`. Stands outside the transaction, so that it tells what was committed."""
+        `AuthError`. Stands outside the transaction, so that it reports what was committed."""
         observation = Observation(kind=kind, **known)
         try:
             yield observation
@@ -169,7 +169,7 @@ class SecurityLog:
     async def emit(
         self, kind: EventTable, outcome: Outcome, observation: Observation, *, reason: str | None = None
     ) -> None:
-        """Tells one event. Never raises."""
+        """Sends one event. Never raises."""
         level = logging.INFO if outcome is Outcome.SUCCESS else logging.WARNING
         if not (self.listeners or logger.isEnabledFor(level)):
             return

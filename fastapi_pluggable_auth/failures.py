@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 
 class Failure(Enum):
-    """What went wrong, by what helps against it."""
+    """What went wrong, by what can be done about it."""
 
     CONFLICT = auto()
     """Another transaction was in the way, and all was rolled back: the same may work now."""
     LOCKED = auto()
-    """So it was, for longer than one waits for a row."""
+    """The same, for longer than a statement waits for a row."""
     REFUSED = auto()
     """A constraint or a trigger does not allow the change."""
     UNFIT = auto()
@@ -69,7 +69,7 @@ _BY_PLACE: Final = {
     **dict.fromkeys(("exec_stmt_raise", "exec_stmt_assert", "ExecWithCheckOptions"), Failure.REFUSED),
     "RevalidateCachedQuery": Failure.CONFLICT,
 }
-"""The function of PostgreSQL itself that has said no. Triggers choose their SQLSTATE as they like, and a
+"""The function of PostgreSQL that has refused. Triggers choose their SQLSTATE as they like, and a
 policy for rows has that of a missing privilege. The last one comes after a migration, to statements that were
 prepared before."""
 _OF_RULES: Final = frozenset({Failure.CONFLICT, Failure.LOCKED, Failure.UNFIT})
@@ -95,7 +95,7 @@ _BY_NAME: Final = {
 }
 """SQLite, by the longest beginning of the name that is here."""
 _MISSING: Final = re.compile(r"no such (table|column)|has no column named")
-"""SQLite has one name for every mistake in a statement."""
+"""SQLite has one name for all mistakes in a statement."""
 
 _TORTOISE: Final = (OperationalError, DBConnectionError, TransactionManagementError)
 _MISTAKES: Final = (NotExistOrMultiple, ObjectDoesNotExistError, NoValuesFetched, IncompleteInstanceError)
@@ -113,7 +113,7 @@ _REFERRING: Final = re.compile(r"constraint fails \(`[^`]*`\.`([^`]*)`")
 LONGEST_LINE: Final = 300
 """Characters of what a database says that are logged: a trigger may say anything."""
 QUIET_SECONDS: Final = 1.0
-"""For how long a failure is not logged again that was logged."""
+"""For how long a failure that was logged is not logged again."""
 
 
 POOLER_ADVICE: Final = (
@@ -140,7 +140,7 @@ class WrongRowError(OperationalError):
 
 
 class DeadlineError(Exception):
-    """The database had its time, and is not done."""
+    """The database has used its time, and is not done."""
 
 
 def failure_of(error: BaseException) -> Failure | None:

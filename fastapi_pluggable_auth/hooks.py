@@ -305,7 +305,7 @@ async def _call(handler: Handler, event: object) -> None:
 
 
 def _alone(error: Exception) -> Exception:
-    """What a group of tasks in a handler has failed by, where that is one thing."""
+    """Why a group of tasks in a handler has failed, where there is one cause."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

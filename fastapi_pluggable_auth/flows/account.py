@@ -111,8 +111,8 @@ async def delete_account(auth: Auth, authentication: Authentication) -> None:
 
 
 class AccountInUseError(AuthError):
-    """ACCOUNT_IN_USE. `table` is whose rows refer to the account, for who runs the app alone; empty where the
-    database does not say."""
+    """ACCOUNT_IN_USE. `table` is the one whose rows refer to the account, for the operator only; empty where
+    the database does not say."""
 
     def __init__(self, table: str) -> None:
         super().__init__(ErrorCode.ACCOUNT_IN_USE)

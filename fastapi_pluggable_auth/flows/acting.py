@@ -1,8 +1,7 @@
 """Who may act on others, and as them: never with more rights than one has.
 
-What starts such sessions is a feature, administration. Whether they stand is asked here at every request, by
-an app that shares the database and has no administrators as well.
-"""
+Such sessions are started by a feature, administration. Each request checks here whether its session still
+stands, also in an app that shares the database and does not have the feature."""
 
 from __future__ import annotations
 

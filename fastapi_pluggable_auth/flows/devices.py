@@ -1,4 +1,4 @@
-"""Devices that an account knows: who guesses elsewhere does not delay its owner on them."""
+"""Devices that an account knows: guesses made elsewhere do not delay the owner on them."""
 
 from __future__ import annotations
 

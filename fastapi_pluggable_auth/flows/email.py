@@ -1,4 +1,4 @@
-"""Verifying an address, and whose a mailed link is."""
+"""Verifying an address, and finding the account of a mailed link."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ async def _require_password(auth: Auth, user: AbstractUser, password: Plaintext 
 
 
 async def resend_verification(auth: Auth, email: str) -> None:
-    """Mails a new link if there is an account that needs one. Never tells, and does the same work for all."""
+    """Mails a new link if there is an account that needs one. Never says whether there is, and does the same
+    work either way."""
     await mail_on_request(auth, MailKind.VERIFY, email)
 
 

@@ -35,7 +35,7 @@ async def request_email_change(
     if taken and not auth.settings.prevent_enumeration:
         raise AuthError(ErrorCode.EMAIL_TAKEN)
     account = auth.tables.user.filter(id=user.id)
-    if not mail:  # no address becomes the account's that its owner heard nothing of
+    if not mail:  # the owner must have had a mail about the address
         await account.update(**NO_PENDING_EMAIL)
         return
     # A taken address is kept pending, too, as the account shows it; no link will confirm it.
@@ -83,7 +83,7 @@ async def stop_email_change(auth: Auth, token: str | Plaintext) -> None:
 
 @transactional
 async def _move(auth: Auth, user: AbstractUser, moved: dict[str, Any]) -> bool:
-    """Changes the account so, and returns whether it still was what was looked at. Raises
+    """Applies these changes, and returns whether the account still was what was looked at. Raises
     `AuthError(INVALID_LINK)` where the session that asked is gone."""
     unchanged = _as_read(auth, user).filter(hashed_password=user.hashed_password, is_active=True)
     session_id = user.pending_email_session

@@ -87,5 +87,5 @@ def _may_be_empty(column: Field[Any]) -> bool:
 
 
 def _at_first(column: Field[Any]) -> Any:
-    """What a new account has that says nothing of this column."""
+    """What a new account has where nothing is given for this column."""
     return column.default() if callable(column.default) else column.default

@@ -12,14 +12,15 @@ from .throttle import may_mail
 
 
 async def mail_on_request(auth: Auth, kind: MailTable, email: str) -> None:
-    """Queues a mail that anybody may ask for, unless the address has had too many. Never tells."""
+    """Queues a mail that anyone may ask for, unless the address has had too many. Never says whether it
+    did."""
     if await may_mail(auth, kind, email):
         await mail_anyway(auth, kind, email)
 
 
 async def mail_anyway(auth: Auth, kind: MailTable, recipient: str, **options: Any) -> None:
-    """Queues a mail that goes whatever becomes of a transaction of the host, as what it is about does. The
-    options are those of `Outbox.add`."""
+    """Queues a mail that goes out even when a transaction of the host rolls back, as what it is about stays.
+    The options are those of `Outbox.add`."""
     await _queue(auth, kind, recipient, {"mail_id": uuid4(), **options})
 
 
@@ -42,7 +43,7 @@ async def notify_former_address(auth: Auth, kind: MailTable, user: AbstractUser,
 
 
 async def notify_anyway(auth: Auth, kind: MailTable, user: AbstractUser, **context: Any) -> None:
-    """The same of what a refusal has brought, by `mail_anyway`."""
+    """The same about what a refusal has ended, by `mail_anyway`."""
     await mail_anyway(auth, kind, user.email, user_id=user.id, when=_now(auth), **context)
 
 

@@ -25,7 +25,8 @@ from .passwords import changed_now, check_password, is_rehashed
 
 
 async def forgot_password(auth: Auth, email: str) -> None:
-    """Mails a reset link if there is an account. Never tells, and does the same work for all."""
+    """Mails a reset link if there is an account. Never says whether there is, and does the same work either
+    way."""
     async with auth.events.observe(EventKind.PASSWORD_RESET_REQUEST):
         await mail_on_request(auth, MailKind.RESET, email)
 

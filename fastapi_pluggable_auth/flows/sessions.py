@@ -61,7 +61,7 @@ async def start_session(
     transport: Transport = Transport.BEARER,
 ) -> TokenSet:
     """Stores a new session, which these factors have opened, with its first refresh token, ends the oldest
-    beyond `max_sessions`, and tells of an unknown device. Belongs inside the transaction of a login, which
+    beyond `max_sessions`, and mails about an unknown device. Belongs inside the transaction of a login, which
     has locked the account."""
     now, device = auth.clock(), origin.get()()
     if auth.settings.notify_new_device:

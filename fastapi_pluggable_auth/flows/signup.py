@@ -103,7 +103,7 @@ async def _tell_by_mail(
 
 
 async def _tell_hooks(auth: Auth, user: AbstractUser, extra: Mapping[str, Any]) -> None:
-    """With `prevent_enumeration` behind the answer: the time that they take would tell of a new account."""
+    """With `prevent_enumeration` after the answer: the time that they take would show a new account."""
     if not auth.settings.prevent_enumeration:
         await auth.hooks.fire(SignedUp, user, extra)
     elif auth.hooks.hear(SignedUp):

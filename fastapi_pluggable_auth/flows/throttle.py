@@ -44,7 +44,7 @@ class Policy(Protocol):
 
 
 class StoppedError(AuthError):
-    """THROTTLED, by a limit that no wait of seconds ends."""
+    """THROTTLED, by a limit that does not end after a wait of some seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,8 +261,8 @@ def sign_in(request: Request, auth: Auth, tokens: TokenSet) -> None:
 
 
 def seconds_until(auth: Auth, end: datetime) -> int:
-    """How long a token is still good that expires then. A second that has begun counts, so that a token that
-    was signed just now has its whole lifetime."""
+    """The seconds until a token expires. A second that has begun counts, so that a token that was signed just
+    now has its whole lifetime."""
     return max(0, math.ceil((end - auth.clock()).total_seconds()))
 
 

@@ -1,4 +1,4 @@
-"""Forged requests: what a request has to show that changes something by cookies (ASVS 3.5.1)."""
+"""Forged requests: what a request that changes something by cookies has to show (ASVS 3.5.1)."""
 
 from __future__ import annotations
 

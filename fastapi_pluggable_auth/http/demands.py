@@ -1,4 +1,4 @@
-"""What a dependency asks of who is signed in: each demand is a callable that refuses, and says with what."""
+"""What a dependency asks of the user: each demand is a callable that refuses, and says with which codes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SIGNED_IN: Final = (
     ErrorCode.CSRF_REFUSED,
     *ENROLLED.codes,
 )
-"""How a route refuses a client that is not signed in, or only half."""
+"""How a route refuses a client that is not signed in, or not with all factors."""
 
 RECENT_LOGIN: Final = RECENT.codes
 """How a route refuses a user whose login is too long ago, or an administrator who acts as the user."""

@@ -15,7 +15,7 @@ _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\xa0-\xff]")
 
 
 def note_origin(request: HTTPConnection, auth: Auth) -> None:
-    """The events of this request tell from here on where it comes from."""
+    """From here on, the events of this request say where it comes from."""
     origin.set(lambda: origin_of(request, auth))
     actor.set(None)
 
