@@ -37,7 +37,7 @@ class Mailer:
 
     @property
     def provider(self) -> EmailProvider:
-        """Who sends just now. Raises `ValueError` where the settings of the provider are not complete."""
+        """The provider of the moment. Raises `ValueError` where the settings of the provider are not complete."""
         if self.given_provider is not None:
             return self.given_provider
         name = self.settings.email_provider

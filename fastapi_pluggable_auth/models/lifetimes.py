@@ -1,4 +1,4 @@
-"""How long rows live: what expires, and what ends with access. A feature says it of its tables by these."""
+"""How long rows live: what expires, and what ends with access. A feature uses these for its tables."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class End(Enum):
 
 
 class Reach(Enum):
-    """Which of something end, by the session that they belong to."""
+    """Which rows end, by the session that they belong to."""
 
     NONE = auto()
     THESE = auto()

@@ -1,4 +1,4 @@
-"""The mails that `EMAIL_PROVIDER=memory` keeps, in a browser. For development: everybody sees them."""
+"""The mails that `EMAIL_PROVIDER=memory` keeps, in a browser. For development: everyone sees them."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ class AuthRouter(APIRouter):
                     )
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Whether a router that is mounted by hand has this path: FastAPI makes regular expressions of its
-        own for those, which know nothing of slashes at the end."""
+        """Whether a router that is mounted by hand has this path: FastAPI makes its own
+        regular expressions for those, without slashes at the end."""
         return super().matches(without_slashes(scope))
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

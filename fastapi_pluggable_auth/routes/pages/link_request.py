@@ -54,7 +54,7 @@ async def forgot_password_form(
 async def _mail(
     auth: Auth, request: Request, page: str, email: str, flow: Callable[[Auth, str], Awaitable[None]]
 ) -> Response:
-    """Mails a link, if there is such an account; the answer never tells."""
+    """Mails a link, if there is such an account; the answer is the same if there is none."""
     try:
         await flow(auth, EmailRequest(email=email).email)
     except ValidationError as error:
