@@ -37,7 +37,8 @@ class Mailer:
 
     @property
     def provider(self) -> EmailProvider:
-        """The provider of the moment. Raises `ValueError` where the settings of the provider are not complete."""
+        """The provider of the moment. Raises `ValueError` where the settings of the provider are not
+        complete."""
         if self.given_provider is not None:
             return self.given_provider
         name = self.settings.email_provider

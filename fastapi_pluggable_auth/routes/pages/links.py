@@ -59,9 +59,8 @@ async def link_page(
 ) -> HTMLResponse:
     """The form of a link that still works, with what was wrong with the last try, or the page of a dead one.
 
-    To verify, the browser that signed up needs a click; any other asks for the password. A reader who does not
-    know it did not sign up: the form leads on to a new one, which claims the account.
-    """
+    To verify, the browser that signed up needs a click; any other asks for the password. A reader who does
+    not know it did not sign up: the form leads on to a new one, which claims the account."""
     try:
         if isinstance(error, AuthError) and error.code is ErrorCode.INVALID_LINK:
             raise error
