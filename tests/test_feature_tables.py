@@ -124,7 +124,8 @@ def test_a_route_that_no_request_would_reach_is_refused_at_the_start() -> None:
         include_auth(FastAPI(), settings=SETTINGS, features=features)
 
 
-async def test_a_wide_route_of_a_feature_leaves_the_pages_alone() -> None:
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_a_wide_route_of_a_feature_leaves_the_pages_alone(tortoise: TortoiseContext) -> None:
     router = AuthRouter(prefix="/account")
 
     @router.get("/{page}")
