@@ -467,6 +467,16 @@ async def sets_a_first_password_on_the_pages(world: World) -> None:
 
 
 @step
+async def opens_the_addresses_that_forms_post_to(world: World) -> None:
+    visitor, _ = await world.visiting()
+    for form in ("name", "email", "keep-email", "password", "set-password"):
+        await visitor.open(f"/account/profile/{form}")
+    for form in ("session", "others"):
+        await visitor.open(f"/account/security/{form}")
+    await visitor.open("/account/sign-in/code")
+
+
+@step
 async def is_signed_in_by_the_app(world: World) -> None:
     ada = await world.ada()
     assert isinstance(await open_session(world.auth, await User.get(id=ada.id), factors="sso"), TokenSet)
