@@ -327,7 +327,7 @@ async def test_cookies_of_an_ended_session_are_nobody_and_go(
 
 async def test_a_requirement_of_nothing_or_of_no_name_is_refused_at_once() -> None:
     for options in ({"role": ()}, {"permission": ""}, {"role": ["a b"]}, {"permission": "\u00e4"}):
-        with pytest.raises(ValueError, match="no name"):
+        with pytest.raises(ValueError, match=r"no name|not a name"):
             require(**options)  # type: ignore[arg-type]
 
 
