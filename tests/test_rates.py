@@ -303,7 +303,7 @@ async def test_a_redis_that_does_not_answer_fails_neither_open_nor_with_an_error
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"rate_limits": {"login": "often"}}, "is no rate"),
+        ({"rate_limits": {"login": "often"}}, "is not a rate"),
         ({"rate_limits": {"login": "3/hour"}, "rate_limit_storage": "carrier-pigeon://x"}, "neither memory"),
     ],
 )
