@@ -470,7 +470,7 @@ async def test_what_is_no_csv_is_told_and_costs_no_other_row(auth: Auth) -> None
         ("email,shoe_size,colour\n", "colour, shoe_size"),
         ("email,totp_secret\n", "totp_secret"),
         ("email,refresh_tokens\n", "refresh_tokens"),
-        ('email,"\n', "no CSV"),
+        ('email,"\n', "not CSV"),
     ],
 )
 async def test_a_header_that_is_wrong_imports_nothing(header: str, says: str, auth: Auth) -> None:
