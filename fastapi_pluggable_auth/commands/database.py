@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,17 +23,27 @@ from ..errors import AuthError
 from ..failures import PoolerError
 from ..features.shipped import SHIPPED
 from ..migrations._inspection import columns_of
-from ..models import AbstractUser, User, tables_for
+from ..models import AbstractUser, Tables, User, tables_for
 from ..poolers import mixes_up_statements
 from ..security.keys import sharing_problem
 from .faults import CommandError, UnreachableError, fault, read_settings
+from .modules import add_app, auth_of_app, imported
+from .unknown_tables import unknown_tables
 
 ANSWER_SECONDS: Final = 10.0
 """How long the database may take to answer at first."""
 
+UNKNOWN: Final = (
+    "warning: this command does not know what {} hold. Where a feature of the app keeps access in them, pass"
+    " --app, such as --app main:app, so that it ends too."
+)
 
-def add_database_url(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that names the database."""
+PACKAGE: Final = __name__.partition(".")[0]
+
+
+def add_database(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that name the app and its database."""
+    add_app(parser)
     parser.add_argument(
         "--database-url",
         default=os.environ.get("DATABASE_URL"),
@@ -49,20 +58,22 @@ def add_database_url(parser: argparse.ArgumentParser) -> None:
 
 
 @asynccontextmanager
-async def connected(where: str, *, patient: bool = False) -> AsyncIterator[type[AbstractUser]]:
+async def connected(
+    where: str, auth: Auth[Any] | None = None, *, patient: bool = False
+) -> AsyncIterator[type[AbstractUser]]:
     """Tortoise on the database of the app, which a URL or a Tortoise configuration names, with all tables in
-    it; gives its user model. Raises `CommandError` for whatever the database has to do with; `patient` only
-    says that it does not answer yet."""
+    it, those of the features of this `Auth` too; gives its user model. Raises `CommandError` for whatever the
+    database has to do with; `patient` only says that it does not answer yet."""
     credentials: Mapping[str, Any] = {}
     connecting = True
     try:
         async with TortoiseContext() as context:
-            user_model = await _initialised(context, where)
+            user_model = await _initialised(context, where, auth)
             credentials = _credentials(context, user_model)
             _require_file(credentials)
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    await _require_database(user_model)
+                    await _require_database(tables_for(user_model) if auth is None else auth.tables)
             except Exception as error:
                 problem = fault(error, credentials)
                 if not (patient and isinstance(problem, UnreachableError)):
@@ -79,7 +90,7 @@ async def connected(where: str, *, patient: bool = False) -> AsyncIterator[type[
         raise problem from error
 
 
-async def _initialised(context: TortoiseContext, where: str) -> type[AbstractUser]:
+async def _initialised(context: TortoiseContext, where: str, auth: Auth[Any] | None) -> type[AbstractUser]:
     if "://" in where:
         scheme = where.partition("://")[0]
         if scheme not in DB_LOOKUP:
@@ -87,11 +98,13 @@ async def _initialised(context: TortoiseContext, where: str) -> type[AbstractUse
                 f"{scheme}:// is not a database that Tortoise knows: use postgres://, mysql:// or sqlite://."
             )
         try:
-            config = generate_config(where, {"models": ["fastapi_pluggable_auth.models"]})
+            config = generate_config(
+                where, {"models": [f"{PACKAGE}.models"] if auth is None else _modules(auth)}
+            )
         except (ConfigurationError, ValueError) as error:
             raise CommandError(f"The URL of the database is not valid: {error}.") from error
         await context.init(config=config)
-        return User
+        return User if auth is None else auth.tables.user
     config = _config(where)
     try:
         with warnings.catch_warnings(action="ignore"):  # that a module has no models
@@ -99,6 +112,10 @@ async def _initialised(context: TortoiseContext, where: str) -> type[AbstractUse
     except (ConfigurationError, KeyError) as error:
         raise CommandError(f"Tortoise refuses {where}: {error}.") from error
     models = [model for app in (context.apps or {}).values() for model in app.values()]
+    if auth is not None:
+        if missing := [table.__name__ for table in auth.tables if table not in models]:
+            raise CommandError(f"{where} does not list the tables {', '.join(missing)} of the app.")
+        return auth.tables.user
     users = [model for model in models if issubclass(model, AbstractUser)]
     if len(users) == 1:
         return users[0]
@@ -111,6 +128,16 @@ async def _initialised(context: TortoiseContext, where: str) -> type[AbstractUse
     )
 
 
+def _modules(auth: Auth[Any]) -> list[str]:
+    """Where the tables of an app are."""
+    modules = (table.__module__ for table in auth.tables)
+    return [*dict.fromkeys(f"{PACKAGE}.models" if _is_ours(name) else name for name in modules)]
+
+
+def _is_ours(module: str) -> bool:
+    return module.startswith(f"{PACKAGE}.")
+
+
 def _config(where: str) -> Any:
     """The configuration of this name, such as `settings.TORTOISE_ORM`."""
     name, _, variable = where.rpartition(".")
@@ -119,25 +146,7 @@ def _config(where: str) -> Any:
             f"{where!r} is neither a database URL, such as postgres://user@host/name, nor the name of a"
             " Tortoise configuration, such as settings.TORTOISE_ORM."
         )
-    folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        module = import_module(name)
-    except ModuleNotFoundError as error:
-        parent = name.rpartition(".")[0]
-        if error.name == name and parent in sys.modules and not hasattr(sys.modules[parent], "__path__"):
-            raise CommandError(
-                f"{parent} is a module: the configuration must be a variable of it, such as"
-                f" {parent}.TORTOISE_ORM, and no attribute of one."
-            ) from error
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise CommandError(
-                f"There is no module {name} here: run the command in the folder of the app ({folder} is not)."
-            ) from error
-        raise CommandError(f"{name} cannot be imported: {error}. Install it.") from error
-    except Exception as error:
-        raise CommandError(f"{name} cannot be imported ({type(error).__name__}: {error}).") from error
+    module = imported(name, "the configuration must be a variable of it, such as {}.TORTOISE_ORM")
     if getattr(module, variable, None) is None:
         raise CommandError(f"The module {name} has no {variable}.")
     try:
@@ -175,12 +184,12 @@ def _require_file(credentials: Mapping[str, Any]) -> None:
         raise CommandError(f"You may not read and write {path.absolute()}.")
 
 
-async def _require_database(user_model: type[AbstractUser]) -> None:
+async def _require_database(tables: Tables[Any]) -> None:
     """Raises `CommandError` behind a pooler that mixes up statements, and where a table is missing or old."""
-    await user_model._meta.db.execute_query("SELECT 1")
-    if await mixes_up_statements(user_model):
+    await tables.user._meta.db.execute_query("SELECT 1")
+    if await mixes_up_statements(tables.user):
         raise CommandError(str(PoolerError()))
-    for model in tables_for(user_model):
+    for model in tables:
         # SQLite takes a column that it does not know for a text.
         if not model._meta.db_fields <= (await columns_of(model._meta.db, model._meta.db_table)).keys():
             raise CommandError(f"The table of {model.__name__} is missing or old: run `tortoise migrate`.")
@@ -188,20 +197,29 @@ async def _require_database(user_model: type[AbstractUser]) -> None:
 
 
 def with_auth(
-    url: str | None, work: Callable[[Auth], Awaitable[int]], *, signs: bool = False, patient: bool = False
+    options: argparse.Namespace,
+    work: Callable[[Auth], Awaitable[int]],
+    *,
+    signs: bool = False,
+    patient: bool = False,
+    ends_access: bool = False,
 ) -> int:
-    """Runs a command on the app's database and the settings of the environment; returns its exit status. One
-    that `signs` what the app is to verify needs the app's key; a `patient` one waits for its database. Raises
-    `CommandError`."""
-    if url is None:
+    """Runs a command on the app's database with the `Auth` of the app that the options name, or else with the
+    settings of the environment and the features of the package; returns its exit status. One that `signs`
+    what the app is to verify needs the app's key; a `patient` one waits for its database; one that
+    `ends_access` warns of tables in which features of the app may keep more of it. Raises `CommandError`."""
+    if options.database_url is None:
         raise CommandError("Set DATABASE_URL, or pass --database-url or --config.")
-    settings = read_settings()
+    of_app = auth_of_app(options.app)
+    settings = read_settings() if of_app is None else of_app.settings
     if signs and (problem := sharing_problem(settings)) is not None:
         raise CommandError(problem)
 
     async def run() -> int:
-        async with connected(url, patient=patient) as user_model:
-            auth = Auth(settings, user_model=user_model, features=SHIPPED)
+        async with connected(options.database_url, of_app, patient=patient) as user_model:
+            auth = of_app or Auth(settings, user_model=user_model, features=SHIPPED)
+            if ends_access and of_app is None and (unknown := await unknown_tables(auth.tables)):
+                print(UNKNOWN.format(", ".join(unknown)), file=sys.stderr)
             try:
                 return await work(auth)
             finally:

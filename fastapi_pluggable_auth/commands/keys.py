@@ -14,7 +14,7 @@ from ..config import PREFIX, AuthSettings
 from ..features.two_factor.sealing import Sealing, seal_secrets
 from ..security.clock import utc_now
 from ..security.key_rotation import rotated_keys
-from .database import add_database_url, with_auth
+from .database import add_database, with_auth
 from .env_file import names_in, rewrite
 from .faults import read_settings
 
@@ -31,8 +31,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     rotate.set_defaults(run=lambda options: _rotate(options.env_file, options.keep))
     purpose = "seal every two-factor secret with AUTH_TOTP_ENCRYPTION_KEY, for its user"
     seal = commands.add_parser("seal", help=purpose, description=f"{purpose.capitalize()}.")
-    add_database_url(seal)
-    seal.set_defaults(run=lambda options: with_auth(options.database_url, _seal))
+    add_database(seal)
+    seal.set_defaults(run=lambda options: with_auth(options, _seal))
 
 
 async def _seal(auth: Auth) -> int:

@@ -20,8 +20,9 @@ from ..email.template_folders import TemplateError
 from ..features.feature import Features
 from ..features.shipped import SHIPPED
 from ..models import AbstractMail, MailState
-from .database import add_database_url, with_auth
+from .database import add_database, with_auth
 from .faults import read_settings
+from .modules import add_app, auth_of_app
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -31,30 +32,32 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     show = commands.add_parser("list", help="show mails that wait or were given up, the oldest first")
     show.add_argument("--state", choices=[state.value for state in MailState], help="only these")
     show.add_argument("--limit", type=_positive, default=100, help="at most so many (default: 100)")
-    show.set_defaults(run=lambda options: with_auth(options.database_url, partial(_list, options)))
+    show.set_defaults(run=lambda options: with_auth(options, partial(_list, options)))
 
     retry = commands.add_parser("retry", help="try mails again that wait or were given up, at once")
     which = retry.add_mutually_exclusive_group(required=True)
     which.add_argument("ids", nargs="*", type=UUID, default=[], metavar="ID", help="id of a mail")
     which.add_argument("--dead", action="store_true", help="all that were given up")
     which.add_argument("--all", action="store_true", help="all that wait or were given up")
-    retry.set_defaults(run=lambda options: with_auth(options.database_url, partial(_retry, options)))
+    retry.set_defaults(run=lambda options: with_auth(options, partial(_retry, options)))
 
     run = commands.add_parser("run", help="send mails until stopped, for apps with AUTH_DELIVER_MAIL=false")
-    run.set_defaults(run=lambda options: with_auth(options.database_url, _run, signs=True, patient=True))
+    run.set_defaults(run=lambda options: with_auth(options, _run, signs=True, patient=True))
 
     for command in (show, retry, run):
-        add_database_url(command)
+        add_database(command)
 
     test = commands.add_parser("test", help="send a test mail by the provider in the settings")
     test.add_argument("address")
     test.add_argument("--language", help="such as `de`")
-    test.set_defaults(run=lambda options: asyncio.run(_test(options.address, options.language)))
+    test.set_defaults(run=_test)
 
     preview = commands.add_parser("preview", help="write every mail, in every language, to files")
     preview.add_argument("folder", nargs="?", type=Path, default=Path("mail-preview"))
     preview.add_argument("--pages", action="store_true", help="the app has the built-in pages")
-    preview.set_defaults(run=lambda options: _preview(options.folder, pages=options.pages))
+    preview.set_defaults(run=_preview)
+    for command in (test, preview):
+        add_app(command)
 
 
 def _positive(text: str) -> int:
@@ -99,8 +102,13 @@ async def _run(auth: Auth) -> int:
     return 0
 
 
-async def _test(address: str, language: str | None) -> int:
-    mailer = Mailer(read_settings())
+def _test(options: argparse.Namespace) -> int:
+    auth = auth_of_app(options.app)
+    mailer = Mailer(read_settings()) if auth is None else auth.mailer
+    return asyncio.run(_send_test(mailer, options.address, options.language))
+
+
+async def _send_test(mailer: Mailer, address: str, language: str | None) -> int:
     try:
         await mailer.send(address, "test", language=language)
     except (MailError, TemplateError, ValueError) as error:
@@ -112,9 +120,14 @@ async def _test(address: str, language: str | None) -> int:
     return 0
 
 
-def _preview(folder: Path, *, pages: bool) -> int:
+def _preview(options: argparse.Namespace) -> int:
+    auth, folder = auth_of_app(options.app), options.folder
+    if auth is None:
+        settings, features, pages = read_settings(), Features(SHIPPED), options.pages
+    else:
+        settings, features, pages = auth.settings, auth.features, auth.pages or options.pages
     try:
-        missing = write_previews(read_settings(), folder, Features(SHIPPED), pages=pages)
+        missing = write_previews(settings, folder, features, pages=pages)
     except (TemplateError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -6,13 +6,13 @@ import argparse
 
 from ..auth import Auth
 from ..flows.purge import purge
-from .database import add_database_url, with_auth
+from .database import add_database, with_auth
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Fills in the parser of the command."""
-    add_database_url(parser)
-    parser.set_defaults(run=lambda options: with_auth(options.database_url, _purge))
+    add_database(parser)
+    parser.set_defaults(run=lambda options: with_auth(options, _purge))
 
 
 async def _purge(auth: Auth) -> int:

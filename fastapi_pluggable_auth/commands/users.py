@@ -43,7 +43,7 @@ from ..security.hashing import is_usable
 from ..security.names import name_set
 from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from ..security.plaintext import Plaintext
-from .database import add_database_url, with_auth
+from .database import add_database, with_auth
 from .faults import CommandError
 from .private_files import new_private_file
 from .progress import Progress
@@ -58,6 +58,9 @@ CHANGES: Final[dict[str, tuple[str, str, Callable[[Auth, UUID], Awaitable[None]]
     "logout": ("end all sessions", "logged out", end_sessions),
 }
 """What they do, what is said afterwards, and the flow."""
+
+ENDING: Final = frozenset({"disable", "reset-2fa", "logout"})
+"""Those of them that end access."""
 
 COLUMNS: Final = (
     "id",
@@ -83,9 +86,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     """Fills in the parser of the command."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, purpose: str, work: Work) -> argparse.ArgumentParser:
+    def command(name: str, purpose: str, work: Work, *, ends_access: bool = False) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.")
-        added.set_defaults(run=partial(_run, work))
+        added.set_defaults(run=partial(_run, work), ends_access=ends_access)
         return added
 
     create = command("create", "create an account", _create)
@@ -135,16 +138,16 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
     show = command("show", "show an account", _show)
     show.add_argument("--json", action="store_true", help="as an object")
-    remove = command("delete", "delete an account and all that hangs on it", _delete)
+    remove = command("delete", "delete an account and all that hangs on it", _delete, ends_access=True)
     remove.add_argument("--yes", action="store_true", help="do not ask")
     changing = [
-        command(name, purpose, partial(_change, done, flow))
+        command(name, purpose, partial(_change, done, flow), ends_access=name in ENDING)
         for name, (purpose, done, flow) in CHANGES.items()
     ]
     for named in (show, remove, *changing):
         named.add_argument("name", metavar="NAME", help="id, address or username")
     for added in commands.choices.values():
-        add_database_url(added)
+        add_database(added)
 
 
 def _positive(text: str) -> int:
@@ -164,7 +167,7 @@ def _run(work: Work, options: argparse.Namespace) -> int:
         except AuthError as error:
             raise CommandError(str(error)) from error
 
-    return with_auth(options.database_url, refusable)
+    return with_auth(options, refusable, ends_access=options.ends_access)
 
 
 async def _create(options: argparse.Namespace, auth: Auth) -> int:
