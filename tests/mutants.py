@@ -29,7 +29,7 @@ import time
 import types
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -304,18 +304,39 @@ class Tests:
 
     def of(self, mutant: Mutant) -> list[str]:
         """The tests that reach it, those of its own file and the fastest first: each function once, before
-        others of its parameters."""
-        name = self._files.get(mutant.file)
-        by_line = self._data.contexts_by_lineno(name) if name else {}
-        contexts = {c for line in range(mutant.line, mutant.end + 1) for c in by_line.get(line, ())}
-        tests = {context.rpartition("|")[0] for context in contexts} - {""}
+        others of its parameters. What runs while a module is imported is reached where it is named."""
+        tests = self._on(mutant.file, range(mutant.line, mutant.end + 1))
+        if not tests:
+            for name in _assigned(mutant):
+                for file in self._files:
+                    lines = (ROOT / PACKAGE / file).read_text("utf-8").splitlines()
+                    named = [n for n, line in enumerate(lines, 1) if re.search(rf"\b{name}\b", line)]
+                    tests |= self._on(file, named)
         seen: Counter[str] = Counter()
         turns = {}
         for test in sorted(tests, key=lambda test: (self.seconds.get(test, 1), test)):
             seen[test.partition("[")[0]] += 1
             turns[test] = seen[test.partition("[")[0]]
         own = f"tests/test_{Path(mutant.file).stem}.py"
-        return sorted(turns, key=lambda test: (turns[test], not test.startswith(own)))
+        return sorted(turns, key=lambda test: (not test.startswith(own), turns[test]))
+
+    def _on(self, file: str, lines: Iterable[int]) -> set[str]:
+        name = self._files.get(file)
+        by_line = self._data.contexts_by_lineno(name) if name else {}
+        contexts = {context for line in lines for context in by_line.get(line, ())}
+        return {context.rpartition("|")[0] for context in contexts} - {""}
+
+
+def _assigned(mutant: Mutant) -> list[str]:
+    """The names to which the statement with the break gives a value."""
+    for node in ast.walk(ast.parse((ROOT / PACKAGE / mutant.file).read_text("utf-8"))):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and (node.lineno, node.end_lineno) == (
+            mutant.line,
+            mutant.end,
+        ):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            return [target.id for target in targets if isinstance(target, ast.Name)]
+    return []
 
 
 class Runner:
@@ -376,9 +397,12 @@ class Runner:
                 if seconds + takes <= self.options.budget or not chosen or always:
                     chosen.append(test)
                     seconds += takes
-            failed = self._child(lambda: code.put(mutant), chosen, seconds)
-            if failed == "cannot be put":
-                failed = self._process(mutant, chosen, seconds)
+            for patience in (1, 5):  # the machine may just have been busy
+                failed = self._child(lambda: code.put(mutant), chosen, patience * seconds)
+                if failed == "cannot be put":
+                    failed = self._process(mutant, chosen, patience * seconds)
+                if failed != "timeout":
+                    break
             if failed in ("", "timeout"):
                 return failed or "survived"
             if failed == "crashed":

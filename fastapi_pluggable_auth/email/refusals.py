@@ -45,7 +45,7 @@ _QUOTED: Final = re.compile(r"<[^<>]*>|\S+@\S+|\w+://\S+")
 def blames_address(code: int, text: str, *, to_recipient: bool) -> bool:
     """Whether this answer, to RCPT or to a later command, says that nobody has the recipient's address, so
     that it is pointless to try again (RFC 5321 section 4.2.1)."""
-    if not 500 <= code <= 599:
+    if code < 500:
         return False
     enhanced = {*_ENHANCED.findall(text)} - {"5.1.0"}
     if enhanced:

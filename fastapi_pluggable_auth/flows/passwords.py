@@ -17,7 +17,7 @@ async def check_password(auth: Auth, user: AbstractUser, password: Plaintext) ->
         known = user.hashed_password
         verification = await auth.hasher.verify(password.copy(), known)
         new = verification.replacement
-        if not verification.ok or new is None or not user.is_active:
+        if new is None or not user.is_active:
             return verification.ok
         note = rehash_note(new, user.password_id)
         unchanged = auth.tables.user.filter(id=user.id, hashed_password=known)

@@ -38,7 +38,7 @@ async def begin(
 async def find(auth: Auth, kind: str, value: Plaintext) -> tuple[AbstractPending, Any] | None:
     """What waits, with its data; None where it has expired, was spent or has ended."""
     found = await exact(auth.tables.pending.all(), id=_digest(kind, value.look()))
-    if found is None or found.kind != kind or found.spent_at is not None or auth.clock() >= found.expires_at:
+    if found is None or found.spent_at is not None or auth.clock() >= found.expires_at:
         return None
     return found, json.loads(found.data)
 

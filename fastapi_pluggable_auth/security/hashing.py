@@ -241,7 +241,7 @@ def _compare_sound(password: str, hashed: str, settings: AuthSettings) -> _Check
     if wordpress:
         hashed, secret = hashed.removeprefix(_WORDPRESS), _wordpress_secret(secret)
     scheme = context.identify(hashed)
-    if scheme is None or (wordpress and scheme != "bcrypt") or (scheme == "bcrypt" and b"\0" in secret):
+    if scheme is None or (scheme == "bcrypt" and b"\0" in secret):
         return _NOT_CHECKED
     if not _is_affordable(scheme, context.handler(scheme).from_string(hashed), settings.bcrypt_rounds):
         logger.warning("A stored password hash would take too long to check: its owner needs a reset")
