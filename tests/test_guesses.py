@@ -181,12 +181,14 @@ async def test_names_that_anybody_makes_up_fill_no_table(
     settings.throttle_first_pause = timedelta(minutes=1)
     monkeypatch.setattr(throttle, "SETS", 2)
     here = elsewhere()
+    others = await Throttle.filter(holder=None).count()
     for _ in range(5):
         await login(account.client, here, email=NOBODY, password="wrong password")
     for number in range(60):
         await wrong(account.client, email=f"u{number}@example.com")
         await account.client.post("/auth/forgot-password", json={"email": f"m{number}@example.com"})
     assert await Throttle.filter(holder__not_isnull=True).count() <= 16
+    assert await Throttle.filter(holder=None).count() == others
     assert code(await login(account.client, here, email=NOBODY)) == "throttled"
 
 

@@ -147,6 +147,12 @@ async def test_mail_arrives_over_every_transport(
     assert link_in(message) == LINK
 
 
+async def test_an_empty_user_is_no_login() -> None:
+    with MailServer() as server:
+        await send(make_settings(server, smtp_user="", smtp_password="", smtp_security="plain"))
+        await server.wait(1)
+
+
 async def test_credentials_are_never_sent_without_starttls() -> None:
     """A-83."""
     with MailServer(login=LOGIN) as server:

@@ -27,6 +27,7 @@ from tortoise.exceptions import IntegrityError
 from fastapi_pluggable_auth import Auth, AuthSettings, get_current_user, include_auth
 from fastapi_pluggable_auth.models import AbstractUser, RecoveryCode, Tables, tables_for
 from fastapi_pluggable_auth.schemas import NotStored, ProfileUpdate, UserCreate, Username, UserOut
+from fastapi_pluggable_auth.security.usernames import normalise_username
 
 from . import databases, own_tables
 from .conftest import EMAIL, PASSWORD, Clock, Mailbox
@@ -281,6 +282,11 @@ async def test_what_is_no_username_is_refused(client: httpx.AsyncClient, ada: di
         assert (await patch(client, ada, username=name)).status_code == 422, name
         assert (await log_in(client, name)).status_code in (401, 422), name
     assert (await User.get()).username == "ada"
+
+
+@pytest.mark.parametrize("name", ["a", "\u674e", "x" * 64])
+def test_a_username_has_one_to_sixty_four_characters(name: str) -> None:
+    assert normalise_username(name) == name
 
 
 UNFIT = (

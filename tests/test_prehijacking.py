@@ -24,7 +24,7 @@ from fastapi_pluggable_auth.hooks import MailboxClaimed
 from fastapi_pluggable_auth.models import Device, PersonalToken, RecoveryCode, Session, User
 from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate
 
-from . import databases, own_tables
+from . import databases, own_form, own_tables
 from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
 from .form_browser import BROWSER, FormBrowser, Page
 from .smtp_server import text_of
@@ -468,6 +468,24 @@ async def test_what_users_fill_in_and_need_not_goes_with_a_claim(
         assert (user.phone, user.company_id) == (None, None)  # type: ignore[attr-defined]
         assert (user.username, user.city, user.level, user.language) == ("eve", "", 3, "de")
     await auth.close()
+
+
+@pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
+async def test_what_an_account_cannot_be_without_outlives_a_claim(
+    settings: AuthSettings, spare: Spare, mailbox: Mailbox
+) -> None:
+    await databases.create(spare.url, spare.dialect, own_form.__name__, "shop")
+    app = FastAPI()
+    include_auth(app, settings=settings, user_model=own_form.Customer, user_create=own_form.NewCustomer)
+    async with TortoiseContext() as context:
+        await context.init(databases.config(spare.url, f"{spare.dialect} own", "shop", own_form.__name__))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE) as client:
+            own = {"username": "eve", "company": "Engines", "plan": "team", "seats": 3, "terms": True}
+            assert (await client.post("/auth/signup", json=CREDENTIALS | own)).status_code == 201
+            answer = await client.post(mailbox.link(), json={"new_password": NEW}, headers=SCRIPT)
+            assert answer.status_code == 200
+        user = await own_form.Customer.get()
+        assert (user.company, user.plan, user.seats) == ("Engines", "team", 3)
 
 
 async def answers_to(*requests: Any) -> Counter[int]:

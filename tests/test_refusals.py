@@ -119,6 +119,7 @@ WAITS = [
 """What may mean something else than a bad address: Exim, qmail, big services in several countries."""
 
 ENDS = [
+    "500 5.1.1 User unknown",
     "550 Requested action not taken: mailbox unavailable",
     "551 User not local; please try <full@policy.example>",
     "553 Requested action not taken: mailbox name not allowed",
