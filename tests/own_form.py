@@ -4,6 +4,7 @@ from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal
+from uuid import uuid4
 
 from pydantic import EmailStr, Field, field_validator
 from tortoise import fields
@@ -15,6 +16,10 @@ from fastapi_pluggable_auth.schemas import NotStored, ProfileUpdate, Text, UserC
 class Plan(StrEnum):
     FREE = "free"
     TEAM = "team"
+
+
+def _reference() -> str:
+    return uuid4().hex
 
 
 class Customer(AbstractUser):
@@ -29,6 +34,7 @@ class Customer(AbstractUser):
     about = fields.TextField(default="")
     country = fields.CharField(max_length=2, default="DE")
     news = fields.BooleanField(default=False)
+    reference = fields.CharField(max_length=32, unique=True, default=_reference)
 
     class Meta:
         table = "customer"

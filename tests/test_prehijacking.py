@@ -470,22 +470,33 @@ async def test_what_users_fill_in_and_need_not_goes_with_a_claim(
     await auth.close()
 
 
+class NewReferred(own_form.NewCustomer):
+    reference: str
+
+
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
 async def test_what_an_account_cannot_be_without_outlives_a_claim(
-    settings: AuthSettings, spare: Spare, mailbox: Mailbox
+    settings: AuthSettings, spare: SpareDatabase, mailbox: Mailbox
 ) -> None:
     await databases.create(spare.url, spare.dialect, own_form.__name__, "shop")
     app = FastAPI()
-    include_auth(app, settings=settings, user_model=own_form.Customer, user_create=own_form.NewCustomer)
+    include_auth(app, settings=settings, user_model=own_form.Customer, user_create=NewReferred)
     async with TortoiseContext() as context:
         await context.init(databases.config(spare.url, f"{spare.dialect} own", "shop", own_form.__name__))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE) as client:
-            own = {"username": "eve", "company": "Engines", "plan": "team", "seats": 3, "terms": True}
+            own = {
+                "username": "eve",
+                "company": "Engines",
+                "plan": "team",
+                "seats": 3,
+                "terms": True,
+                "reference": "E1",
+            }
             assert (await client.post("/auth/signup", json=CREDENTIALS | own)).status_code == 201
             answer = await client.post(mailbox.link(), json={"new_password": NEW}, headers=SCRIPT)
             assert answer.status_code == 200
         user = await own_form.Customer.get()
-        assert (user.company, user.plan, user.seats) == ("Engines", "team", 3)
+        assert (user.company, user.plan, user.seats, user.reference) == ("Engines", "team", 3, "E1")
 
 
 async def answers_to(*requests: Any) -> Counter[int]:
