@@ -525,9 +525,9 @@ async def test_no_charset_of_a_form_breaks_the_page(visitor: FormBrowser, charse
 async def test_a_form_of_no_kind_gets_a_page(ada: FormBrowser) -> None:
     page = await ada.open("/account/security")
     token = page.form("sign-out").hidden["csrf_token"]
-    for form in ({}, {"form": "nonsense"}):
+    for address, form in (("session", {"session": "\0"}), ("two-factor/code", {"code": "\0"})):
         answer = await ada.client.post(
-            "/account/security", data={"csrf_token": token} | form, headers={"Origin": BASE}
+            f"/account/security/{address}", data={"csrf_token": token} | form, headers={"Origin": BASE}
         )
         assert (answer.status_code, "not complete" in answer.text) == (422, True)
 

@@ -63,7 +63,6 @@ MODULES = {
 MAY_IMPORT_FEATURES = (
     *("plugin", "models", "migrations", "commands", "testing", "demo", "routes.twofa", "features"),
     "auth",  # what every app has, and every script
-    "routes.pages.security",
 )
 """All others know what a feature is, and none of them. Some of these are above, and say it at the top; others
 stand beneath, and import when they are called."""

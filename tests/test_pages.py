@@ -311,7 +311,8 @@ async def test_a_form_that_is_no_text_gets_a_page(client: httpx.AsyncClient) -> 
 def test_the_document_names_every_template_and_variable() -> None:
     document = (Path(__file__).parent.parent / "docs" / "pages.md").read_text("utf-8")
     named = set(re.findall(r"page_\w+\.(?:html|css)", document))
-    assert named == {path.name for path in TEMPLATES.glob("page_*") if path.suffix in (".html", ".css")}
+    files = [path for folder in (TEMPLATES, *FEATURES.templates) for path in folder.glob("page_*")]
+    assert named == {path.name for path in files if path.suffix in (".html", ".css")}
     variables = set(re.findall(r"--auth-[\w-]+", (TEMPLATES / "page.css").read_text("utf-8")))
     assert set(re.findall(r"`(--auth-[\w-]+)`", document)) == variables
     pictures = set(re.findall(r"pages/([\w-]+\.webp)", document))

@@ -41,8 +41,9 @@ class Credential:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
     """A template for a place in the pages. On the page `security`, `values` makes what the template finds as
-    `values`, of an `Auth` and the `Authentication` of the user. Raises `ValueError` for a place that there is
-    not, and for values elsewhere."""
+    `values`, of an `Auth` and the `Authentication` of the user; only where it has an `image`, a PNG in
+    base64, the page shows one. Raises `ValueError` for a place that there is not, and for values elsewhere.
+    """
 
     place: Place
     template: str

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from fastapi import APIRouter
 
 from ...auth import Auth
-from ..feature import Feature
-from .flows import AuthenticatorCodes, TwoFactorError, TwoFactorEventKind, TwoFactorMail
+from ...flows.authentication import Authentication
+from ..feature import Feature, Slot
+from .flows import (
+    AuthenticatorCodes,
+    TwoFactorError,
+    TwoFactorEventKind,
+    TwoFactorMail,
+    pending_enrolment,
+    remaining_recovery_codes,
+)
 from .models import ACCESS_ENDED, RecoveryCode
 
 
-def _routers(_: Auth) -> Iterable[APIRouter]:
+def _routers(auth: Auth) -> Iterable[APIRouter]:
     from . import routes  # here, as routes take long to import
 
-    return [routes.router]
+    yield routes.router
+    if auth.pages:
+        from . import pages
+
+        yield pages.router
+
+
+async def _on_the_security_page(auth: Auth, authentication: Authentication) -> dict[str, Any]:
+    """The secret while it is pending, with its picture, and how many recovery codes are left."""
+    enrolment = await pending_enrolment(auth, authentication)
+    return {
+        "enrolment": enrolment,
+        "image": enrolment.qr_base64 if enrolment else None,
+        "remaining": await remaining_recovery_codes(auth, authentication.user),
+    }
 
 
 TWO_FACTOR: Final = Feature(
@@ -29,4 +52,6 @@ TWO_FACTOR: Final = Feature(
     rates={"two_factor": "30/minute"},
     factors=(AuthenticatorCodes(),),
     routers=_routers,
+    slots=(Slot(place="security", template="two_factor_security.html", values=_on_the_security_page),),
+    templates=Path(__file__).parent / "templates",
 )

@@ -1,26 +1,23 @@
-"""The user's two-factor, recovery codes and sessions."""
+"""The user's sessions, and what features put beside them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Form, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ...auth import Auth
 from ...dependencies import CurrentAuth, EnrollingAuthentication
 from ...errors import AuthError
-from ...features.two_factor import flows as twofa_flow
-from ...features.two_factor.schemas import CodeRequest
 from ...flows import sessions as sessions_flow
 from ...flows.authentication import Authentication
-from ...http.rates import count_by_client
-from ...schemas import AfterSession, Text, taken
+from ...schemas import AfterSession, Text
 from ...security.user_agents import device_of
 from ..router import AuthRouter
 from ..sessions import session_id_from
-from .forms import Rejected, TypedSecret, code_from, problem_with
+from .forms import Rejected, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute, back_to
 
@@ -43,35 +40,8 @@ async def security_page(
     authentication: EnrollingAuthentication,
     after: AfterSession = None,
 ) -> Response:
-    """What there is, with the QR code while two-factor is being set up, and a page of the sessions."""
-    return await _security_page(auth, request, authentication, after=after)
-
-
-@router.post("/security")
-async def security_form(
-    auth: CurrentAuth,
-    request: Request,
-    authentication: EnrollingAuthentication,
-    form: Annotated[Literal["enable", "code", "disable", "recovery_codes"], Form()],
-    code: TypedSecret,
-) -> Response:
-    """Does what one of the forms of two-factor is for."""
-    try:
-        match form:
-            case "enable":
-                await twofa_flow.enable(auth, authentication)
-            case "code":
-                await count_by_client(request, auth, "two_factor")
-                body = CodeRequest(code=code_from(code) or "")
-                await twofa_flow.verify(auth, authentication, taken(body, "code"))
-                return await _recovery_codes_page(auth, request, authentication)
-            case "recovery_codes":
-                return await _recovery_codes_page(auth, request, authentication)
-            case "disable":
-                await twofa_flow.disable(auth, authentication)
-    except (ValidationError, AuthError) as error:
-        return await _security_page(auth, request, authentication, error, form)
-    return see_other(auth, request, "security", notice="two_factor_off" if form == "disable" else None)
+    """What features have here, and a page of the sessions."""
+    return await show_security(auth, request, authentication, after=after)
 
 
 for path in ("session", "others"):
@@ -89,7 +59,7 @@ async def session_form(
     try:
         await sessions_flow.end_own_session(auth, authentication, session_id_from(form.session))
     except AuthError as error:
-        return await _security_page(auth, request, authentication, error, "session")
+        return await show_security(auth, request, authentication, error, "session")
     return see_other(auth, request, "security", notice="device_signed_out")
 
 
@@ -101,16 +71,11 @@ async def others_form(
     try:
         await sessions_flow.logout_others(auth, authentication)
     except AuthError as error:
-        return await _security_page(auth, request, authentication, error, "others")
+        return await show_security(auth, request, authentication, error, "others")
     return see_other(auth, request, "security", notice="others_signed_out")
 
 
-async def _recovery_codes_page(auth: Auth, request: Request, authentication: Authentication) -> Response:
-    codes = await twofa_flow.renew_recovery_codes(auth, authentication)
-    return render_page(auth, request, "recovery_codes", user=authentication.user, codes=codes)
-
-
-async def _security_page(
+async def show_security(
     auth: Auth,
     request: Request,
     authentication: Authentication,
@@ -118,26 +83,25 @@ async def _security_page(
     form: str = "",
     after: UUID | None = None,
 ) -> Response:
+    """The page, with what was wrong in the form of this name, which may be that of a feature."""
     sessions = await sessions_flow.list_sessions(auth, authentication, after=after, limit=SESSIONS)
     user = authentication.user
     problem = problem_with(error, form)
-    enrolment = await twofa_flow.pending_enrolment(auth, authentication)
+    values_of = {
+        slot.template: await slot.values(auth, authentication)
+        for slot in auth.features.slots_in("security")
+        if slot.values is not None
+    }
     return render_page(
         auth,
         request,
         "security",
         user=user,
         problem=problem,
-        image=enrolment.qr_base64 if enrolment else None,
-        enrolment=enrolment,
-        remaining=await twofa_flow.remaining_recovery_codes(auth, user),
+        image=next((values["image"] for values in values_of.values() if values.get("image")), None),
         sessions=sessions.sessions,
         earlier=after,
         next=sessions.next,
         device_of=device_of,
-        values_of={
-            slot.template: await slot.values(auth, authentication)
-            for slot in auth.features.slots_in("security")
-            if slot.values is not None
-        },
+        values_of=values_of,
     )

@@ -1,0 +1,96 @@
+"""The forms of two-factor on the security page: setting it up, switching it off, and recovery codes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Form, Request, Response
+from pydantic import BaseModel, ValidationError
+
+from ...auth import Auth
+from ...dependencies import CurrentAuth, EnrollingAuthentication
+from ...errors import AuthError
+from ...flows.authentication import Authentication
+from ...http.rates import count_by_client
+from ...routes.pages.forms import Secret, code_from
+from ...routes.pages.rendering import render_page, see_other
+from ...routes.pages.route import PageRoute, back_to
+from ...routes.pages.security import show_security
+from ...routes.router import AuthRouter
+from ...schemas import taken
+from . import flows
+from .schemas import CodeRequest
+
+router = AuthRouter(
+    prefix="/account/security/two-factor",
+    tags=["account pages"],
+    route_class=PageRoute,
+    include_in_schema=False,
+)
+
+
+class CodeForm(BaseModel):
+    """The code that the authenticator app shows."""
+
+    code: Secret
+
+
+for path in ("enable", "code", "recovery-codes", "disable"):
+    router.get(f"/{path}")(back_to("security"))
+
+
+@router.post("/enable")
+async def enable_form(
+    auth: CurrentAuth, request: Request, authentication: EnrollingAuthentication
+) -> Response:
+    """Begins to set it up: the security page shows the secret."""
+    try:
+        await flows.enable(auth, authentication)
+    except AuthError as error:
+        return await show_security(auth, request, authentication, error, "enable")
+    return see_other(auth, request, "security")
+
+
+@router.post("/code")
+async def code_form(
+    auth: CurrentAuth,
+    request: Request,
+    authentication: EnrollingAuthentication,
+    form: Annotated[CodeForm, Form()],
+) -> Response:
+    """Switches it on, and shows recovery codes."""
+    try:
+        await count_by_client(request, auth, "two_factor")
+        body = CodeRequest(code=code_from(form.code) or "")
+        await flows.verify(auth, authentication, taken(body, "code"))
+        return await _recovery_codes_page(auth, request, authentication)
+    except (ValidationError, AuthError) as error:
+        return await show_security(auth, request, authentication, error, "code")
+
+
+@router.post("/recovery-codes")
+async def recovery_codes_form(
+    auth: CurrentAuth, request: Request, authentication: EnrollingAuthentication
+) -> Response:
+    """Shows new recovery codes."""
+    try:
+        return await _recovery_codes_page(auth, request, authentication)
+    except AuthError as error:
+        return await show_security(auth, request, authentication, error, "recovery_codes")
+
+
+@router.post("/disable")
+async def disable_form(
+    auth: CurrentAuth, request: Request, authentication: EnrollingAuthentication
+) -> Response:
+    """Switches it off."""
+    try:
+        await flows.disable(auth, authentication)
+    except AuthError as error:
+        return await show_security(auth, request, authentication, error, "disable")
+    return see_other(auth, request, "security", notice="two_factor_off")
+
+
+async def _recovery_codes_page(auth: Auth, request: Request, authentication: Authentication) -> Response:
+    codes = await flows.renew_recovery_codes(auth, authentication)
+    return render_page(auth, request, "recovery_codes", user=authentication.user, codes=codes)
