@@ -28,6 +28,15 @@ from .spare_database import SpareDatabase
 if TYPE_CHECKING:
     from .docs_server import DocsServer
 
+on_each_database = pytest.mark.parametrize("database", databases.DIALECTS, indirect=True)
+"""For a test whose file names fewer in DIALECTS."""
+
+SQLITE_UNLESS_FULL = ("sqlite", *(pytest.param(name, marks=pytest.mark.full) for name in databases.SERVERS))
+"""Where the database matters little, or other tests show it: the servers have their turn in `.ci/full`."""
+
+on_one_database = pytest.mark.parametrize("database", SQLITE_UNLESS_FULL, indirect=True)
+on_one_spare = pytest.mark.parametrize("spare", SQLITE_UNLESS_FULL, indirect=True)
+
 PASSWORD = "correct horse battery"
 EMAIL = "ada@example.com"
 SECRET = "c3qXvN9tLb2RkZ8wYp5Dh7GsJm4TfEu6AxQr1VoKiWnBzMyH"

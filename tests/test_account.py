@@ -13,7 +13,7 @@ import pytest
 from fastapi_pluggable_auth import AuthSettings
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, User
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox, on_one_database
 from .test_password import DEAD_LINK, login_status
 
 NEW = "ada@example.org"
@@ -24,6 +24,7 @@ async def patch(account: Account, path: str = "/account", **changes: object) -> 
     return await account.client.patch(path, json=changes, headers=account.headers)
 
 
+@on_one_database
 @PATHS
 async def test_the_account_answers_with_and_without_a_slash(path: str, account: Account) -> None:
     read = await account.client.get(path, headers=account.headers)
@@ -56,6 +57,7 @@ async def test_a_display_name_is_kept_as_given_and_removed_when_empty(
     assert (await User.get()).display_name == kept
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "name", ["x" * 65, "a\r\nBcc: b", "a\0b", "a\u2028b", "a\u0085b", "a\x1b[31mb", 5, ["a"]]
 )
@@ -65,6 +67,7 @@ async def test_a_display_name_is_one_short_line(name: object, account: Account) 
     assert (await User.get()).display_name is None
 
 
+@on_one_database
 @pytest.mark.parametrize("changes", [{}, {"email": None}, {"email": EMAIL}, {"email": EMAIL.upper()}])
 async def test_a_patch_without_a_change_changes_nothing(
     changes: dict[str, Any], account: Account, mailbox: Mailbox
@@ -77,6 +80,7 @@ async def test_a_patch_without_a_change_changes_nothing(
     assert mailbox.messages == []
 
 
+@on_one_database
 @pytest.mark.parametrize("field", ["id", "is_verified", "is_superuser", "is_active", "hashed_password"])
 async def test_no_other_field_can_be_set(field: str, account: Account) -> None:
     """A-31."""

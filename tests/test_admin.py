@@ -18,7 +18,7 @@ from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTo
 from fastapi_pluggable_auth.features.administration.users import Cursor
 from fastapi_pluggable_auth.models import AuditEvent, PersonalToken, RefreshToken, Session, User
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox, on_one_database
 
 EVE = "eve@example.com"
 
@@ -137,6 +137,7 @@ async def test_the_routes_stand_under_the_prefix_and_the_log_only_where_it_is_ke
     assert all(path.startswith("/api/admin/users") and "activity" not in path for path in paths)
 
 
+@on_one_database
 async def test_an_account_is_shown_without_any_secret(
     root: Administrator, eve: Account, clock: Clock
 ) -> None:
@@ -196,6 +197,7 @@ async def test_pages_lose_nobody_and_show_nobody_twice_while_others_sign_up(root
     assert set(seen) == {EMAIL} | {user.email for user in users}
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "query",
     [
@@ -361,6 +363,7 @@ async def test_roles_and_permissions_are_given_and_taken(root: Administrator, ev
     ]
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "body",
     [
@@ -395,6 +398,7 @@ async def test_rights_that_are_none_are_refused(body: Any, root: Administrator, 
     assert dict(await User.get(email=EVE)) == before
 
 
+@on_one_database
 async def test_too_many_names_are_refused_and_none_is_cut_off(root: Administrator, eve: Account) -> None:
     body = {"permissions": [f"{number:063}x" for number in range(30)]}
     answer = await root.post(await id_of(), "grant", body)
@@ -405,6 +409,7 @@ async def test_too_many_names_are_refused_and_none_is_cut_off(root: Administrato
 # --- who may --------------------------------------------------------------------------------------------
 
 
+@on_one_database
 async def test_nobody_else_sees_or_changes_anything(administrator: MakeAdministrator, eve: Account) -> None:
     user_id = await id_of()
     nobody = await administrator(permissions=["posts:write", "accounts", "accounts:"])
@@ -442,6 +447,7 @@ async def test_a_permission_of_a_role_counts(settings: AuthSettings, clock: Cloc
     await auth.close()
 
 
+@on_one_database
 async def test_changes_need_a_recent_login(root: Administrator, eve: Account, clock: Clock) -> None:
     user_id = await id_of()
     clock.advance(minutes=16)
@@ -456,6 +462,7 @@ async def test_changes_need_a_recent_login(root: Administrator, eve: Account, cl
     assert (await root.change(user_id, "disable")).status_code == 204
 
 
+@on_one_database
 @pytest.mark.parametrize("what", ["disable", "impersonate", "delete"])
 async def test_nobody_locks_himself_out(what: str, root: Administrator) -> None:
     answer = await root.change(root.id, what)
@@ -465,6 +472,7 @@ async def test_nobody_locks_himself_out(what: str, root: Administrator) -> None:
     assert (await root.account.me()).status_code == 200
 
 
+@on_one_database
 async def test_only_superusers_act_on_superusers(
     administrator: MakeAdministrator, root: Administrator
 ) -> None:
@@ -479,6 +487,7 @@ async def test_only_superusers_act_on_superusers(
     assert (await root.change(other.id, "disable")).status_code == 204
 
 
+@on_one_database
 async def test_nobody_gives_or_takes_what_he_does_not_have(
     administrator: MakeAdministrator, eve: Account
 ) -> None:
@@ -509,6 +518,7 @@ async def test_rights_end_with_the_next_request(root: Administrator, eve: Accoun
     assert (await root.change(await id_of(), "disable")).status_code == 403
 
 
+@on_one_database
 async def test_two_factor_can_be_a_must_for_administrators(
     settings: AuthSettings, clock: Clock, eve: Account, root: Administrator
 ) -> None:
@@ -542,6 +552,7 @@ async def test_an_id_that_is_none_or_nobody_is_told_so(root: Administrator) -> N
     assert (await root.get("/activity", actor="\0")).status_code == 422
 
 
+@on_one_database
 async def test_no_personal_access_token_administrates(root: Administrator, eve: Account) -> None:
     body = {"name": "script", "scopes": ["posts:read"]}
     made = await eve.client.post("/account/tokens", json=body, headers=root.account.headers)
@@ -595,6 +606,7 @@ async def test_what_administrators_do_as_themselves_has_no_actor(root: Administr
     ]
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "more", [{"roles": ["chief"]}, {"permissions": ["posts:delete"]}, {"is_superuser": True}]
 )

@@ -25,7 +25,7 @@ from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import AuditEvent, Mail, User
 from fastapi_pluggable_auth.security.identifiers import first_id_at, time_ordered_id
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Database
+from .conftest import EMAIL, PASSWORD, Account, Clock, Database, on_one_database
 from .shipped import ALL_CODES, ALL_EVENT_KINDS, ALL_MAILS
 from .test_queries import STATEMENT
 
@@ -66,6 +66,7 @@ async def test_a_user_reads_what_happened_to_the_account_the_newest_first(
     assert abs(datetime.fromisoformat(login["time"]) - clock()) < timedelta(minutes=1)
 
 
+@on_one_database
 async def test_nobody_reads_the_activity_of_somebody_else(
     account: Account, register: Callable[..., Any]
 ) -> None:
@@ -94,6 +95,7 @@ async def test_pages_lose_no_event_and_show_none_twice_while_others_are_written(
     assert seen == before
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "query",
     [
@@ -120,6 +122,7 @@ async def test_any_id_is_a_place_in_the_log(account: Account) -> None:
     await activity(account, after=str(uuid4()))
 
 
+@on_one_database
 async def test_what_anybody_could_fill_the_table_with_is_not_kept(
     account: Account, client: httpx.AsyncClient, settings: AuthSettings
 ) -> None:
@@ -192,6 +195,7 @@ async def test_a_refused_deletion_forgets_nothing(account: Account, clock: Clock
     assert {event["address"] for event in events} == {"192.0.2.7"}
 
 
+@on_one_database
 async def test_nobody_learns_which_administrator_acted_and_from_where(account: Account, auth: Auth) -> None:
     user = await User.get()
     doer = uuid4()

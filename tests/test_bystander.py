@@ -49,13 +49,12 @@ from fastapi_pluggable_auth.security.hashing import unusable_hash
 from fastapi_pluggable_auth.security.jwt import REFRESH
 from fastapi_pluggable_auth.security.throttle import Counter
 
-from . import databases
 from .bystander import BOB, DORA, Called, Rows, lacking, settle
-from .conftest import PASSWORD, SECRET, Clock, Database
+from .conftest import PASSWORD, SECRET, SQLITE_UNLESS_FULL, Clock, Database
 from .form_browser import BROWSER, FormBrowser, Page, PageForm
 from .test_host_transactions import wrap_by_dispatch
 
-DIALECTS = ("sqlite", *(pytest.param(name, marks=pytest.mark.full) for name in databases.SERVERS))
+DIALECTS = SQLITE_UNLESS_FULL
 BASE = "http://localhost:8000"
 NEW = "a new horse battery"
 OTHER = "one more horse battery"

@@ -17,7 +17,7 @@ from fastapi_pluggable_auth.flows.session_tokens import TokenSet
 from fastapi_pluggable_auth.hooks import BeforeLogin
 from fastapi_pluggable_auth.models import Pending, Session, User
 
-from .conftest import EMAIL, PASSWORD, Account, Clock
+from .conftest import EMAIL, PASSWORD, Account, Clock, on_one_database
 from .test_twofa import post, totp
 
 __all__ = ["totp"]
@@ -36,6 +36,7 @@ async def refusal(work: Any) -> str:
     return refused.value.code.code
 
 
+@on_one_database
 async def test_without_two_factor_one_step_is_enough(account: Account, auth: Auth) -> None:
     begun = await begin_login(auth, EMAIL, PASSWORD)
     assert isinstance(begun, TokenSet)
@@ -53,6 +54,7 @@ async def test_the_password_alone_gives_a_challenge_and_the_code_a_session(
     assert (await account.me(tokens.access_token)).status_code == 200
 
 
+@on_one_database
 async def test_a_challenge_is_no_token(totp: pyotp.TOTP, account: Account, auth: Auth) -> None:
     """A-56, A-65."""
     account.access_token = challenge = await challenged(auth)
@@ -64,6 +66,7 @@ async def test_a_challenge_is_no_token(totp: pyotp.TOTP, account: Account, auth:
         assert (await account.client.get(f"/auth/{path}/{challenge}")).status_code == 400
 
 
+@on_one_database
 async def test_no_other_token_is_a_challenge(
     totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
 ) -> None:
@@ -128,6 +131,7 @@ CHANGES: dict[str, Callable[[Account, Auth, str], Any]] = {
 }
 
 
+@on_one_database
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_challenge_dies_with_what_it_stands_for(
     totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock, change: str
@@ -150,6 +154,7 @@ async def test_a_challenge_dies_with_a_reset(
     assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_token"
 
 
+@on_one_database
 async def test_both_steps_pass_the_one_gate(
     totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
 ) -> None:
@@ -167,6 +172,7 @@ async def test_both_steps_pass_the_one_gate(
     assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_token"
 
 
+@on_one_database
 async def test_the_first_step_renews_an_outdated_hash_and_the_second_still_works(
     totp: pyotp.TOTP, account: Account, auth: Auth, settings: AuthSettings, clock: Clock
 ) -> None:
@@ -217,6 +223,7 @@ async def test_a_challenge_is_stored_as_a_digest_until_it_expires(
     assert (await purge(auth))["auth_pending"] == 1
 
 
+@on_one_database
 async def test_each_step_is_an_event(totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock) -> None:
     """A-90."""
     heard: list[SecurityEvent] = []
@@ -232,6 +239,7 @@ async def test_each_step_is_an_event(totp: pyotp.TOTP, account: Account, auth: A
     assert heard[1].session_id == tokens.session_id
 
 
+@on_one_database
 @pytest.mark.parametrize("by_administrator", [False, True])
 async def test_an_end_of_all_access_ends_the_login_under_way(
     by_administrator: bool, totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock

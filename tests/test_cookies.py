@@ -27,9 +27,10 @@ from fastapi_pluggable_auth import (
 )
 from fastapi_pluggable_auth.models import RefreshToken, Session, User
 
-from .conftest import EMAIL, PASSWORD, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, Clock, Mailbox, on_each_database
 from .test_sessions import statuses
 
+DIALECTS = ("sqlite",)
 BASE = "https://app.example.com"
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin", "X-Requested-With": "fetch"}
 ACCESS, REFRESH, DEVICE = "__Host-access_token", "__Host-refresh_token", "__Host-device"
@@ -271,6 +272,7 @@ async def test_cookies_of_the_host_stay_beside_ours(signed_in: httpx.AsyncClient
     assert answer.headers["cache-control"] == "public, max-age=600"
 
 
+@on_each_database
 @pytest.mark.parametrize("gone", [True, False])
 async def test_tabs_that_renew_at_once_stay_signed_in_together(
     app: FastAPI, signed_in: httpx.AsyncClient, clock: Clock, gone: bool
@@ -291,6 +293,7 @@ async def test_tabs_that_renew_at_once_stay_signed_in_together(
         assert (await tab.post("/auth/refresh")).status_code == 200
 
 
+@on_each_database
 async def test_a_tab_that_is_two_rotations_late_is_refused_and_nothing_is_cleared(
     app: FastAPI, signed_in: httpx.AsyncClient
 ) -> None:
@@ -338,6 +341,7 @@ async def test_cookies_of_a_session_that_ended_are_deleted(signed_in: httpx.Asyn
     assert (await signed_in.get("/auth/me")).json()["code"] == "not_authenticated"
 
 
+@on_each_database
 async def test_a_database_that_is_down_deletes_no_cookies(signed_in: httpx.AsyncClient, clock: Clock) -> None:
     clock.advance(minutes=16)
     before = cookies_of(signed_in)

@@ -23,7 +23,7 @@ from fastapi_pluggable_auth.email.tokens import Purpose
 from fastapi_pluggable_auth.models import Mail, Session, User
 from fastapi_pluggable_auth.security.jwt import ACCESS
 
-from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Mailbox, on_one_database
 
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 FULL_LENGTHS = [
@@ -114,6 +114,7 @@ async def test_a_taken_address_looks_like_a_new_one_when_enumeration_is_prevente
     assert notice["Subject"] != verification["Subject"]
 
 
+@on_one_database
 @pytest.mark.parametrize("password", FULL_LENGTHS)
 async def test_a_password_counts_in_full(
     password: str, client: httpx.AsyncClient, settings: AuthSettings
@@ -134,6 +135,7 @@ async def test_a_password_counts_in_full(
         assert answer.status_code in (401, 422), other
 
 
+@on_one_database
 async def test_nothing_may_follow_a_password_of_72_bytes(
     client: httpx.AsyncClient, settings: AuthSettings
 ) -> None:
@@ -146,6 +148,7 @@ async def test_nothing_may_follow_a_password_of_72_bytes(
         assert answer.status_code == status
 
 
+@on_one_database
 @pytest.mark.parametrize("password", ["short77", "\U0001f511" * 7, "x" * 1025, "", "nul\0nul\0nul"])
 async def test_a_password_outside_the_limits_is_refused(password: str, client: httpx.AsyncClient) -> None:
     """A-01, A-02."""
@@ -154,6 +157,7 @@ async def test_a_password_outside_the_limits_is_refused(password: str, client: h
     assert await User.all().count() == 0
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("password", "status"),
     [
@@ -226,6 +230,7 @@ async def test_an_outdated_hash_is_renewed_at_login(account: Account, settings: 
     assert (await account.login()).status_code == 200
 
 
+@on_one_database
 async def test_the_same_password_has_two_hashes(register: Callable[..., Any]) -> None:
     """A-10."""
     await register("one@example.com")
@@ -360,6 +365,7 @@ async def refused_tokens(auth: Auth, account: Account) -> dict[str, str]:
     }
 
 
+@on_one_database
 async def test_every_bad_access_token_gets_the_same_refusal(auth: Auth, account: Account) -> None:
     """A-53 to A-63."""
     answers = {name: await account.me(token) for name, token in (await refused_tokens(auth, account)).items()}
@@ -372,6 +378,7 @@ async def test_every_bad_access_token_gets_the_same_refusal(auth: Auth, account:
     }
 
 
+@on_one_database
 async def test_every_bad_refresh_token_gets_the_same_refusal(auth: Auth, account: Account) -> None:
     """A-56."""
     tokens = await refused_tokens(auth, account)
@@ -383,6 +390,7 @@ async def test_every_bad_refresh_token_gets_the_same_refusal(auth: Auth, account
     }
 
 
+@on_one_database
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Basic YTpi", "Token x"])
 async def test_a_missing_access_token_is_challenged_without_an_error(
     header: str | None, client: httpx.AsyncClient
@@ -394,6 +402,7 @@ async def test_a_missing_access_token_is_challenged_without_an_error(
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
+@on_one_database
 async def test_two_authorization_headers_are_refused(account: Account) -> None:
     header = ("Authorization", f"Bearer {account.access_token}")
     for other in (header, ("Authorization", "Basic YTpi"), ("Authorization", "Bearer")):
@@ -402,6 +411,7 @@ async def test_two_authorization_headers_are_refused(account: Account) -> None:
             assert answer.json()["code"] == "invalid_token"
 
 
+@on_one_database
 async def test_tokens_in_the_address_are_ignored(account: Account) -> None:
     """A-51."""
     answer = await account.client.get("/auth/me", params={"access_token": account.access_token})
@@ -410,6 +420,7 @@ async def test_tokens_in_the_address_are_ignored(account: Account) -> None:
     assert answer.status_code == 422
 
 
+@on_one_database
 async def test_an_access_token_expires(account: Account, clock: Clock) -> None:
     clock.advance(minutes=15, seconds=-2)
     assert (await account.me()).status_code == 200
@@ -417,6 +428,7 @@ async def test_an_access_token_expires(account: Account, clock: Clock) -> None:
     assert (await account.me()).status_code == 401
 
 
+@on_one_database
 async def test_an_access_token_says_no_more_than_it_must(account: Account) -> None:
     """A-61."""
     payload = account.access_token.split(".")[1]
@@ -435,6 +447,7 @@ async def test_an_access_token_says_no_more_than_it_must(account: Account) -> No
     }
 
 
+@on_one_database
 async def test_a_full_hashing_queue_is_503_and_counts_nothing(
     client: httpx.AsyncClient, settings: AuthSettings, app: FastAPI
 ) -> None:

@@ -13,7 +13,7 @@ from fastapi_pluggable_auth import config as config_module
 from fastapi_pluggable_auth.email.tokens import Purpose, generate_verify_token
 from fastapi_pluggable_auth.models import User
 
-from .conftest import EMAIL, PASSWORD, SECRET, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, SECRET, Clock, Mailbox, on_one_database
 from .smtp_server import link_in
 from .test_password import DEAD_LINK
 
@@ -108,6 +108,7 @@ async def test_a_token_of_the_helper_verifies_once(
     assert (await client.get(f"/auth/verify/{token}")).content == DEAD_LINK
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "base", ["https://app.example.com", "https://app.example.com/", "https://app.example.com/sub//"]
 )
@@ -131,6 +132,7 @@ async def test_links_join_the_public_address_with_one_slash(
         assert "evil" not in str(message)
 
 
+@on_one_database
 async def test_the_verification_link_can_point_at_a_front_end(
     client: httpx.AsyncClient, settings: AuthSettings, mailbox: Mailbox
 ) -> None:
@@ -140,6 +142,7 @@ async def test_the_verification_link_can_point_at_a_front_end(
     assert (await client.post(f"/auth/verify/{mailbox.token()}")).status_code == 200
 
 
+@on_one_database
 async def test_mail_goes_to_the_stored_address(
     client: httpx.AsyncClient, link: str, mailbox: Mailbox
 ) -> None:

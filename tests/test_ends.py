@@ -19,7 +19,7 @@ from fastapi_pluggable_auth.features.administration.users import delete_user
 from fastapi_pluggable_auth.models import Mail, User
 from fastapi_pluggable_auth.models.device import Device
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox, on_one_database
 from .form_browser import BROWSER
 from .smtp_server import link_in, text_of
 from .test_password import DEAD_LINK, forgot, reset
@@ -139,6 +139,7 @@ ENDS: list[Callable[[StolenAccount], Awaitable[None]]] = [
 ]
 
 
+@on_one_database
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
 async def test_a_pending_address_dies_with_the_session_that_asked_for_it(
     end: Callable[[StolenAccount], Awaitable[None]], stolen: StolenAccount
@@ -207,6 +208,7 @@ async def test_the_old_address_is_told_of_a_request_and_stops_it_by_a_link(
     assert (await User.get(id=stolen.owners_id)).email == EMAIL
 
 
+@on_one_database
 async def test_a_browser_stops_a_change_by_the_button_of_a_page(
     stolen: StolenAccount, mailbox: Mailbox
 ) -> None:
@@ -218,6 +220,7 @@ async def test_a_browser_stops_a_change_by_the_button_of_a_page(
     assert (await stolen.owner.client.post(link)).content == DEAD_LINK
 
 
+@on_one_database
 async def test_a_link_for_one_purpose_serves_no_other(stolen: StolenAccount, mailbox: Mailbox) -> None:
     change = (await change_address(stolen.thief)).rpartition("/")[2]
     stop = mailbox.token(EMAIL)
@@ -246,6 +249,7 @@ async def test_a_request_beyond_the_mail_limit_leaves_nothing_pending_that_nobod
     assert (await stolen.owner.client.post(link)).content == DEAD_LINK
 
 
+@on_one_database
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
 async def test_a_pending_second_factor_dies_with_the_session_that_began_it(
     end: Callable[[StolenAccount], Awaitable[None]], stolen: StolenAccount
@@ -291,6 +295,7 @@ async def delete_by_a_script(stolen: StolenAccount, auth: Auth) -> None:
     await auth.dispatcher.deliver_due()
 
 
+@on_one_database
 @pytest.mark.parametrize("taken_again", [False, True])
 @pytest.mark.parametrize(
     "delete", [delete_by_owner, delete_by_administrator, delete_by_a_script], ids=lambda f: f.__name__
@@ -355,6 +360,7 @@ KNOWN_AFTER = {
 }
 
 
+@on_one_database
 @pytest.mark.parametrize("end", KNOWN_AFTER, ids=lambda end: end.__name__)
 async def test_known_devices_end_as_the_table_says(
     end: Callable[[StolenAccount], Awaitable[None]], stolen: StolenAccount

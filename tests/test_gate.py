@@ -38,7 +38,7 @@ from fastapi_pluggable_auth.hooks import BeforeLogin, LoggedIn
 from fastapi_pluggable_auth.models import AbstractUser, AuditEvent, Pending, Session, User
 from fastapi_pluggable_auth.security.plaintext import Plaintext
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, claims_of
+from .conftest import EMAIL, PASSWORD, Account, Clock, claims_of, on_one_database
 from .test_twofa import enrol, post, totp
 from .world import World
 
@@ -148,6 +148,7 @@ async def test_what_is_shown_later_joins_what_was_shown_first(
 # A needed factor is no failure
 
 
+@on_one_database
 @pytest.mark.parametrize("steps", ["one", "two"])
 async def test_a_sign_in_with_two_factor_that_ends_well_leaves_no_failure(
     totp: pyotp.TOTP,
@@ -215,6 +216,7 @@ async def test_the_app_signs_in_a_user_whom_it_recognises(account: Account, auth
     assert [(event.session_id, event.factors) for event in heard] == [(tokens.session_id, ("sso",))]
 
 
+@on_one_database
 async def test_the_app_passes_the_same_gate(
     totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
 ) -> None:
@@ -246,6 +248,7 @@ async def test_the_app_passes_the_same_gate(
     assert await refusal(open_session(auth, await User.get(), strong=True)) == "not_today"
 
 
+@on_one_database
 @pytest.mark.parametrize("names", ["naïve", ('"',), ("two words",), ("x" * 161,)])
 async def test_only_names_are_factors(account: Account, auth: Auth, names: Any) -> None:
     with pytest.raises(ValueError, match="name"):

@@ -17,7 +17,7 @@ from fastapi_pluggable_auth.features.administration.users import unlock_user
 from fastapi_pluggable_auth.flows import throttle
 from fastapi_pluggable_auth.models import Device, Throttle, User
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox, on_one_database
 from .test_notices import enable_two_factor
 from .test_password import NEW, forgot, reset
 
@@ -88,6 +88,7 @@ async def test_a_hundred_wrong_passwords_a_day_are_all_whatever_network_they_com
     assert (await login(account.client, elsewhere())).status_code == 200
 
 
+@on_one_database
 async def test_the_hundred_are_those_of_any_24_hours(account: Account, clock: Clock) -> None:
     for _ in range(60):
         assert code(await wrong(account.client)) == "invalid_credentials"
@@ -101,6 +102,7 @@ async def test_the_hundred_are_those_of_any_24_hours(account: Account, clock: Cl
     assert code(await wrong(account.client)) == "password_locked"
 
 
+@on_one_database
 async def test_right_passwords_in_between_give_no_more_guesses(account: Account) -> None:
     for _ in range(25):
         for _ in range(4):
@@ -124,6 +126,7 @@ async def test_a_mail_opens_a_locked_account_and_the_client_that_reset_it_is_kno
     assert (await login(account.client, elsewhere(), password=NEW, device=device)).status_code == 200
 
 
+@on_one_database
 async def test_a_reset_without_a_device_opens_it_too(account: Account, mailbox: Mailbox) -> None:
     await lock(account.client)
     answer = await reset(account.client, await forgot(account.client, mailbox))
@@ -131,6 +134,7 @@ async def test_a_reset_without_a_device_opens_it_too(account: Account, mailbox: 
     assert (await login(account.client, elsewhere(), password=NEW)).status_code == 200
 
 
+@on_one_database
 async def test_a_name_without_an_account_gets_the_same_answers(
     account: Account, settings: AuthSettings
 ) -> None:
@@ -195,6 +199,7 @@ async def test_names_that_anybody_makes_up_fill_no_table(
 # --- on a known device ------------------------------------------------------------------------------------
 
 
+@on_one_database
 async def test_a_client_is_known_only_where_it_asks_for_it(account: Account) -> None:
     answer = await login(account.client)
     assert answer.json().keys() == {"access_token", "refresh_token", "token_type"}
@@ -209,6 +214,7 @@ async def test_a_client_is_known_only_where_it_asks_for_it(account: Account) -> 
     assert await Device.all().count() == 1
 
 
+@on_one_database
 async def test_nobody_without_it_delays_one_on_a_known_device_or_in_a_session(
     account: Account, clock: Clock
 ) -> None:
@@ -230,6 +236,7 @@ async def test_nobody_without_it_delays_one_on_a_known_device_or_in_a_session(
         clock.advance(hours=1)
 
 
+@on_one_database
 async def test_on_a_known_device_guesses_have_to_wait_and_after_twenty_it_is_unknown(
     account: Account, clock: Clock
 ) -> None:
@@ -260,6 +267,7 @@ async def test_a_quiet_day_gives_a_device_no_more_guesses(account: Account, auth
     assert await Device.all().count() == 0
 
 
+@on_one_database
 async def test_only_a_value_that_was_given_to_this_account_makes_known(
     account: Account, register: Callable[..., Any], clock: Clock
 ) -> None:
@@ -307,6 +315,7 @@ async def test_a_device_is_known_after_all_factors_and_until_a_reset(
 # --- in a session -----------------------------------------------------------------------------------------
 
 
+@on_one_database
 async def test_a_right_code_of_ones_own_pending_secret_gives_no_more_guesses(
     account: Account, clock: Clock
 ) -> None:
@@ -389,6 +398,7 @@ async def test_after_a_hundred_wrong_codes_none_is_looked_at_until_somebody_lift
     assert (await login(account.client, elsewhere(), **body)).status_code == 200
 
 
+@on_one_database
 async def test_a_recovery_code_passes_where_codes_are_locked_and_lifts_it(
     totp: pyotp.TOTP, account: Account, clock: Clock
 ) -> None:
@@ -405,6 +415,7 @@ async def test_a_recovery_code_passes_where_codes_are_locked_and_lifts_it(
     assert (await login(account.client, elsewhere(), code=totp.at(clock()))).status_code == 200
 
 
+@on_one_database
 async def test_wrong_codes_are_no_wrong_passwords(totp: pyotp.TOTP, account: Account, clock: Clock) -> None:
     """Both have a hundred, and whoever knows the password does not lock it as well."""
     await wrong_codes(account, 99)
@@ -426,6 +437,7 @@ async def test_a_reset_does_not_start_the_pauses_of_codes_anew(
     assert code(await login(account.client, here, password=NEW)) == "two_factor_required"
 
 
+@on_one_database
 async def test_who_has_a_session_confirms_it_although_codes_are_locked(
     totp: pyotp.TOTP, account: Account, clock: Clock
 ) -> None:

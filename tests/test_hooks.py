@@ -58,7 +58,7 @@ from fastapi_pluggable_auth.models import Mail, RecoveryCode, RefreshToken, Sess
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
 from . import databases, own_tables
-from .conftest import EMAIL, PASSWORD, Account, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Mailbox, on_one_database
 from .form_browser import BROWSER, FormBrowser
 from .spare_database import SpareDatabase
 from .test_notices import enable_two_factor
@@ -293,6 +293,7 @@ def test_every_event_has_a_flow_that_tells_it() -> None:
     assert all(issubclass(event, BeforeEvent | DuringEvent | AfterEvent) for event in EVENTS)
 
 
+@on_one_database
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.__name__)
 async def test_each_flow_tells_its_events_once_and_in_order(flow: Flow, run: FlowRun) -> None:
     answer = await flow(run)
@@ -323,6 +324,7 @@ async def test_what_is_done_shows_the_account_as_it_is_now(flow: Flow, run: Flow
     assert {name: shown[name] for name in names} == {name: getattr(user, name) for name in names}
 
 
+@on_one_database
 async def test_events_carry_what_they_say(run: FlowRun) -> None:
     user = await User.get()
     await confirms_another_address(run)
@@ -360,6 +362,7 @@ def test_an_event_is_frozen_and_has_no_room_for_a_secret(event: type[Event]) -> 
     assert not hasattr(made, "__dict__")
 
 
+@on_one_database
 @pytest.mark.parametrize(("flow", "event"), STOPPABLE, ids=lambda part: part.__name__)
 async def test_a_refusal_reaches_the_client_and_nothing_is_stored(
     flow: Flow, event: type[Event], run: FlowRun, mailbox: Mailbox
@@ -453,6 +456,7 @@ async def test_what_was_refused_is_not_told_as_done(request_of: str, run: FlowRu
     assert [type(event) for event in run.heard] == allowed
 
 
+@on_one_database
 async def test_only_the_invited_sign_up_and_nobody_learns_who_has(
     client: httpx.AsyncClient, account: Account, auth: Auth, settings: AuthSettings, mailbox: Mailbox
 ) -> None:
@@ -494,6 +498,7 @@ async def test_a_plain_function_allows_domains(client: httpx.AsyncClient, auth: 
     assert statuses == [201, 403, 403]
 
 
+@on_one_database
 async def test_a_silent_signup_of_a_taken_address_is_told_to_no_hook(
     run: FlowRun, settings: AuthSettings
 ) -> None:
@@ -504,6 +509,7 @@ async def test_a_silent_signup_of_a_taken_address_is_told_to_no_hook(
     assert [type(event) for event in run.heard] == [BeforeSignup]
 
 
+@on_one_database
 async def test_a_refused_login_tells_only_whoever_knows_password_and_code(
     run: FlowRun, settings: AuthSettings
 ) -> None:

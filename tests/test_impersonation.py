@@ -27,7 +27,7 @@ from fastapi_pluggable_auth.hooks import AfterEvent, SessionEnded
 from fastapi_pluggable_auth.models import AuditEvent, RefreshToken, Session, User
 from fastapi_pluggable_auth.security.jwt import ACCESS, REFRESH
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox, on_one_database
 from .form_browser import BROWSER
 from .test_admin import EVE, Administrator, id_of
 from .test_admin import administrator as administrator
@@ -123,6 +123,7 @@ FORBIDDEN: dict[str, tuple[str, str, Any]] = {
 }
 
 
+@on_one_database
 @pytest.mark.parametrize("what", FORBIDDEN)
 async def test_what_is_the_users_alone_is_refused(
     what: str, root: Administrator, eve: Account, app: FastAPI
@@ -144,6 +145,7 @@ async def test_what_is_the_users_alone_is_refused(
     assert own.status_code != 403
 
 
+@on_one_database
 async def test_no_administrator_acts_on_through_somebody_else(
     root: Administrator, eve: Account, register: Callable[..., Any]
 ) -> None:
@@ -157,6 +159,7 @@ async def test_no_administrator_acts_on_through_somebody_else(
     assert await Session.filter(user_id=third, impersonated_by__not_isnull=True).count() == 0
 
 
+@on_one_database
 async def test_nobody_acts_as_a_superuser_nor_gets_rights_by_it(
     administrator: Callable[..., Any], root: Administrator, eve: Account
 ) -> None:
@@ -173,6 +176,7 @@ async def test_nobody_acts_as_a_superuser_nor_gets_rights_by_it(
     assert (await clerk.post(eve_id, "impersonate")).status_code == 200
 
 
+@on_one_database
 async def test_a_disabled_account_is_nobodys_to_act_as(root: Administrator, eve: Account) -> None:
     await root.change(await id_of(), "disable")
     answer = await root.post(await id_of(), "impersonate")
@@ -215,6 +219,7 @@ async def test_logging_out_ends_it_with_the_users_other_sessions(root: Administr
     assert (await acting.me()).status_code == 401
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "ending",
     [
@@ -368,6 +373,7 @@ async def test_theft_of_its_refresh_token_ends_it(root: Administrator, eve: Acco
     assert (await eve.me()).status_code == 200
 
 
+@on_one_database
 async def test_a_host_sees_who_acts(root: Administrator, eve: Account, app: FastAPI) -> None:
     async def in_person(authentication: CurrentAuthentication) -> None:
         seen.append(authentication.impersonated_by)
@@ -400,6 +406,7 @@ async def page(
     await auth.close()
 
 
+@on_one_database
 async def test_a_browser_gets_cookies_and_the_pages_say_what_goes_on(
     page: httpx.AsyncClient, eve: Account, clock: Clock
 ) -> None:
@@ -422,6 +429,7 @@ async def test_a_browser_gets_cookies_and_the_pages_say_what_goes_on(
     assert (await eve.refresh()).status_code == 200
 
 
+@on_one_database
 async def test_no_forged_actor_counts(root: Administrator, eve: Account, auth: Auth) -> None:
     """The column says who acts, not the token alone; and a claim that is none is no server error."""
     session = await Session.get(user_id=await id_of())
@@ -469,6 +477,7 @@ GAINS: dict[str, Callable[..., Any]] = {
 }
 
 
+@on_one_database
 @pytest.mark.parametrize("gain", GAINS)
 async def test_it_ends_where_the_user_gains_rights_that_the_administrator_lacks(
     gain: str, administrator: Callable[..., Any], eve: Account, auth: Auth
@@ -483,6 +492,7 @@ async def test_it_ends_where_the_user_gains_rights_that_the_administrator_lacks(
     assert (await eve.me()).status_code == 200
 
 
+@on_one_database
 async def test_it_goes_on_where_the_user_gains_what_the_administrator_has(
     administrator: Callable[..., Any], root: Administrator, eve: Account, auth: Auth
 ) -> None:
@@ -497,6 +507,7 @@ async def test_it_goes_on_where_the_user_gains_what_the_administrator_has(
     assert await ended(by_root)
 
 
+@on_one_database
 async def test_it_ends_where_a_role_comes_to_mean_more(
     administrator: Callable[..., Any], eve: Account, auth: Auth
 ) -> None:
@@ -513,6 +524,7 @@ async def test_it_ends_where_a_role_comes_to_mean_more(
     assert await ended(acting)
 
 
+@on_one_database
 @pytest.mark.parametrize("loss", [{"permissions": []}, {"permissions": ["posts:read"]}, {"is_active": False}])
 async def test_it_ends_where_the_administrator_loses_the_right_without_a_word_to_the_library(
     loss: dict[str, Any], administrator: Callable[..., Any], eve: Account
@@ -546,6 +558,7 @@ async def test_a_refresh_of_one_that_does_not_stand_any_more_ends_it_and_alarms_
 OWN_ENDS = ["reuse", "one session", "logout of others", "too many sessions", "expiry"]
 
 
+@on_one_database
 @pytest.mark.parametrize("end", OWN_ENDS)
 async def test_it_ends_with_the_session_that_it_was_begun_in(
     end: str, root: Administrator, eve: Account, clock: Clock, settings: AuthSettings
@@ -592,6 +605,7 @@ async def test_it_outlives_the_end_of_the_administrators_other_sessions(
     assert (await acting.me()).status_code == 200
 
 
+@on_one_database
 @pytest.mark.parametrize("may_write", [False, True])
 async def test_who_may_not_change_accounts_ends_no_session_of_the_user(
     may_write: bool, administrator: Callable[..., Any], eve: Account
@@ -612,6 +626,7 @@ async def test_who_may_not_change_accounts_ends_no_session_of_the_user(
     assert await ended(acting)
 
 
+@on_one_database
 async def test_who_impersonates_takes_no_change_of_address_back(root: Administrator, eve: Account) -> None:
     await eve.client.patch("/account", json={"email": "new@example.org"}, headers=eve.headers)
     acting = await act(root)

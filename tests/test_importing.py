@@ -46,7 +46,7 @@ from fastapi_pluggable_auth.security.plaintext import Plaintext
 from fastapi_pluggable_auth.security.rehashes import rehash_note
 
 from . import databases, own_tables
-from .conftest import EMAIL, PASSWORD, SECRET, Database
+from .conftest import EMAIL, PASSWORD, SECRET, Database, on_one_database
 from .own_tables import Company
 from .own_tables import User as Member
 from .spare_database import SpareDatabase
@@ -161,6 +161,7 @@ async def test_every_hash_logs_in_and_is_replaced_by_todays(auth: Auth, client: 
             assert (await User.get(email=email)).hashed_password.startswith("$2"), name
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("hashed", "password"),
     [
@@ -280,6 +281,7 @@ def test_a_bcrypt_hash_of_a_cut_password_fits_and_is_outdated(length: int, setti
     hasher.close()
 
 
+@on_one_database
 async def test_argon2_is_todays_where_it_is_chosen(
     auth: Auth, client: httpx.AsyncClient, settings: AuthSettings
 ) -> None:
@@ -390,6 +392,7 @@ async def test_an_account_without_a_hash_has_no_password(auth: Auth, client: htt
 # --- rows ------------------------------------------------------------------------------------------------
 
 
+@on_one_database
 async def test_columns_are_read_as_what_they_are(auth: Auth) -> None:
     user_id = "9b2f4e0e-9d0c-4b4e-9a57-0f6d7a1f7c11"
     header = ["id", "email", "is_active", "is_verified", "display_name", "created_at", "_note"]
@@ -415,6 +418,7 @@ async def test_columns_are_read_as_what_they_are(auth: Auth) -> None:
     assert await Mail.all().count() == 0
 
 
+@on_one_database
 async def test_what_is_wrong_is_told_with_its_line_and_the_rest_goes_on(auth: Auth) -> None:
     lines = written(
         ["email", "display_name", "created_at", "is_active", "language"],
@@ -450,6 +454,7 @@ async def test_what_is_wrong_is_told_with_its_line_and_the_rest_goes_on(auth: Au
     assert done.refused[0].cells[0] == "no address"
 
 
+@on_one_database
 async def test_what_is_no_csv_is_told_and_costs_no_other_row(auth: Auth) -> None:
     long = "x" * 200_000
     lines = (
@@ -461,6 +466,7 @@ async def test_what_is_no_csv_is_told_and_costs_no_other_row(auth: Auth) -> None
     assert all(refusal.reason.startswith("no CSV: ") for refusal in done.refused)
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("header", "says"),
     [
@@ -500,6 +506,7 @@ async def test_two_imports_at_once_make_each_account_once(auth: Auth) -> None:
     assert await User.all().count() == 60
 
 
+@on_one_database
 async def test_no_more_than_a_batch_is_read_ahead(auth: Auth) -> None:
     read = 0
 

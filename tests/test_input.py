@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi_pluggable_auth import AuthSettings, include_auth
 from fastapi_pluggable_auth.models import User
 
-from .conftest import EMAIL, PASSWORD, SECRET, Account
+from .conftest import EMAIL, PASSWORD, SECRET, Account, on_one_database
 
 PLANTED = "pl4nted-s3cret"
 HOSTILE: dict[str, str] = {
@@ -118,6 +118,7 @@ def assert_validation_body(answer: httpx.Response) -> None:
         assert all(set(error) == {"loc", "msg", "type"} for error in body["detail"])
 
 
+@on_one_database
 @pytest.mark.parametrize(("method", "path", "fields"), ROUTES, ids=[path for _, path, _ in ROUTES])
 async def test_no_route_takes_a_field_it_does_not_know(
     method: str, path: str, fields: dict[str, Any], account: Account
@@ -183,6 +184,7 @@ async def test_no_link_is_a_server_error(token: str, account: Account) -> None:
         assert answer.status_code in (400, 404)
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "address",
     [
@@ -213,6 +215,7 @@ async def test_what_is_no_address_is_refused_alike_everywhere(address: str, acco
             assert [error["loc"] for error in answer.json()["detail"]] == [["body", "email"]]
 
 
+@on_one_database
 async def test_a_domain_is_normalised_before_anything_looks_at_it(account: Account) -> None:
     """R-49: an ideographic full stop is a dot."""
     body = {"email": "a@example.com\u3002evil.example.com", "password": PASSWORD}
@@ -220,6 +223,7 @@ async def test_a_domain_is_normalised_before_anything_looks_at_it(account: Accou
     assert answer.json()["email"] == "a@example.com.evil.example.com"
 
 
+@on_one_database
 @pytest.mark.parametrize(("method", "path", "fields"), ROUTES, ids=[path for _, path, _ in ROUTES])
 async def test_other_methods_are_refused(
     method: str, path: str, fields: dict[str, Any], account: Account

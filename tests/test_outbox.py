@@ -20,7 +20,7 @@ from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.email.outbox import CANDIDATES, collect_mails
 from fastapi_pluggable_auth.models import Mail, MailState, User
 
-from .conftest import EMAIL, PASSWORD, Clock, Database, Mailbox
+from .conftest import EMAIL, PASSWORD, Clock, Database, Mailbox, on_one_database
 
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 
@@ -142,6 +142,7 @@ async def test_a_mail_whose_worker_died_is_taken_over(
     assert len(mailbox.messages) == 1
 
 
+@on_one_database
 async def test_a_refused_address_is_not_tried_again(
     auth: Auth, user: User, mailbox: Mailbox, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -157,6 +158,7 @@ async def test_a_refused_address_is_not_tried_again(
     assert await auth.dispatcher.deliver_due() == 0
 
 
+@on_one_database
 async def test_a_temporary_failure_is_tried_again_with_growing_pauses_until_it_is_too_old(
     auth: Auth, user: User, mailbox: Mailbox, clock: Clock
 ) -> None:
@@ -193,6 +195,7 @@ async def test_a_mail_that_makes_no_sense_any_more_is_dropped(
     assert await Mail.all().count() == 0
 
 
+@on_one_database
 async def test_a_broken_template_stops_no_other_mail(
     auth: Auth,
     user: User,
@@ -237,6 +240,7 @@ async def test_the_dispatcher_outlives_a_database_that_fails(
     await asyncio.wait_for(auth.dispatcher.stop(), 10)
 
 
+@on_one_database
 async def test_no_token_is_logged(
     client: httpx.AsyncClient, mailbox: Mailbox, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -247,6 +251,7 @@ async def test_no_token_is_logged(
     assert PASSWORD not in "\n".join(r.getMessage() for r in caplog.records if "tortoise" not in r.name)
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("duration", "words"),
     [

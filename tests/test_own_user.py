@@ -30,7 +30,7 @@ from fastapi_pluggable_auth.schemas import NotStored, ProfileUpdate, UserCreate,
 from fastapi_pluggable_auth.security.usernames import normalise_username
 
 from . import databases, own_tables
-from .conftest import EMAIL, PASSWORD, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, Clock, Mailbox, on_one_spare
 from .form_browser import BROWSER, FormBrowser
 from .own_tables import Company, User
 from .smtp_server import text_of
@@ -181,6 +181,7 @@ async def test_own_fields_are_stored_shown_and_changed(
     assert changed.json()["city"] == "Paris"
 
 
+@on_one_spare
 async def test_no_field_can_be_set_that_the_body_does_not_name(
     client: httpx.AsyncClient, ada: dict[str, str]
 ) -> None:
@@ -201,6 +202,7 @@ async def test_a_user_logs_in_by_username_or_address_in_any_case(
         assert (await log_in(client, name)).status_code == 200, name
 
 
+@on_one_spare
 async def test_a_login_that_fails_does_not_tell_whether_there_is_such_a_username(
     client: httpx.AsyncClient, ada: dict[str, str], settings: AuthSettings
 ) -> None:
@@ -273,6 +275,7 @@ NO_USERNAMES = (
 )
 
 
+@on_one_spare
 async def test_what_is_no_username_is_refused(client: httpx.AsyncClient, ada: dict[str, str]) -> None:
     """R-43, R-44."""
     for name in NO_USERNAMES:
@@ -328,6 +331,7 @@ async def test_a_profile_never_takes_what_another_account_has(
     assert (await patch(client, ada, phone="1")).status_code == 200
 
 
+@on_one_spare
 async def test_null_changes_nothing_where_a_column_cannot_be_empty(
     client: httpx.AsyncClient, ada: dict[str, str]
 ) -> None:
@@ -335,6 +339,7 @@ async def test_null_changes_nothing_where_a_column_cannot_be_empty(
     assert (answer.status_code, answer.json()["city"]) == (200, "London")
 
 
+@on_one_spare
 async def test_a_taken_address_looks_like_any_other_where_enumeration_is_prevented(
     client: httpx.AsyncClient, ada: dict[str, str], settings: AuthSettings
 ) -> None:
@@ -547,6 +552,7 @@ def test_an_app_on_the_tables_of_the_package_goes_over_to_its_own(
         add("other@example.com", ", username", ", 'bob'")
 
 
+@on_one_spare
 async def test_the_pages_ask_for_a_username_and_take_it_for_signing_in(
     settings: AuthSettings, client: httpx.AsyncClient, mailbox: Mailbox
 ) -> None:

@@ -15,11 +15,13 @@ from fastapi_pluggable_auth import AuthSettings
 from fastapi_pluggable_auth.models import RecoveryCode, User
 from fastapi_pluggable_auth.routes.pages.words import TEMPLATES, WORDS, page_languages, words_for
 
-from .conftest import EMAIL, PASSWORD, Account, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Mailbox, on_each_database
 from .form_browser import BROWSER, Page
 from .shipped import ALL_CODES, FEATURES
 from .test_notices import enable_two_factor
 from .test_password import NEW, forgot, login_status
+
+DIALECTS = ("sqlite",)
 
 
 @pytest.fixture
@@ -138,6 +140,7 @@ async def test_the_owner_of_an_address_never_activates_the_password_of_a_strange
     assert await RecoveryCode.all().count() == 0
 
 
+@on_each_database
 async def test_verifying_ends_what_was_begun_before_it(
     client: httpx.AsyncClient, mailbox: Mailbox, settings: AuthSettings
 ) -> None:

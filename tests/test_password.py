@@ -21,7 +21,7 @@ from fastapi_pluggable_auth.email.tokens import (
 from fastapi_pluggable_auth.errors import AuthError
 from fastapi_pluggable_auth.models import Session, User
 
-from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Mailbox, on_one_database
 
 NEW = "another good one"
 DEAD_LINK = b'{"detail":"The link is not valid or no longer valid.","code":"invalid_link"}'
@@ -74,6 +74,7 @@ async def test_asking_for_a_link_changes_nothing(account: Account, mailbox: Mail
     assert await login_status(account.client, PASSWORD) == 200
 
 
+@on_one_database
 @pytest.mark.parametrize("weak", ["short77", "password1", "x" * 1025])
 async def test_a_refused_password_does_not_spend_the_link(
     weak: str, account: Account, mailbox: Mailbox
@@ -153,6 +154,7 @@ async def test_a_link_dies_with_its_time_its_address_and_its_user(
     assert (await reset(account.client, link)).content == DEAD_LINK
 
 
+@on_one_database
 async def test_only_a_reset_link_resets(account: Account, auth: Auth) -> None:
     """A-56."""
     user = await User.get()
@@ -210,6 +212,7 @@ async def test_changing_the_password_ends_every_session(account: Account) -> Non
     assert await login_status(account.client, NEW) == 200
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -249,6 +252,7 @@ async def test_of_two_changes_at_once_one_wins(account: Account) -> None:
     assert [p for p in passwords if await login_status(account.client, p) == 200] == winners
 
 
+@on_one_database
 async def test_the_reset_link_can_point_at_a_front_end(
     account: Account, settings: AuthSettings, mailbox: Mailbox
 ) -> None:

@@ -42,9 +42,10 @@ from fastapi_pluggable_auth.security.hashing import hash_password
 from fastapi_pluggable_auth.security.jwt import create_access_token
 
 from . import databases
-from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Database, Mailbox
+from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Database, Mailbox, on_each_database
 from .live import serving
 
+DIALECTS = ("sqlite",)
 MODELS = {"models": ["fastapi_pluggable_auth.models"]}
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 
@@ -389,6 +390,7 @@ async def test_a_changed_setting_takes_effect(account: Account, settings: AuthSe
     assert (await account.me()).status_code == 200
 
 
+@on_each_database
 async def test_the_documented_helpers_work_on_the_default_settings(
     tortoise: TortoiseContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -528,6 +530,7 @@ def test_a_route_for_signed_in_users_documents_how_it_refuses_others_beside_its_
     assert "`reauthentication_required`" in refusals
 
 
+@on_each_database
 async def test_deleting_a_user_deletes_what_hangs_on_it(account: Account, database: Database) -> None:
     user = await User.get(email=EMAIL)
     await user.delete()

@@ -25,7 +25,7 @@ from fastapi_pluggable_auth.models import Device, PersonalToken, RecoveryCode, S
 from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate
 
 from . import databases, own_form, own_tables
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox, on_one_database
 from .form_browser import BROWSER, FormBrowser, Page
 from .smtp_server import text_of
 from .spare_database import SpareDatabase
@@ -271,6 +271,7 @@ async def test_the_browser_that_signed_up_verifies_by_a_click_and_keeps_what_it_
         assert (await User.get()).signup_binding is None
 
 
+@on_one_database
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "same-origin"}, {"Origin": BASE}, {}])
 async def test_each_browser_that_signs_up_gets_a_value_of_its_own_and_no_program_does(
     headers: dict[str, str], browser: Callable[..., httpx.AsyncClient], settings: AuthSettings
@@ -300,6 +301,7 @@ async def test_each_browser_that_signs_up_gets_a_value_of_its_own_and_no_program
     assert stored not in values
 
 
+@on_one_database
 async def test_another_site_signs_nobody_up_so_that_this_browser_verifies_it(
     browser: Callable[..., httpx.AsyncClient], mailbox: Mailbox
 ) -> None:
@@ -314,6 +316,7 @@ async def test_another_site_signs_nobody_up_so_that_this_browser_verifies_it(
         assert (await owner.post(mailbox.link())).status_code == 403
 
 
+@on_one_database
 async def test_the_value_is_bound_to_the_host_where_there_is_tls_and_needs_no_cookie_transport(
     settings: AuthSettings, tortoise: object, mailbox: Mailbox
 ) -> None:
@@ -365,6 +368,7 @@ async def test_a_second_signup_in_the_same_browser_takes_nothing_from_the_first(
     assert len({user.signup_binding for user in await User.all()}) == 1
 
 
+@on_one_database
 async def test_a_claim_is_told_by_mail_event_and_hook(
     stranger: Stranger, browser: Callable[..., httpx.AsyncClient], mailbox: Mailbox, auth: Auth
 ) -> None:
@@ -402,6 +406,7 @@ async def test_an_account_that_was_signed_in_to_while_verified_loses_nothing(
     assert not [mail for mail in mailbox.messages if "yours alone" in mail["Subject"]]
 
 
+@on_one_database
 async def test_a_common_password_claims_nothing(
     stranger: Stranger, browser: Callable[..., httpx.AsyncClient], mailbox: Mailbox
 ) -> None:
@@ -422,6 +427,7 @@ async def test_a_common_password_claims_nothing(
     assert await User.all().values() == before
 
 
+@on_one_database
 async def test_the_page_of_another_browser_says_so_in_both_languages(
     stranger: Stranger, browser: Callable[..., httpx.AsyncClient], mailbox: Mailbox
 ) -> None:

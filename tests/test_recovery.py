@@ -16,7 +16,7 @@ from fastapi_pluggable_auth.models import RecoveryCode, Session, User
 from fastapi_pluggable_auth.security import encryption
 from fastapi_pluggable_auth.security.encryption import SecretBox, UnreadableSecretError, is_sealed, readable
 
-from .conftest import EMAIL, Account, Clock, Database, Mailbox
+from .conftest import EMAIL, Account, Clock, Database, Mailbox, on_one_database
 from .test_notices import enable_two_factor
 
 KEY = "an encryption key of 32 characters or more"
@@ -137,6 +137,7 @@ async def test_codes_end_with_two_factor_and_with_the_account(codes: list[str], 
     assert await RecoveryCode.all().count() == 0
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "code", ["12345", "1234567", "１２３４５６", 123456, 1.5, ["123456"], "a" * 23, "1" * 24]
 )
@@ -182,6 +183,7 @@ async def test_secrets_are_sealed_in_the_database_and_readable_in_python(
     assert (await account.login(pyotp.TOTP(secret).now())).status_code == 200
 
 
+@on_one_database
 async def test_a_new_key_still_opens_what_earlier_keys_sealed(
     account: Account, settings: AuthSettings, clock: Clock
 ) -> None:
@@ -198,6 +200,7 @@ async def test_a_new_key_still_opens_what_earlier_keys_sealed(
     assert (await account.login(pyotp.TOTP(secret).at(clock()))).status_code == 200
 
 
+@on_one_database
 async def test_a_wrong_key_refuses_logins_and_never_skips_two_factor(
     account: Account,
     auth: Auth,
@@ -221,6 +224,7 @@ async def test_a_wrong_key_refuses_logins_and_never_skips_two_factor(
     assert (await User.get()).two_factor_active
 
 
+@on_one_database
 @pytest.mark.parametrize("secret", ["JBSWY3DPEHPK3PXP", "not base 32!", "aes256gcm.broken"])
 async def test_a_secret_that_is_none_refuses_codes_and_fails_nothing_else(
     secret: str, account: Account, caplog: pytest.LogCaptureFixture

@@ -31,7 +31,7 @@ from fastapi_pluggable_auth.security import jwt
 from fastapi_pluggable_auth.security.generations import as_ranges, includes
 from fastapi_pluggable_auth.security.jwt import new_token_id
 
-from .conftest import EMAIL, Account, Clock, Database, Mailbox
+from .conftest import EMAIL, Account, Clock, Database, Mailbox, on_one_database
 from .test_cookies import (
     ACCESS,
     BASE,
@@ -220,6 +220,7 @@ async def test_an_expired_token_that_was_never_spent_is_not_spent(account: Accou
     assert not (await RefreshToken.get()).revoked
 
 
+@on_one_database
 async def test_a_public_key_lets_others_see_tokens_so_that_the_leeway_shows_a_pair(
     account: Account, settings: AuthSettings, clock: Clock, heard: list[str]
 ) -> None:
@@ -262,6 +263,7 @@ def host(app: FastAPI) -> FastAPI:
     return app
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "path", ["/auth/me", "/account/sessions", "/page", "/optional", "/recent", "/required"]
 )
@@ -402,6 +404,7 @@ async def refused(answer: Awaitable[httpx.Response]) -> None:
     assert not {cookie.value for cookie in set_cookies(given).values()} - {""}
 
 
+@on_one_database
 async def test_a_token_is_good_only_the_way_it_came(
     browser: httpx.AsyncClient, app: FastAPI, clock: Clock
 ) -> None:
@@ -446,6 +449,7 @@ async def unnamed(auth: Auth, client: httpx.AsyncClient) -> str:
     return token
 
 
+@on_one_database
 @pytest.mark.parametrize("seconds", [1, 11])
 async def test_a_session_from_before_changes_its_transport_once(
     browser: httpx.AsyncClient, app: FastAPI, auth: Auth, clock: Clock, seconds: int
@@ -650,6 +654,7 @@ async def test_a_renewal_and_its_showing_outlive_a_transaction_of_the_host_that_
 # Clocks
 
 
+@on_one_database
 async def test_tokens_that_are_too_young_are_refused_and_their_cookies_kept(
     host: FastAPI, browser: httpx.AsyncClient, clock: Clock
 ) -> None:

@@ -21,7 +21,7 @@ from fastapi_pluggable_auth.features.administration.users import require_passwor
 from fastapi_pluggable_auth.models import RefreshToken, Session, User, token_digest
 from fastapi_pluggable_auth.security.jwt import REFRESH
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox, on_one_database
 
 
 def statuses(answers: list[httpx.Response]) -> Counter[int]:
@@ -400,6 +400,7 @@ async def test_a_user_flagged_for_a_reset_can_do_nothing_else(
     assert (await account.login()).status_code == 200
 
 
+@on_one_database
 async def test_an_unknown_browser_is_told_where_the_app_asks_for_it(
     account: Account, settings: AuthSettings, mailbox: Mailbox
 ) -> None:
@@ -424,6 +425,7 @@ async def test_an_unknown_browser_is_told_where_the_app_asks_for_it(
         assert ": unknown, from 192.0.2.7" in mail
 
 
+@on_one_database
 async def test_clocks_that_differ_or_step_open_nothing_and_break_nothing(
     account: Account, clock: Clock, mailbox: Mailbox
 ) -> None:
@@ -481,6 +483,7 @@ async def test_a_long_list_of_sessions_comes_in_pages_that_miss_and_repeat_none(
     assert (pages, shown[1:]) == (3, whole[1:])
 
 
+@on_one_database
 @pytest.mark.parametrize("query", ["?limit=0", "?limit=101", "?limit=x", "?after=x", "?after=1"])
 async def test_a_page_that_is_none_is_refused(query: str, account: Account) -> None:
     answer = await account.client.get(f"/account/sessions{query}", headers=account.headers)

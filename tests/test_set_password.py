@@ -12,7 +12,7 @@ from fastapi_pluggable_auth.flows.login import answer_challenge
 from fastapi_pluggable_auth.hooks import BeforePasswordChange, PasswordChanged
 from fastapi_pluggable_auth.models import Session, User
 
-from .conftest import PASSWORD, Account, Clock, Mailbox
+from .conftest import PASSWORD, Account, Clock, Mailbox, on_one_database
 from .test_twofa import code_of, enrol, post
 
 EVE = "eve@example.com"
@@ -86,6 +86,7 @@ async def test_of_two_first_passwords_at_once_one_is_set(eve: Account, auth: Aut
     assert (answer.status_code, await code_of(answer)) == (409, "password_exists")
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("password", "code"),
     [("password1", "password_too_common"), ("short", "validation_error"), (EVE, "password_too_personal")],
@@ -95,6 +96,7 @@ async def test_the_rules_for_passwords_hold(eve: Account, password: str, code: s
     assert (answer.status_code, await code_of(answer)) == (422, code)
 
 
+@on_one_database
 async def test_hooks_are_asked_and_told(eve: Account, auth: Auth) -> None:
     told: list[PasswordChanged] = []
     auth.on(PasswordChanged)(told.append)
@@ -111,6 +113,7 @@ async def test_hooks_are_asked_and_told(eve: Account, auth: Auth) -> None:
     assert await code_of(await set_password(eve)) == "not_here"
 
 
+@on_one_database
 async def test_there_is_no_password_to_change(eve: Account) -> None:
     body = {"old_password": "", "new_password": PASSWORD}
     answer = await post(eve, "/account/change-password", **body)
@@ -120,6 +123,7 @@ async def test_there_is_no_password_to_change(eve: Account) -> None:
 # A recent login, without a password
 
 
+@on_one_database
 async def test_without_any_other_way_it_is_said_what_helps(eve: Account, clock: Clock) -> None:
     await late(eve, clock)
     for body in ({}, {"password": ""}, {"password": PASSWORD}, {"code": "000000"}):
@@ -128,6 +132,7 @@ async def test_without_any_other_way_it_is_said_what_helps(eve: Account, clock: 
     assert await code_of(await set_password(eve)) == "reauthentication_required"
 
 
+@on_one_database
 async def test_a_link_that_is_mailed_helps(eve: Account, clock: Clock) -> None:
     await late(eve, clock)
     await eve.client.post("/auth/forgot-password", json={"email": EVE})
@@ -148,6 +153,7 @@ async def test_the_second_factor_makes_the_login_recent(eve: Account, auth: Auth
     assert (await set_password(eve)).status_code == 204
 
 
+@on_one_database
 async def test_the_app_s_way_in_asks_for_the_second_factor_as_the_password_does(
     eve: Account, auth: Auth, clock: Clock
 ) -> None:
@@ -160,6 +166,7 @@ async def test_the_app_s_way_in_asks_for_the_second_factor_as_the_password_does(
     assert (await eve.me(tokens.access_token)).status_code == 200
 
 
+@on_one_database
 async def test_a_password_that_is_left_out_is_not_valid(account: Account) -> None:
     answer = await show_again(account, {})
     assert (answer.status_code, await code_of(answer)) == (422, "validation_error")

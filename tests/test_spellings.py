@@ -22,8 +22,9 @@ from fastapi_pluggable_auth.security.addresses import normalise_email
 from fastapi_pluggable_auth.security.passwords import is_storable
 from fastapi_pluggable_auth.security.totp import verify_code
 
-from .conftest import EMAIL, PASSWORD, Account, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Mailbox, on_each_database
 
+DIALECTS = ("sqlite",)
 BLANKS = [" {}", "{}\t", "\u00a0{} ", "\u200b{}\ufeff", "\r\n{}\n", "\u3000{}\u2060", "\u202a{}\u202c"]
 NFC = "caf\u00e9 au lait \u1f82"
 NFD = unicodedata.normalize("NFD", NFC)
@@ -134,6 +135,7 @@ async def test_a_hash_of_the_raw_form_still_fits_and_is_replaced(
     assert [await log_in(client, each) for each in (normal, typed)] == [200, 200]
 
 
+@on_each_database
 async def test_lengths_count_in_nfc(auth: Auth, client: httpx.AsyncClient) -> None:
     longest, too_long = "\u1f82" * 1024, "\u1f82" * 1025
     for number, (password, status) in enumerate(
@@ -153,6 +155,7 @@ async def test_lengths_count_in_nfc(auth: Auth, client: httpx.AsyncClient) -> No
         assert normalise_email(f"{name}@example.com") == f"{unicodedata.normalize('NFC', local)}@example.com"
 
 
+@on_each_database
 async def test_what_is_long_to_normalise_is_refused_first(client: httpx.AsyncClient, auth: Auth) -> None:
     """Marks in the wrong order are sorted one by one, which takes the square of the time."""
     marks = "a" + "\u0301\u0316" * 100_000

@@ -15,7 +15,7 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.models import User
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox, on_one_database
 from .test_password import NEW, forgot, reset
 
 
@@ -87,6 +87,7 @@ async def test_the_owner_goes_on_while_the_account_is_attacked(account: Account,
     assert (await guess(account.client, password=NEW)).status_code == 200
 
 
+@on_one_database
 async def test_the_throttle_tells_nothing_about_an_account(account: Account, clock: Clock) -> None:
     """A-20: known, unknown, disabled, in any spelling: one sequence."""
     await account.client.post("/auth/signup", json={"email": "off@example.com", "password": PASSWORD})
@@ -161,6 +162,7 @@ async def test_codes_are_guessed_as_slowly_as_passwords(account: Account, clock:
     assert (await account.login(totp.at(clock()))).status_code == 200
 
 
+@on_one_database
 async def test_asking_for_a_code_is_no_guess(account: Account, clock: Clock) -> None:
     totp = await two_factor(account, clock)
     await account.login(totp.at(clock()))
@@ -168,6 +170,7 @@ async def test_asking_for_a_code_is_no_guess(account: Account, clock: Clock) -> 
         assert (await account.login()).json()["code"] == "two_factor_required"
 
 
+@on_one_database
 async def test_nobody_is_bombed_with_mail(account: Account, mailbox: Mailbox, clock: Clock) -> None:
     """A-32: at most three per hour arrive, all answers are alike."""
     await account.client.post("/auth/signup", json={"email": "new@example.com", "password": PASSWORD})
@@ -185,6 +188,7 @@ async def test_nobody_is_bombed_with_mail(account: Account, mailbox: Mailbox, cl
     assert len(mailbox.messages) == 1
 
 
+@on_one_database
 async def test_no_account_mails_to_strangers_again_and_again(account: Account, mailbox: Mailbox) -> None:
     """A-32."""
     mailbox.clear()
@@ -195,6 +199,7 @@ async def test_no_account_mails_to_strangers_again_and_again(account: Account, m
     assert len([message for message in mailbox.messages if message["To"] != EMAIL]) == 3
 
 
+@on_one_database
 async def test_a_taken_address_is_told_by_mail_three_times_at_most(
     account: Account, settings: AuthSettings, mailbox: Mailbox
 ) -> None:

@@ -40,7 +40,7 @@ from fastapi_pluggable_auth.flows.authorization import grant
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import PersonalToken, User
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox, on_one_database
 from .smtp_server import text_of
 from .test_input import HOSTILE, PLANTED
 from .test_notices import change_password, enable_two_factor, reset_password
@@ -170,6 +170,7 @@ async def test_a_token_is_shown_once_listed_without_its_secret_and_revoked(
     assert (await account.client.delete(path, headers=account.headers)).json()["code"] == "token_not_found"
 
 
+@on_one_database
 async def test_a_token_opens_no_route_that_does_not_ask_for_its_scope(
     account: Account, make: Make, app: FastAPI
 ) -> None:
@@ -203,6 +204,7 @@ VALID: dict[str, dict[str, object]] = {
 }
 
 
+@on_one_database
 async def test_a_scope_that_is_missing_is_named_and_a_user_in_person_has_every_scope(
     account: Account, make: Make
 ) -> None:
@@ -217,6 +219,7 @@ async def test_a_scope_that_is_missing_is_named_and_a_user_in_person_has_every_s
     assert (await account.client.get("/notes")).status_code == 401
 
 
+@on_one_database
 async def test_a_token_never_gives_more_than_its_user_has(account: Account, make: Make, auth: Auth) -> None:
     program = await make("notes:write")
     assert await program.ask("DELETE", "/notes") == (403, "permission_denied")
@@ -227,12 +230,14 @@ async def test_a_token_never_gives_more_than_its_user_has(account: Account, make
     assert await program.ask("GET", "/person") == (401, "invalid_token")
 
 
+@on_one_database
 async def test_a_program_is_never_recently_logged_in(account: Account, make: Make) -> None:
     program = await make()
     assert await program.ask("GET", "/recent") == (403, "reauthentication_required")
     assert (await account.client.get("/recent", headers=account.headers)).status_code == 200
 
 
+@on_one_database
 async def test_two_factor_is_asked_of_the_user(account: Account, make: Make, settings: AuthSettings) -> None:
     program = await make()
     assert await program.ask("GET", "/two-factor") == (403, "two_factor_enrolment_required")
@@ -243,6 +248,7 @@ async def test_two_factor_is_asked_of_the_user(account: Account, make: Make, set
     assert await program.ask("GET", "/two-factor") == (200, None)
 
 
+@on_one_database
 async def test_making_a_token_needs_a_recent_login(
     account: Account, clock: Clock, settings: AuthSettings
 ) -> None:
@@ -253,6 +259,7 @@ async def test_making_a_token_needs_a_recent_login(
     assert await listed(account) == []
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("wanted", "status", "code"),
     [
@@ -327,6 +334,7 @@ async def test_a_token_ends_with_its_lifetime_and_is_then_purged(
     assert [str(token.id) for token in await PersonalToken.all()] == [kept.id]
 
 
+@on_one_database
 async def test_a_token_without_end_is_made_where_the_app_allows_it(
     account: Account, make: Make, clock: Clock, settings: AuthSettings, auth: Auth
 ) -> None:
@@ -340,6 +348,7 @@ async def test_a_token_without_end_is_made_where_the_app_allows_it(
     assert await program.notes() == 200
 
 
+@on_one_database
 async def test_the_usual_lifetime_is_no_longer_than_the_longest(
     account: Account, settings: AuthSettings
 ) -> None:
@@ -395,6 +404,7 @@ async def force_reset_and_lift(account: Account, auth: Auth) -> None:
     await User.all().update(password_reset_required=False)
 
 
+@on_one_database
 @pytest.mark.parametrize("end", [disable, delete_account, reset, force_reset])
 async def test_a_token_ends_with_its_account_and_with_a_reset(
     end: Callable[[Account, Auth], Awaitable[None]], account: Account, make: Make, auth: Auth
@@ -432,6 +442,7 @@ async def test_verifying_an_address_ends_the_tokens_of_whoever_came_before(
     assert await program.notes() == 401
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "end", [disable, disable_and_enable, reset, force_reset, force_reset_and_lift, sign_out_everywhere]
 )
@@ -532,6 +543,7 @@ async def test_everything_about_tokens_is_told(
     assert made["token"] not in mail.as_string() + caplog.text
 
 
+@on_one_database
 async def test_cookies_reach_such_a_route_from_pages_of_the_app_only(
     account: Account, settings: AuthSettings, clock: Clock
 ) -> None:
@@ -558,6 +570,7 @@ async def test_cookies_reach_such_a_route_from_pages_of_the_app_only(
     await auth.close()
 
 
+@on_one_database
 async def test_an_app_without_scopes_has_no_such_tokens(
     account: Account, make: Make, settings: AuthSettings, clock: Clock
 ) -> None:
@@ -578,6 +591,7 @@ async def test_an_app_without_scopes_has_no_such_tokens(
     await auth.close()
 
 
+@on_one_database
 async def test_a_scope_that_the_app_does_not_have_is_an_error_of_the_app(
     app: FastAPI, account: Account
 ) -> None:

@@ -25,7 +25,7 @@ from fastapi_pluggable_auth.security.totp import (
     verify_code,
 )
 
-from .conftest import EMAIL, PASSWORD, Account, Clock
+from .conftest import EMAIL, PASSWORD, Account, Clock, on_one_database
 from .test_notices import enable_two_factor
 
 STEP = timedelta(seconds=30)
@@ -56,6 +56,7 @@ async def code_of(answer: httpx.Response) -> str:
     return code
 
 
+@on_one_database
 async def test_enrolling_shows_an_address_and_its_qr_code(account: Account) -> None:
     """A-66."""
     answer = (await post(account, "/auth/2fa/enable")).json()
@@ -172,6 +173,7 @@ async def test_one_code_in_many_logins_at_once_has_one_winner(
         assert Counter(answer.status_code for answer in answers) == {200: 1, 401: 9}
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("steps", "status"), [(-3, 401), (-2, 401), (-1, 200), (0, 200), (1, 200), (2, 401), (3, 401)]
 )
@@ -199,6 +201,7 @@ async def test_an_older_code_is_dead_once_a_newer_one_was_used(
     assert (await account.login(totp.at(clock()))).status_code == 401
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "code",
     [
@@ -222,6 +225,7 @@ async def test_a_code_is_six_ascii_digits(code: object, account: Account) -> Non
     assert (await post(account, "/auth/2fa/verify", code=code)).status_code == 422
 
 
+@on_one_database
 async def test_an_empty_code_is_no_code(account: Account) -> None:
     body = {"email": EMAIL, "password": PASSWORD, "code": ""}
     assert (await account.client.post("/auth/login", json=body)).status_code == 200
@@ -269,6 +273,7 @@ async def test_switching_off_needs_a_recent_login_and_forgets_the_secret(
     assert (await account.login()).status_code == 200
 
 
+@on_one_database
 @pytest.mark.parametrize("issuer", ["A & B: 100% Caf\u00e9", "x?y=z#/"])
 async def test_hard_labels_survive_the_address(
     issuer: str, settings: AuthSettings, register: Callable[..., Any]
@@ -295,6 +300,7 @@ def test_the_helpers_make_and_check_codes() -> None:
     assert base64.b64decode(secret_qr_base64(totp_uri(secret, EMAIL))).startswith(b"\x89PNG")
 
 
+@on_one_database
 @pytest.mark.parametrize("by", ["setting", "predicate"])
 async def test_where_two_factor_is_a_must_nothing_else_works_before_it(
     by: str, account: Account, auth: Auth, settings: AuthSettings

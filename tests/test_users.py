@@ -34,7 +34,7 @@ from fastapi_pluggable_auth.flows.password import change_password
 from fastapi_pluggable_auth.models import Mail, RecoveryCode, RefreshToken, Session, User
 
 from . import databases, own_tables
-from .conftest import EMAIL, PASSWORD, Account, Mailbox
+from .conftest import EMAIL, PASSWORD, Account, Mailbox, on_one_database
 from .own_tables import User as Member
 from .spare_database import SpareDatabase
 from .test_notices import enable_two_factor
@@ -239,6 +239,7 @@ async def test_the_first_password_of_an_owner_takes_nothing_that_the_account_was
     assert (await User.get(email="eve@example.com")).display_name == "Eve"
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("password", "verified", "kinds"),
     [(None, False, ["reset"]), (None, True, ["reset"]), (PASSWORD, False, ["verify"]), (PASSWORD, True, [])],
@@ -252,6 +253,7 @@ async def test_a_mail_goes_only_where_it_is_asked_for_and_needed(
     assert [mail.kind for mail in await Mail.all()] == kinds
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("email", "password", "code"),
     [
@@ -317,6 +319,7 @@ async def test_columns_of_the_host_are_set_and_checked(settings: AuthSettings, s
 # --- one user --------------------------------------------------------------------------------------------
 
 
+@on_one_database
 @pytest.mark.parametrize("flow", ON_ONE, ids=lambda flow: flow.__name__)
 async def test_an_unknown_user_is_refused(
     flow: OnOne, auth: Auth, tortoise: TortoiseContext, heard: list[SecurityEvent]
@@ -325,6 +328,7 @@ async def test_an_unknown_user_is_refused(
     assert [(event.outcome, event.reason) for event in heard] == [("failure", "user_not_found")]
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "flow", [flow for flow in ON_ONE if flow is not delete_user], ids=lambda f: f.__name__
 )
@@ -341,6 +345,7 @@ async def test_doing_it_again_changes_nothing(flow: OnOne, account: Account, aut
     assert await account_now() == before
 
 
+@on_one_database
 @pytest.mark.parametrize("flow", ENDING, ids=lambda flow: flow.__name__)
 async def test_every_session_ends_at_once(flow: OnOne, account: Account, auth: Auth) -> None:
     user = await User.get()
