@@ -19,7 +19,7 @@ from fastapi_pluggable_auth.models import User
 from . import databases
 from .conftest import EMAIL, SECRET
 from .passes.models import Pass
-from .spare import Spare
+from .spare_database import SpareDatabase
 
 APP = f"""
 from fastapi import FastAPI
@@ -34,7 +34,7 @@ include_auth(app, settings=settings, roles={{"porter": []}}, features=[PASSES])
 WARNED = "warning: this command does not know what door_pass hold."
 
 
-def config(spare: Spare) -> dict[str, Any]:
+def config(spare: SpareDatabase) -> dict[str, Any]:
     """The tables of the package and of the host."""
     chosen = databases.config(spare.url, spare.dialect)
     chosen["apps"]["models"]["models"].append("tests.passes.models")
@@ -42,7 +42,7 @@ def config(spare: Spare) -> dict[str, Any]:
 
 
 @pytest.fixture
-def stored(spare: Spare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spare]:
+def stored(spare: SpareDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SpareDatabase]:
     """A user with two passes, of which one has expired, and the app in the folder of the command."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -67,14 +67,14 @@ def stored(spare: Spare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     EXECUTOR_CACHE.clear()
 
 
-def passes(spare: Spare) -> int:
+def passes(spare: SpareDatabase) -> int:
     """How many there are."""
     (row,) = asyncio.run(spare.query("SELECT count(*) AS count FROM door_pass"))
     return int(row["count"])
 
 
 def test_a_command_that_ends_access_warns_of_tables_that_it_does_not_know(
-    stored: Spare, capsys: pytest.CaptureFixture[str]
+    stored: SpareDatabase, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["users", "show", EMAIL]) == 0
     assert WARNED not in capsys.readouterr().err
@@ -84,7 +84,7 @@ def test_a_command_that_ends_access_warns_of_tables_that_it_does_not_know(
 
 
 def test_with_the_app_rows_of_its_features_end_and_expire(
-    stored: Spare, capsys: pytest.CaptureFixture[str]
+    stored: SpareDatabase, capsys: pytest.CaptureFixture[str]
 ) -> None:
     of_app = ["--app", "app_of_test:app"]
     assert main(["purge", *of_app]) == 0
@@ -96,7 +96,9 @@ def test_with_the_app_rows_of_its_features_end_and_expire(
 
 
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
-def test_with_the_app_its_roles_are_the_only_ones(stored: Spare, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_the_app_its_roles_are_the_only_ones(
+    stored: SpareDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
     create = ["users", "create", "bob@example.com", "--no-password", "--app", "app_of_test:app", "--role"]
     assert main([*create, "king"]) == 1
     assert capsys.readouterr().err == "There is no such role.\n"
@@ -104,7 +106,7 @@ def test_with_the_app_its_roles_are_the_only_ones(stored: Spare, capsys: pytest.
 
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
 def test_an_app_that_is_not_there_is_told_in_one_line(
-    stored: Spare, capsys: pytest.CaptureFixture[str]
+    stored: SpareDatabase, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, told in {
         "app_of_test": "'app_of_test' is not the name of an app, such as main:app.",
