@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import re
@@ -17,6 +18,7 @@ from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
 from .hosts import EXAMPLES, copied, run_pytest
 from .live import running, served
+from .snippets import snippets
 from .spare_database import SpareDatabase
 
 ROOT = Path(__file__).parent.parent
@@ -113,6 +115,73 @@ def test_users_have_columns_of_their_own(spare: SpareDatabase, tmp_path: Path, m
         assert note.json() == {"text": "Hello", "by": "ada", "from": "London"}
         changed = client.patch("/account", json={"born_on": "1815-12-10", "username": "countess"})
         assert (changed.json()["born_on"], changed.json()["username"]) == ("1815-12-10", "countess")
+
+
+def test_a_host_writes_a_feature_of_its_own(spare: SpareDatabase, tmp_path: Path) -> None:
+    """Its table has the host's label and migrations; commands know it by the app."""
+    asyncio.run(spare.create(models=None))
+    folder = copied("own_feature", tmp_path)
+    environment = {"DATABASE_URL": spare.url, "JWT_SECRET": SECRET, "AUTH_BCRYPT_ROUNDS": "4"}
+    of_app = ("--app", "app:app", "--config", "settings.TORTOISE_ORM")
+
+    def run(*command: str) -> str:
+        result = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=folder,
+            env=os.environ | environment,
+            input=PASSWORD,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    tortoise = ("tortoise", "-c", "settings.TORTOISE_ORM")
+    run(*tortoise, "migrate")
+    assert "No changes" in run(*tortoise, "makemigrations")
+    users = ("fastapi_pluggable_auth", "users")
+    run(*users, "create", EMAIL, "--verified", "--password-stdin", *of_app)
+    with (
+        served(folder, environment | {"EMAIL_PROVIDER": "console"}, tmp_path / "app.log") as (base, _),
+        httpx.Client(base_url=base, timeout=30) as client,
+    ):
+        login = client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD})
+        client.headers["Authorization"] = f"Bearer {login.json()['access_token']}"
+        account = {"email": "eve@example.com", "password": PASSWORD}
+        assert client.post("/auth/signup", json=account).json()["code"] == "invitation_refused"
+        account["invitation"] = client.post("/account/invitations").json()["code"]
+        assert client.post("/auth/signup", json=account).status_code == 201
+        assert client.post("/account/invitations").status_code == 201
+    assert "invitation: 0 deleted" in run("fastapi_pluggable_auth", "purge", *of_app)
+    assert "does not know what invitation hold" in run(*users, "logout", EMAIL, *of_app[2:])
+    assert "does not know" not in run(*users, "disable", EMAIL, *of_app)
+
+
+def test_the_tests_of_a_feature_of_a_host_pass(tmp_path: Path) -> None:
+    told = run_pytest(copied("own_feature", tmp_path))
+    assert "6 passed" in told, told
+
+
+def test_each_file_on_the_page_about_features_is_that_of_the_example() -> None:
+    shown = [each for each in snippets((ROOT / "docs" / "own-feature.md").read_text("utf-8")) if each.title]
+    assert len(shown) > 10
+    for snippet in shown:
+        file = EXAMPLES / "own_feature" / str(snippet.title)
+        assert file.read_text("utf-8") == snippet.code, snippet.title
+
+
+PUBLIC = re.compile(r"fastapi_pluggable_auth(\.(features|hooks|models|schemas|testing|flows\.purge))?")
+
+
+def test_a_feature_of_a_host_needs_public_names_and_short_parts_only() -> None:
+    sources = [*(EXAMPLES / "own_feature").rglob("*.py")]
+    assert sources
+    for file in sources:
+        for node in ast.parse(file.read_text("utf-8")).body:
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 20, (file, node.lineno)
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("fastapi_pluggable_auth"):
+                assert PUBLIC.fullmatch(str(node.module)), (file, node.module)
 
 
 def test_the_tests_of_the_app_with_its_own_user_pass(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Features: what not every app needs, each added by one value, as in
 `include_auth(app, features=[Administration()])`.
 
-Each name is imported when it is first used, so that a feature costs nothing where it is off.
+Here are those of the package, and what a feature of your own is made of. Each name is imported when it is
+first used, so that a feature costs nothing where it is off.
 """
 
 from __future__ import annotations
@@ -10,18 +11,104 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:  # where a misspelt name is an error
+    from ..auth import transactional
+    from ..config import Settings
+    from ..dependencies import CurrentAuth, CurrentAuthentication
+    from ..errors import ErrorTable
+    from ..events import EventTable
+    from ..flows.authentication import Authentication, observed, require_recent_login
+    from ..flows.notices import notify
+    from ..http.demands import RECENT_LOGIN, SIGNED_IN
+    from ..http.rates import rate_limited
+    from ..http.responses import documented
+    from ..models import ALL_ACCESS, AccessEnded, End, Expired, MomentField, Reach, exact
+    from ..models.outward import Outward
+    from ..routes.pages.rendering import render_page, see_other
+    from ..routes.pages.route import PageRoute
+    from ..routes.router import AuthRouter
     from .administration.feature import Administration
     from .audit_log.feature import AuditLog
-    from .feature import Feature
+    from .feature import Credential, Feature, LinkSpec, LinkTable, MailSpec, MailTable, Reader, Slot
     from .personal_tokens.feature import PersonalTokens
 
-__all__ = ["Administration", "AuditLog", "Feature", "PersonalTokens"]
+__all__ = [
+    "ALL_ACCESS",
+    "RECENT_LOGIN",
+    "SIGNED_IN",
+    "AccessEnded",
+    "Administration",
+    "AuditLog",
+    "AuthRouter",
+    "Authentication",
+    "Credential",
+    "CurrentAuth",
+    "CurrentAuthentication",
+    "End",
+    "ErrorTable",
+    "EventTable",
+    "Expired",
+    "Feature",
+    "LinkSpec",
+    "LinkTable",
+    "MailSpec",
+    "MailTable",
+    "MomentField",
+    "Outward",
+    "PageRoute",
+    "PersonalTokens",
+    "Reach",
+    "Reader",
+    "Settings",
+    "Slot",
+    "documented",
+    "exact",
+    "notify",
+    "observed",
+    "rate_limited",
+    "render_page",
+    "require_recent_login",
+    "see_other",
+    "transactional",
+]
 
 _HOMES: Final = {
+    "ALL_ACCESS": "..models",
+    "AccessEnded": "..models",
     "Administration": ".administration.feature",
     "AuditLog": ".audit_log.feature",
+    "AuthRouter": "..routes.router",
+    "Authentication": "..flows.authentication",
+    "Credential": ".feature",
+    "CurrentAuth": "..dependencies",
+    "CurrentAuthentication": "..dependencies",
+    "End": "..models",
+    "ErrorTable": "..errors",
+    "EventTable": "..events",
+    "Expired": "..models",
     "Feature": ".feature",
+    "LinkSpec": ".feature",
+    "LinkTable": ".feature",
+    "MailSpec": ".feature",
+    "MailTable": ".feature",
+    "MomentField": "..models",
+    "Outward": "..models.outward",
+    "PageRoute": "..routes.pages.route",
     "PersonalTokens": ".personal_tokens.feature",
+    "RECENT_LOGIN": "..http.demands",
+    "Reach": "..models",
+    "Reader": ".feature",
+    "SIGNED_IN": "..http.demands",
+    "Settings": "..config",
+    "Slot": ".feature",
+    "documented": "..http.responses",
+    "exact": "..models",
+    "notify": "..flows.notices",
+    "observed": "..flows.authentication",
+    "rate_limited": "..http.rates",
+    "render_page": "..routes.pages.rendering",
+    "require_recent_login": "..flows.authentication",
+    "see_other": "..routes.pages.rendering",
+    "transactional": "..auth",
 }
 
 if not TYPE_CHECKING:
