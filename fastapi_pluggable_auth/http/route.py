@@ -42,12 +42,14 @@ def _and_slashes(path: re.Pattern[str]) -> re.Pattern[str]:
     return re.compile(f"{path.pattern.removesuffix('$')}/*$")
 
 
-def _methods_at(scope: Scope) -> list[str]:
-    """Those that the app has a route for at the path of this request."""
+def _methods_at(scope: Scope, path: str) -> list[str]:
+    """Those that the app has a route for at the path of this request: of the library's routes, those of the
+    same path and not of one with a parameter in the place of its words."""
+    routes = [each for each in scope["app"].routes if not isinstance(each, AuthRoute) or each.path == path]
     return [
         method
         for method in _METHODS
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in scope["app"].routes)
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
     ]
 
 
@@ -86,7 +88,7 @@ class AuthRoute(APIRoute):
         """Refuses other methods, and names those of the path (RFC 9110 section 15.5.6) rather than the one of
         this route."""
         if scope["method"] not in (self.methods or ()):
-            raise HTTPException(405, headers={"Allow": ", ".join(_methods_at(scope))})
+            raise HTTPException(405, headers={"Allow": ", ".join(_methods_at(scope, self.path))})
         await super().handle(scope, receive, send)
 
     def refusal(self, request: Request, error: AuthError) -> Response:

@@ -49,7 +49,7 @@ async def profile_page(
 
 
 for path in ("name", "email", "keep-email", "password", "set-password"):
-    router.get(f"/profile/{path}")(back_to("profile"))
+    router.get(f"/profile/{path}", name=f"back_from_{path}")(back_to("profile"))
 
 
 @router.post("/profile/name", dependencies=[rate_limited("update_account")])

@@ -45,7 +45,7 @@ async def security_page(
 
 
 for path in ("session", "others"):
-    router.get(f"/security/{path}")(back_to("security"))
+    router.get(f"/security/{path}", name=f"back_from_{path}")(back_to("security"))
 
 
 @router.post("/security/session")

@@ -83,7 +83,7 @@ async def sign_in_form(auth: CurrentAuth, request: Request, form: Annotated[Sign
     return await _signed_in(auth, request, answer, form.next)
 
 
-router.get("/sign-in/code")(back_to("sign-in"))
+router.get("/sign-in/code", name="back_from_code")(back_to("sign-in"))
 
 
 @router.post("/sign-in/code", dependencies=[Depends(check_form), rate_limited("login")])
