@@ -36,7 +36,7 @@ class CodeForm(BaseModel):
 
 
 for path in ("enable", "code", "recovery-codes", "disable"):
-    router.get(f"/{path}")(back_to("security"))
+    router.get(f"/{path}", name=f"back_from_{path}")(back_to("security"))
 
 
 @router.post("/enable")
