@@ -470,7 +470,8 @@ async def opens_the_addresses_that_forms_post_to(world: World) -> None:
     visitor, _ = await world.visiting()
     for form in ("name", "email", "keep-email", "password", "set-password"):
         await visitor.open(f"/account/profile/{form}")
-    for form in ("session", "others"):
+    two_factor = [f"two-factor/{form}" for form in ("enable", "code", "recovery-codes", "disable")]
+    for form in ("session", "others", *two_factor):
         await visitor.open(f"/account/security/{form}")
     await visitor.open("/account/sign-in/code")
 

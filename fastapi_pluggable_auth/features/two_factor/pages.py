@@ -36,7 +36,7 @@ class CodeForm(BaseModel):
 
 
 for path in ("enable", "code", "recovery-codes", "disable"):
-    router.get(f"/{path}", name=f"back_from_{path}")(back_to("security"))
+    router.get(f"/{path}", name=f"back_from_two_factor_{path}")(back_to("security"))
 
 
 @router.post("/enable")
@@ -52,7 +52,7 @@ async def enable_form(
 
 
 @router.post("/code")
-async def code_form(
+async def confirm_form(
     auth: CurrentAuth,
     request: Request,
     authentication: EnrollingAuthentication,
