@@ -12,6 +12,7 @@ import pytest
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, SecurityEvent
 from fastapi_pluggable_auth.features.administration.users import end_sessions, require_password_reset
 from fastapi_pluggable_auth.flows.login import Challenge, answer_challenge, begin_login
+from fastapi_pluggable_auth.flows.pending import attempt
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
 from fastapi_pluggable_auth.hooks import BeforeLogin
@@ -210,6 +211,17 @@ async def test_a_challenge_is_good_for_twenty_codes(
         assert await refusal(answer_challenge(auth, challenge, "000000")) == "invalid_credentials"
     assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_token"
     assert isinstance(await answer_challenge(auth, await challenged(auth), totp.at(clock())), TokenSet)
+
+
+@on_one_database
+async def test_of_codes_at_once_as_many_are_looked_at_as_allowed(
+    totp: pyotp.TOTP, account: Account, auth: Auth
+) -> None:
+    await challenged(auth)
+    read = await Pending.get()  # by all of them, before any is counted
+    assert [await attempt(auth, read, 3) for _ in range(5)] == [True] * 3 + [False] * 2
+    await Pending.all().delete()
+    assert not await attempt(auth, read, 4)
 
 
 async def test_a_challenge_is_stored_as_a_digest_until_it_expires(

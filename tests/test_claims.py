@@ -27,6 +27,7 @@ async def test_each_mail_is_claimed_by_one_process_alone(auth: Auth, tortoise: T
     async def take_all() -> list[UUID]:
         taken: list[UUID] = []
         while mails := await auth.outbox.claim(3):
+            assert len(mails) <= 3
             taken += [mail.id for mail in mails]
         return taken
 

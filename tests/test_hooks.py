@@ -19,6 +19,7 @@ import httpx
 import pyotp
 import pytest
 from fastapi import FastAPI, HTTPException
+from starlette.types import Message, Receive, Scope, Send
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import IntegrityError, OperationalError
 
@@ -121,6 +122,27 @@ def run(account: Account, auth: Auth, clock: Clock) -> FlowRun:
     run = FlowRun(account, auth, clock)
     auth.on(Event)(run.heard.append)
     return run
+
+
+@only_sqlite
+@pytest.mark.parametrize("quiet", [False, True])
+async def test_a_signup_is_answered_after_its_hooks_unless_their_time_would_tell(
+    quiet: bool, app: FastAPI, auth: Auth, settings: AuthSettings, tortoise: TortoiseContext
+) -> None:
+    settings.prevent_enumeration = quiet
+    order: list[str] = []
+    auth.on(SignedUp)(lambda event: order.append("hook"))
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        async def noting(message: Message) -> None:
+            order.append(message["type"])
+            await send(message)
+
+        await app(scope, receive, noting)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(watched), base_url="http://test") as client:
+        await client.post("/auth/signup", json={"email": EVE, "password": PASSWORD})
+    assert order.index("hook") == (len(order) - 1 if quiet else 0)
 
 
 async def signs_up(run: FlowRun) -> httpx.Response:

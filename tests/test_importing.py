@@ -34,6 +34,7 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.commands.database import connected
 from fastapi_pluggable_auth.features.administration.importing import Batch, ImportFileError, import_users
+from fastapi_pluggable_auth.flows.passwords import check_password
 from fastapi_pluggable_auth.models import Mail, User
 from fastapi_pluggable_auth.security.hashing import (
     PasswordCheck,
@@ -267,6 +268,13 @@ async def test_a_hash_that_another_sign_in_replaces_refuses_no_right_password(
     assert refused == 401
 
 
+@on_one_database
+async def test_a_right_password_of_an_account_that_was_just_deleted_ends_the_check(auth: Auth) -> None:
+    gone = User(email=EMAIL, hashed_password=bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(5)).decode())
+    async with asyncio.timeout(20):
+        assert await check_password(auth, gone, Plaintext.of(PASSWORD))
+
+
 @pytest.mark.parametrize("length", [71, 72, 73, 200])
 def test_a_bcrypt_hash_of_a_cut_password_fits_and_is_outdated(length: int, settings: AuthSettings) -> None:
     """Cut in the middle of a character too; ours is of the whole password, and fits no other."""
@@ -358,6 +366,20 @@ async def test_argon2_is_todays_where_it_is_chosen(
 def test_a_hash_that_is_none_or_takes_for_ever_is_refused(hashed: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         imported_hash(hashed)
+
+
+def test_a_hash_at_the_bounds_is_taken(settings: AuthSettings) -> None:
+    digest = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), b"somesalt", 10, 16)
+    costly = hashlib.scrypt(PASSWORD.encode(), salt=b"s", n=2**16, r=8, p=1, maxmem=2**27)
+    for hashed in (
+        "$pbkdf2-sha256$i=10,l=16$c29tZXNhbHQ$" + base64.b64encode(digest).decode().rstrip("="),
+        f"scrypt:65536:8:1$s${costly.hex()}",
+    ):
+        assert imported_hash(hashed) == hashed
+        assert verify_password(PASSWORD, hashed, settings)
+    longest = "scrypt:16:8:1$" + "s" * 112 + "$" + "00" * 64
+    assert imported_hash(longest) == longest
+    assert len(longest) == User._meta.fields_map["hashed_password"].max_length == 255  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", HASHES)

@@ -165,6 +165,14 @@ async def test_no_body_is_a_server_error(name: str, account: Account) -> None:
         assert len(answer.content) < 1000
 
 
+@on_one_database
+@pytest.mark.parametrize(("more", "status"), [(0, 422), (1, 413)])
+async def test_a_body_has_two_mebibytes_at_most(more: int, status: int, account: Account) -> None:
+    content = b" " * (2 * 1024 * 1024 - 2 + more) + b"{}"
+    headers = {"Content-Type": "application/json"}
+    assert (await account.client.post("/auth/login", content=content, headers=headers)).status_code == status
+
+
 @pytest.mark.parametrize(
     "token", ["%00", "%ed%a0%80", "%ff", "x" * 9000, "a.b.c", "..%2f..%2fetc%2fpasswd", "%0d%0aX: y"]
 )

@@ -669,3 +669,12 @@ async def test_include_auth_in_the_lifespan_is_too_late_and_says_so(settings: Au
     with pytest.raises(RuntimeError, match="before the app starts"):
         await FastAPI(lifespan=lifespan)({"type": "lifespan", "state": {}}, receive, send)
     assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
+
+
+async def test_a_page_behind_a_proxy_that_cuts_its_path_leads_back_through_it(
+    app: FastAPI, tortoise: TortoiseContext
+) -> None:
+    transport = httpx.ASGITransport(app, root_path="/api")
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+        answer = await client.get("/account/security", headers={"Accept": "text/html"})
+    assert answer.headers["location"] == "/api/account/sign-in?next=%2Fapi%2Faccount%2Fsecurity"

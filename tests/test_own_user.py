@@ -25,6 +25,7 @@ from tortoise.contrib.fastapi import RegisterTortoise
 from tortoise.exceptions import IntegrityError
 
 from fastapi_pluggable_auth import Auth, AuthSettings, get_current_user, include_auth
+from fastapi_pluggable_auth.flows.columns import column_values
 from fastapi_pluggable_auth.models import AbstractUser, RecoveryCode, Tables, tables_for
 from fastapi_pluggable_auth.schemas import NotStored, ProfileUpdate, UserCreate, Username, UserOut
 from fastapi_pluggable_auth.security.usernames import normalise_username
@@ -290,6 +291,15 @@ async def test_what_is_no_username_is_refused(client: httpx.AsyncClient, ada: di
 @pytest.mark.parametrize("name", ["a", "\u674e", "x" * 64])
 def test_a_username_has_one_to_sixty_four_characters(name: str) -> None:
     assert normalise_username(name) == name
+    for other in ("", "x" * 65):
+        with pytest.raises(ValueError, match="length"):
+            normalise_username(other)
+
+
+def test_what_is_related_to_a_user_is_no_column_of_it(auth: Auth) -> None:
+    related = own_tables.User._meta.fk_fields
+    assert related == {"company"}
+    assert column_values(auth, dict.fromkeys(related)) == {}
 
 
 UNFIT = (

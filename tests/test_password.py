@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 
 import httpx
 import pyotp
@@ -19,6 +20,7 @@ from fastapi_pluggable_auth.email.tokens import (
     verify_reset_token,
 )
 from fastapi_pluggable_auth.errors import AuthError
+from fastapi_pluggable_auth.flows.passwords import changed_now
 from fastapi_pluggable_auth.models import Session, User
 
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Mailbox, on_one_database
@@ -250,6 +252,18 @@ async def test_of_two_changes_at_once_one_wins(account: Account) -> None:
     assert len(winners) == 1
     assert {answer.status_code for answer in answers} <= {204, 403, 401}
     assert [p for p in passwords if await login_status(account.client, p) == 200] == winners
+
+
+@on_one_database
+async def test_a_change_is_later_than_the_one_before_though_the_clock_was_set_back(
+    account: Account, auth: Auth, clock: Clock
+) -> None:
+    user = await User.get()
+    for before in (timedelta(), timedelta(hours=1), -timedelta(hours=1)):
+        user.password_changed_at = clock() + before
+        now = clock()
+        assert changed_now(auth, user) >= now
+        assert changed_now(auth, user) > user.password_changed_at
 
 
 @on_one_database

@@ -147,6 +147,13 @@ def test_an_answer_to_rcpt_is_final_only_where_it_can_mean_nothing_but_the_addre
     assert not any(blames_address(250, each[4:], to_recipient=True) for each in answers)
 
 
+def test_six_of_the_codes_for_addresses_are_about_the_recipient_s() -> None:
+    """RFC 3463 section 3.2, RFC 7505."""
+    said = {detail: f"5.1.{detail} nothing else" for detail in range(12)}
+    final = {each for each in said if blames_address(550, said[each], to_recipient=True)}
+    assert final == {1, 2, 3, 4, 6, 10}
+
+
 async def test_the_refusal_that_no_code_explains_is_kept_with_its_words(mailbox: Mailbox) -> None:
     mailbox.server.answers["EHLO"] = "504 what a name"
     provider = SMTPProvider(make_settings(mailbox.server, smtp_security="plain"))

@@ -23,9 +23,13 @@ from pydantic import ValidationError
 
 from fastapi_pluggable_auth import Auth, AuthSettings, InsecureSettingsError, config, include_auth
 from fastapi_pluggable_auth.cli import main
+from fastapi_pluggable_auth.flows.devices import Device
+from fastapi_pluggable_auth.flows.login import Challenge, open_session
+from fastapi_pluggable_auth.flows.session_tokens import TokenSet
+from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security import jwt as plain_helpers
 from fastapi_pluggable_auth.security.key_rotation import rotated_keys
-from fastapi_pluggable_auth.security.keys import KeyConfigurationError, key_set
+from fastapi_pluggable_auth.security.keys import KeyConfigurationError, SignatureError, key_problems, key_set
 from fastapi_pluggable_auth.security.strength import is_published, weakness
 
 from .conftest import SECRET, Account
@@ -408,3 +412,32 @@ def test_no_secret_is_in_the_representation_of_keys_and_settings() -> None:
     shown = settings_with(**values)
     assert MATERIAL not in f"{shown!r} {shown} {key_set(shown)!r}"
     assert json.loads(shown.model_dump_json())["smtp_password"] == MATERIAL  # whoever asks for it gets it
+
+
+async def test_no_token_is_in_the_representation_of_what_the_flows_give(account: Account, auth: Auth) -> None:
+    """A-91."""
+    tokens = await open_session(auth, await User.get(), device=Device())
+    assert isinstance(tokens, TokenSet)
+    given = [tokens.access_token, tokens.refresh_token, tokens.device]
+    assert all(given)
+    shown = repr([tokens, Challenge(MATERIAL), Device(MATERIAL)])
+    assert not [each for each in (*given, MATERIAL) if str(each) in shown]
+
+
+def test_what_is_wrong_with_a_key_comes_with_the_cure() -> None:
+    settings = settings_with(jwt_secret="short", jwt_previous_keys=["short"], totp_encryption_key="ab" * 16)
+    cures = ("openssl rand", "Remove it", "keys seal")
+    assert [next(cure for cure in cures if cure in each.sentence) for each in key_problems(settings)] == [
+        *cures
+    ]
+
+
+@pytest.mark.parametrize("sign", ["!", "=", " ", "\n", "\u00e9", "."])
+def test_a_token_has_no_other_signs(sign: str) -> None:
+    """RFC 7515 section 2: decoders skip those that they do not know."""
+    keys = key_set(settings_with(jwt_secret=SECRET))
+    token = keys.sign({"sub": "1"}, "at+jwt")
+    assert keys.open(token, "at+jwt") == {"sub": "1"}
+    for place in (len(token), len(token) - 2):
+        with pytest.raises(SignatureError):
+            keys.open(token[:place] + sign + token[place:], "at+jwt")

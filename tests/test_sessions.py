@@ -21,7 +21,7 @@ from fastapi_pluggable_auth.features.administration.users import require_passwor
 from fastapi_pluggable_auth.models import RefreshToken, Session, User, token_digest
 from fastapi_pluggable_auth.security.jwt import REFRESH
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox, on_one_database
+from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox, claims_of, on_one_database
 
 
 def statuses(answers: list[httpx.Response]) -> Counter[int]:
@@ -234,6 +234,7 @@ async def test_a_token_that_the_host_stored_gets_a_session_of_its_own(
     account: Account, auth: Auth, clock: Clock
 ) -> None:
     user = await User.get(email=EMAIL)
+    clock.advance(minutes=5)
     now = clock()
     raw = auth.signer.sign(REFRESH, user.id, issued_at=now, expires_at=now + timedelta(days=1))
     assert (await account.refresh(raw)).status_code == 401
@@ -241,6 +242,7 @@ async def test_a_token_that_the_host_stored_gets_a_session_of_its_own(
     mine = Account(account.client, account.mailbox, EMAIL, PASSWORD)
     keep(mine, await account.refresh(raw))
     assert (await mine.me()).status_code == 200
+    assert (await Session.get(id=claims_of(mine.access_token)["sid"])).created_at >= now
     assert (await account.refresh(raw)).json()["code"] == "refresh_raced"
     clock.advance(seconds=11)
     assert (await account.refresh(raw)).json()["code"] == "invalid_token"

@@ -171,6 +171,17 @@ async def test_asking_for_a_code_is_no_guess(account: Account, clock: Clock) -> 
 
 
 @on_one_database
+async def test_a_right_password_of_an_unverified_account_is_no_guess(
+    client: httpx.AsyncClient, settings: AuthSettings, tortoise: TortoiseContext
+) -> None:
+    settings.throttle_free_attempts = 2
+    credentials = {"email": EMAIL, "password": PASSWORD}
+    await client.post("/auth/signup", json=credentials)
+    answers = [(await client.post("/auth/login", json=credentials)).json()["code"] for _ in range(6)]
+    assert answers == ["email_not_verified"] * 6
+
+
+@on_one_database
 async def test_nobody_is_bombed_with_mail(account: Account, mailbox: Mailbox, clock: Clock) -> None:
     """A-32: at most three per hour arrive, all answers are alike."""
     await account.client.post("/auth/signup", json={"email": "new@example.com", "password": PASSWORD})

@@ -35,7 +35,7 @@ from fastapi_pluggable_auth.features.administration.users import (
     require_password_reset,
 )
 from fastapi_pluggable_auth.features.personal_tokens import flows as tokens_flow
-from fastapi_pluggable_auth.flows.authentication import authenticate
+from fastapi_pluggable_auth.flows.authentication import Authentication, authenticate, is_recent
 from fastapi_pluggable_auth.flows.authorization import grant
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import PersonalToken, User
@@ -231,7 +231,11 @@ async def test_a_token_never_gives_more_than_its_user_has(account: Account, make
 
 
 @on_one_database
-async def test_a_program_is_never_recently_logged_in(account: Account, make: Make) -> None:
+async def test_a_program_is_never_recently_logged_in(account: Account, make: Make, auth: Auth) -> None:
+    """Nor is one with a credential of the host's, whatever that says."""
+    now, user = auth.clock(), await User.get()
+    assert not is_recent(auth, Authentication(user, None, now, scopes=frozenset()))
+    assert is_recent(auth, Authentication(user, None, now))
     program = await make()
     assert await program.ask("GET", "/recent") == (403, "reauthentication_required")
     assert (await account.client.get("/recent", headers=account.headers)).status_code == 200

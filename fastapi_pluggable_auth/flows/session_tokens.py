@@ -24,7 +24,7 @@ class TokenSet:
     session_id: UUID
     transport: Transport
     issued_at: datetime
-    device: str | None = None
+    device: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

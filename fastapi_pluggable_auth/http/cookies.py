@@ -287,7 +287,7 @@ def sign_out(request: Request, auth: Auth) -> None:
     """Queues the deletion of the cookies, where the request has any, and, if the settings say so, tells the
     browser to forget what the app has stored (ASVS 14.3.1)."""
     cookies = request_cookies(request)
-    if cookies is None or not (cookies.tokens or cookies.has_token):
+    if cookies is None or not cookies.has_token:
         return
     cookies.forget()
     cookies.clear_site_data = auth.settings.clear_site_data
