@@ -95,7 +95,7 @@ class Auth(Generic[U_co]):
         require_callable("require_two_factor", require_two_factor, "lambda user: user.is_superuser")
         require_roles(roles or {})
         self.settings = settings
-        self.features = _with_those_of_every_app(features)
+        self.features = _with_those_of_every_app(settings, features)
         self.pages = pages
         self.roles = _checked_roles(roles or {})
         self.profile_columns = frozenset(profile_columns)
@@ -215,12 +215,12 @@ class Auth(Generic[U_co]):
         await self.mailer.close()
 
 
-def _with_those_of_every_app(features: Collection[Feature]) -> Features:
-    """The features of an app, with those that are always there, for scripts as well."""
-    from .features.always import ALWAYS  # here, as their flows call those of the kernel
+def _with_those_of_every_app(settings: AuthSettings, features: Collection[Feature]) -> Features:
+    """The features of an app, with those that it has without naming them, for scripts as well."""
+    from .features.always import always_on  # here, as their flows call those of the kernel
 
     given = tuple(features)
-    return Features((*(feature for feature in ALWAYS if feature not in given), *given))
+    return Features((*(feature for feature in always_on(settings) if feature not in given), *given))
 
 
 def _all(shipped: tuple[T, ...], brought: Iterable[tuple[T, ...]]) -> tuple[T, ...]:

@@ -415,3 +415,12 @@ def test_whatever_an_event_says_fits_its_column() -> None:
         assert max(map(len, values)) <= columns[column].constraints["max_length"], column
     kinds = [kind.value for kind in ALL_MAILS]
     assert max(map(len, kinds)) <= Mail._meta.fields_map["kind"].constraints["max_length"]
+
+
+@pytest.mark.parametrize("named", [[], [AuditLog()]])
+def test_the_setting_turns_it_on_as_naming_it_does(settings: AuthSettings, named: list[Feature]) -> None:
+    app = FastAPI()
+    chosen = settings.model_copy(update={"audit_log": True})
+    auth = include_auth(app, settings=chosen, features=named)
+    assert "/account/activity" in app.openapi()["paths"]
+    assert [feature.name for feature in auth.features].count("audit_log") == 1

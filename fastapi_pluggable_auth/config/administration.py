@@ -13,6 +13,9 @@ from .values import Duration
 class AdministrationSettings(Settings):
     """Administration."""
 
+    audit_log: bool = Field(
+        default=False, description="Turns on the audit log, as `features=[AuditLog()]` does in the app."
+    )
     audit_retention: Duration = Field(
         default=timedelta(days=90), description="How long the audit log keeps an event."
     )
