@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import socket
@@ -187,10 +188,12 @@ async def test_guesses_on_two_workers_share_one_count_that_outlives_a_restart(
     """A-13, R-20, R-35."""
     await signed_in(http)
     wrong = {"email": EMAIL, "password": "wrong password"}
+    began = time.monotonic()
     answers = await asyncio.gather(*(http.post("/auth/login", json=wrong) for _ in range(60)))
     counted = Counter(answer.status_code for answer in answers)
     assert set(counted) == {401, 429}
-    assert counted[401] <= 5
+    # Five, and one more after each pause, which double from a second, that has passed meanwhile.
+    assert counted[401] <= 5 + int(math.log2(1 + time.monotonic() - began))
     later = datetime.now(UTC) + timedelta(minutes=4)
     details = json.loads((await Throttle.get()).details or "")
     (network,) = details["networks"]
@@ -247,7 +250,7 @@ async def test_mails_of_a_killed_server_are_sent_after_its_restart_once_each(
     await Mail.all().update(next_attempt_at=datetime(2026, 1, 1, tzinfo=UTC))
     with MailServer(port=int(server.environment["SMTP_PORT"])) as mail_server:
         server.start()
-        await mail_server.wait(len(addresses), 30)
+        await mail_server.wait(len(addresses), 120)
         server.stop()
         assert sorted(str(message["To"]) for message in mail_server.messages) == sorted(addresses)
     assert await Mail.filter(sent_at=None).count() == 0
