@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Throttle, User
@@ -59,7 +60,8 @@ class Server:
         """Starts the server and waits until all workers have answered."""
         command = [sys.executable, "-m", "uvicorn", "tests.served:app", "--workers", str(self.count)]
         command += ["--port", str(self.port), "--log-level", "error", "--backlog", "512"]
-        command += ["--timeout-worker-healthcheck", "60"]  # tests keep the machine busy
+        if tuple(map(int, uvicorn.__version__.split(".")[:2])) >= (0, 37):
+            command += ["--timeout-worker-healthcheck", "60"]  # tests keep the machine busy
         self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, start_new_session=True)
         self.workers: set[int] = set()
         deadline = time.monotonic() + 30

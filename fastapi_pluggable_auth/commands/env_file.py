@@ -28,7 +28,7 @@ def rewrite(path: Path, values: Mapping[str, str]) -> None:
     target = path.resolve(strict=True)  # a link stays one
     text = target.read_bytes().decode("utf-8", "surrogateescape")
     changed = replaced(text, values)
-    read = dotenv_values(stream=io.StringIO(changed))
+    read = dotenv_values(stream=io.StringIO(changed.removeprefix(BYTE_ORDER_MARK)))
     if any(read.get(name) != value for name, value in values.items()):
         raise ValueError(f"{path} cannot hold one of the values: it has quotes, ` #` or `${{` in it.")
     before = target.stat()
@@ -51,8 +51,9 @@ def rewrite(path: Path, values: Mapping[str, str]) -> None:
 def replaced(text: str, values: Mapping[str, str]) -> str:
     """The text with these settings; those that it lacks come at its end."""
     end = "\r\n" if "\r\n" in text else "\n"
-    parts, missing = [BYTE_ORDER_MARK] if text.startswith(BYTE_ORDER_MARK) else [], dict(values)
-    for binding in parse_stream(io.StringIO(text, newline="")):
+    lines = text.removeprefix(BYTE_ORDER_MARK)  # which some versions of python-dotenv take for a part of them
+    parts, missing = [text.removesuffix(lines)], dict(values)
+    for binding in parse_stream(io.StringIO(lines, newline="")):
         original, key = binding.original.string, (binding.key or "").upper()
         if key not in values:
             parts.append(original)

@@ -105,8 +105,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def _by_present_names(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        renamed = {new: values[old] for old, new in cls.OLDER.items() if old in values}
-        return renamed | {name: value for name, value in values.items() if name not in cls.OLDER}
+        """Older names give way to present ones, and any case to that of the fields: pydantic-settings before
+        2.15 ignores `Cookies`."""
+        known = cls.model_fields.keys() | cls.OLDER.keys()
+        given = {low if (low := name.lower()) in known else name: value for name, value in values.items()}
+        renamed = {new: given[old] for old, new in cls.OLDER.items() if old in given}
+        return renamed | {name: value for name, value in given.items() if name not in cls.OLDER}
 
     @classmethod
     def _unknown_arguments(cls, values: Iterable[str]) -> set[str]:
