@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
 
-from fastapi import Form
 from pydantic import BaseModel, Field, GetPydanticSchema, ValidationError, ValidatorFunctionWrapHandler
 from pydantic_core.core_schema import no_info_wrap_validator_function
 
@@ -26,17 +25,15 @@ def _keep(value: Any, text: ValidatorFunctionWrapHandler) -> Plaintext:
     return value if isinstance(value, Plaintext) else Plaintext(text(value))
 
 
-_Kept = Annotated[
+Secret = Annotated[
     Plaintext,
     GetPydanticSchema(
         lambda _, handler: no_info_wrap_validator_function(_keep, handler.generate_schema(Text))
     ),
+    Field(default_factory=lambda: Plaintext("")),
 ]
-Secret = Annotated[_Kept, Field(default_factory=lambda: Plaintext(""))]
 """A field of a form with a password or a code, which is not shown again. As any other field, it counts as
 empty where it was not sent."""
-TypedSecret = Annotated[_Kept, Form(default_factory=lambda: Plaintext(""))]
-"""The same as a parameter."""
 
 _FIELDS: Final[dict[Code, str]] = {
     ErrorCode.EMAIL_TAKEN: "email",
