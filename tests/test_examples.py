@@ -64,11 +64,12 @@ def test_mails_leave_through_a_task_queue(tmp_path: Path, mailbox: Mailbox) -> N
         time.sleep(0.5)
         assert mailbox.messages == []  # nobody but the worker sends
         worker = ["taskiq", "worker", "app:broker", "--workers", "1"]
-        with running(worker, folder, environment, tmp_path / "worker.log"):
+        with running(worker, folder, environment, tmp_path / "worker.log") as process:
             mailbox.server.wait_for(5, timeout=20)
             account = {"email": EMAIL, "password": PASSWORD}
             assert httpx.post(f"{base}/auth/signup", json=account).status_code == 201
             mailbox.server.wait_for(6, timeout=20)
+            process.kill()  # the worker of taskiq 0.12 waits for its queue also when asked to end
     assert sorted(message["To"] for message in mailbox.messages) == sorted(
         [EMAIL, *(f"{number}@example.com" for number in range(5))]
     )
