@@ -171,6 +171,75 @@ def test_each_file_on_the_page_about_features_is_that_of_the_example() -> None:
         assert file.read_text("utf-8") == snippet.code, snippet.title
 
 
+needs_postgres = pytest.mark.skipif(not databases.answers("postgres"), reason="no postgres server answers")
+
+
+@needs_postgres
+def test_an_app_on_sqlalchemy_has_its_tables_beside_the_accounts(tmp_path: Path, mailbox: Mailbox) -> None:
+    """Alembic leaves those of the accounts alone, forwards and back, and has nothing more to do."""
+    spare = SpareDatabase("postgres", databases.spare("postgres", tmp_path))
+    asyncio.run(spare.create(models=None))
+    folder = copied("sqlalchemy", tmp_path)
+    environment = {
+        "DATABASE_URL": spare.url + "?maxsize=5",
+        "JWT_SECRET": SECRET,
+        "AUTH_BCRYPT_ROUNDS": "4",
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(mailbox.server.port),
+    }
+
+    def run(*command: str) -> str:
+        whole = [sys.executable, "-m", *command]
+        result = subprocess.run(
+            whole, cwd=folder, env=os.environ | environment, capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    run("tortoise", "-c", "settings.TORTOISE_ORM", "migrate")
+    accounts = asyncio.run(spare.tables())
+    run("alembic", "upgrade", "head")
+    assert asyncio.run(spare.tables()) == accounts | {"alembic_version", "profile", "order"}
+    assert "No new upgrade operations detected" in run("alembic", "check")
+    assert "ok    database" in run("fastapi_pluggable_auth", "check", "--config", "settings.TORTOISE_ORM")
+    with (
+        served(folder, environment, tmp_path / "app.log") as (base, _),
+        httpx.Client(base_url=base, timeout=30) as client,
+    ):
+        account = {"email": EMAIL, "password": PASSWORD}
+        assert client.post("/auth/signup", json=account | {"city": "London"}).status_code == 201
+        mailbox.server.wait_for(1, timeout=20)
+        assert client.get(mailbox.link()).status_code == 200
+        login = client.post("/auth/login", json=account)
+        client.headers["Authorization"] = f"Bearer {login.json()['access_token']}"
+        assert client.get("/profile").json() == {"city": "London"}
+        assert client.post("/orders", params={"item": "tea"}).status_code == 201
+        assert client.delete("/account").status_code == 204
+    rows = asyncio.run(
+        spare.query('SELECT user_id, item, (SELECT count(*) FROM profile) AS left FROM "order"')
+    )
+    assert rows == [{"user_id": None, "item": "tea", "left": 0}]
+    run("alembic", "downgrade", "base")
+    assert asyncio.run(spare.tables()) == accounts | {"alembic_version"}
+
+
+@needs_postgres
+def test_the_tests_of_the_app_on_sqlalchemy_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", databases.spare("postgres", tmp_path))
+    told = run_pytest(copied("sqlalchemy", tmp_path))
+    assert "5 passed" in told, told
+
+
+def test_the_code_on_the_page_about_sqlalchemy_is_that_of_the_example() -> None:
+    page = (ROOT / "docs" / "beside-sqlalchemy.md").read_text("utf-8")
+    shown = [each for each in snippets(page) if each.title]
+    assert len(shown) > 5
+    for snippet in shown:
+        file = EXAMPLES / "sqlalchemy" / str(snippet.title)
+        without_docstring = file.read_text("utf-8").partition("\n\n")[2]
+        assert snippet.code in without_docstring, snippet.code
+
+
 PUBLIC = re.compile(r"fastapi_pluggable_auth(\.(features|hooks|models|schemas|testing|flows\.purge))?")
 
 
