@@ -199,6 +199,11 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tm
         command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stdout + result.stderr
+    index = (tmp_path / "llms.txt").read_text("utf-8")
+    assert re.match(r"# fastapi-pluggable-auth\n\n> [^\n]+\n\n- \[Home\]", index)
+    entries = re.findall(r"^- \[[^\]]+\]\(([^)]+)\): (.{20,})$", index, re.MULTILINE)
+    assert len({text for _, text in entries}) == len(entries) == len(PAGES)
+    assert all((tmp_path / path).exists() for path, _ in entries)
     for page in tmp_path.rglob("*.html"):
         text = page.read_text("utf-8")
         assert not re.findall(

@@ -130,11 +130,27 @@ def test_every_link_leads_to_a_file_or_a_heading() -> None:
     assert pages - {target for target, _ in links} == {"docs/changelog.md"}  # it is CHANGELOG.md
 
 
-def test_the_comparison_is_that_of_its_page() -> None:
-    rows = README.split("\n## How it compares\n")[1].split("\n## ")[0].split("\n| ")[1:]
-    assert len(rows) > 5
-    for row in rows:
-        assert f"\n| {row.splitlines()[0]}\n" in page("comparison.md")
+def cells(text: str) -> dict[tuple[str, str], str]:
+    """Of the first table: each cell by its row and its column."""
+    (_, *names), _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in re.findall(r"^\|.*$", text, re.MULTILINE)
+    )
+    return {(row, name): cell for row, *values in rows for name, cell in zip(names, values, strict=True)}
+
+
+def test_the_comparison_is_that_of_its_page_which_names_releases() -> None:
+    """The page has all of them, and says when each was released."""
+    here = cells(README.split("\n## How it compares\n")[1].split("\n## ")[0])
+    there = cells(page("comparison.md"))
+    assert len(here) > 30
+    assert here.items() <= there.items()
+    assert not [cell for cell in there.values() if not cell]
+    text = " ".join(page("comparison.md").split())
+    for name in {column for _, column in there} - {"this package"}:
+        package, version = name.split(" ")
+        assert re.fullmatch(r"[0-9.]+", version)
+        assert re.search(rf"\*\*{package}\*\* \([A-Z][a-z]+ 202\d", text), name
 
 
 def test_the_requirements_and_attacks_are_counted() -> None:
