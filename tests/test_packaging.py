@@ -36,6 +36,24 @@ def test_the_extra_for_developers_has_all_that_the_tests_and_pages_need() -> Non
         assert extras["test"] >= extras[name], name
 
 
+def test_what_a_reader_is_told_to_install_is_this_version() -> None:
+    """Before its release, that is a clone: the name alone gets 0.1 from PyPI. Afterwards, it is the name."""
+    released = (
+        "(unreleased)" not in re.findall(r"^## .*", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)[0]
+    )
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("README.md")]
+    by_name, by_clone = [], []
+    for page in [*pages, *(ROOT / "examples").rglob("Dockerfile")]:
+        text = page.read_text("utf-8")
+        for command in re.findall(r"\bpip install [^`\n]*", text if page.stem != "development" else ""):
+            if re.search(r"(?<![/\w])fastapi-pluggable-auth", command):
+                by_name.append((page.name, command))
+            elif re.search(r"\.\./(\.\.|fastapi-pluggable-auth)", command):
+                by_clone.append((page.name, command))
+    assert (by_clone if released else by_name) == []
+    assert len(by_name if released else by_clone) > 8
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("tool", ["poetry", "uv"])
 def test_other_installers_resolve_the_project(tool: str, tmp_path: Path) -> None:
