@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import Lifespan
 from tortoise.exceptions import ConfigurationError
 
-from . import config
+from . import advice, config
 from .arguments import require_instance, require_subclass
 from .auth import Auth
 from .config import AuthSettings
@@ -208,6 +208,7 @@ async def running(auth: Auth) -> AsyncIterator[None]:
             await auth.pooler.look()
         except PoolerError as error:
             raise RuntimeError(str(error)) from error
+    advice.warn(auth)
     stop, purging = asyncio.Event(), None
     if auth.tortoise_context is None:
         logger.warning("Tortoise ORM was not initialised at start-up; mail is sent after each response only")

@@ -21,7 +21,7 @@ FLOORS = (
     {"queries", "afterwards", "features.feature"},
     {"email"},
     {"auth"},
-    {"lookup"},
+    {"lookup", "advice"},
     {"flows"},
     {"schemas"},
     {"host_transactions"},

@@ -1,8 +1,7 @@
-"""The command line: the demo and the check."""
+"""The demo, as a newcomer starts it."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -18,124 +17,8 @@ import pytest
 from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.demo import demo_app
 
-from . import databases
-from .conftest import EMAIL, PASSWORD, SECRET, Database, Mailbox
+from .conftest import EMAIL, PASSWORD
 from .form_browser import BROWSER, Page
-from .smtp_server import MailServer
-
-
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mailbox: Mailbox) -> pytest.MonkeyPatch:
-    """A safe production environment, apart from what a test changes."""
-    monkeypatch.chdir(tmp_path)
-    safe = {
-        "JWT_SECRET": SECRET,
-        "PUBLIC_BASE_URL": "https://app.example.com",
-        "EMAIL_FROM": "no-reply@app.example.com",
-        "SMTP_HOST": "127.0.0.1",
-        "SMTP_PORT": str(mailbox.server.port),
-        "DATABASE_URL": f"sqlite://{tmp_path / 'app.sqlite3'}",
-    }
-    asyncio.run(databases.create(safe["DATABASE_URL"], "sqlite"))
-    for name, value in safe.items():
-        monkeypatch.setenv(name, value)
-    return monkeypatch
-
-
-def test_check_passes_a_safe_set_up(
-    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["check"]) == 0
-    assert capsys.readouterr().out.count("ok  ") == 4
-
-
-def test_check_recommends_that_no_get_verifies_and_fails_for_nothing_else(
-    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["check"]) == 0
-    assert "note  AUTH_VERIFY_BY_GET: set it to false" in capsys.readouterr().out
-    environment.setenv("AUTH_VERIFY_BY_GET", "false")
-    environment.setenv("AUTH_VERIFY_BY_GET", "false")
-    assert main(["check"]) == 0
-    assert "VERIFY_BY_GET" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "complaint"),
-    [
-        ("JWT_SECRET", "CHANGE_ME", "AUTH_JWT_SECRET: AUTH_JWT_SECRET still is the placeholder"),
-        ("JWT_SECRET", "short", "shorter than 32 bytes"),
-        ("PUBLIC_BASE_URL", "http://app.example.com", "not https"),
-        ("EMAIL_FROM", "no-reply@example.com", "EMAIL_FROM still is the placeholder"),
-        ("EMAIL_PROVIDER", "console", "EMAIL_PROVIDER=console sends no mail"),
-        ("EMAIL_PROVIDER", "sendgrid", "SENDGRID_API_KEY"),
-        ("EMAIL_PROVIDER", "pigeon", "EMAIL_PROVIDER: Input should be"),
-        ("SMTP_PORT", "1", "mail: "),
-        ("AUTH_SMTP_SECURITY", "starttls", "mail: "),
-        ("SMTP_HOST", "mail.invalid", "in the clear"),
-        ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none", "No database answers at 127.0.0.1:1"),
-        ("DATABASE_URL", "mysql://nobody@127.0.0.1:1/none", "No database answers at 127.0.0.1:1"),
-        ("DATABASE_URL", "sqlite:///nowhere/at/all.sqlite3", "There is no file /nowhere/at/all"),
-        ("DATABASE_URL", "gibberish", "neither a database URL"),
-        ("DATABASE_URL", "sqlite://:memory:", "The table of User is missing or old: run `tortoise migrate`"),
-        ("DATABASE_URL", None, "set DATABASE_URL"),
-    ],
-)
-def test_check_names_what_is_wrong_and_fails(
-    name: str,
-    value: str | None,
-    complaint: str,
-    environment: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    environment.delenv(name, raising=False)
-    if complaint == "in the clear":
-        environment.setenv("SMTP_USER", "app")
-        environment.setenv("SMTP_PORT", "25")
-    if value is not None:
-        environment.setenv(name, value)
-    assert main(["check"]) == 1
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
-    assert complaint in line
-
-
-@pytest.mark.parametrize("folder", ["shop.migrations", "fastapi_pluggable_auth.migrations", None])
-def test_check_says_where_migrations_of_the_host_would_delete_rows(
-    folder: str | None,
-    environment: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    url = f"sqlite://{tmp_path / 'own.sqlite3'}"
-    asyncio.run(databases.create(url, "sqlite", "tests.own_tables", "shop"))
-    named = {} if folder is None else {"migrations": folder}
-    config = databases.config(url, "own check", "shop", "tests.own_tables", **named)
-    module = f"settings_of_{str(folder)[:4]}"
-    (tmp_path / f"{module}.py").write_text(f"TORTOISE_ORM = {config!r}")
-    environment.syspath_prepend(str(tmp_path))
-    assert main(["check", "--config", f"{module}.TORTOISE_ORM"]) == 0
-    said = "note  migrations: shop.migrations alters these tables. On SQLite, migrate with ?foreign_keys=OFF"
-    assert (said in capsys.readouterr().out) == (folder == "shop.migrations")
-
-
-def test_check_tries_the_smtp_login(
-    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with MailServer(login=("app", "right"), tls="starttls") as server:
-        settings = {"SMTP_PORT": server.port, "SMTP_USER": "app", "AUTH_SMTP_CA_FILE": server.ca_file}
-        for name, value in settings.items():
-            environment.setenv(name, str(value))
-        environment.setenv("SMTP_PASSWORD", "wrong")
-        assert main(["check"]) == 1
-        assert "wrong" not in capsys.readouterr().out
-        environment.setenv("SMTP_PASSWORD", "right")
-        assert main(["check"]) == 0
-        assert server.messages == []
-
-
-def test_check_reaches_each_database(environment: pytest.MonkeyPatch, database: Database) -> None:
-    environment.setenv("DATABASE_URL", database.url)
-    assert main(["check"]) == 0
 
 
 def test_the_demo_without_uvicorn_says_what_to_install(

@@ -39,7 +39,7 @@ RUNNABLE = [
     if name not in LONG and any(each.language in RUN for each in snippets(text))
 ]
 NO_SETTINGS = re.compile(
-    r"DATABASE_URL|ALL_ACCESS|RECENT_LOGIN|SIGNED_IN|(?:AUTH_)?INVITATION_\w+|TORTOISE_ORM|TOTP_ISSUER|JWT_SECERT|(?:TEST|BENCHMARK)_\w+|(?:LOGIN|REGISTER|UPDATE|RESET|VERIFY)_[A-Z]+_[A-Z_]+"
+    r"DATABASE_URL|FORWARDED_ALLOW_IPS|WEB_CONCURRENCY|ALL_ACCESS|RECENT_LOGIN|SIGNED_IN|(?:AUTH_)?INVITATION_\w+|TORTOISE_ORM|TOTP_ISSUER|JWT_SECERT|(?:TEST|BENCHMARK)_\w+|(?:LOGIN|REGISTER|UPDATE|RESET|VERIFY)_[A-Z]+_[A-Z_]+"
 )
 """What looks like a setting and is the app's own, the development's, or a code of fastapi-users;
 and the older name of one, one that a page misspells, and names that features import."""

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from typing import Final
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from tortoise.cli.utils import get_tortoise_config
 
+from ..advice import KEY_LINE, Advice, advices, keeps_mails
 from ..auth import Auth
 from ..config import AuthSettings
 from ..database import is_read_only
-from ..email.provider import MailError, provider_for
+from ..email.provider import MailError
 from ..email.template_check import template_problems
 from ..email.template_folders import has_own_templates
-from ..features.feature import Features
 from ..features.shipped import SHIPPED as SHIPPED_FEATURES
+from ..features.two_factor.sealing import count_secrets
 from ..models import AbstractUser
 from ..security.keys import KeyConfigurationError, key_problems, key_set, secret_problem
 from .database import add_database, connected
 from .faults import CommandError, read_settings
 from .modules import auth_of_app
 
-RECOMMENDED: Final = (
-    "set it to false, unless a program of yours opens verification links by GET: a scanner that does not look"
-    " like a browser does so, too, and verifies a stranger's signup."
-)
-
-
 REBUILT: Final = (
     "{folder} alters these tables. On SQLite, migrate with ?foreign_keys=OFF in the URL: Tortoise rebuilds a"
     " table that it alters, which else deletes all rows that refer to it."
 )
+REBUILD: Final = "DATABASE_URL=sqlite://...?foreign_keys=OFF tortoise migrate"
 SHIPPED: Final = "fastapi_pluggable_auth.migrations"
 
 
@@ -43,39 +42,69 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     try:
-        auth = auth_of_app(options.app)
-        settings = read_settings() if auth is None else auth.settings
+        auth = auth_of_app(options.app) or _auth(read_settings())
     except CommandError as error:
         for line in str(error).splitlines():
             print(f"FAIL  {line}")
         return 1
-    problems, notes = asyncio.run(_found(settings, options.database_url, auth))
-    for name, problem in problems.items():
-        print(f"ok    {name}" if problem is None else f"FAIL  {name}: {problem}")
-    for name, note in notes.items():
-        print(f"note  {name}: {note}")
-    return 1 if any(problems.values()) else 0
+    found = asyncio.run(_found(auth, options))
+    unsafe = {name for name, each in found.advices.items() if each.unsafe}
+    for name in found.names:
+        if name not in unsafe:
+            print(f"ok    {name}")
+    for each in sorted(found.advices.values(), key=lambda each: not each.unsafe):
+        print(f"{'FAIL' if each.unsafe else 'note'}  {each.name}: {each.why}")
+        if each.line:
+            print(f"      {each.line}")
+    return 1 if unsafe else 0
 
 
-async def _found(
-    settings: AuthSettings, database_url: str | None, auth: Auth | None
-) -> tuple[dict[str, str | None], dict[str, str]]:
-    """What is checked, with the sentence about it where something is wrong, and what is worth knowing."""
-    database_problem, altering = await _database(database_url, auth)
-    problems = {
-        "AUTH_JWT_SECRET": secret_problem(settings) or _key_problem(settings),
-        **{each.setting: each.sentence for each in key_problems(settings) if "TOTP" in each.setting},
-        "AUTH_PUBLIC_BASE_URL": settings.base_url_problem(),
-        "mail": await _mail_problem(settings),
-        **_template_problem(settings, Features(SHIPPED_FEATURES) if auth is None else auth.features),
-        "database": database_problem,
-    }
-    notes = {"AUTH_VERIFY_BY_GET": RECOMMENDED} if settings.verify_by_get else {}
-    if altering is not None:
-        notes["migrations"] = REBUILT.format(folder=altering)
+def _auth(settings: AuthSettings) -> Auth[Any]:
+    try:
+        return Auth(settings, features=SHIPPED_FEATURES)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+@dataclass(slots=True)
+class _Found:
+    """The names of what was looked at, and by name what is to be done."""
+
+    names: list[str] = field(default_factory=list)
+    advices: dict[str, Advice] = field(default_factory=dict)
+
+    def look(self, name: str, problem: str | None, line: str = "") -> None:
+        """What is unsafe of it, if anything."""
+        self.names.append(name)
+        if problem is not None:
+            self.add(Advice(name, problem, line, unsafe=True))
+
+    def add(self, *advices: Advice) -> None:
+        """In the place of what was advised before."""
+        self.advices |= {each.name: each for each in advices}
+
+
+async def _found(auth: Auth[Any], options: argparse.Namespace) -> _Found:
+    found, settings = _Found(), auth.settings
+    key = secret_problem(settings) or _key_problem(settings)
+    found.look("AUTH_JWT_SECRET", key, KEY_LINE.format(name="AUTH_JWT_SECRET"))
+    for each in key_problems(settings):
+        if "TOTP" in each.setting:
+            found.look(each.setting, each.sentence)
+    url = f"AUTH_PUBLIC_BASE_URL=https://{urlsplit(settings.public_base_url).netloc}"
+    found.look("AUTH_PUBLIC_BASE_URL", settings.base_url_problem(), url)
+    if (telling := settings.enumeration_problem()) is not None:
+        found.look("AUTH_PREVENT_ENUMERATION", telling, "AUTH_REQUIRE_VERIFIED_EMAIL=true")
+    if not keeps_mails(auth):
+        found.look("mail", await _mail_problem(auth))
+    if has_own_templates(settings.template_dir):
+        problems = template_problems(settings, auth.features)
+        found.look("templates", "\n      ".join(problems) or None)
+    await _look_at_database(found, auth, options)
     # Transports, and threads of SQLite, end some turns of the event loop after they are asked to.
+    await auth.close()
     await asyncio.sleep(0.1)
-    return problems, notes
+    return found
 
 
 def _key_problem(settings: AuthSettings) -> str | None:
@@ -86,36 +115,49 @@ def _key_problem(settings: AuthSettings) -> str | None:
     return None
 
 
-async def _mail_problem(settings: AuthSettings) -> str | None:
-    if settings.email_provider in {"console", "file", "memory"} and not settings.is_local:
-        return f"AUTH_EMAIL_PROVIDER={settings.email_provider} sends no mail."
-    if settings.email_from.endswith("@example.com") and not settings.is_local:
-        return "AUTH_EMAIL_FROM still is the placeholder."
+async def _mail_problem(auth: Auth[Any]) -> str | None:
     try:
-        await provider_for(settings).check()
+        await auth.mailer.provider.check()
     except (MailError, ValueError) as error:
         return str(error)
     return None
 
 
-def _template_problem(settings: AuthSettings, features: Features) -> dict[str, str | None]:
-    """For apps that have templates."""
-    if not has_own_templates(settings.template_dir):
-        return {}
-    return {"templates": "\n      ".join(template_problems(settings, features)) or None}
-
-
-async def _database(where: str | None, auth: Auth | None) -> tuple[str | None, str | None]:
-    """What is wrong with it, and the migrations of the host that alter our tables where that deletes rows."""
+async def _look_at_database(found: _Found, auth: Auth[Any], options: argparse.Namespace) -> None:
+    """Adds what is wrong with it, and what is advised for the app: with the options of the database, where it
+    can be reached."""
+    where, app = options.database_url, None if options.app is None else auth
     if where is None:
-        return "set DATABASE_URL, or pass --database-url, to have it checked.", None
+        sentence = "set DATABASE_URL, or pass --database-url, to have it checked."
+        found.look(
+            "database", sentence, "export DATABASE_URL=postgres://<user>:<password>@<host>:5432/<name>"
+        )
+        found.add(*advices(auth))
+        return
     try:
-        async with connected(where, auth) as user_model:
-            if await is_read_only(user_model._meta.db):
-                return "read-only, as a standby is: name the primary.", None
-            return None, _altering_migrations(where, user_model)
+        async with connected(where, app) as user_model:
+            auth = app or Auth(auth.settings, user_model=user_model, features=SHIPPED_FEATURES)
+            standby = await is_read_only(user_model._meta.db)
+            found.look("database", "read-only, as a standby is: name the primary." if standby else None)
+            found.add(*advices(auth))
+            if (altering := _altering_migrations(where, user_model)) is not None:
+                found.add(Advice("migrations", REBUILT.format(folder=altering), REBUILD))
+            found.add(*[each async for each in _on_two_factor(auth)])
     except CommandError as error:
-        return str(error), None
+        found.look("database", str(error))
+        found.add(*advices(auth))
+
+
+async def _on_two_factor(auth: Auth[Any]) -> AsyncIterator[Advice]:
+    """What the secrets in use need. That a key is missing is advised anyway."""
+    sealed, plain = await count_secrets(auth)
+    key, name = auth.settings.totp_encryption_key, "AUTH_TOTP_ENCRYPTION_KEY"
+    if sealed and key is None:
+        why = f"{sealed} two-factor secrets are sealed, and without the key no code is right."
+        yield Advice(name, why, f"{name}=<the key that sealed them>", unsafe=True)
+    elif plain and not (key is None and auth.settings.is_local):
+        why = f"{plain} secrets in use are not encrypted. With {name} set, this seals them:"
+        yield Advice("two-factor", why, "fastapi-pluggable-auth keys seal")
 
 
 def _altering_migrations(where: str, user_model: type[AbstractUser]) -> str | None:

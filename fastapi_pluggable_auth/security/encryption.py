@@ -17,6 +17,8 @@ from ..config import AuthSettings
 
 _PREFIX: Final = "aes256gcm"
 _BOUND: Final = "user."
+SEALED: Final = f"{_PREFIX}."
+"""How what is sealed begins."""
 _NONCE_BYTES: Final = 12
 
 _keys_of_process: dict[str, AESGCM] = {}
@@ -94,7 +96,7 @@ class SecretBox:
 
 def is_sealed(stored: str) -> bool:
     """Whether this is ciphertext: no base32 text has a full stop."""
-    return stored.startswith(f"{_PREFIX}.")
+    return stored.startswith(SEALED)
 
 
 def readable(stored: str, owner: object) -> str:

@@ -65,6 +65,12 @@ class RateLimiter:
         if [rule for rule in recommended if self.rates(rule)]:
             self._prepare()
 
+    @property
+    def is_per_worker(self) -> bool:
+        """Whether each worker counts for itself what it limits."""
+        in_memory = self._settings.rate_limit_storage.startswith("memory:")
+        return self._engine is None and in_memory and bool(self._settings.rate_limits)
+
     def rates(self, rule: str) -> tuple[Rate, ...]:
         """What applies to a route; nothing where limits are off."""
         text = self._limit(rule)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ...auth import Auth
 from ...models import every, stored_totp_secret
-from ...security.encryption import UnreadableSecretError
+from ...security.encryption import SEALED, UnreadableSecretError
 
 BATCH: Final = 500
 
@@ -21,6 +21,13 @@ class Sealing:
     sealed: int = 0
     up_to_date: int = 0
     unreadable: list[UUID] = field(default_factory=list)
+
+
+async def count_secrets(auth: Auth) -> tuple[int, int]:
+    """How many two-factor secrets are sealed, and how many are plain."""
+    secrets = every(auth.tables.user).filter(totp_secret__not_isnull=True)
+    sealed = await secrets.filter(totp_secret__startswith=SEALED).count()
+    return sealed, await secrets.count() - sealed
 
 
 async def seal_secrets(auth: Auth, *, batch: int = BATCH) -> AsyncIterator[Sealing]:
