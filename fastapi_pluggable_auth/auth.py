@@ -128,7 +128,7 @@ class Auth(Generic[U_co]):
         )
         self.limiter = RateLimiter(settings, limiter, self.features.rates)
         mails = mails_of(self.features)
-        self.mailer = Mailer(settings, email_provider, self.features.templates)
+        self.mailer = Mailer(settings, email_provider, self.features.folders)
         self.outbox = Outbox(settings, self.tables, self._now, mails, pages=pages)
         composer = Composer(settings, self.tables, self.mailer, self.links, mails)
         self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)

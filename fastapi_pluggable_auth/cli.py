@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from .commands import check, demo, keys, mail, purge, users
+from .commands import check, demo, keys, mail, purge, users, words
 from .commands.faults import CommandError
 
 COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]]] = {
@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]]
     "mail": ("show, retry, send and preview mails", mail.add_to),
     "users": ("create, list, change and delete accounts", users.add_to),
     "keys": ("change the keys that sign tokens, seal two-factor secrets", keys.add_to),
+    "words": ("write the file with all words of a language, to translate", words.add_to),
     "purge": ("delete expired rows, as a running app does every hour", purge.add_to),
 }
 

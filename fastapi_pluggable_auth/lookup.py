@@ -16,6 +16,7 @@ from . import config
 from .auth import Auth
 from .security.addresses import special_domains
 from .security.startup import check_settings, warn_of_ignored_names
+from .words.texts import check_languages
 
 STATE_ATTRIBUTE: Final = "pluggable_auth"
 """Where `include_auth` keeps the app's `Auth` on `app.state`."""
@@ -131,5 +132,6 @@ def use_default(request: HTTPConnection) -> None:
 @cache
 def _default_auth() -> Auth:
     check_settings(config.settings)
+    check_languages(config.settings)
     warn_of_ignored_names(config.settings)
     return Auth(config.settings)

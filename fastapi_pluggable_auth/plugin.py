@@ -45,6 +45,7 @@ from .schemas import ProfileUpdate, UserCreate, UserOut
 from .security.clock import Clock, utc_now
 from .security.startup import InsecureSettingsError as InsecureSettingsError
 from .security.startup import check_settings, warn_of_ignored_names
+from .words.texts import check_languages
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,7 @@ def include_auth(
             require_subclass(name, body, wanted)
     require_way_in(app)
     check_settings(chosen)
+    check_languages(chosen)
     bodies = bodies_of(tables_for(user_model).user, user_out, user_create, profile_update)
     auth = Auth(
         chosen,

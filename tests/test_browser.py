@@ -403,7 +403,7 @@ async def test_nothing_is_cut_on_a_phone_however_long_the_address(person: Person
     for kind in ALL_MAILS:
         values = sample(settings, kind, pages=True)
         values |= {"email": address} | ({"new_email": address} if "new_email" in values else {})
-        mail = render(settings, kind, values, features=FEATURES.templates)
+        mail = render(settings, kind, values, features=FEATURES.folders)
         assert address in str(mail.html)
         await person.page.set_content(mail.html)
         await look(kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -12,17 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_pluggable_auth import AuthSettings
-from fastapi_pluggable_auth.email.languages import fallbacks, preferred
 from fastapi_pluggable_auth.email.rendering import missing_parts, render
-from fastapi_pluggable_auth.email.template_folders import TEMPLATES, available_languages
+from fastapi_pluggable_auth.email.template_folders import available_languages
 from fastapi_pluggable_auth.models import User
+from fastapi_pluggable_auth.words.languages import fallbacks, preferred
 
 from .conftest import EMAIL, PASSWORD, Mailbox
+from .shipped import FEATURES
 from .smtp_server import text_of
 
 DIALECTS = ("sqlite",)
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 VERIFY = {"email": EMAIL, "url": "https://app.example.com/x", "lifetime": timedelta(hours=24)}
+
+
+def settings_with(folder: Path | None = None, **values: object) -> AuthSettings:
+    return AuthSettings(_env_file=None, template_dir=folder, **values)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +40,12 @@ VERIFY = {"email": EMAIL, "url": "https://app.example.com/x", "lifetime": timede
         ("fr,de;q=0.5,en;q=0.7", "en"),
         ("fr;q=0.2, de ; q=0.100", "de"),
         ("pt-br", "pt-BR"),
-        ("pt", None),
+        ("pt", "pt-BR"),
+        ("pt-PT", "pt-BR"),
+        ("zh", "zh-CN"),
+        ("zh-Hans-SG", "zh-CN"),
+        ("zh-Hant,zh-TW;q=0.9", None),
+        ("zh-HK,en;q=0.5", "en"),
         ("de;q=0", None),
         ("en;q=0, de;q=0.001", "de"),
         ("*", None),
@@ -47,7 +58,7 @@ VERIFY = {"email": EMAIL, "url": "https://app.example.com/x", "lifetime": timede
 )
 def test_the_best_available_language_is_taken(header: str, language: str | None) -> None:
     """RFC 9110 section 12.5.4, RFC 4647 section 3.4."""
-    assert preferred(header, {"en", "de", "pt-BR"}) == language
+    assert preferred(header, {"en", "de", "pt-BR", "zh-CN"}) == language
 
 
 @given(st.text(alphabet="deDE-*;q=01., \t\n\0é", max_size=200))
@@ -68,7 +79,7 @@ def test_languages_fall_back_to_their_parent_the_default_and_english() -> None:
             "Bestätigen Sie Ihre E-Mail-Adresse für MyApp",
             "Der Link gilt 24 Stunden.",
         ),
-        ("fr,en;q=0.5", "Confirm your e-mail address for MyApp", "The link works for 24 hours."),
+        ("nl,en;q=0.5", "Confirm your e-mail address for MyApp", "The link works for 24 hours."),
         (None, "Confirm your e-mail address for MyApp", "The link works for 24 hours."),
         ("\xff", "Confirm your e-mail address for MyApp", "The link works for 24 hours."),
     ],
@@ -107,39 +118,114 @@ def html_of(message: EmailMessage) -> str:
 # Folders of templates
 
 
-def settings_with(folder: Path | None = None, **values: object) -> AuthSettings:
-    return AuthSettings(_env_file=None, template_dir=folder, **values)
+DUTCH = {
+    "verify.txt": "Dag, {{ url }} werkt {{ lifetime }}.",
+    "verify.subject.txt": "Bevestig",
+    "verify.html": '{% extends "_layout.html" %}{% block content %}<p>Dag</p>{% endblock %}',
+    "_words.txt": """{% macro duration(count, unit) %}{{ count }} uur{% endmacro %}
+{% macro open_link() %}Open deze link:{% endmacro %}
+{% macro automatic(app_name) %}Automatisch bericht.{% endmacro %}""",
+}
+"""A mail of an app in a language of its own, as files."""
+
+DUTCH_WORDS = """
+[durations]
+minute_one = "{count} minuut"
+minute_other = "{count} minuten"
+hour_one = "{count} uur"
+hour_other = "{count} uur"
+
+[mails]
+greeting = "Dag,"
+button = "Naar {app}"
+reason = "Voor uw veiligheid."
+open_link = "Open deze link:"
+automatic = "Automatisch bericht van {app}."
+
+[mails.verify]
+subject = "Bevestig uw adres"
+text = \"\"\"
+Welkom!
+
+{url}
+
+De link werkt {lifetime}.\"\"\"
+button = "Bevestigen"
+reason = "Anders niets doen."
+"""
 
 
-def copy_of_english(folder: Path, language: str) -> Path:
-    (folder / language).mkdir(parents=True)
-    for path in (TEMPLATES / "en").iterdir():
-        (folder / language / path.name).write_text(path.read_text().replace("Hello,", "Bonjour,"))
+def dutch_files(folder: Path) -> Path:
+    (folder / "nl").mkdir(parents=True)
+    for name, text in DUTCH.items():
+        (folder / "nl" / name).write_text(text)
     return folder
 
 
-def test_german_is_complete() -> None:
-    assert available_languages(None) == {"en", "de"}
-    assert missing_parts(None, "de") == []
+def dutch_words(folder: Path, words: str = DUTCH_WORDS) -> Path:
+    (folder / "words").mkdir(parents=True)
+    (folder / "words" / "nl.toml").write_text(words)
+    return folder
+
+
+@pytest.mark.parametrize("language", sorted(available_languages(settings_with())))
+def test_a_language_that_is_shipped_has_every_mail(language: str) -> None:
+    assert missing_parts(None, language, FEATURES.folders) == []
 
 
 def test_a_folder_adds_a_language(tmp_path: Path) -> None:
-    settings = settings_with(copy_of_english(tmp_path, "fr"))
-    assert available_languages(tmp_path) == {"en", "de", "fr"}
-    mail = render(settings, "verify", VERIFY, language="fr-CA")
-    assert mail.body.startswith("Bonjour,")
+    settings = settings_with(dutch_files(tmp_path))
+    assert available_languages(settings) > {"en", "de", "nl"}
+    mail = render(settings, "verify", VERIFY, language="nl-BE")
+    assert mail.body == "Dag, https://app.example.com/x werkt 24 uur."
     assert mail.html is not None
-    assert '<html lang="fr">' in mail.html
+    assert '<html lang="nl">' in mail.html
+    assert "Automatisch bericht." in mail.html
 
 
-@pytest.mark.parametrize("lost", ["verify.txt", "verify.subject.txt", "verify.html", "_words.txt"])
+def test_one_file_of_words_adds_a_language(tmp_path: Path) -> None:
+    settings = settings_with(dutch_words(tmp_path))
+    assert available_languages(settings) > {"en", "de", "nl"}
+    mail = render(settings, "verify", VERIFY, language="nl-BE")
+    assert mail.subject == "Bevestig uw adres"
+    assert mail.body.split("\n\n") == [
+        "Dag,",
+        "Welkom!",
+        "https://app.example.com/x",
+        "De link werkt 24 uur.",
+        "Anders niets doen.",
+        "MyApp",
+    ]
+    assert mail.html is not None
+    assert '<html lang="nl">' in mail.html
+    assert "Automatisch bericht van MyApp." in mail.html
+    assert ">Bevestigen</a>" in mail.html
+    assert render(settings, "reset", VERIFY, language="nl").body.startswith("Hello,")
+
+
+@pytest.mark.parametrize("lost", sorted(DUTCH))
 def test_a_mail_is_never_in_two_languages(lost: str, tmp_path: Path) -> None:
-    folder = copy_of_english(tmp_path, "fr")
-    (folder / "fr" / lost).unlink()
+    folder = dutch_files(tmp_path)
+    (folder / "nl" / lost).unlink()
     settings = settings_with(folder, default_language="de")
-    assert missing_parts(folder, "fr") == [lost]
-    assert render(settings, "verify", VERIFY, language="fr").body.startswith("Guten Tag,")
+    assert render(settings, "verify", VERIFY, language="nl").body.startswith("Guten Tag,")
     assert render(settings, "verify", VERIFY, language="en").body.startswith("Hello,")
+
+
+@pytest.mark.parametrize("lost", re.findall(r"(?m)^(?!minute_one|hour_one)(\w+) =", DUTCH_WORDS))
+def test_a_mail_of_words_is_never_in_two_languages(lost: str, tmp_path: Path) -> None:
+    words = re.sub(rf"(?m)^{lost} =", "unknown =", DUTCH_WORDS, count=1)
+    settings = settings_with(dutch_words(tmp_path, words), default_language="de")
+    assert [key.rpartition(".")[2] for key in missing_parts(tmp_path, "nl")[:1]] == [lost]
+    assert render(settings, "verify", VERIFY, language="nl").body.startswith("Guten Tag,")
+
+
+def test_a_mail_takes_what_its_own_files_lack_from_the_words_of_the_language(tmp_path: Path) -> None:
+    (tmp_path / "de").mkdir()
+    (tmp_path / "de" / "verify.subject.txt").write_text("Nur der Betreff")
+    mail = render(settings_with(tmp_path), "verify", VERIFY, language="de")
+    assert mail.subject == "Nur der Betreff"
+    assert mail.body.startswith("Guten Tag,")
 
 
 def test_a_file_of_the_app_is_for_all_languages_and_one_in_a_folder_for_that_one(tmp_path: Path) -> None:

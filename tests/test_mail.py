@@ -628,7 +628,7 @@ async def test_memory_keeps_the_last_mails_and_their_links() -> None:
 @pytest.mark.parametrize("name", CONTEXT)
 def test_shipped_templates_keep_values_literal(name: str, language: str) -> None:
     settings = make_settings(totp_issuer="Tom & Ann {{7*7}}", public_base_url="https://app.example/?a=1&b=2")
-    mail = Mailer(settings, features=FEATURES.templates).render(name, language=language, **CONTEXT[name])
+    mail = Mailer(settings, features=FEATURES.folders).render(name, language=language, **CONTEXT[name])
     assert mail.html is not None
     assert HOSTILE in mail.body
     assert HOSTILE not in mail.html
@@ -650,7 +650,7 @@ def test_shipped_templates_keep_values_literal(name: str, language: str) -> None
 @pytest.mark.parametrize("language", ["en", "de"])
 @pytest.mark.parametrize("name", CONTEXT)
 def test_shipped_templates_load_nothing_remote(name: str, language: str) -> None:
-    mailer = Mailer(make_settings(), features=FEATURES.templates)
+    mailer = Mailer(make_settings(), features=FEATURES.folders)
     html = mailer.render(name, language=language, **CONTEXT[name]).html
     assert html is not None
     assert not {"<img", "<link", "<script", "url(", "@import", "src="} & set(html.split())
@@ -669,7 +669,7 @@ async def test_a_missing_variable_sends_nothing(name: str, variable: str) -> Non
     recorder = Recorder()
     context = {key: value for key, value in CONTEXT[name].items() if key != variable}
     with pytest.raises(TemplateError, match=variable):
-        await Mailer(make_settings(), recorder, FEATURES.templates).send("ann@example.com", name, **context)
+        await Mailer(make_settings(), recorder, FEATURES.folders).send("ann@example.com", name, **context)
     assert recorder.sent == []
 
 

@@ -112,7 +112,7 @@ def test_an_english_mail_goes_on_with_a_capital_after_its_greeting(
     kind: MailTable, settings: AuthSettings
 ) -> None:
     mail = render(
-        settings, kind, sample(settings, kind, pages=True), language="en", features=FEATURES.templates
+        settings, kind, sample(settings, kind, pages=True), language="en", features=FEATURES.folders
     )
     assert mail.html is not None
     assert re.match(r"Hello,\n\n[A-Z]", mail.body)

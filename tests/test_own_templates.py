@@ -210,15 +210,51 @@ def test_a_template_that_cannot_be_rendered_is_found_at_the_start(
     assert said in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["_layout.html", "de/_words.txt", "fr/reset.html"])
+@pytest.mark.parametrize("name", ["_layout.html", "de/_words.txt", "nl/reset.html"])
 def test_a_broken_part_that_mails_share_is_found_at_the_start(
     name: str, folder: Path, settings: AuthSettings
 ) -> None:
-    for language in ("de", "fr"):
-        shutil.copytree(TEMPLATES / "en", folder / language)
+    for language in ("de", "nl"):
+        (folder / language).mkdir()
+        (folder / language / "_words.txt").write_text((TEMPLATES / "_words.txt").read_text())
+        for part in (".txt", ".subject.txt"):
+            (folder / language / f"reset{part}").write_text("{{ url }}")
     (folder / name).write_text("{% if %}")
     with pytest.raises(TemplateError, match=f"{folder / name}, line 1: "):
         include_auth(FastAPI(), settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("words/en.toml", "[sign_in", "Expected"),
+        ("de/page_words.toml", '[sign_in]\ntitle = "Hallo {name}"', "sign_in.title: nothing fills {name}."),
+        (
+            "words/nl.toml",
+            '[mails.verify]\ntext = "{app} {link}"',
+            "mails.verify.text: nothing fills {link}.",
+        ),
+        ("words/nl.toml", '[errors]\nthrottled = "{"', "errors.throttled: "),
+        ("words/nl.toml", "[errors]\nthrottled = 7", "errors.throttled: it is not a text."),
+    ],
+)
+def test_words_that_cannot_be_said_are_found_at_the_start(
+    name: str, text: str, said: str, folder: Path, settings: AuthSettings
+) -> None:
+    (folder / name).parent.mkdir()
+    (folder / name).write_text(text)
+    with pytest.raises(TemplateError) as refusal:
+        include_auth(FastAPI(), settings=settings)
+    assert str(folder / name) in str(refusal.value)
+    assert said in str(refusal.value)
+
+
+def test_words_may_use_what_the_library_fills_in_elsewhere(folder: Path, settings: AuthSettings) -> None:
+    (folder / "words").mkdir()
+    (folder / "words" / "en.toml").write_text(
+        '[errors]\nthrottled = "{minimum}"\nours = "{anything}"\n[mails.verify]\nsubject = "{email}, {app}"'
+    )
+    include_auth(FastAPI(), settings=settings)
 
 
 def test_a_template_that_is_no_text_is_found_at_the_start(folder: Path, settings: AuthSettings) -> None:

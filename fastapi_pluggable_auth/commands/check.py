@@ -22,6 +22,7 @@ from ..features.shipped import SHIPPED as SHIPPED_FEATURES
 from ..features.two_factor.sealing import count_secrets
 from ..models import AbstractUser
 from ..security.keys import KeyConfigurationError, key_problems, key_set, secret_problem
+from ..words.texts import language_problem
 from .database import add_database, connected
 from .faults import CommandError, read_settings
 from .modules import auth_of_app
@@ -97,6 +98,8 @@ async def _found(auth: Auth[Any], options: argparse.Namespace) -> _Found:
         found.look("AUTH_PREVENT_ENUMERATION", telling, "AUTH_REQUIRE_VERIFIED_EMAIL=true")
     if not keeps_mails(auth):
         found.look("mail", await _mail_problem(auth))
+    if settings.languages:
+        found.look("AUTH_LANGUAGES", language_problem(settings))
     if has_own_templates(settings.template_dir):
         problems = template_problems(settings, auth.features)
         found.look("templates", "\n      ".join(problems) or None)

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from .base import Settings
-from .values import LANGUAGE, Duration, OneLine
+from .values import LANGUAGE, CommaSeparated, Duration, LanguageTag, OneLine
 
 
 class MailSettings(Settings):
@@ -52,7 +52,12 @@ class MailSettings(Settings):
     default_language: str = Field(
         default="en",
         pattern=LANGUAGE,
-        description="Language of mails and pages for readers whose own is unknown or has no templates.",
+        description="Language of mails and pages for readers whose own is unknown or not offered.",
+    )
+    languages: CommaSeparated[LanguageTag] = Field(
+        default=[],
+        description="Languages that pages, mails and error sentences are offered in, such as `en,fr`; empty:"
+        " all that have words.",
     )
     mail_retention: Duration = Field(
         default=timedelta(days=30),

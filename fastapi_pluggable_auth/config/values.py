@@ -68,6 +68,8 @@ Secret = Annotated[str, AfterValidator(_text)]
 
 EncryptionKey = Annotated[Secret, AfterValidator(_long_enough)]
 
+LanguageTag = Annotated[str, Field(pattern=LANGUAGE)]
+
 OneLine = Annotated[
     str, BeforeValidator(lambda value: value.rstrip("\r\n") if isinstance(value, str) else value)
 ]

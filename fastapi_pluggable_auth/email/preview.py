@@ -43,8 +43,8 @@ def write_previews(
     `TemplateError` for a broken template, and `OSError`.
     """
     index = ['<!doctype html><meta charset="utf-8"><title>Mails</title>']
-    folders, missing = features.templates, {}
-    for language in sorted(available_languages(settings.template_dir, folders)):
+    folders, missing = features.folders, {}
+    for language in sorted(available_languages(settings, folders)):
         missing[language] = missing_parts(settings.template_dir, language, folders)
         (folder / language).mkdir(parents=True, exist_ok=True)
         index.append(f"<h1>{language}</h1><ul>")

@@ -1,4 +1,4 @@
-"""Mails from templates: one folder for each language, the app's own files before those of the library."""
+"""Mails from templates: the app's own files, else those that make a mail of the words of a language."""
 
 from __future__ import annotations
 
@@ -13,11 +13,21 @@ from typing import Any, Final
 import jinja2
 
 from ..config import AuthSettings
-from .languages import FALLBACK, fallbacks
-from .template_folders import FORMER, TEMPLATES, RenderedMail, TemplateError, template_folders
+from ..words.languages import FALLBACK, direction_of, fallbacks
+from ..words.texts import NO_FEATURES, Folders, in_units, texts_of, words_in
+from .template_folders import (
+    FORMER,
+    TEMPLATES,
+    RenderedMail,
+    TemplateError,
+    available_languages,
+    template_folders,
+)
+from .worded import TEMPLATES as WORDED
+from .worded import WordedMail, keys_of, keys_of_all, mails_in_words
 
 WORDS: Final = "_words.txt"
-"""What a language says in every mail."""
+"""Macros of what every mail says: those of the words, or a file of the app."""
 
 PARTS: Final = (".subject.txt", ".txt", ".html")
 
@@ -35,13 +45,14 @@ def render(
     *,
     subject: str | None = None,
     language: str | None = None,
-    features: tuple[Path, ...] = (),
+    features: Folders = NO_FEATURES,
 ) -> RenderedMail:
-    """Fills `<name>.subject.txt`, unless a subject is given, `<name>.txt`, and `<name>.html` if there is one.
-    `features` are the folders of templates of the app's features.
+    """Fills the subject, unless one is given, the text, and the HTML if there is one: from files
+    `<name>.subject.txt`, `<name>.txt` and `<name>.html`, and each part that has none from the words of the
+    mail. `features` are the folders of the app's features.
 
-    Each may end with `.jinja` as well, as in 0.1; beside an app's own text of such a name, the library's HTML
-    is left out. The first language in which all parts of the mail exist is taken: the one asked for, the
+    A file may end with `.jinja` as well, as in 0.1; beside an app's own text of such a name, the library's
+    HTML is left out. The first language in which all parts of the mail exist is taken: the one asked for, the
     default, English. Durations in the context are put into words. Raises `TemplateError`, which says in which
     line of which file, and `ValueError` if the name is not a bare one.
     """
@@ -57,13 +68,17 @@ def render(
                 f"There is no mail template {name + part!r} in AUTH_TEMPLATE_DIR or the package."
             )
     try:
-        words: Any = environment.get_template(WORDS).module
+        macros: Any = environment.get_template(WORDS).module
         values = {
             "app_name": settings.app_name,
             "public_base_url": settings.public_base_url,
             "language": spoken,
-            **{key: _in_words(words, value) for key, value in _with_link(settings, name, context).items()},
+            "direction": direction_of(spoken),
+            **{key: _in_words(macros, value) for key, value in _with_link(settings, name, context).items()},
         }
+        if WORDED.items() & files.items():
+            words = words_in(settings.template_dir, spoken, features)
+            values["mail"] = WordedMail(words, name, values)
         if subject is None:
             rendered = environment.get_template(files[".subject.txt"]).render(values)
             # A line break or control character in a value must neither add a header nor stop the mail.
@@ -81,15 +96,18 @@ def render(
     return RenderedMail(subject, body, page)
 
 
-def missing_parts(template_dir: Path | None, language: str, features: tuple[Path, ...] = ()) -> list[str]:
-    """The files that a language lacks: the mails they belong to are sent in another one."""
-    shipped = [path for root in (TEMPLATES, *features) for path in (root / FALLBACK).iterdir()]
-    english = sorted(path.name for path in shipped if path.suffix in (".txt", ".html"))
-    return [name for name in english if find(template_dir, language, [name, name + FORMER], features) is None]
+def missing_parts(template_dir: Path | None, language: str, features: Folders = NO_FEATURES) -> list[str]:
+    """What a language lacks, files or keys of words: the mails they belong to are sent in another one."""
+    folders = [folder / FALLBACK for folder in features.templates if (folder / FALLBACK).is_dir()]
+    by_file = [file.name.removesuffix(".txt") for folder in folders for file in folder.glob("*.txt")]
+    mails = dict.fromkeys([*mails_in_words(features), *sorted(by_file)])
+    return [
+        *dict.fromkeys(part for mail in mails for part in _lacking(template_dir, language, mail, features))
+    ]
 
 
 def find(
-    template_dir: Path | None, language: str, names: Sequence[str], features: tuple[Path, ...] = ()
+    template_dir: Path | None, language: str, names: Sequence[str], features: Folders = NO_FEATURES
 ) -> Path | None:
     """The file that counts of those with these names; it may be broken."""
     folders = template_folders(template_dir, language, features)
@@ -98,7 +116,7 @@ def find(
 
 
 def files_of(
-    template_dir: Path | None, language: str, template_name: str, features: tuple[Path, ...] = ()
+    template_dir: Path | None, language: str, template_name: str, features: Folders = NO_FEATURES
 ) -> dict[str, str]:
     """The names of the files of a mail in a language, by part; those that it has."""
     name = template_name.removesuffix(FORMER).removesuffix(".txt").removesuffix(".html")
@@ -110,29 +128,55 @@ def files_of(
         file = find(template_dir, language, names, features)
         if file is not None:
             found[part] = file
+    keys = keys_of(name, features)
+    if keys and keys <= texts_of(template_dir, language, features).keys():
+        for part in PARTS:
+            shared = find(template_dir, language, [WORDED[part]], features)
+            if part not in found and shared is not None:
+                found[part] = shared
     # A mail of 0.1 was its text alone.
     if found.get(".txt", TEMPLATES).suffix == FORMER and _is_shipped(found.get(".html"), features):
         del found[".html"]
     return {part: file.name for part, file in found.items()}
 
 
-def _is_shipped(file: Path | None, features: tuple[Path, ...]) -> bool:
-    roots = {TEMPLATES, *features}
+def _is_shipped(file: Path | None, features: Folders) -> bool:
+    roots = {TEMPLATES, *features.templates}
     return file is not None and not roots.isdisjoint(file.parents) and file.suffix != FORMER
 
 
 def language_of(
-    settings: AuthSettings, template_name: str, wanted: str | None, features: tuple[Path, ...] = ()
+    settings: AuthSettings, template_name: str, wanted: str | None, features: Folders = NO_FEATURES
 ) -> str:
     """The language that a mail is sent in."""
-    shipped = files_of(None, FALLBACK, template_name, features)
-    for language in fallbacks(wanted, settings.default_language):
-        files = files_of(settings.template_dir, language, template_name, features)
-        text_alone = files.get(".txt", "").endswith(FORMER)
-        needed = {".txt", *shipped} - ({".html"} if text_alone else set())
-        if needed <= files.keys() and find(settings.template_dir, language, [WORDS]) is not None:
-            return language
-    return FALLBACK
+    offered = available_languages(settings, features)
+    tried = fallbacks(wanted, settings.default_language, offered)
+    complete = (
+        language
+        for language in tried
+        if language in offered and not _lacking(settings.template_dir, language, template_name, features)
+    )
+    return next(complete, FALLBACK)
+
+
+def _lacking(template_dir: Path | None, language: str, template_name: str, features: Folders) -> list[str]:
+    """What a mail lacks in a language: files, or keys of words where it is made of these."""
+    files = files_of(template_dir, language, template_name, features)
+    text_alone = files.get(".txt", "").endswith(FORMER)
+    shipped = files_of(None, FALLBACK, template_name, features).keys()
+    lost = {".txt", *shipped} - files.keys() - ({".html"} if text_alone else set())
+    texts = texts_of(template_dir, language, features).keys()
+    name = template_name.removesuffix(FORMER).removesuffix(".txt").removesuffix(".html")
+    keys = keys_of(name, features) if lost else set()
+    found = [] if keys else [name + part for part in PARTS if part in lost]
+    if not _has_own_macros(template_dir, language):
+        keys |= keys_of_all()
+    return [*found, *sorted(keys - texts)]
+
+
+def _has_own_macros(template_dir: Path | None, language: str) -> bool:
+    file = find(template_dir, language, [WORDS])
+    return file is not None and file != TEMPLATES / WORDS
 
 
 def _with_link(settings: AuthSettings, name: str, context: Mapping[str, object]) -> dict[str, object]:
@@ -175,22 +219,20 @@ def _place_of(error: Exception) -> str:
 
 @lru_cache(maxsize=64)
 def environment_for(
-    template_dir: Path | None, language: str, features: tuple[Path, ...] = ()
+    template_dir: Path | None, language: str, features: Folders = NO_FEATURES
 ) -> jinja2.Environment:
     """The templates of a language."""
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template_folders(template_dir, language, features)),
         autoescape=jinja2.select_autoescape(("html", f"html{FORMER}"), default=False),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["text"] = words_in(template_dir, language, features)
+    return environment
 
 
-def _in_words(words: Any, value: object) -> object:
+def _in_words(macros: Any, value: object) -> object:
     """A duration for people, such as `24 hours`; anything else as it is."""
-    if not isinstance(value, timedelta):
-        return value
-    minutes = max(1, round(value.total_seconds() / 60))
-    count, unit = (minutes // 60, "hour") if minutes % 60 == 0 else (minutes, "minute")
-    return str(words.duration(count, unit)).strip()
+    return str(macros.duration(*in_units(value))).strip() if isinstance(value, timedelta) else value

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 
 from .. import config
 from ..config import AuthSettings
 from ..rounds import Rounds
-from .languages import preferred
+from ..words.languages import preferred
+from ..words.texts import NO_FEATURES, Folders
 from .provider import EmailProvider, provider_for
 from .rendering import render
 from .template_folders import RenderedMail, TemplateError, available_languages
@@ -27,7 +27,7 @@ class Mailer:
         self,
         settings: AuthSettings,
         provider: EmailProvider | None = None,
-        features: tuple[Path, ...] = (),
+        features: Folders = NO_FEATURES,
     ) -> None:
         self.settings = settings
         self._features = features
@@ -71,7 +71,7 @@ class Mailer:
 
     def language_for(self, accept_language: str) -> str | None:
         """The best language that has templates, for a header `Accept-Language`; None where there is none."""
-        return preferred(accept_language, available_languages(self.settings.template_dir, self._features))
+        return preferred(accept_language, available_languages(self.settings, self._features))
 
     def _render(
         self, name: str, context: Mapping[str, object], subject: str | None, language: str | None

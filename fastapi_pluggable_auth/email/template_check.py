@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 import jinja2
 from jinja2 import meta, nodes
 
 from ..config import AuthSettings
 from ..features.feature import Features, MailTable
+from ..words.languages import FALLBACK
+from ..words.texts import Folders, own_files, places_of, read, texts_of, word_languages
 from .kinds import mails_of
 from .preview import sample
 from .rendering import LINK_NAMES, environment_for, explained, files_of, language_of, render
 from .template_folders import FORMER, TEMPLATES, TemplateError, available_languages, template_roots
+from .worded import SECTION as MAILS
 
-ALWAYS_THERE = frozenset({"app_name", "public_base_url", "language", "subject"})
+ALWAYS_THERE = frozenset({"app_name", "public_base_url", "language", "direction", "subject", "mail"})
+
+
+_FILLED_EVERYWHERE: Final = {
+    "errors": {"minimum", "maximum"},
+    "field_errors": {"minimum", "maximum", "bound"},
+}
+"""Places that each text of a section may have."""
 
 
 def template_problems(settings: AuthSettings, features: Features) -> list[str]:
@@ -34,8 +45,12 @@ def check_templates(settings: AuthSettings, features: Features) -> None:
 
 
 def _problems(settings: AuthSettings, features: Features) -> Iterator[str]:
-    folders = features.templates
-    for language in sorted(available_languages(settings.template_dir, folders)):
+    broken = [*_word_problems(settings.template_dir, features.folders)]
+    if broken:  # which every mail would show again
+        yield from broken
+        return
+    folders = features.folders
+    for language in sorted(available_languages(settings, folders)):
         for kind in _touched(settings.template_dir, features):
             context = sample(settings, kind, pages=True)
             try:
@@ -47,14 +62,48 @@ def _problems(settings: AuthSettings, features: Features) -> Iterator[str]:
                 yield str(explained(error, kind.value, context))
 
 
+def _word_problems(template_dir: Path | None, features: Folders) -> Iterator[str]:
+    """Files of the app that cannot be read, and texts with a place that nothing fills."""
+    english = texts_of(None, FALLBACK, features)
+    for language in sorted(word_languages(template_dir)):
+        for file in own_files(template_dir, language):
+            try:
+                texts = read(file) if file.is_file() else {}
+            except ValueError as error:
+                yield f"{file}: {error}."
+                continue
+            for key in texts.keys() & english.keys():
+                try:
+                    unknown = places_of(texts[key]) - _filled(key, english)
+                except ValueError as error:
+                    yield f"{file}, {key}: {error}."
+                else:
+                    if unknown:
+                        yield f"{file}, {key}: nothing fills {{{min(unknown)}}}."
+
+
+def _filled(key: str, english: Mapping[str, str]) -> set[str]:
+    """What a text may have a place for."""
+    section = key.rpartition(".")[0]
+    others = [each for each in english if each.startswith(f"{section}.")] if section.startswith(MAILS) else []
+    filled = {name for each in (key, *others) for name in places_of(english[each])}
+    return filled | _FILLED_EVERYWHERE.get(section, set()) | ({"app"} if others else set())
+
+
 def _touched(template_dir: Path | None, features: Features) -> list[MailTable]:
     """The mails in which something is the app's: all, where it has one of the parts that they share."""
     roots, mails = template_roots(template_dir), mails_of(features).values()
     files = [file for root in roots for folder in (root, *root.glob("*/")) for file in folder.glob("*")]
     own = [file.name for file in files if TEMPLATES not in file.parents or file.suffix == FORMER]
-    if any(name.startswith("_") for name in own):
+    if any(name.startswith("_") for name in own) or _has_words(template_dir):
         return [*mails]
     return [kind for kind in mails if any(name.startswith(f"{kind}.") for name in own)]
+
+
+def _has_words(template_dir: Path | None) -> bool:
+    return any(
+        file.is_file() for each in word_languages(template_dir) for file in own_files(template_dir, each)
+    )
 
 
 def _in_other_branches(
@@ -62,7 +111,7 @@ def _in_other_branches(
     kind: MailTable,
     language: str,
     context: Mapping[str, object],
-    features: tuple[Path, ...],
+    features: Folders,
 ) -> Iterator[str]:
     """What a mail names and nothing gives, wherever it stands."""
     spoken = language_of(settings, kind, language, features)

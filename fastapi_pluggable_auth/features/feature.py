@@ -20,6 +20,7 @@ from ..hooks import Event
 from ..models import AbstractMail, AbstractUser, AccessEnded, Expired
 from ..models.mail import MAXIMUM_KIND_LENGTH
 from ..security.plaintext import Plaintext
+from ..words.texts import Folders
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Settings)
@@ -98,7 +99,7 @@ class Reader(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MailSpec:
-    """What a mail is; its words are templates of its name.
+    """What a mail is; its words are a section of its name, or templates.
 
     `link` is made when it is sent, and given to the templates as `url`, with its `lifetime`. `page` is where
     the reader acts, `page_url` in the templates: a page below `/account`. `still_applies` tells whether the
@@ -207,9 +208,10 @@ class Feature:
     `rates` are names for `rate_limited(...)`, with what is recommended. `credentials` are its own tokens,
     and `scopes` what these may be made for, each with a sentence for users. `factors` are what a login may
     ask for beside the password.
-    `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, and `templates` is the
-    folder of all its templates and, in folders by language, of its mails (`<language>/<name>.txt`) and of the
-    words of its pages (`page_words.toml`).
+    `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, `templates` is the
+    folder of its templates, and `words` that of its words: `<language>.toml`, with those of its mails
+    (`mails.<name>.subject`, `.text` ...) and the sentences of its errors. A mail may be templates instead, in
+    folders by language (`<language>/<name>.txt`).
     """
 
     name: str
@@ -230,6 +232,7 @@ class Feature:
     routers: Callable[[Any], Iterable[APIRouter]] | None = None
     slots: tuple[Slot, ...] = ()
     templates: Path | None = None
+    words: Path | None = None
 
 
 class Features:
@@ -269,7 +272,10 @@ class Features:
         """Every scope of the app; tokens of several features may have one of a name."""
         self.factors = tuple(factor for feature in self._all for factor in feature.factors)
         """What a login may ask for beside the first factor; one right answer is enough."""
-        self.templates = tuple(feature.templates for feature in self._all if feature.templates)
+        self.folders = Folders(
+            templates=tuple(feature.templates for feature in self._all if feature.templates),
+            words=tuple(feature.words for feature in self._all if feature.words),
+        )
         self.merged("template", _pages_of)  # of two, a slot would show that of the other feature
         for feature in self._all:
             for slot in feature.slots:

@@ -6,10 +6,15 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
+from fastapi import Request
 from fastapi.responses import JSONResponse
 
+from ..auth import Auth
 from ..errors import AuthError, Code, ErrorCode
 from ..schemas import Error, ValidationFailure
+from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+from ..words.languages import FALLBACK, preferred
+from ..words.texts import offered_languages, texts_of, words_in
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -28,12 +33,32 @@ UNFIT_VALUE: Final = {"loc": ["body"], "msg": "Value does not fit", "type": "val
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 
-def error_response(error: AuthError) -> JSONResponse:
-    """The JSON answer to a refusal."""
+def error_response(error: AuthError, request: Request, auth: Auth) -> JSONResponse:
+    """The JSON answer to a refusal, in the language that the client asks for."""
     if error.code is ErrorCode.VALIDATION_ERROR:
         where = ["body", error.field] if error.field else ["body"]
         return validation_response([{**UNFIT_VALUE, "loc": where}])
-    return JSONResponse({"detail": error.detail, "code": error.code.code}, error.code.status, error.headers)
+    detail, language = sentence_of(error, request.headers.get("accept-language", ""), auth)
+    return JSONResponse(
+        {"detail": detail, "code": error.code.code},
+        error.code.status,
+        {**error.headers, "Content-Language": language, "Vary": "Accept-Language"},
+    )
+
+
+def sentence_of(error: AuthError, accept_language: str, auth: Auth) -> tuple[str, str]:
+    """What a refusal says, and in which language: the sentence of its code is said in the one that is asked
+    for, where that has words for it; what says more than the code does stays as it is."""
+    if not accept_language or error.detail != error.code.detail:
+        return error.detail, FALLBACK
+    language = preferred(accept_language, offered_languages(auth.settings))
+    if language is None or language == FALLBACK:
+        return error.detail, FALLBACK
+    folders, key = auth.features.folders, f"errors.{error.code.code}"
+    if key not in texts_of(auth.settings.template_dir, language, folders):
+        return error.detail, FALLBACK
+    words = words_in(auth.settings.template_dir, language, folders)
+    return words(key, minimum=MINIMUM_LENGTH, maximum=MAXIMUM_LENGTH), language
 
 
 def validation_response(errors: Sequence[Any]) -> JSONResponse:

@@ -93,7 +93,7 @@ class AuthRoute(APIRoute):
 
     def refusal(self, request: Request, error: AuthError) -> Response:
         """The answer to a refusal."""
-        return error_response(error)
+        return error_response(error, request, auth_of(request))
 
     def invalid(self, request: Request, errors: Sequence[Any]) -> Response:
         """The answer to a request that is not valid."""

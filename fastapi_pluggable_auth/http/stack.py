@@ -16,7 +16,7 @@ from ..auth import Auth
 from ..database import current_context
 from ..errors import AuthError
 from ..host_transactions import HostTransactionMiddleware
-from ..lookup import AuthInScope, Handlers, answer_refusals, finds
+from ..lookup import AuthInScope, Handlers, answer_refusals, auth_of, finds
 from .cookies import CookieMiddleware
 from .responses import SignInRequired, error_response
 
@@ -131,10 +131,10 @@ class TortoiseContextMiddleware:
             await self.app(scope, receive, send)
 
 
-async def _answer(_: Request, error: Exception) -> Response:
+async def _answer(request: Request, error: Exception) -> Response:
     """For the host's own routes that depend on a user; the library's routes answer by themselves."""
     assert isinstance(error, AuthError)  # noqa: S101 - registered for nothing else
-    return error_response(error)
+    return error_response(error, request, auth_of(request))
 
 
 async def _redirect(_: Request, error: Exception) -> Response:

@@ -33,4 +33,5 @@ def invitations(settings: InvitationSettings | None = None) -> Feature:
         routers=_routers,
         slots=(Slot(place="security", template="invitations_security.html", values=count),),
         templates=Path(__file__).parent / "templates",
+        words=Path(__file__).parent / "words",
     )

@@ -45,5 +45,5 @@ class PersonalTokens(Feature):
             scopes=dict(scopes),
             credentials=(Credential(matches=is_secret, authenticate=authenticate_token),),
             routers=_routers,
-            templates=Path(__file__).parent / "templates",
+            words=Path(__file__).parent / "words",
         )

@@ -54,4 +54,5 @@ TWO_FACTOR: Final = Feature(
     routers=_routers,
     slots=(Slot(place="security", template="two_factor_security.html", values=_on_the_security_page),),
     templates=Path(__file__).parent / "templates",
+    words=Path(__file__).parent / "words",
 )

@@ -18,8 +18,10 @@ from ...http.addresses import account_path
 from ...http.csrf import csrf_token
 from ...models import AbstractUser
 from ...security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+from ...words.texts import Words, words_for
 from .forms import Problem
-from .words import Words, roots, words_for
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
 
 MAILBOX: Final = "/dev/mailbox"
 """Where the mails of development are read."""
@@ -64,16 +66,17 @@ def render_page(
     """
     features = auth.features
     accepted, theirs = request.headers.get("accept-language", ""), user.language if user else None
-    words = words_for(auth.settings, theirs, accepted, features.templates)
+    words = words_for(auth.settings, theirs, accepted, features.folders)
     if problem is not None:
         words = words.saying(f"errors.{problem.code}", problem.detail)
-    assets = _assets(auth.settings.template_dir, features.templates)
+    assets = _assets(auth.settings.template_dir, features.folders.templates)
     values = {
         "name": name,
         "app_name": auth.settings.app_name,
         "style": assets.style,
         "script": assets.script,
         "language": words.language,
+        "direction": words.direction,
         "text": words,
         "csrf_token": lambda: csrf_token(request),
         "pages": auth.pages,
@@ -134,7 +137,7 @@ class _Assets:
 
 @lru_cache(maxsize=16)
 def _assets(template_dir: Path | None, features: tuple[Path, ...]) -> _Assets:
-    return _Assets(roots(template_dir, features))
+    return _Assets([*([] if template_dir is None else [template_dir]), TEMPLATES, *features])
 
 
 def _digest(source: str) -> str:

@@ -1,0 +1,102 @@
+"""Mails made of words: all have one structure, and what one says is a section of the words of a language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from markupsafe import Markup, escape
+
+from ..words.languages import FALLBACK
+from ..words.texts import NO_FEATURES, Folders, Words, texts_of
+
+SECTION: Final = "mails"
+"""Of the words: what all mails say, and a section within it for each, such as `mails.verify`."""
+
+TEMPLATES: Final[dict[str, str]] = {
+    ".subject.txt": "_mail.subject.txt",
+    ".txt": "_mail.txt",
+    ".html": "_mail.html",
+}
+"""What such mails are made with, by part."""
+
+_MAIL: Final = re.compile(rf"{SECTION}\.\w+\.")
+
+
+_LINK: Final = re.compile(r"\{(\w*url)\}")
+
+
+class Block(NamedTuple):
+    """A paragraph, or the link of the button."""
+
+    is_link: bool
+    html: Markup
+
+
+class WordedMail:
+    """What one mail says: its parts, with the values of its context in their places.
+
+    A value that is empty is said as the text `no_<value>` of the mail has it; `columns` as the words of that
+    section have them.
+    """
+
+    def __init__(self, words: Words, name: str, values: Mapping[str, object]) -> None:
+        self._words = words
+        self._name = name
+        self._values = {"app": values["app_name"], **values}
+        for key, value in values.items():
+            if value in ("", None) and self._key(f"no_{key}") in words.texts:
+                self._values[key] = words(self._key(f"no_{key}"))
+        if "columns" in values:
+            self._values["columns"] = words.own(f"columns.{values['columns']}", str(values["columns"]))
+
+    def said(self, part: str) -> str:
+        """The text of a part, such as `subject`: that of this mail, or of all."""
+        key = self._key(part)
+        return self._words(key if key in self._words.texts else f"{SECTION}.{part}", **self._values)
+
+    def paragraphs(self) -> list[str]:
+        """What it says, as text."""
+        return [self._filled(each, self._values) for each in self._split()]
+
+    def blocks(self) -> list[Block]:
+        """The same as HTML, in which addresses stand out."""
+        strong = {
+            name: Markup("<strong>{}</strong>").format(value) if name.endswith("email") else value
+            for name, value in self._values.items()
+        }
+        return [
+            Block(bool(_LINK.fullmatch(each)), escape(self._filled(escape(each), strong)))
+            for each in self._split()
+        ]
+
+    def _split(self) -> list[str]:
+        return self._words.texts[self._key("text")].strip().split("\n\n")
+
+    def _filled(self, text: str, values: Mapping[str, object]) -> str:
+        """A link stands alone: nothing is put around it."""
+        link = _LINK.fullmatch(text)
+        return str(values[link[1]]) if link else Words(self._words.language, {"": text})("", **values)
+
+    def _key(self, part: str) -> str:
+        return f"{SECTION}.{self._name}.{part}"
+
+
+def mails_in_words(features: Folders = NO_FEATURES) -> list[str]:
+    """The names of the mails that the library has words for."""
+    english = texts_of(None, FALLBACK, features)
+    return [*dict.fromkeys(key.split(".")[1] for key in english if _MAIL.match(key))]
+
+
+def keys_of(name: str, features: Folders = NO_FEATURES) -> set[str]:
+    """The keys that the library has for a mail; none for one that is not made of words."""
+    english = texts_of(None, FALLBACK, features)
+    return {key for key in english if key.startswith(f"{SECTION}.{name}.")}
+
+
+def keys_of_all() -> set[str]:
+    """What every mail says, as `_words.txt` has it."""
+    english = texts_of(None, FALLBACK)
+    shared = {key for key in english if key.startswith(f"{SECTION}.") and not _MAIL.match(key)}
+    return shared | {f"durations.{unit}_other" for unit in ("minute", "hour")}

@@ -1,0 +1,1 @@
+"""What pages, mails and refusals say: one file a language, for the kernel, each feature, and the app."""
