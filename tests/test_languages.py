@@ -175,7 +175,7 @@ def test_a_language_that_is_shipped_has_every_mail(language: str) -> None:
 
 def test_a_folder_adds_a_language(tmp_path: Path) -> None:
     settings = settings_with(dutch_files(tmp_path))
-    assert available_languages(settings) > {"en", "de", "nl"}
+    assert available_languages(settings) >= {"en", "de", "nl"}
     mail = render(settings, "verify", VERIFY, language="nl-BE")
     assert mail.body == "Dag, https://app.example.com/x werkt 24 uur."
     assert mail.html is not None
@@ -185,7 +185,7 @@ def test_a_folder_adds_a_language(tmp_path: Path) -> None:
 
 def test_one_file_of_words_adds_a_language(tmp_path: Path) -> None:
     settings = settings_with(dutch_words(tmp_path))
-    assert available_languages(settings) > {"en", "de", "nl"}
+    assert available_languages(settings) >= {"en", "de", "nl"}
     mail = render(settings, "verify", VERIFY, language="nl-BE")
     assert mail.subject == "Bevestig uw adres"
     assert mail.body.split("\n\n") == [

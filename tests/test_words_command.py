@@ -27,11 +27,14 @@ def file_of(language: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_language_is_written_as_the_library_reads_it(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With features, and nothing is missing."""
-    made = file_of("de", capsys)
-    assert main(["words", "de", "--missing"]) == 0
+    with monkeypatch.context() as elsewhere:
+        elsewhere.delenv("AUTH_TEMPLATE_DIR")
+        made = file_of("de", capsys)
+        assert main(["words", "de", "--missing"]) == 0
+        assert capsys.readouterr().out == ""
     (folder / "words" / "de.toml").write_text(made)
     texts = read(folder / "words" / "de.toml")
     assert texts["sign_in.title"] == "Anmelden"

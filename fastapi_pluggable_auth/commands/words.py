@@ -38,7 +38,8 @@ def _run(options: argparse.Namespace) -> int:
     translated = texts_of(settings.template_dir, options.language, folders)
     missing = [key for key in english if key not in translated]
     if options.missing:
-        print("\n".join(missing))
+        for key in missing:
+            print(key)
         return 1 if missing else 0
     print("\n".join(_file(options.language, english, translated)))
     print(f"{len(missing)} of {len(english)} texts are missing", file=sys.stderr)
