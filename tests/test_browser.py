@@ -342,6 +342,47 @@ async def test_two_tabs_that_refresh_at_once_stay_signed_in(person: Person) -> N
             await tab.get_by_role("heading", level=1, name="Your account").wait_for()
 
 
+async def test_pages_from_right_to_left_are_for_everybody(site: Site, browser: Any) -> None:
+    """Mirrored, with addresses, keys and links from left to right; the mail too."""
+    context = await browser.new_context(locale="ar", viewport=DESK)
+    person = Person(site, await context.new_page(), True)
+    submit, email = "main button[type=submit]", "rtl@example.com"
+
+    async def directions(*selectors: str) -> list[str]:
+        script = "element => getComputedStyle(element).direction"
+        return [await person.page.locator(each).first.evaluate(script) for each in selectors]
+
+    await person.open("/account/sign-up")
+    assert await directions("html", "label", "#email", "#new_password") == ["rtl", "rtl", "ltr", "ltr"]
+    await person.look("sign-up-rtl")
+    await person.page.fill("#email", email)
+    await person.page.fill("#new_password", PASSWORD)
+    show = await person.page.locator(".show").bounding_box()
+    field = await person.page.locator("#new_password").bounding_box()
+    assert show["x"] < field["x"] + field["width"] / 2
+    await person.page.click(submit)
+    while not (mails := [mail for mail in site.mails.mails if mail.to == email]):
+        await asyncio.sleep(0.05)
+    await person.page.goto(mails[-1].link)
+    await person.look("verify-rtl")
+    await person.page.click(submit)
+    await person.open("/account/sign-in")
+    await person.page.fill("#email", email)
+    await person.page.fill("#password", PASSWORD)
+    await person.page.click(submit)
+    await person.page.wait_for_url("**/account/profile")
+    await person.look("profile-rtl")
+    await person.open("/account/security")
+    await person.page.click("section button >> nth=0")
+    assert await directions("main", ".steps code", "#code") == ["rtl", "ltr", "ltr"]
+    await person.look("two-factor-rtl")
+    await person.page.goto("data:text/html,")  # without the policy of the pages
+    await person.page.set_content(mails[-1].html)
+    assert await directions("html", "p", "p:nth-of-type(4) > a") == ["rtl", "rtl", "ltr"]
+    assert person.problems == []
+    await context.close()
+
+
 async def test_the_back_button_shows_no_account_after_signing_out(person: Person) -> None:
     await registered(person, person.address("eve"))
     await person.page.get_by_role("link", name="Security").click()

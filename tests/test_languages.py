@@ -19,7 +19,6 @@ from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.words.languages import fallbacks, preferred
 
 from .conftest import EMAIL, PASSWORD, Mailbox
-from .shipped import FEATURES
 from .smtp_server import text_of
 
 DIALECTS = ("sqlite",)
@@ -166,11 +165,6 @@ def dutch_words(folder: Path, words: str = DUTCH_WORDS) -> Path:
     (folder / "words").mkdir(parents=True)
     (folder / "words" / "nl.toml").write_text(words)
     return folder
-
-
-@pytest.mark.parametrize("language", sorted(available_languages(settings_with())))
-def test_a_language_that_is_shipped_has_every_mail(language: str) -> None:
-    assert missing_parts(None, language, FEATURES.folders) == []
 
 
 def test_a_folder_adds_a_language(tmp_path: Path) -> None:

@@ -164,10 +164,10 @@ def test_preview_names_what_a_language_lacks_and_what_is_broken(
     url: str, template_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AUTH_TEMPLATE_DIR", str(template_dir))
-    (template_dir / "fr").mkdir()
-    (template_dir / "fr" / "verify.txt").write_text("Bonjour")
+    (template_dir / "nl").mkdir()
+    (template_dir / "nl" / "verify.txt").write_text("Dag")
     assert main(["mail", "preview", "out"]) == 1
-    assert "fr: verify.subject.txt is missing" in capsys.readouterr().err
+    assert "nl: mails.verify.subject is missing" in capsys.readouterr().err
     (template_dir / "de").mkdir()
     (template_dir / "de" / "reset.txt").write_text("{% if %}")
     assert main(["mail", "preview", "out"]) == 1

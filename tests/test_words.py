@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 
 from fastapi_pluggable_auth import AuthSettings
+from fastapi_pluggable_auth.email.kinds import MailKind
+from fastapi_pluggable_auth.email.preview import sample
+from fastapi_pluggable_auth.email.rendering import missing_parts, render
 from fastapi_pluggable_auth.words.plurals import categories, category
 from fastapi_pluggable_auth.words.texts import (
     offered_languages,
     places_of,
     texts_of,
+    words_in,
 )
 
-from .shipped import FEATURES
+from .shipped import ALL_CODES, ALL_MAILS, FEATURES
 
 DIALECTS = ("sqlite",)
 LANGUAGES = sorted(offered_languages(AuthSettings(_env_file=None)))
+COMPLETE = ["de", "en"]
 ENGLISH = texts_of(None, "en", FEATURES.folders)
 PLURAL = re.compile(r"_(zero|one|two|few|many|other)$")
 
@@ -27,7 +33,7 @@ def stems(keys: set[str]) -> set[str]:
     return {PLURAL.sub("", key) for key in keys}
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", COMPLETE)
 def test_a_language_has_every_text_and_no_other(language: str) -> None:
     texts = texts_of(None, language, FEATURES.folders)
     assert stems({*texts}) == stems({*ENGLISH})
@@ -42,6 +48,64 @@ def test_a_text_has_the_places_of_the_english_one(language: str) -> None:
         english = ENGLISH.get(key) or ENGLISH[PLURAL.sub("_other", key)]
         places = places_of(text)
         assert places == places_of(english) or (PLURAL.search(key) and places <= {"count"}), key
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_text_is_translated_and_fits_where_the_english_one_does(language: str) -> None:
+    """Short ones, as of buttons, may be longer by more; those of the navigation share a line."""
+    texts = texts_of(None, language, FEATURES.folders)
+    for key, text in texts.items():
+        english = ENGLISH.get(key) or ENGLISH[PLURAL.sub("_other", key)]
+        assert text.strip(), key
+        assert len(text) <= 1.8 * len(english) + 10, key
+        assert language == "en" or len(english) < 20 or text != english, key
+    assert all(len(texts[key]) <= 20 for key in texts if key.startswith("navigation."))
+
+
+def test_every_error_has_a_sentence() -> None:
+    assert {f"errors.{code.code}" for code in ALL_CODES} <= ENGLISH.keys()
+
+
+@pytest.mark.parametrize("language", COMPLETE)
+def test_every_mail_is_sent_in_the_language_with_nothing_left_to_fill_in(language: str) -> None:
+    settings = AuthSettings(_env_file=None, template_dir=None)
+    assert missing_parts(None, language, FEATURES.folders) == []
+    for kind in ALL_MAILS:
+        context = sample(settings, kind, pages=True)
+        mail = render(settings, kind, context, language=language, features=FEATURES.folders)
+        assert mail.html is not None
+        direction = ' dir="rtl"' if language == "ar" else ""
+        assert f'<html lang="{language}"{direction}>' in mail.html
+        assert not {*"{}"} & {*mail.subject, *mail.body, *mail.html.partition("</head>")[2]}, kind
+        for name in ("url", "page_url"):
+            if name in context:
+                assert f"\n\n{context[name]}\n\n" in mail.body
+                assert mail.html.count(f'href="{context[name]}"') == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "arabic", "polish"),
+    [
+        (1, "ساعة واحدة", "1 hour"),
+        (2, "ساعتين", "2 hours"),
+        (3, "3 ساعات", "3 hours"),
+        (24, "24 ساعة", "24 hours"),
+    ],
+)
+def test_a_duration_has_the_plural_of_its_language(count: int, arabic: str, polish: str) -> None:
+    """And an English one where the language has no words."""
+    assert words_in(None, "ar").duration(timedelta(hours=count)) == arabic
+    assert words_in(None, "pl").duration(timedelta(hours=count)) == polish
+
+
+def test_values_keep_their_direction_in_texts_from_right_to_left() -> None:
+    """Unicode TR 9: an address is isolated from the sentence, in HTML as in text."""
+    said = words_in(None, "ar")("verify.elsewhere", email="ada@example.com")
+    assert "\u2068ada@example.com\u2069" in said
+    settings = AuthSettings(_env_file=None, template_dir=None)
+    html = render(settings, "verify", sample(settings, MailKind.VERIFY, pages=True), language="ar").html
+    assert "\u2068<strong>ada@example.com</strong>\u2069" in str(html)
+    assert "\u2068" not in words_in(None, "fr")("verify.elsewhere", email="ada@example.com")
 
 
 @pytest.mark.parametrize(

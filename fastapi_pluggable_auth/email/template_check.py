@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import jinja2
 from jinja2 import meta, nodes
@@ -50,12 +50,13 @@ def _problems(settings: AuthSettings, features: Features) -> Iterator[str]:
         yield from broken
         return
     folders = features.folders
-    for language in sorted(available_languages(settings, folders)):
-        for kind in _touched(settings.template_dir, features):
-            context = sample(settings, kind, pages=True)
+    known: dict[Path, _Parsed] = {}
+    for kind in _touched(settings.template_dir, features):
+        context = sample(settings, kind, pages=True)
+        for language in sorted(available_languages(settings, folders)):
             try:
                 render(settings, kind, context, language=language, features=folders)
-                yield from _in_other_branches(settings, kind, language, context, folders)
+                yield from _in_other_branches(settings, kind, language, context, folders, known)
             except TemplateError as error:
                 yield str(error)
             except (jinja2.TemplateError, OSError, UnicodeError) as error:  # of a part that it did not need
@@ -95,15 +96,9 @@ def _touched(template_dir: Path | None, features: Features) -> list[MailTable]:
     roots, mails = template_roots(template_dir), mails_of(features).values()
     files = [file for root in roots for folder in (root, *root.glob("*/")) for file in folder.glob("*")]
     own = [file.name for file in files if TEMPLATES not in file.parents or file.suffix == FORMER]
-    if any(name.startswith("_") for name in own) or _has_words(template_dir):
+    if any(name.startswith("_") for name in own):
         return [*mails]
     return [kind for kind in mails if any(name.startswith(f"{kind}.") for name in own)]
-
-
-def _has_words(template_dir: Path | None) -> bool:
-    return any(
-        file.is_file() for each in word_languages(template_dir) for file in own_files(template_dir, each)
-    )
 
 
 def _in_other_branches(
@@ -112,26 +107,27 @@ def _in_other_branches(
     language: str,
     context: Mapping[str, object],
     features: Folders,
+    known: dict[Path, _Parsed],
 ) -> Iterator[str]:
-    """What a mail names and nothing gives, wherever it stands."""
+    """What a mail names and nothing gives, wherever it stands. `known` are the files that are parsed."""
     spoken = language_of(settings, kind, language, features)
     environment = environment_for(settings.template_dir, spoken, features)
-    parsed: dict[str, tuple[Path, nodes.Template]] = {}
+    parsed: dict[str, _Parsed] = {}
     wanted = [*files_of(settings.template_dir, spoken, kind, features).values()]
     while wanted:
         name = wanted.pop()
         if name in parsed:
             continue
-        file, tree = parsed[name] = _parse(environment, name)
+        file, tree, *_ = parsed[name] = _parse(environment, name, known)
         for line, other, needed in _references(tree):
             if _exists(environment, other):
                 wanted.append(other)
             elif needed:
                 yield _fault(kind, file, line, f"There is no mail template {other!r}.")
     given = ALWAYS_THERE | context.keys() | set(LINK_NAMES.values())
-    given |= {name for _, tree in parsed.values() for name in _made_or_tested(tree)}
-    for file, tree in parsed.values():
-        for name in sorted(meta.find_undeclared_variables(tree) - given):
+    given |= {name for each in parsed.values() for name in each.made}
+    for file, tree, undeclared, _ in parsed.values():
+        for name in sorted(undeclared - given):
             line = next(each.lineno for each in tree.find_all(nodes.Name) if each.name == name)
             yield _fault(kind, file, line, f"{name!r} is undefined.")
 
@@ -158,10 +154,23 @@ def _exists(environment: jinja2.Environment, name: str) -> bool:
     return True
 
 
-def _parse(environment: jinja2.Environment, name: str) -> tuple[Path, nodes.Template]:
+class _Parsed(NamedTuple):
+    """A file of a template, the names that it needs, and those that it makes or tests."""
+
+    file: Path
+    tree: nodes.Template
+    undeclared: set[str]
+    made: set[str]
+
+
+def _parse(environment: jinja2.Environment, name: str, known: dict[Path, _Parsed]) -> _Parsed:
     assert environment.loader is not None  # noqa: S101 - each of ours has one
-    source, file, _ = environment.loader.get_source(environment, name)
-    return Path(file or name), environment.parse(source, name, file)
+    source, found, _ = environment.loader.get_source(environment, name)
+    file = Path(found or name)
+    if file not in known:
+        tree = environment.parse(source, name, found)
+        known[file] = _Parsed(file, tree, meta.find_undeclared_variables(tree), {*_made_or_tested(tree)})
+    return known[file]
 
 
 def _made_or_tested(tree: nodes.Template) -> Iterator[str]:

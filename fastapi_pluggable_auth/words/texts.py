@@ -180,10 +180,15 @@ def read(file: Path) -> dict[str, str]:
 
 
 def places_of(text: object) -> set[str]:
-    """The names of the places in a text. Raises `ValueError` for one that is broken, or no text."""
+    """The places in a text, by what stands between their braces. Raises `ValueError` for one that is broken,
+    or no text."""
     if not isinstance(text, str):
         raise ValueError("it is not a text")
-    return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+    return {
+        name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
+        for _, name, form, conversion in Formatter().parse(text)
+        if name is not None
+    }
 
 
 def _flat(table: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, str]]:
