@@ -74,17 +74,17 @@ async def test_a_refusal_of_a_hook_has_the_words_of_the_app(
 ) -> None:
     @auth.on(BeforeSignup)
     async def refuse(event: BeforeSignup) -> None:
-        raise Refused("Not today.", code="closed" if event.email.startswith("ada") else "elsewhere")
+        raise Refused("Not today.", code=event.email.partition("@")[0])
 
     (template_dir / "words").mkdir()
-    (template_dir / "words" / "de.toml").write_text('[errors]\nclosed = "Heute nicht."')
+    (template_dir / "words" / "de.toml").write_text('[errors]\nclosed = "Heute nicht."\nfull = "Mit {x}."')
     settings.template_dir = template_dir
     said = []
-    for email in ("ada@example.com", "bob@example.com"):
-        body = {"email": email, "password": PASSWORD}
+    for code in ("closed", "elsewhere", "full"):
+        body = {"email": f"{code}@example.com", "password": PASSWORD}
         answer = await client.post("/auth/signup", json=body, headers={"Accept-Language": "de"})
         said.append((answer.json()["detail"], answer.headers["content-language"]))
-    assert said == [("Heute nicht.", "de"), ("Not today.", "en")]
+    assert said == [("Heute nicht.", "de"), ("Not today.", "en"), ("Not today.", "en")]
 
 
 @pytest.mark.parametrize(

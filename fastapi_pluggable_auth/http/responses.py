@@ -58,7 +58,10 @@ def sentence_of(error: AuthError, accept_language: str, auth: Auth) -> tuple[str
     if key not in texts_of(auth.settings.template_dir, language, folders):
         return error.detail, FALLBACK
     words = words_in(auth.settings.template_dir, language, folders)
-    return words(key, minimum=MINIMUM_LENGTH, maximum=MAXIMUM_LENGTH), language
+    try:
+        return words(key, minimum=MINIMUM_LENGTH, maximum=MAXIMUM_LENGTH), language
+    except (LookupError, ValueError):  # a text of the app with a place that only its own pages fill
+        return error.detail, FALLBACK
 
 
 def validation_response(errors: Sequence[Any]) -> JSONResponse:
