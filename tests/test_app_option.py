@@ -107,6 +107,16 @@ def test_with_the_app_its_roles_are_the_only_ones(
 
 
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
+def test_with_the_app_a_translator_gets_the_words_of_its_features(
+    stored: SpareDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["words", "fr"]) == 0
+    assert "[passes]" not in capsys.readouterr().out
+    assert main(["words", "fr", "--app", "app_of_test:app"]) == 0
+    assert '[passes]\n# Passes\n#title = ""\n' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
 def test_an_app_that_is_not_there_is_told_in_one_line(
     stored: SpareDatabase, capsys: pytest.CaptureFixture[str]
 ) -> None:
