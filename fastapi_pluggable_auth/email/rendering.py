@@ -167,7 +167,7 @@ def _lacking(template_dir: Path | None, language: str, template_name: str, featu
     lost = {".txt", *shipped} - files.keys() - ({".html"} if text_alone else set())
     texts = texts_of(template_dir, language, features).keys()
     name = template_name.removesuffix(FORMER).removesuffix(".txt").removesuffix(".html")
-    keys = keys_of(name, features) if lost else set()
+    keys = keys_of(name, features) if lost else frozenset[str]()
     found = [] if keys else [name + part for part in PARTS if part in lost]
     if not _has_own_macros(template_dir, language):
         keys |= keys_of_all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from markupsafe import Markup, escape
@@ -89,14 +90,16 @@ def mails_in_words(features: Folders = NO_FEATURES) -> list[str]:
     return [*dict.fromkeys(key.split(".")[1] for key in english if _MAIL.match(key))]
 
 
-def keys_of(name: str, features: Folders = NO_FEATURES) -> set[str]:
+@lru_cache(maxsize=256)
+def keys_of(name: str, features: Folders = NO_FEATURES) -> frozenset[str]:
     """The keys that the library has for a mail; none for one that is not made of words."""
     english = texts_of(None, FALLBACK, features)
-    return {key for key in english if key.startswith(f"{SECTION}.{name}.")}
+    return frozenset(key for key in english if key.startswith(f"{SECTION}.{name}."))
 
 
-def keys_of_all() -> set[str]:
+@lru_cache(maxsize=1)
+def keys_of_all() -> frozenset[str]:
     """What every mail says, as `_words.txt` has it."""
     english = texts_of(None, FALLBACK)
-    shared = {key for key in english if key.startswith(f"{SECTION}.") and not _MAIL.match(key)}
+    shared = frozenset(key for key in english if key.startswith(f"{SECTION}.") and not _MAIL.match(key))
     return shared | {f"durations.{unit}_other" for unit in ("minute", "hour")}
