@@ -8,14 +8,20 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from typing import Final
 
-from .commands import check, demo, keys, mail, purge, users, words
+from .commands import check, demo, keys, mail, purge, status, users, words
 from .commands.faults import CommandError
+from .commands.options import Parser, add_command
+
+NAME: Final = "fastapi-pluggable-auth"
+"""Of the command, and of the package."""
 
 COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]]] = {
     "demo": ("serve a demo of the whole product on a SQLite file", demo.add_to),
     "check": ("say what is unsafe or missing in the settings", check.add_to),
+    "status": ("say how mails, limits and migrations stand", status.add_to),
     "mail": ("show, retry, send and preview mails", mail.add_to),
     "users": ("create, list, change and delete accounts", users.add_to),
     "keys": ("change the keys that sign tokens, seal two-factor secrets", keys.add_to),
@@ -24,13 +30,19 @@ COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]]
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="fastapi-pluggable-auth", description="Accounts for FastAPI.")
+def command_line() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(prog=NAME, description="Accounts for FastAPI.")
+    parser.add_argument("--version", action="version", version=f"{NAME} {version(NAME)}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (purpose, add_to) in COMMANDS.items():
-        add_to(commands.add_parser(name, help=purpose, description=f"{purpose.capitalize()}."))
-    options = parser.parse_args(arguments)
+        add_to(add_command(commands, name, purpose))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    options = command_line().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that the terminal has not
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -41,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except CommandError as error:
         sys.stderr.write(f"{error}\n")
-        return 1
+        return error.status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `| head` has read enough

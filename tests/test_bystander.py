@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
+import io
 import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -41,6 +43,7 @@ from fastapi_pluggable_auth.cli import COMMANDS, main
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
 from fastapi_pluggable_auth.features.administration import users
+from fastapi_pluggable_auth.features.two_factor import sealing
 from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle
 from fastapi_pluggable_auth.flows.login import answer_challenge
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
@@ -66,6 +69,8 @@ NO_ROWS = {
     ("mail", "test"): "knows no database",
     ("mail", "preview"): "knows no database",
     ("keys", "rotate"): "knows no database",
+    ("keys", "list"): "knows no database",
+    ("words",): "knows no database",
 }
 """Commands that are left out, and why."""
 
@@ -221,12 +226,13 @@ class World:
         ]
         return str([link for link in found if of in link][-1]).removeprefix(BASE)
 
-    async def run(self, *arguments: str, status: int = 0) -> None:
-        """A command, on this database."""
+    async def run(self, *arguments: str, status: int = 0, typed: str = "") -> None:
+        """A command, on this database, with what it reads from stdin."""
         self.commands |= {names for names in leaves() if arguments[: len(names)] == names}
 
         def command() -> int:
-            with self.called.noticing():
+            with self.called.noticing(), pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, "stdin", io.StringIO(typed))
                 return main(arguments)
 
         assert await asyncio.to_thread(command) == status, arguments
@@ -852,9 +858,12 @@ async def is_managed_by_commands(world: World) -> None:
     email = world.address()
     await world.run("users", "create", email, "--no-password", "--verified", "--role", "editor")
     await world.run("users", "list", "--search", "ada", "--json")
-    for command in ("show", "disable", "enable", "unlock", "reset-2fa", "logout"):
+    for command in ("show", "disable", "enable", "verify", "unlock", "reset-2fa", "logout"):
         await world.run("users", command, email)
         await world.run("users", command, "nobody@example.com", status=1)
+    for command in ("grant", "revoke"):
+        await world.run("users", command, email, "--role", "editor", "--permission", "notes:read")
+    await world.run("users", "set-password", email, "--password-stdin", typed=f"{PASSWORD}\n")
     await world.run("users", "delete", "--yes", email)
 
 
@@ -906,6 +915,7 @@ async def expires_and_is_purged(world: World) -> None:
     await ada.login(device=None)
     await ada.ask("POST", "/account/tokens", {"name": "build", "scopes": ["notes:read"]}, 201)
     await ada.login("wrong", 401)
+    await world.run("status", "--json")
     world.clock.advance(days=800)
     await world.run("purge")
 
@@ -916,6 +926,7 @@ async def is_served_by_scripts(world: World) -> None:
     auth, ada = world.auth, await world.ada()
     assert (await users.find_user(auth, ada.email)).id == ada.id
     assert await sessions.count_sessions(auth, ada.id) == 1
+    assert sum(await sealing.count_secrets(auth)) > 0
     await guesses.forget_codes(auth, ada.id)
     await ada.login(device=None)
     device = devices.Device(ada.device)

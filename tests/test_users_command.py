@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -19,8 +21,9 @@ from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, ErrorCode
 from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.commands.database import connected
 from fastapi_pluggable_auth.features.administration.users import create_user
+from fastapi_pluggable_auth.features.audit_log.models import AuditEvent
 from fastapi_pluggable_auth.flows.login import login
-from fastapi_pluggable_auth.models import Mail, RecoveryCode, Session, User
+from fastapi_pluggable_auth.models import Device, Mail, RecoveryCode, Session, User
 from fastapi_pluggable_auth.security.totp import generate_totp_secret
 
 from . import databases
@@ -43,7 +46,7 @@ def url(database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
     async def empty() -> None:
         async with connected(database.url):
-            for table in (Session, Mail, User):
+            for table in (Session, Mail, AuditEvent, User):
                 await table.all().delete()
 
     asyncio.run(empty())
@@ -186,6 +189,11 @@ def test_a_deletion_is_confirmed(answer: str, left: int, url: str, users: Comman
         (["create", "eve@example.com", "--no-password"], "already exists"),
         (["disable", str(uuid4())], "There is no such user."),
         (["show", "\udcff"], "There is no such user."),
+        (["grant", "nobody@example.com", "--role", "editor"], "There is no such user."),
+        (["verify", "nobody@example.com"], "There is no such user."),
+        (["set-password", "nobody@example.com", "--password-stdin"], "There is no such user."),
+        (["set-password", "eve@example.com"], "no terminal to ask on: pass --password-stdin."),
+        (["set-password", "eve@example.com", "--password-stdin"], "A password has 8 to 1024 characters."),
     ],
 )
 def test_a_refusal_is_one_sentence(arguments: list[str], says: str, users: Command) -> None:
@@ -212,7 +220,9 @@ def test_a_refusal_is_one_sentence(arguments: list[str], says: str, users: Comma
 def test_a_wrong_call_says_how_it_is_called(arguments: list[str], url: str) -> None:
     wrong = run(*arguments)
     assert wrong.returncode == 2
-    assert "usage: fastapi-pluggable-auth" in wrong.stderr
+    assert re.fullmatch(
+        r"fastapi-pluggable-auth.*: .+ See fastapi-pluggable-auth .+ --help\.\n", wrong.stderr
+    )
 
 
 # --- on every database -----------------------------------------------------------------------------------
@@ -250,9 +260,99 @@ def test_an_administrator_is_made(users: Command) -> None:
     shown = json.loads(users("show", EMAIL, "--json"))
     assert (shown["roles"], shown["is_superuser"]) == (["admin", "editor"], True)
     assert "roles                    admin editor\n" in users("show", EMAIL)
-    users("create", "kim@example.com", "--no-password", "--role", "no name", status=1)
+    users("create", "kim@example.com", "--no-password", "--role", "no name", status=2)
     assert "use printable ASCII" in users.errors
     assert "kim" not in users("list")
+
+
+@sqlite
+def test_roles_and_permissions_are_given_and_taken(users: Command) -> None:
+    users("create", EMAIL, "--no-password")
+    given = users("grant", EMAIL, "--role", "editor", "--role", "support", "--permission", "notes:read")
+    assert given.split()[1:] == [EMAIL, "editor", "support", "notes:read"]
+    assert users("grant", EMAIL, "--superuser").split()[2] == "superuser"
+    shown = json.loads(users("show", EMAIL, "--json"))
+    assert (shown["roles"], shown["permissions"]) == (["editor", "support"], ["notes:read"])
+    taken = users("revoke", EMAIL, "--role", "editor", "--permission", "notes:read", "--superuser")
+    assert taken.split()[1:] == [EMAIL, "support"]
+    users("grant", EMAIL, status=2)
+    assert users.errors == "Nothing to change: pass --role, --permission or --superuser.\n"
+
+
+SHOP = """
+from fastapi import FastAPI
+from fastapi_pluggable_auth import include_auth
+app = FastAPI()
+include_auth(app, roles={"editor": "notes:write", "support": "accounts:read"})
+"""
+
+
+@sqlite
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["create", "kim@example.com", "--no-password", "--role", "nosuchrole"],
+        ["grant", EMAIL, "--role", "editor", "--role", "nosuchrole"],
+        ["revoke", EMAIL, "--role", "nosuchrole"],
+        ["list", "--role", "nosuchrole"],
+    ],
+)
+def test_a_role_that_the_app_does_not_have_is_refused_with_those_that_there_are(
+    arguments: list[str], users: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users("create", EMAIL, "--no-password")
+    (tmp_path / "shop_app.py").write_text(SHOP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    users(*arguments, "--app", "shop_app:app", status=2)
+    assert users.errors == "The app has no role nosuchrole: its roles are editor, support.\n"
+    assert users("list").split()[-1] == EMAIL, "nothing was made"
+    assert json.loads(users("show", EMAIL, "--json"))["roles"] == []
+
+
+@sqlite
+def test_a_role_that_the_app_no_longer_has_can_be_taken_and_not_imported(
+    users: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users("create", EMAIL, "--no-password", "--role", "former")
+    (tmp_path / "shop_app.py").write_text(SHOP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert users("revoke", EMAIL, "--role", "former", "--app", "shop_app:app").split()[-1] == "-"
+    (tmp_path / "users.csv").write_text("email,roles\nkim@example.com,former\neve@example.com,editor\n")
+    assert users("import", "users.csv", "--app", "shop_app:app", status=1).startswith("1 imported")
+    assert "roles: the app has no role former" in users.errors
+
+
+@sqlite
+def test_a_password_set_by_the_operator_ends_what_a_reset_ends(users: Command, url: str) -> None:
+    run("create", EMAIL, "--password-stdin", "--verified", stdin=f"{PASSWORD}\n")
+    assert logs_in(url)
+
+    async def prepare() -> None:
+        user = await User.get(email=EMAIL)
+        await User.filter(id=user.id).update(password_reset_required=True)
+        now = datetime.now(UTC)
+        await Device.create(user_id=user.id, digest="0" * 64, expires_at=now, last_used_at=now)
+
+    read(url, prepare)
+    done = run("set-password", EMAIL, "--password-stdin", stdin="another long river\n")
+    assert (done.returncode, done.stdout.split()[1:], done.stderr) == (0, [EMAIL, "password", "set"], "")
+    shown = json.loads(users("show", EMAIL, "--json"))
+    assert (shown["sessions"], shown["password_reset_required"]) == (0, False)
+    assert read(url, lambda: Device.all().count()) == 0
+    assert read(url, lambda: Mail.filter(kind="password_changed").count()) == 1
+    assert read(url, lambda: AuditEvent.filter(kind="password_reset", outcome="success").count()) == 1
+    assert not logs_in(url)
+    assert logs_in(url, password="another long river")
+
+
+@sqlite
+def test_an_address_is_verified_once_and_keeps_its_password(users: Command, url: str) -> None:
+    run("create", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n")
+    assert users("verify", EMAIL).endswith(f"  {EMAIL}  verified\n")
+    assert logs_in(url)
+    users("verify", EMAIL)
+    assert json.loads(users("show", EMAIL, "--json"))["sessions"] == 1, "again changes nothing"
+    assert read(url, lambda: AuditEvent.filter(kind="email_verification").count()) == 2
 
 
 def test_an_account_without_a_password_is_mailed_where_asked(users: Command, url: str) -> None:

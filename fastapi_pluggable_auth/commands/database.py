@@ -47,12 +47,14 @@ def add_database(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--database-url",
         default=os.environ.get("DATABASE_URL"),
+        metavar="URL",
         help="Tortoise URL of the app's database (default: $DATABASE_URL)",
     )
     parser.add_argument(
         "--config",
         dest="database_url",
         default=argparse.SUPPRESS,
+        metavar="MODULE.NAME",
         help="instead, for an app with its own user model: its configuration, such as settings.TORTOISE_ORM",
     )
 

@@ -33,8 +33,12 @@ The accounts are kept in {database}. Press Ctrl-C to stop.
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Fills in the parser of the command."""
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=_port, default=8000, help="port; 0 takes a free one (default: 8000)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="HOST", help="address to listen on (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port", type=_port, default=8000, metavar="PORT", help="port; 0 takes a free one (default: 8000)"
+    )
     parser.set_defaults(run=lambda options: _demo(options.host, options.port))
 
 

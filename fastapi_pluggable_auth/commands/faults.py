@@ -16,7 +16,15 @@ from ..failures import failure_of, sentence
 
 
 class CommandError(Exception):
-    """A sentence, or a few lines, for the operator; the command ends with status 1."""
+    """A sentence, or a few lines, for the operator; the command ends with this status."""
+
+    status = 1
+
+
+class UsageError(CommandError):
+    """An argument that is not good, which shows only once the app or its database is known."""
+
+    status = 2
 
 
 class UnreachableError(CommandError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import stat
 import sys
@@ -13,24 +14,34 @@ from ..auth import Auth
 from ..config import PREFIX, AuthSettings
 from ..features.two_factor.sealing import Sealing, seal_secrets
 from ..security.clock import utc_now
+from ..security.encryption import SecretBox
 from ..security.key_rotation import rotated_keys
+from ..security.keys import key_set, sharing_problem
 from .database import add_database, with_auth
 from .env_file import names_in, rewrite
-from .faults import read_settings
+from .faults import CommandError, read_settings
+from .modules import add_app, auth_of_app
+from .options import add_command, count
+from .output import add_json
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Fills in the parser of the command."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    purpose = "make a new signing key; tokens of the present one stay good"
-    rotate = commands.add_parser("rotate", help=purpose, description=f"{purpose.capitalize()}.")
+    listed = add_command(commands, "list", "list the keys that sign and verify, and that seal, by id")
+    add_app(listed)
+    add_json(listed)
+    listed.set_defaults(run=_list)
+    rotate = add_command(commands, "rotate", "make a new signing key; tokens of the present one stay good")
     rotate.add_argument(
         "--env-file", type=Path, metavar="FILE", help="change the settings in this file (default: print them)"
     )
-    rotate.add_argument("--keep", type=_count, default=1, help="how many earlier keys stay good (default: 1)")
+    rotate.add_argument(
+        "--keep", type=count, default=1, metavar="N", help="how many earlier keys stay good (default: 1)"
+    )
     rotate.set_defaults(run=lambda options: _rotate(options.env_file, options.keep))
     purpose = "seal every two-factor secret with AUTH_TOTP_ENCRYPTION_KEY, for its user"
-    seal = commands.add_parser("seal", help=purpose, description=f"{purpose.capitalize()}.")
+    seal = add_command(commands, "seal", purpose)
     add_database(seal)
     seal.set_defaults(run=lambda options: with_auth(options, _seal))
 
@@ -50,11 +61,27 @@ async def _seal(auth: Auth) -> int:
     return 1 if total.unreadable else 0
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number
+def _list(options: argparse.Namespace) -> int:
+    """No key is shown, nor anything that tells of one."""
+    auth = auth_of_app(options.app)
+    settings = read_settings() if auth is None else auth.settings
+    if (problem := sharing_problem(settings)) is not None:
+        raise CommandError(problem)
+    signing, sealing = key_set(settings), SecretBox(settings).key_ids()
+    found = [
+        *(
+            ("tokens", key_id, signing.algorithm, key_id == signing.signing_id)
+            for key_id in signing.verifying
+        ),
+        *(("two-factor", key_id, "A256GCM", current) for key_id, current in sealing),
+    ]
+    for purpose, key_id, algorithm, current in found:
+        if options.json:
+            row = {"purpose": purpose, "id": key_id, "algorithm": algorithm, "current": current}
+            print(json.dumps(row))
+        else:
+            print(f"{purpose:<10}  {'current' if current else 'earlier'}  {algorithm:<7}  {key_id}")
+    return 0
 
 
 def _rotate(path: Path | None, keep: int) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from tortoise.expressions import Q
@@ -23,48 +25,54 @@ from ..models import AbstractMail, MailState
 from .database import add_database, with_auth
 from .faults import read_settings
 from .modules import add_app, auth_of_app
+from .options import add_command, positive
+from .output import add_json, plain
+
+COLUMNS: Final = (
+    *("id", "kind", "state", "recipient", "user_id", "attempts", "created_at", "next_attempt_at"),
+    "last_error",
+)
+"""What is shown, of what mails have."""
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Fills in the parser of the command."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    show = commands.add_parser("list", help="show mails that wait or were given up, the oldest first")
+    show = add_command(commands, "list", "show mails that wait or were given up, the oldest first")
     show.add_argument("--state", choices=[state.value for state in MailState], help="only these")
-    show.add_argument("--limit", type=_positive, default=100, help="at most so many (default: 100)")
+    show.add_argument(
+        "--limit", type=positive, default=100, metavar="N", help="at most so many (default: 100)"
+    )
+    add_json(show)
     show.set_defaults(run=lambda options: with_auth(options, partial(_list, options)))
 
-    retry = commands.add_parser("retry", help="try mails again that wait or were given up, at once")
+    retry = add_command(commands, "retry", "try mails again that wait or were given up, at once")
     which = retry.add_mutually_exclusive_group(required=True)
     which.add_argument("ids", nargs="*", type=UUID, default=[], metavar="ID", help="id of a mail")
     which.add_argument("--dead", action="store_true", help="all that were given up")
     which.add_argument("--all", action="store_true", help="all that wait or were given up")
     retry.set_defaults(run=lambda options: with_auth(options, partial(_retry, options)))
 
-    run = commands.add_parser("run", help="send mails until stopped, for apps with AUTH_DELIVER_MAIL=false")
+    run = add_command(commands, "run", "send mails until stopped, for apps with AUTH_DELIVER_MAIL=false")
     run.set_defaults(run=lambda options: with_auth(options, _run, signs=True, patient=True))
 
     for command in (show, retry, run):
         add_database(command)
 
-    test = commands.add_parser("test", help="send a test mail by the provider in the settings")
-    test.add_argument("address")
-    test.add_argument("--language", help="such as `de`")
+    test = add_command(commands, "test", "send a test mail by the provider in the settings")
+    test.add_argument("address", metavar="ADDRESS", help="where it goes")
+    test.add_argument("--language", metavar="LANGUAGE", help="such as de")
     test.set_defaults(run=_test)
 
-    preview = commands.add_parser("preview", help="write every mail, in every language, to files")
-    preview.add_argument("folder", nargs="?", type=Path, default=Path("mail-preview"))
+    preview = add_command(commands, "preview", "write every mail, in every language, to files")
+    preview.add_argument(
+        "folder", nargs="?", type=Path, default=Path("mail-preview"), metavar="FOLDER", help="mail-preview"
+    )
     preview.add_argument("--pages", action="store_true", help="the app has the built-in pages")
     preview.set_defaults(run=_preview)
     for command in (test, preview):
         add_app(command)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 async def _list(options: argparse.Namespace, auth: Auth) -> int:
@@ -73,7 +81,10 @@ async def _list(options: argparse.Namespace, auth: Auth) -> int:
         states.remove(MailState.SENT)
     mails = auth.tables.mail.filter(state__in=states)
     for mail in await mails.order_by("created_at").limit(options.limit):
-        print(_line(mail))
+        if options.json:
+            print(json.dumps({name: plain(getattr(mail, name)) for name in COLUMNS}))
+        else:
+            print(_line(mail))
     print(f"{await mails.count()} mails", file=sys.stderr)
     return 0
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import getpass
 import io
 import json
 import logging
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from datetime import datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -33,33 +31,37 @@ from ..features.administration.users import (
     reset_two_factor,
     unlock_user,
 )
+from ..features.administration.vouching import set_password, verify_user
 from ..features.two_factor.flows import remaining_recovery_codes
 from ..flows.account import AccountInUseError
 from ..flows.authorization import grant
 from ..flows.sessions import count_sessions
 from ..models import AbstractUser
-from ..security.clock import as_utc
 from ..security.hashing import is_usable
-from ..security.names import name_set
 from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
-from ..security.plaintext import Plaintext
+from . import rights
 from .database import add_database, with_auth
 from .faults import CommandError
+from .options import add_command, positive
+from .output import add_json, plain, printable
 from .private_files import new_private_file
 from .progress import Progress
+from .prompts import add_password_stdin, confirm, new_password
+from .rights import add_roles, known_roles
 
 Work = Callable[[argparse.Namespace, Auth], Awaitable[int]]
 
 CHANGES: Final[dict[str, tuple[str, str, Callable[[Auth, UUID], Awaitable[None]]]]] = {
     "disable": ("refuse logins and end all sessions", "disabled", disable_user),
     "enable": ("allow logins again", "enabled", enable_user),
+    "verify": ("mark the address verified, as its owner is known", "verified", verify_user),
     "unlock": ("forget wrong passwords and codes, after too many of them", "unlocked", unlock_user),
     "reset-2fa": ("switch two-factor off, end all sessions and tell the owner", "reset", reset_two_factor),
     "logout": ("end all sessions", "logged out", end_sessions),
 }
 """What they do, what is said afterwards, and the flow."""
 
-ENDING: Final = frozenset({"disable", "reset-2fa", "logout"})
+ENDING: Final = frozenset({"disable", "verify", "reset-2fa", "logout"})
 """Those of them that end access."""
 
 COLUMNS: Final = (
@@ -87,14 +89,14 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, purpose: str, work: Work, *, ends_access: bool = False) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.")
+        added = add_command(commands, name, purpose)
         added.set_defaults(run=partial(_run, work), ends_access=ends_access)
         return added
 
     create = command("create", "create an account", _create)
-    create.add_argument("email")
-    create.add_argument("--username", help="where users have one")
-    create.add_argument("--display-name")
+    create.add_argument("email", metavar="EMAIL", help="the address")
+    create.add_argument("--username", metavar="USERNAME", help="where users have one")
+    create.add_argument("--display-name", metavar="NAME", help="what the user is called")
     create.add_argument(
         "--set",
         action="append",
@@ -105,9 +107,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="a column of the app's own user model; may be repeated",
     )
     passwords = create.add_mutually_exclusive_group()
-    passwords.add_argument(
-        "--password-stdin", action="store_true", help="read the password from the first line of stdin"
-    )
+    add_password_stdin(passwords)
     passwords.add_argument(
         "--no-password", action="store_true", help="set none: the owner sets one by a reset mail"
     )
@@ -116,45 +116,54 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--mail", action="store_true", help="mail a link to set the password, or to verify the address"
     )
 
-    create.add_argument("--role", action="append", default=[], dest="roles", help="a role; may be repeated")
+    add_roles(create)
     create.add_argument("--superuser", action="store_true", help="has every permission")
 
     show_all = command("list", "list accounts, the newest first", _list)
-    show_all.add_argument("--search", default="", help="a part of the address or username")
+    show_all.add_argument("--search", default="", metavar="TEXT", help="a part of the address or username")
     show_all.add_argument("--disabled", dest="active", action="store_const", const=False, help="only these")
     show_all.add_argument(
         "--unverified", dest="verified", action="store_const", const=False, help="only these"
     )
-    show_all.add_argument("--role", help="only users with this role")
+    show_all.add_argument("--role", metavar="ROLE", help="only users with this role")
     how_many = show_all.add_mutually_exclusive_group()
-    how_many.add_argument("--limit", type=_positive, default=50, help="at most so many (default: 50)")
+    how_many.add_argument(
+        "--limit", type=positive, default=50, metavar="N", help="at most so many (default: 50)"
+    )
     how_many.add_argument("--all", action="store_true", help="all of them")
-    show_all.add_argument("--after", type=Cursor.parse, metavar="CURSOR", help="go on after the last page")
-    show_all.add_argument("--json", action="store_true", help="an object a line")
+    show_all.add_argument("--after", type=_cursor, metavar="CURSOR", help="go on after the last page")
+    add_json(show_all)
 
     importing = command("import", "import accounts from a CSV file, with their password hashes", _import)
     importing.add_argument("file", type=Path, metavar="FILE", help="CSV whose first line names the columns")
     importing.add_argument("--rejects", type=Path, metavar="FILE", help="write rows that are refused there")
 
     show = command("show", "show an account", _show)
-    show.add_argument("--json", action="store_true", help="as an object")
+    add_json(show, "as an object")
     remove = command("delete", "delete an account and all that hangs on it", _delete, ends_access=True)
     remove.add_argument("--yes", action="store_true", help="do not ask")
     changing = [
         command(name, purpose, partial(_change, done, flow), ends_access=name in ENDING)
         for name, (purpose, done, flow) in CHANGES.items()
     ]
-    for named in (show, remove, *changing):
+    password = command(
+        "set-password",
+        "set a password, asked for or from stdin, and end all sessions",
+        _set_password,
+        ends_access=True,
+    )
+    add_password_stdin(password)
+    for named in (show, remove, password, *changing, *rights.add_to(command)):
         named.add_argument("name", metavar="NAME", help="id, address or username")
     for added in commands.choices.values():
         add_database(added)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+def _cursor(text: str) -> Cursor:
+    try:
+        return Cursor.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the cursor of a page") from error
 
 
 def _run(work: Work, options: argparse.Namespace) -> int:
@@ -178,11 +187,12 @@ async def _create(options: argparse.Namespace, auth: Auth) -> int:
     given = {"username": options.username, "display_name": options.display_name}
     columns = {name: value for name, value in given.items() if value is not None}
     columns |= {name: _own_value(auth, name, text) for name, text in options.own}
-    try:
-        roles = name_set(options.roles)
-    except ValueError as error:
-        raise CommandError(f"{error}.") from error
-    password = None if options.no_password else Plaintext(_password(options.password_stdin))
+    roles = known_roles(auth, options.roles)
+    password = (
+        None
+        if options.no_password
+        else new_password(from_stdin=options.password_stdin, otherwise="--password-stdin or --no-password")
+    )
     try:
         user = await create_user(
             auth, options.email, password, verified=options.verified, mail=options.mail, columns=columns
@@ -223,19 +233,22 @@ def _own_value(auth: Auth, name: str, text: str) -> object:
         raise CommandError(f"The value of {name} is not valid.") from error
 
 
-def _password(from_stdin: bool) -> str:
-    """Never an argument, which every user of the machine could read in the list of processes."""
-    if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
-    if not sys.stdin.isatty():
-        raise CommandError("There is no terminal to ask on: pass --password-stdin or --no-password.")
-    password = getpass.getpass()
-    if getpass.getpass("Again: ") != password:
-        raise CommandError("The two passwords differ.")
-    return password
+async def _set_password(options: argparse.Namespace, auth: Auth) -> int:
+    user = await find_user(auth, options.name)
+    try:
+        await set_password(auth, user.id, new_password(from_stdin=options.password_stdin))
+    except AuthError as error:
+        if error.code is ErrorCode.VALIDATION_ERROR:
+            length = f"{MINIMUM_LENGTH} to {MAXIMUM_LENGTH} characters"
+            raise CommandError(f"A password has {length}.") from error
+        raise
+    print(f"{user.id}  {user.email}  password set")
+    return 0
 
 
 async def _list(options: argparse.Namespace, auth: Auth) -> int:
+    if options.role is not None:
+        known_roles(auth, [options.role])
     after, count = options.after, 0
     while True:
         page = await list_users(
@@ -307,7 +320,7 @@ async def _show(options: argparse.Namespace, auth: Auth) -> int:
         return 0
     width = max(map(len, shown))
     for name, value in shown.items():
-        print(f"{name:<{width}}  {_printable(_text(value))}")
+        print(f"{name:<{width}}  {printable(_text(value))}")
     return 0
 
 
@@ -323,7 +336,7 @@ async def _change(
 async def _delete(options: argparse.Namespace, auth: Auth) -> int:
     user = await find_user(auth, options.name)
     if not options.yes:
-        _confirm(f"Delete {_printable(user.email)} and all that hangs on it? [y/N] ")
+        confirm(f"Delete {printable(user.email)} and all that hangs on it? [y/N] ")
     try:
         await delete_user(auth, user.id)
     except AccountInUseError as error:
@@ -334,17 +347,6 @@ async def _delete(options: argparse.Namespace, auth: Auth) -> int:
     return 0
 
 
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise CommandError("There is no terminal to ask on: pass --yes.")
-    try:
-        answer = input(question)
-    except EOFError:
-        answer = ""
-    if answer.strip().lower() != "y":
-        raise CommandError("Nothing was deleted.")
-
-
 def _line(user: AbstractUser) -> str:
     """Of fields that two spaces separate; the address, and a username, come last."""
     active = "active" if user.is_active else "disabled"
@@ -353,19 +355,11 @@ def _line(user: AbstractUser) -> str:
     created = f"{user.created_at:%Y-%m-%dT%H:%M:%SZ}"
     username = getattr(user, "username", None)
     names = user.email if username is None else f"{user.email}  {username}"
-    return f"{user.id}  {created}  {active:<8}  {verified:<10}  {factors:<3}  {_printable(names)}"
+    return f"{user.id}  {created}  {active:<8}  {verified:<10}  {factors:<3}  {printable(names)}"
 
 
 def _columns(user: AbstractUser) -> dict[str, Any]:
-    return {name: _plain(getattr(user, name)) for name in COLUMNS if name in user._meta.fields_map}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return as_utc(value).isoformat()
-    if isinstance(value, frozenset):
-        return sorted(value)
-    return str(value) if isinstance(value, UUID) else value
+    return {name: plain(getattr(user, name)) for name in COLUMNS if name in user._meta.fields_map}
 
 
 def _text(value: object) -> str:
@@ -374,10 +368,3 @@ def _text(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {True: "yes", False: "no", None: "-"}[value]
     return str(value)
-
-
-def _printable(text: str) -> str:
-    """A stored name starts no new line and no terminal sequence."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )

@@ -20,7 +20,7 @@ from .modules import add_app, auth_of_app
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Fills in the parser of the command."""
-    parser.add_argument("language", help="such as `fr` or `pt-BR`")
+    parser.add_argument("language", metavar="LANGUAGE", help="such as fr or pt-BR")
     parser.add_argument(
         "--missing", action="store_true", help="say which texts are missing, and fail where there are some"
     )

@@ -26,7 +26,7 @@ from ..events import origin
 from ..models import AbstractUser
 from ..security.devices import DEVICE_LIFETIME
 from ..security.proxies import guessing_network
-from ..security.throttle import Backoff, Guesses
+from ..security.throttle import Backoff, Counter, Guesses, Stop, counts_a_period, is_waiting
 from .counters import Counted
 from .devices import Device, forget_device, known_device
 from .notices import notify_anyway
@@ -43,6 +43,8 @@ CODES_TOLD: Final = 5
 """How many wrong codes after the right password the owner gets a mail about."""
 
 PERIOD: Final = timedelta(hours=24)
+
+BATCH: Final = 1000
 
 _PASSWORDS: Final = "passwords"
 _CODES: Final = "codes"
@@ -191,6 +193,32 @@ async def forget_guesses(auth: Auth, user_id: UUID) -> None:
     devices = await auth.tables.device.filter(user_id=user_id).values_list("id", flat=True)
     own = [Key.of(_PASSWORDS, user_id), Key.of(_CODES, user_id)]
     await forget(auth, *own, *(Key.of(_DEVICE, device) for device in devices))  # type: ignore[arg-type]  # flat lists are typed as tuples
+
+
+@dataclass(frozen=True, slots=True)
+class Slowed:
+    """Of accounts and their known devices: at how many the next try has to wait, and how many are locked
+    until time, a mail or an administrator opens them."""
+
+    waiting: int
+    locked: int
+
+
+async def count_slowed(auth: Auth) -> Slowed:
+    """How many accounts and known devices are slowed down now. Reads all their counters."""
+    now, last, waiting, locked = auth.clock(), "", 0, 0
+    passwords, codes = Guesses(auth.settings.throttle_daily_limit, PERIOD), Guesses(OF_CODES)
+    counters = auth.tables.throttle.filter(holder=None, details__not_isnull=True)
+    while rows := await counters.filter(id__gt=last).order_by("id").limit(BATCH):
+        last = rows[-1].id
+        for row in rows:
+            counter = Counter(row.count, row.started_at, row.blocked_until, row.details)
+            policy = passwords if counts_a_period(counter) else codes
+            if isinstance(policy.attempt(counter, now), Stop):
+                locked += 1
+            elif is_waiting(counter, now):
+                waiting += 1
+    return Slowed(waiting, locked)
 
 
 async def _place(

@@ -77,6 +77,12 @@ class SecretBox:
         up_to_date = current is not None and stored.startswith(f"{_PREFIX}.{current}.{_BOUND}")
         return Opened(_open(stored, self._configured(), owner), current is not None and not up_to_date)
 
+    def key_ids(self) -> list[tuple[str, bool]]:
+        """The ids of the configured keys, and whether each is the one that seals, which comes first."""
+        current = self._current()
+        earlier = [self._key_id(key) for key in self._settings.totp_previous_keys]
+        return [*([] if current is None else [(current, True)]), *((key, False) for key in earlier)]
+
     def _current(self) -> str | None:
         key = self._settings.totp_encryption_key
         return None if key is None else self._key_id(key)

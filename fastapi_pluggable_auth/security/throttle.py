@@ -163,6 +163,16 @@ class Guesses:
         return self.period
 
 
+def is_waiting(counter: Counter, now: datetime) -> bool:
+    """Whether some network has to wait, of a counter of `Guesses`."""
+    return any(_moment(until) > now for _, until in _Seen.of(counter).networks.values())
+
+
+def counts_a_period(counter: Counter) -> bool:
+    """Whether it is one of `Guesses` whose limit is for a period."""
+    return bool(_Seen.of(counter).moments)
+
+
 @dataclass(slots=True)
 class _Seen:
     """The details of `Guesses`: when how many were wrong, and the back-off of each network."""

@@ -21,6 +21,7 @@ from ...models import AbstractUser, every
 from ...security.addresses import normalise_email
 from ...security.clock import as_utc
 from ...security.hashing import imported_hash, unusable_hash
+from ...security.names import name_set
 from ...security.text import is_single_line, is_unicode
 from .flows import AdministrationEventKind
 
@@ -172,6 +173,8 @@ def _value(auth: Auth, name: str, text: str) -> object:
         return imported_hash(text.strip())
     if name == "display_name" and not is_single_line(text):
         raise ValueError("more than one line, or control characters")
+    if name == "roles" and auth.roles and (unknown := name_set(text) - auth.roles.keys()):
+        raise ValueError(f"the app has no role {', '.join(sorted(unknown))}")
     try:
         return column_values(auth, {name: _parsed(auth.tables.user._meta.fields_map[name], text)}).get(name)
     except AuthError as error:
