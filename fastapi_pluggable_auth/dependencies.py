@@ -34,6 +34,9 @@ _SCOPE_KEY: Final = "fastapi_pluggable_auth.authentication"
 
 NO_SCOPES: Final = SecurityScopes()
 
+SCHEME: Final = "Auth-AccessToken"
+"""The security scheme of the OpenAPI document."""
+
 
 async def get_auth(request: Request) -> Auth:
     """The same as a dependency; async, as FastAPI sends others through a thread."""
@@ -70,7 +73,7 @@ class SignedIn(SecurityBase, Generic[T]):
         scopes: frozenset[str] = frozenset(),
     ) -> None:
         """Without scopes no personal access token is taken."""
-        self.scheme_name = "Auth-AccessToken"
+        self.scheme_name = SCHEME
         self._wanted = wanted
         self.demands: Final = demands
         self._live = live

@@ -96,17 +96,18 @@ def auth_of(request: HTTPConnection) -> Auth:
 def answer_refusals(routes: Iterable[BaseRoute], handlers: Handlers) -> None:
     """Has the apps that are mounted here answer refusals like this one: each handles its own exceptions, and
     one without a handler is a 500. `auth_of` does the same for apps that cannot be seen from here."""
-    for app in _mounted(routes):
+    for app in mounted(routes):
         _add(app.exception_handlers, handlers)
 
 
-def _mounted(routes: Iterable[BaseRoute]) -> Iterator[Starlette]:
+def mounted(routes: Iterable[BaseRoute]) -> Iterator[Starlette]:
+    """The apps that are mounted here, however deep."""
     for route in routes:
         router = getattr(route, "original_router", None)  # FastAPI's route for a router that was included
         if router is not None:
-            yield from _mounted(router.routes)
+            yield from mounted(router.routes)
         elif isinstance(route, Mount | Host):
-            yield from _mounted(route.routes or ())
+            yield from mounted(route.routes or ())
             app: Any = route.app
             while app is not None and not isinstance(app, Starlette):
                 app = getattr(app, "app", None)  # as middleware calls what it wraps

@@ -6,7 +6,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
 from starlette.types import Lifespan
@@ -37,6 +39,7 @@ from .models import (
     tables_for,
 )
 from .models.user import U
+from .openapi import complete_document
 from .poolers import PoolerWatch
 from .routes import account, core, email, former_links, keys, password, sessions
 from .routes.bodies import bodies_of, own_body, profile_columns
@@ -148,7 +151,8 @@ def include_auth(
             yield
 
     app.router.lifespan_context = _naming_clashes(app.router.lifespan_context, auth)
-    for router in _routers(auth, pages=pages):
+    routers = _routers(auth, pages=pages)
+    for router in routers:
         router.add_to(app.router, chosen.route_prefix, bodies)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whichever of them
     # opens it.
@@ -166,7 +170,10 @@ def include_auth(
         logger.warning(
             "AUTH_PUBLIC_BASE_URL is not https: cookies are set without Secure. For development only."
         )
-    wrap(app, auth)
+    tags = {str(tag): router.about for router in routers if router.about for tag in router.tags}
+    describe = partial(complete_document, app, auth, tags, _docs_login(app, chosen))
+    describe()
+    wrap(app, auth, starting=describe)
     return auth
 
 
@@ -228,6 +235,16 @@ async def running(auth: Auth) -> AsyncIterator[None]:
             await asyncio.gather(purging, return_exceptions=True)
         auth.tortoise_context = None
         await auth.close()
+
+
+def _docs_login(app: FastAPI, settings: AuthSettings) -> str | None:
+    """Adds the form behind "Authorize" of `/docs` to an app of this machine, and gives its path there."""
+    if app.openapi_url is None or not settings.is_local:
+        return None
+    from .routes import docs_login
+
+    docs_login.router.add_to(app.router, settings.route_prefix)
+    return urlsplit(settings.public_url(docs_login.PATH)).path
 
 
 def _routers(auth: Auth, *, pages: bool) -> list[AuthRouter]:

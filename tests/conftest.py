@@ -21,7 +21,7 @@ from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth
 from fastapi_pluggable_auth.features import Administration, AuditLog, Feature, PersonalTokens
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
-from . import browsers, databases, pgbouncer
+from . import browsers, databases, node, pgbouncer
 from .smtp_server import MailServer, link_in
 from .spare_database import SpareDatabase
 
@@ -45,6 +45,8 @@ SECRET = "c3qXvN9tLb2RkZ8wYp5Dh7GsJm4TfEu6AxQr1VoKiWnBzMyH"
 def pytest_configure(config: pytest.Config) -> None:
     """Fails the run, rather than skipping, where something is required and is not there."""
     if os.environ.get("TEST_REQUIRE_BROWSER") and (problem := browsers.missing()):
+        raise pytest.UsageError(problem)
+    if os.environ.get("TEST_REQUIRE_NODE") and (problem := node.missing()):
         raise pytest.UsageError(problem)
     if os.environ.get("TEST_REQUIRE_POOLER") and (problem := pgbouncer.missing()):
         raise pytest.UsageError(problem)

@@ -27,7 +27,7 @@ FLOORS = (
     {"host_transactions"},
     {"http"},
     {"dependencies"},
-    {"authorization", "websocket"},
+    {"authorization", "websocket", "openapi"},
     {"routes"},
     {"features"},
     {"plugin"},

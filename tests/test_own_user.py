@@ -201,6 +201,8 @@ async def test_a_user_logs_in_by_username_or_address_in_any_case(
 ) -> None:
     for name in ("ada", "ADA", "Ada", "\uff41\uff44\uff41", EMAIL, EMAIL.upper()):
         assert (await log_in(client, name)).status_code == 200, name
+        form = {"username": name, "password": PASSWORD}  # behind "Authorize" of /docs
+        assert (await client.post("/auth/docs-login", data=form)).status_code == 200, name
 
 
 @on_one_spare

@@ -123,16 +123,8 @@ def command_of(method: str, path: str, operation: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
-EXAMPLES: Final = {
-    "password": "correct horse battery",
-    "old_password": "correct horse battery",
-    "new_password": "a new horse battery",
-    "display_name": "Ada",
-    "token": "'$REFRESH_TOKEN'",
-    "name": "backup script",
-    "scopes": ["notes:read"],
-    "roles": ["editor"],
-}
+EXAMPLES: Final = {"token": "'$REFRESH_TOKEN'", "scopes": ["notes:read"], "roles": ["editor"]}
+"""Beside those of the document."""
 
 
 def _example(body: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .cookies import CookieMiddleware
 from .responses import SignInRequired, error_response
 
 
-def wrap(app: FastAPI, auth: Auth) -> None:
+def wrap(app: FastAPI, auth: Auth, starting: Callable[[], None]) -> None:
     """Wraps the whole stack: what answers an exception that nobody handles stands in front of every added
     middleware, and so may a transaction of the host. A session that was just renewed must not be lost with
     either, and middleware of the host finds the `Auth` too.
@@ -31,6 +31,8 @@ def wrap(app: FastAPI, auth: Auth) -> None:
 
     A tool that is taken off the app puts back the stack that it found, which may be one from before. So the
     layers are among the app's middlewares as well, where they do nothing for requests that came through them.
+
+    `starting` is called once all of the app is there: before it serves the first request.
     """
     build = app.build_middleware_stack
 
@@ -45,6 +47,7 @@ def wrap(app: FastAPI, auth: Auth) -> None:
     app.user_middleware.insert(0, inside)
 
     def wrapped() -> ASGIApp:
+        starting()
         if inside in app.user_middleware:  # in front of what was added since
             app.user_middleware.remove(inside)
             app.user_middleware.insert(0, inside)

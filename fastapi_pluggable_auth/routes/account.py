@@ -23,6 +23,7 @@ from .twofa import disable_two_factor
 router = AuthRouter(
     prefix="/account",
     tags=["account"],
+    about="The account of the user who asks.",
     responses=documented(*SIGNED_IN),
 )
 
@@ -34,7 +35,13 @@ def send_to_page(auth: CurrentAuth, request: Request) -> None:
         raise HTTPException(303, headers={"Location": location, "Cache-Control": "no-store"})
 
 
-@router.get("", response_model=UserOut, dependencies=[Depends(send_to_page)])
+@router.get(
+    "",
+    operation_id="account_get",
+    summary="Show the account",
+    response_model=UserOut,
+    dependencies=[Depends(send_to_page)],
+)
 async def read_account(user: CurrentUser) -> object:
     """The account."""
     return user
@@ -42,6 +49,8 @@ async def read_account(user: CurrentUser) -> object:
 
 @router.patch(
     "",
+    operation_id="account_update",
+    summary="Change the profile",
     dependencies=[rate_limited("update_account")],
     response_model=UserOut,
     responses=documented(
@@ -62,7 +71,13 @@ async def update_account(
     return await account_flow.update_account(auth, authentication, email=body.email, columns=columns)
 
 
-@router.delete("", status_code=204, responses=documented(*RECENT_LOGIN, ErrorCode.ACCOUNT_IN_USE))
+@router.delete(
+    "",
+    operation_id="account_delete",
+    summary="Delete the account",
+    status_code=204,
+    responses=documented(*RECENT_LOGIN, ErrorCode.ACCOUNT_IN_USE),
+)
 async def delete_account(auth: CurrentAuth, request: Request, authentication: CurrentAuthentication) -> None:
     """Delete the account with everything that belongs to it. Needs a recent login."""
     await account_flow.delete_account(auth, authentication)
@@ -71,6 +86,8 @@ async def delete_account(auth: CurrentAuth, request: Request, authentication: Cu
 
 @router.post(
     "/change-password",
+    operation_id="account_change_password",
+    summary="Change the password",
     dependencies=[rate_limited("change_password")],
     status_code=204,
     responses=documented(
@@ -96,6 +113,8 @@ async def change_password(
 
 @router.post(
     "/set-password",
+    operation_id="account_set_password",
+    summary="Set a first password",
     dependencies=[rate_limited("change_password")],
     status_code=204,
     responses=documented(
@@ -117,10 +136,22 @@ async def set_password(
 
 
 # An app that mounts the routers by hand gets it by this one.
-router.post("/2fa/disable", status_code=204, responses=documented(*RECENT_LOGIN))(disable_two_factor)
+router.post(
+    "/2fa/disable",
+    operation_id="account_disable_two_factor",
+    summary="Switch two-factor off",
+    status_code=204,
+    responses=documented(*RECENT_LOGIN),
+)(disable_two_factor)
 
 
-@router.post("/logout-others", status_code=204, responses=documented(ErrorCode.IMPERSONATION_FORBIDDEN))
+@router.post(
+    "/logout-others",
+    operation_id="account_logout_others",
+    summary="Sign out the other devices",
+    status_code=204,
+    responses=documented(ErrorCode.IMPERSONATION_FORBIDDEN),
+)
 async def logout_others(auth: CurrentAuth, authentication: CurrentAuthentication) -> None:
     """End every session of the user but this one."""
     await sessions_flow.logout_others(auth, authentication)

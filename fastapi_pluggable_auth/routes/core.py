@@ -48,13 +48,19 @@ from ..security.jwt import Transport
 from .bodies import columns_of
 from .router import AuthRouter
 
-router = AuthRouter(prefix="/auth", tags=["auth"])
+router = AuthRouter(prefix="/auth", tags=["auth"], about="Signing up, in and out.")
 
 MISSING_BODY: Final = {"loc": ("body",), "msg": "Field required", "type": "missing"}
 
 
 # The first: FastAPI tries the routes one after the other, and twice, at 3 us each.
-@router.get("/me", response_model=UserOut, responses=documented(*SIGNED_IN))
+@router.get(
+    "/me",
+    operation_id="auth_me",
+    summary="Who is signed in",
+    response_model=UserOut,
+    responses=documented(*SIGNED_IN),
+)
 async def me(user: CurrentUser) -> object:
     """The account that the access token stands for."""
     return user
@@ -62,6 +68,8 @@ async def me(user: CurrentUser) -> object:
 
 @router.post(
     "/signup",
+    operation_id="auth_signup",
+    summary="Sign up",
     dependencies=[rate_limited("signup")],
     status_code=201,
     response_model=UserOut,
@@ -107,6 +115,8 @@ def device_in(request: Request, body: LoginData | ResetPassword) -> Device | Non
 
 @router.post(
     "/login",
+    operation_id="auth_login",
+    summary="Sign in",
     dependencies=[rate_limited("login", sets_cookies=True)],
     responses=documented(
         ErrorCode.INVALID_CREDENTIALS,
@@ -137,6 +147,8 @@ async def login(
 
 @router.post(
     "/refresh",
+    operation_id="auth_refresh",
+    summary="Renew the tokens",
     dependencies=[rate_limited("refresh", sets_cookies=True)],
     responses=documented(
         ErrorCode.NOT_AUTHENTICATED,
@@ -165,6 +177,8 @@ async def refresh(
 
 @router.post(
     "/logout",
+    operation_id="auth_logout",
+    summary="Sign out everywhere",
     responses=documented(
         ErrorCode.NOT_AUTHENTICATED,
         ErrorCode.INVALID_TOKEN,
@@ -186,6 +200,8 @@ async def logout(
 
 @router.post(
     "/reauthenticate",
+    operation_id="auth_reauthenticate",
+    summary="Confirm the password",
     dependencies=[rate_limited("reauthenticate")],
     responses=documented(
         ErrorCode.NOT_AUTHENTICATED,

@@ -30,7 +30,12 @@ from .pages.route import PageRoute
 from .queries import REQUIRED, EmailBody, given
 from .router import AuthRouter
 
-router = AuthRouter(prefix="/auth", tags=["e-mail"], route_class=PageRoute)
+router = AuthRouter(
+    prefix="/auth",
+    tags=["e-mail"],
+    about="Verifying an address, and changing it, by mailed links.",
+    route_class=PageRoute,
+)
 
 VERIFIED = "Your e-mail address is verified."
 CHANGED = "Your e-mail address was changed."
@@ -41,6 +46,8 @@ VALID = "The link is valid. Send a POST request to use it."
 
 @router.post(
     "/verify/resend",
+    operation_id="auth_resend_verification",
+    summary="Mail the verification link again",
     dependencies=[rate_limited("resend")],
     responses=documented(ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
     openapi_extra=REQUIRED,
@@ -57,6 +64,8 @@ async def resend(
 
 @router.get(
     "/verify/{token}",
+    operation_id="auth_verify_by_get",
+    summary="Verify an address by a GET, for programs",
     dependencies=[rate_limited("verify")],
     response_model=Message,
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
@@ -79,6 +88,8 @@ async def probe_verify(auth: CurrentAuth, token: LinkToken) -> Response:
 
 @router.post(
     "/verify/{token}",
+    operation_id="auth_verify",
+    summary="Verify an address",
     dependencies=[rate_limited("verify")],
     responses=documented(
         ErrorCode.INVALID_LINK,
@@ -135,6 +146,8 @@ async def verify_form(
 
 @router.get(
     "/email-change/{token}",
+    operation_id="auth_check_email_change",
+    summary="Check the link to a new address",
     dependencies=[rate_limited("verify")],
     response_model=Message,
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
@@ -153,6 +166,8 @@ async def probe_change(auth: CurrentAuth, token: LinkToken) -> Response:
 
 @router.post(
     "/email-change/{token}",
+    operation_id="auth_confirm_email_change",
+    summary="Confirm a new address",
     dependencies=[rate_limited("verify")],
     response_model=Message,
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
@@ -166,6 +181,8 @@ async def confirm_change(auth: CurrentAuth, request: Request, token: LinkToken) 
 
 @router.get(
     "/stop-email-change/{token}",
+    operation_id="auth_check_stop_email_change",
+    summary="Check the link that stops a change of address",
     dependencies=[rate_limited("verify")],
     response_model=Message,
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
@@ -184,6 +201,8 @@ async def probe_stop(auth: CurrentAuth, token: LinkToken) -> Response:
 
 @router.post(
     "/stop-email-change/{token}",
+    operation_id="auth_stop_email_change",
+    summary="Stop a change of address",
     dependencies=[rate_limited("verify")],
     response_model=Message,
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),

@@ -13,7 +13,9 @@ from .router import AuthRouter
 router = AuthRouter(tags=["auth"])
 
 
-@router.get("/.well-known/jwks.json", responses=documented())
+@router.get(
+    "/.well-known/jwks.json", operation_id="auth_public_keys", summary="Public keys", responses=documented()
+)
 async def public_keys(auth: CurrentAuth, response: Response) -> PublicKeys:
     """The keys that verify access tokens (RFC 7517); none while a shared secret signs them."""
     response.headers["Cache-Control"] = "public, max-age=300"

@@ -22,11 +22,18 @@ from .pages.route import PageRoute
 from .queries import REQUIRED, EmailBody, given
 from .router import AuthRouter
 
-router = AuthRouter(prefix="/auth", tags=["password"], route_class=PageRoute)
+router = AuthRouter(
+    prefix="/auth",
+    tags=["password"],
+    about="Setting a forgotten password anew by a mailed link.",
+    route_class=PageRoute,
+)
 
 
 @router.post(
     "/forgot-password",
+    operation_id="auth_forgot_password",
+    summary="Mail a reset link",
     dependencies=[rate_limited("forgot_password")],
     responses=documented(ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
     openapi_extra=REQUIRED,
@@ -43,6 +50,8 @@ async def forgot_password(
 
 @router.get(
     "/reset-password/{token}",
+    operation_id="auth_check_reset_password",
+    summary="Check a reset link",
     dependencies=[rate_limited("reset_password")],
     response_model=Message,
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
@@ -62,6 +71,8 @@ async def probe_reset(auth: CurrentAuth, token: LinkToken) -> Response:
 
 @router.post(
     "/reset-password/{token}",
+    operation_id="auth_reset_password",
+    summary="Set a new password by a reset link",
     dependencies=[rate_limited("reset_password")],
     responses=documented(
         ErrorCode.INVALID_LINK,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.datastructures import Default
 from fastapi.responses import JSONResponse
 from starlette.routing import BaseRoute, Match, compile_path
 from starlette.types import Receive, Scope, Send
@@ -16,9 +17,12 @@ from .bodies import Bodies, own_body, with_bodies
 
 
 class AuthRouter(APIRouter):
-    """Routes that are made for each app, from the same definitions."""
+    """Routes that are made for each app, from the same definitions. `about` is what the OpenAPI document says
+    of the router's tags. An `operation_id` of a route is its name there, whatever the prefixes, unless the
+    app makes ids of its own (`generate_unique_id_function`)."""
 
-    def __init__(self, *, route_class: type[AuthRoute] = AuthRoute, **options: Any) -> None:
+    def __init__(self, *, about: str = "", route_class: type[AuthRoute] = AuthRoute, **options: Any) -> None:
+        self.about = about
         self._definitions: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
         self._made = APIRouter()
         # Named, as mounted by hand they would else answer as the app around them does, which may be in HTML.
@@ -40,6 +44,10 @@ class AuthRouter(APIRouter):
                 "include_in_schema": self.include_in_schema and options["include_in_schema"],
                 "route_class_override": self.route_class,
             }
+            operation_id = own.pop("operation_id", None)
+            if operation_id is not None and router is not self._made:
+                # What FastAPI takes where the app says nothing itself.
+                own["generate_unique_id_function"] = Default(lambda _, made=operation_id: made)
             if bodies:
                 endpoint = with_bodies(endpoint, bodies)
                 own["response_model"] = own_body(own["response_model"], bodies)
@@ -69,7 +77,8 @@ class AuthRouter(APIRouter):
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """The routes of a router that is mounted by hand."""
+        """The routes of a router that is mounted by hand, which may be more than once in an app: their ids
+        in the OpenAPI document are made of their paths."""
         if not self._made.routes:
             self.add_to(self._made)
         return self._made.routes

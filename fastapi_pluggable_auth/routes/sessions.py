@@ -15,17 +15,23 @@ from ..http.addresses import path_of
 from ..http.cookies import sign_out
 from ..http.demands import SIGNED_IN
 from ..http.responses import documented
-from ..schemas import AfterSession, PageSize, SessionOut
+from ..schemas import AfterSession, PageSize, SessionOut, TextId
 from .router import AuthRouter
 
 router = AuthRouter(
     prefix="/account/sessions",
     tags=["sessions"],
+    about="The devices on which the user is signed in.",
     responses=documented(*SIGNED_IN),
 )
 
 
-@router.get("", responses=documented(ErrorCode.VALIDATION_ERROR))
+@router.get(
+    "",
+    operation_id="account_list_sessions",
+    summary="List the sessions",
+    responses=documented(ErrorCode.VALIDATION_ERROR),
+)
 async def list_sessions(
     auth: CurrentAuth,
     request: Request,
@@ -57,13 +63,15 @@ async def list_sessions(
 
 @router.delete(
     "/{session_id}",
+    operation_id="account_end_session",
+    summary="End a session",
     status_code=204,
     responses=documented(
         ErrorCode.SESSION_NOT_FOUND, ErrorCode.IMPERSONATION_FORBIDDEN, ErrorCode.VALIDATION_ERROR
     ),
 )
 async def end_session(
-    auth: CurrentAuth, request: Request, authentication: CurrentAuthentication, session_id: str
+    auth: CurrentAuth, request: Request, authentication: CurrentAuthentication, session_id: TextId
 ) -> None:
     """Sign one device out, at once."""
     session = session_id_from(session_id)

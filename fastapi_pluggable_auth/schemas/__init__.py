@@ -33,6 +33,9 @@ MAXIMUM_FIELDS: Final = 50
 MAXIMUM_CODE_LENGTH: Final = 128
 """With blanks."""
 
+_PASSWORD: Final = "correct horse battery"  # noqa: S105  # an example
+_OTHER_PASSWORD: Final = "a new horse battery"  # noqa: S105  # an example
+
 
 def _unicode_text(value: str) -> str:
     """Refuses what no database takes."""
@@ -117,13 +120,14 @@ NewPassword = Annotated[
     Text,
     AfterValidator(_bounded),
     AfterValidator(normalise_password),
-    Field(min_length=MINIMUM_LENGTH, max_length=MAXIMUM_LENGTH, repr=False),
+    Field(min_length=MINIMUM_LENGTH, max_length=MAXIMUM_LENGTH, repr=False, examples=[_PASSWORD]),
     documented(format="password"),
 ]
+OtherPassword = Annotated[NewPassword, Field(examples=[_OTHER_PASSWORD])]
 Password = Annotated[
     Text,
     AfterValidator(_is_no_longer),
-    Field(repr=False),
+    Field(repr=False, examples=[_PASSWORD]),
     documented(format="password", maxLength=MAXIMUM_LENGTH),
 ]
 LoginCode = Annotated[
@@ -133,10 +137,10 @@ LoginCode = Annotated[
     BeforeValidator(code_without_blanks),
 ]
 OptionalCode = Annotated[LoginCode | None, BeforeValidator(_empty_as_none), Field(repr=False)]
-DeviceValue = Annotated[Text, Field(max_length=128)]
+DeviceValue = Annotated[Text, Field(max_length=128, examples=["the-device-of-the-last-login"])]
 DisplayName = Annotated[
     Text,
-    Field(max_length=64),
+    Field(max_length=64, examples=["Ada"]),
     AfterValidator(single_line),
     documented(pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"),
 ]
@@ -174,6 +178,12 @@ class Body(Schema):
         if isinstance(value, dict) and len(value) > MAXIMUM_FIELDS:
             raise PydanticCustomError("too_many_fields", "Request has too many fields")
         return value
+
+
+def proposed(**example: object) -> ConfigDict:
+    """The body that the OpenAPI document proposes, where one with all fields would be refused, or mean
+    something else. Not for bodies to which hosts add fields."""
+    return ConfigDict(json_schema_extra={"examples": [example]})  # type: ignore[list-item]  # any JSON
 
 
 def taken(body: BaseModel, name: str) -> Plaintext:
@@ -215,6 +225,8 @@ class LoginData(Body):
     """A login; `code` is needed while two-factor is active. A client that keeps its tokens itself sends the
     `device` that it was given, null where it has none yet: others who guess do not delay it."""
 
+    model_config = proposed(email="ada@example.com", password=_PASSWORD)
+
     email: Email
     password: Password
     code: OptionalCode = None
@@ -236,6 +248,8 @@ class UsernameRequest(Body):
 class NamedLoginData(LoginData):
     """A login by address or username; `code` is needed while two-factor is active."""
 
+    model_config = proposed(email="ada", password=_PASSWORD)
+
     email: Annotated[
         Text,
         AfterValidator(_bounded),
@@ -247,7 +261,10 @@ class NamedLoginData(LoginData):
 class RefreshRequest(Body):
     """A refresh token to spend."""
 
-    token: Annotated[Text, Field(max_length=MAXIMUM_TOKEN_LENGTH, repr=False)]
+    token: Annotated[
+        Text,
+        Field(max_length=MAXIMUM_TOKEN_LENGTH, repr=False, examples=["the-refresh-token-of-the-last-pair"]),
+    ]
 
 
 class EmailRequest(Body):
@@ -259,23 +276,27 @@ class EmailRequest(Body):
 class ResetPassword(Body):
     """The password to set with a reset link; `device` is like that of a login."""
 
-    new_password: NewPassword
+    model_config = proposed(new_password=_OTHER_PASSWORD)
+
+    new_password: OtherPassword
     device: DeviceValue | None = Field(default=None, repr=False)
 
 
 class SetPassword(Body):
     """The first password of an account that has none."""
 
-    new_password: NewPassword
+    new_password: OtherPassword
 
 
 class VerifyRequest(Body):
     """Who opens a verification link elsewhere than in the browser that signed up: the one who knows the
     account's password, or the owner of the mailbox, who sets a new one."""
 
+    model_config = proposed(password=_PASSWORD)
+
     password: Password = ""
     # By a factory, which documents do not show: as a default there, it would have to be long enough.
-    new_password: NewPassword = Field(default_factory=str, repr=False)
+    new_password: OtherPassword = Field(default_factory=str, repr=False)
 
 
 class LoginCodeRequest(Body):
@@ -286,6 +307,8 @@ class LoginCodeRequest(Body):
 
 class Reauthentication(Body):
     """The password once more, where the account has one, with a code while two-factor is active."""
+
+    model_config = proposed(password=_PASSWORD)
 
     password: Password = ""
     code: OptionalCode = None
@@ -302,7 +325,7 @@ class ChangePassword(Body):
     """The current password and the one to set."""
 
     old_password: Password
-    new_password: NewPassword
+    new_password: OtherPassword
 
 
 class UserOut(Schema):
@@ -356,6 +379,10 @@ PageSize = Annotated[int, Field(ge=1, le=100)]
 AfterSession = Annotated[
     UUID | None, Field(description="Where the page before ends, as its `Link` header has it.")
 ]
+
+
+TextId = Annotated[str, Field(examples=["6f1cf5a0-b7e0-4f0d-9a3b-1d2c4e5f6071"])]
+"""An id in a path, of which any text is one that nothing has."""
 
 
 class SessionOut(Schema):

@@ -56,6 +56,7 @@ def admin_router() -> AuthRouter:
     return AuthRouter(
         prefix="/admin",
         tags=["admin"],
+        about="Accounts of others, for superusers and users with a permission for it.",
         dependencies=[Depends(in_person)],
         responses=documented(*SIGNED_IN, *REFUSALS),
     )
@@ -64,14 +65,19 @@ def admin_router() -> AuthRouter:
 router = admin_router()
 
 
-@router.get("/users", responses=documented(ErrorCode.VALIDATION_ERROR))
+@router.get(
+    "/users",
+    operation_id="admin_list_users",
+    summary="List the accounts",
+    responses=documented(ErrorCode.VALIDATION_ERROR),
+)
 async def list_users(
     auth: CurrentAuth,
     administrator: Reader,
-    search: Annotated[str, Query(max_length=254)] = "",
+    search: Annotated[str, Query(max_length=254, examples=["ada"])] = "",
     active: bool | None = None,
     verified: bool | None = None,
-    role: Annotated[str | None, Query(max_length=254)] = None,
+    role: Annotated[str | None, Query(max_length=254, examples=["editor"])] = None,
     after: AfterAccount = None,
     limit: PageSize = 50,
 ) -> AccountPage:
@@ -85,7 +91,12 @@ async def list_users(
     return AccountPage(users=accounts, next=None if page.after is None else str(page.after))
 
 
-@router.get("/users/{user_id}", responses=documented(ErrorCode.USER_NOT_FOUND, ErrorCode.VALIDATION_ERROR))
+@router.get(
+    "/users/{user_id}",
+    operation_id="admin_get_user",
+    summary="Show an account",
+    responses=documented(ErrorCode.USER_NOT_FOUND, ErrorCode.VALIDATION_ERROR),
+)
 async def read_user(auth: CurrentAuth, administrator: Reader, user_id: UUID) -> AccountOut:
     """An account, with the sessions in which it is signed in."""
     account = await flows.read_account(auth, user_id)
@@ -107,42 +118,78 @@ async def read_user(auth: CurrentAuth, administrator: Reader, user_id: UUID) -> 
     )
 
 
-@router.post("/users/{user_id}/disable", status_code=204, responses=NOT_ONESELF)
+@router.post(
+    "/users/{user_id}/disable",
+    operation_id="admin_disable_user",
+    summary="Disable an account",
+    status_code=204,
+    responses=NOT_ONESELF,
+)
 async def disable_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Refuse every login, and end all sessions at once."""
     async with acting_on(auth, administrator, user_id, oneself=False):
         await users.disable_user(auth, user_id)
 
 
-@router.post("/users/{user_id}/enable", status_code=204, responses=WRITING)
+@router.post(
+    "/users/{user_id}/enable",
+    operation_id="admin_enable_user",
+    summary="Enable an account",
+    status_code=204,
+    responses=WRITING,
+)
 async def enable_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Allow logins again; no earlier session comes back."""
     async with acting_on(auth, administrator, user_id):
         await users.enable_user(auth, user_id)
 
 
-@router.post("/users/{user_id}/require-password-reset", status_code=204, responses=WRITING)
+@router.post(
+    "/users/{user_id}/require-password-reset",
+    operation_id="admin_require_password_reset",
+    summary="Require a new password",
+    status_code=204,
+    responses=WRITING,
+)
 async def require_password_reset(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """End all sessions, and refuse logins until the password is reset by mail."""
     async with acting_on(auth, administrator, user_id):
         await users.require_password_reset(auth, user_id)
 
 
-@router.post("/users/{user_id}/end-sessions", status_code=204, responses=WRITING)
+@router.post(
+    "/users/{user_id}/end-sessions",
+    operation_id="admin_end_sessions",
+    summary="Sign a user out everywhere",
+    status_code=204,
+    responses=WRITING,
+)
 async def end_sessions(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Sign the user out everywhere, at once."""
     async with acting_on(auth, administrator, user_id):
         await users.end_sessions(auth, user_id)
 
 
-@router.post("/users/{user_id}/unlock", status_code=204, responses=WRITING)
+@router.post(
+    "/users/{user_id}/unlock",
+    operation_id="admin_unlock_user",
+    summary="Unlock an account",
+    status_code=204,
+    responses=WRITING,
+)
 async def unlock_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Forget wrong passwords and codes, so that the user can sign in again after too many of them."""
     async with acting_on(auth, administrator, user_id):
         await users.unlock_user(auth, user_id)
 
 
-@router.post("/users/{user_id}/reset-two-factor", status_code=204, responses=WRITING)
+@router.post(
+    "/users/{user_id}/reset-two-factor",
+    operation_id="admin_reset_two_factor",
+    summary="Switch a user's two-factor off",
+    status_code=204,
+    responses=WRITING,
+)
 async def reset_two_factor(auth: CurrentAuth, administrator: Writer, user_id: UUID) -> None:
     """Switch two-factor off for a user who has lost it. The user is signed out everywhere and gets a
     mail."""
@@ -152,6 +199,8 @@ async def reset_two_factor(auth: CurrentAuth, administrator: Writer, user_id: UU
 
 @router.post(
     "/users/{user_id}/grant",
+    operation_id="admin_grant",
+    summary="Give roles and permissions",
     responses=WRITING | documented(ErrorCode.UNKNOWN_ROLE),
 )
 async def grant(auth: CurrentAuth, administrator: Writer, user_id: UUID, body: Rights) -> AccountSummary:
@@ -160,7 +209,12 @@ async def grant(auth: CurrentAuth, administrator: Writer, user_id: UUID, body: R
     return AccountSummary(**_columns(auth, user))
 
 
-@router.post("/users/{user_id}/revoke", responses=NOT_ONESELF)
+@router.post(
+    "/users/{user_id}/revoke",
+    operation_id="admin_revoke",
+    summary="Take roles and permissions",
+    responses=NOT_ONESELF,
+)
 async def revoke(auth: CurrentAuth, administrator: Writer, user_id: UUID, body: Rights) -> AccountSummary:
     """Take roles and permissions, of those that one has."""
     user = await flows.revoke(auth, administrator, user_id, **body.model_dump())
@@ -169,6 +223,8 @@ async def revoke(auth: CurrentAuth, administrator: Writer, user_id: UUID, body: 
 
 @router.delete(
     "/users/{user_id}",
+    operation_id="admin_delete_user",
+    summary="Delete an account",
     status_code=204,
     responses=merged_responses(NOT_ONESELF, documented(ErrorCode.ACCOUNT_IN_USE)),
 )
@@ -180,6 +236,8 @@ async def delete_user(auth: CurrentAuth, administrator: Writer, user_id: UUID) -
 
 @router.post(
     "/users/{user_id}/impersonate",
+    operation_id="admin_impersonate",
+    summary="Act as a user",
     dependencies=[Depends(check_cookies)],
     responses=documented(
         ErrorCode.USER_NOT_FOUND,

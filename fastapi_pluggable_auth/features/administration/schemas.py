@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
-from ...schemas import Body, Schema
+from ...schemas import Body, Schema, proposed
 from ...security.names import PATTERN as NAME
 from .users import Cursor
 
@@ -25,13 +25,23 @@ def _account_cursor(value: str) -> str:
 
 
 AfterAccount = Annotated[
-    Annotated[str, Field(pattern="^[0-9]{1,17}-[0-9a-f]{32}$"), AfterValidator(_account_cursor)] | None,
+    Annotated[
+        str,
+        Field(
+            pattern="^[0-9]{1,17}-[0-9a-f]{32}$",
+            examples=["1767225600000000-6f1cf5a0b7e04f0d9a3b1d2c4e5f6071"],
+        ),
+        AfterValidator(_account_cursor),
+    ]
+    | None,
     Field(description="The `next` of the page before."),
 ]
 
 
 class Rights(Body):
     """Roles and permissions to give or take, and whether it is about being a superuser as well."""
+
+    model_config = proposed(roles=["editor"])
 
     roles: list[Name] = Field(default_factory=list, max_length=50)
     permissions: list[Name] = Field(default_factory=list, max_length=50)

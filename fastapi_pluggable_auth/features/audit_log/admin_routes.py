@@ -16,7 +16,12 @@ from .schemas import AfterEvent, AuditEventOut, AuditPage
 router = admin_router()
 
 
-@router.get("/activity", responses=documented(ErrorCode.VALIDATION_ERROR))
+@router.get(
+    "/activity",
+    operation_id="admin_list_activity",
+    summary="What happened to all accounts",
+    responses=documented(ErrorCode.VALIDATION_ERROR),
+)
 async def list_all_activity(
     auth: CurrentAuth,
     administrator: Reader,
@@ -30,7 +35,12 @@ async def list_all_activity(
     return _audit_page(page)
 
 
-@router.get("/users/{user_id}/activity", responses=documented(ErrorCode.VALIDATION_ERROR))
+@router.get(
+    "/users/{user_id}/activity",
+    operation_id="admin_list_user_activity",
+    summary="What happened to an account",
+    responses=documented(ErrorCode.VALIDATION_ERROR),
+)
 async def list_user_activity(
     auth: CurrentAuth, administrator: Reader, user_id: UUID, after: AfterEvent = None, limit: PageSize = 50
 ) -> AuditPage:

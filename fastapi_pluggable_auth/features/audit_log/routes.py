@@ -14,11 +14,17 @@ from .schemas import Activity, ActivityEvent, AfterEvent
 router = AuthRouter(
     prefix="/account/activity",
     tags=["activity"],
+    about="What happened to the account of the user who asks.",
     responses=documented(*SIGNED_IN),
 )
 
 
-@router.get("", responses=documented(ErrorCode.VALIDATION_ERROR))
+@router.get(
+    "",
+    operation_id="account_list_activity",
+    summary="What happened to the account",
+    responses=documented(ErrorCode.VALIDATION_ERROR),
+)
 async def list_activity(
     auth: CurrentAuth, user: CurrentUser, after: AfterEvent = None, limit: PageSize = 50
 ) -> Activity:

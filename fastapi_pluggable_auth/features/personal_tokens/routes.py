@@ -10,6 +10,7 @@ from ...errors import AuthError, ErrorCode
 from ...http.demands import RECENT_LOGIN, SIGNED_IN
 from ...http.responses import documented
 from ...routes.router import AuthRouter
+from ...schemas import TextId
 from . import flows
 from .flows import PersonalTokenError
 from .models import AbstractPersonalToken
@@ -18,12 +19,15 @@ from .schemas import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
 router = AuthRouter(
     prefix="/account/tokens",
     tags=["personal access tokens"],
+    about="Tokens of the user for programs, each with scopes.",
     responses=documented(*SIGNED_IN),
 )
 
 
 @router.post(
     "",
+    operation_id="account_create_token",
+    summary="Make a token",
     status_code=201,
     responses=documented(
         PersonalTokenError.UNKNOWN_SCOPE,
@@ -42,7 +46,7 @@ async def create_token(
     return NewPersonalToken(**_shown(made.token).model_dump(), token=made.secret)
 
 
-@router.get("")
+@router.get("", operation_id="account_list_tokens", summary="List the tokens")
 async def list_tokens(auth: CurrentAuth, user: CurrentUser) -> list[PersonalTokenOut]:
     """The tokens that have not expired, the newest first."""
     return [_shown(token) for token in await flows.list_tokens(auth, user.id)]
@@ -50,12 +54,14 @@ async def list_tokens(auth: CurrentAuth, user: CurrentUser) -> list[PersonalToke
 
 @router.delete(
     "/{token_id}",
+    operation_id="account_revoke_token",
+    summary="Revoke a token",
     status_code=204,
     responses=documented(
         PersonalTokenError.TOKEN_NOT_FOUND, ErrorCode.IMPERSONATION_FORBIDDEN, ErrorCode.VALIDATION_ERROR
     ),
 )
-async def revoke_token(auth: CurrentAuth, authentication: CurrentAuthentication, token_id: str) -> None:
+async def revoke_token(auth: CurrentAuth, authentication: CurrentAuthentication, token_id: TextId) -> None:
     """Revoke a token, at once."""
     try:
         token = UUID(token_id)

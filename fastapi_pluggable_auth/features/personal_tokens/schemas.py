@@ -31,7 +31,9 @@ class PersonalTokenCreate(Body):
 
     name: TokenName
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=100)]
-    expires_in: Annotated[int, Strict(), Field(ge=0, le=MAXIMUM_LIFETIME)] | None = None
+    expires_in: Annotated[int, Strict(), Field(ge=0, le=MAXIMUM_LIFETIME, examples=[30 * 86400])] | None = (
+        None
+    )
 
 
 class PersonalTokenOut(Schema):

@@ -21,11 +21,17 @@ from .schemas import CodeRequest, RecoveryCodes, RecoveryCodesLeft, TwoFactorEnr
 router = AuthRouter(
     prefix="/auth/2fa",
     tags=["two-factor"],
+    about="Codes of an authenticator app beside the password, and recovery codes.",
     responses=documented(*SIGNED_IN),
 )
 
 
-@router.post("/enable", responses=documented(TwoFactorError.TWO_FACTOR_ENABLED, *RECENT_LOGIN))
+@router.post(
+    "/enable",
+    operation_id="auth_enable_two_factor",
+    summary="Start setting up two-factor",
+    responses=documented(TwoFactorError.TWO_FACTOR_ENABLED, *RECENT_LOGIN),
+)
 async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> TwoFactorEnrolment:
     """Start enrolling: scan the QR code. Two-factor is active from the first right code on. Needs a recent
     login."""
@@ -35,6 +41,8 @@ async def enable(auth: CurrentAuth, authentication: EnrollingAuthentication) -> 
 
 @router.post(
     "/verify",
+    operation_id="auth_verify_two_factor",
+    summary="Finish setting up two-factor",
     dependencies=[rate_limited("two_factor")],
     responses=documented(
         TwoFactorError.TWO_FACTOR_NOT_STARTED,
@@ -61,6 +69,8 @@ async def verify_two_factor(
 
 @router.post(
     "/recovery-codes",
+    operation_id="auth_renew_recovery_codes",
+    summary="Make new recovery codes",
     responses=documented(TwoFactorError.TWO_FACTOR_NOT_ACTIVE, *RECENT_LOGIN),
 )
 async def renew_recovery_codes(auth: CurrentAuth, authentication: CurrentAuthentication) -> RecoveryCodes:
@@ -69,7 +79,9 @@ async def renew_recovery_codes(auth: CurrentAuth, authentication: CurrentAuthent
     return RecoveryCodes(codes=await flows.renew_recovery_codes(auth, authentication))
 
 
-@router.get("/recovery-codes")
+@router.get(
+    "/recovery-codes", operation_id="auth_count_recovery_codes", summary="Count the unused recovery codes"
+)
 async def count_recovery_codes(auth: CurrentAuth, user: CurrentUser) -> RecoveryCodesLeft:
     """How many recovery codes are unused."""
     return RecoveryCodesLeft(remaining=await flows.remaining_recovery_codes(auth, user))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Request, Response
+from fastapi import Path, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import GetPydanticSchema
 from pydantic_core.core_schema import no_info_after_validator_function
@@ -23,7 +23,9 @@ from .forms import Rejected, problem_with
 from .rendering import render_page
 
 LinkToken = Annotated[
-    Plaintext, GetPydanticSchema(lambda _, handler: no_info_after_validator_function(Plaintext, handler(str)))
+    Plaintext,
+    GetPydanticSchema(lambda _, handler: no_info_after_validator_function(Plaintext, handler(str))),
+    Path(examples=["the-token-of-the-mailed-link"]),
 ]
 """The token in the path of a mailed link."""
 
