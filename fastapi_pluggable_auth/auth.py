@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from datetime import datetime
 from functools import partial, wraps
@@ -14,6 +15,7 @@ from tortoise.context import TortoiseContext
 
 from .afterwards import Afterwards
 from .arguments import (
+    name_of,
     require_all,
     require_bool,
     require_callable,
@@ -38,7 +40,7 @@ from .errors import AuthError, ErrorCode
 from .events import SecurityEvent, SecurityLog, origin
 from .failures import Failure, failure_of, log_failure
 from .features.feature import Feature, Features
-from .hooks import Event, Hooks
+from .hooks import Event, Hooks, is_same
 from .models import AbstractUser, Tables, User, shipped, tables_for
 from .models.user import U, U_co
 from .poolers import PoolerWatch
@@ -50,6 +52,8 @@ from .security.jwt import TokenSigner
 from .security.names import name_set
 from .security.proxies import counted_network
 from .security.rate_limits import RateLimiter
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -115,6 +119,7 @@ class Auth(Generic[U_co]):
         self.pooler = PoolerWatch(self.tables.user)
         self.events = SecurityLog(self._now)
         self.hooks = Hooks(settings, self.features.errors)
+        self._heard: list[tuple[type[Event | SecurityEvent], Callable[[Any], Any]]] = []
         self._services: dict[Callable[[Auth[Any]], Any], Any] = {}
         for feature in self.features:
             for event, handler in feature.hooks:
@@ -150,11 +155,25 @@ class Auth(Generic[U_co]):
 
         def add(handler: Callable[[E], T]) -> Callable[[E], T]:
             require_handler(handler, heard.__name__)
+            self._warn_if_heard(heard, handler)
             told = partial(self.hooks.tell, handler) if issubclass(heard, SecurityEvent) else handler
             self._hear(heard, told)
             return handler
 
         return add
+
+    def _warn_if_heard(self, event: type[Event | SecurityEvent], handler: Callable[[Any], Any]) -> None:
+        """Names a handler that would be called twice with one event."""
+        for known, other in self._heard:
+            if is_same(handler, other) and (issubclass(event, known) or issubclass(known, event)):
+                logger.warning(
+                    "%s was added to %s before: it is called once for each time. Import its module "
+                    "once, and by one name.",
+                    name_of(handler),
+                    event.__name__ if event is known else f"{known.__name__}, which is {event.__name__} too",
+                )
+                break
+        self._heard.append((event, handler))
 
     def _hear(self, event: type[Event | SecurityEvent], handler: Callable[[Any], Any]) -> None:
         if issubclass(event, SecurityEvent):

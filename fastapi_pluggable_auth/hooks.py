@@ -298,6 +298,16 @@ class Hooks:
                 await _call(handler, event)
 
 
+def is_same(handler: Handler, other: Handler) -> bool:
+    """Whether two handlers are one function, also of a module that was imported by two names."""
+    if handler == other:
+        return True
+    code, others = (getattr(each, "__code__", None) for each in (handler, other))
+    if code is None or others is None or handler.__module__ == other.__module__:
+        return False
+    return bool((code.co_filename, code.co_firstlineno) == (others.co_filename, others.co_firstlineno))
+
+
 async def _call(handler: Handler, event: object) -> None:
     told = handler(event)
     if inspect.isawaitable(told):

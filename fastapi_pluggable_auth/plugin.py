@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
+from starlette.routing import Mount, Route
 from starlette.types import Lifespan
 from tortoise.exceptions import ConfigurationError
 
@@ -152,6 +153,7 @@ def include_auth(
 
     app.router.lifespan_context = _naming_clashes(app.router.lifespan_context, auth)
     routers = _routers(auth, pages=pages)
+    _warn_of_hidden(app, routers, chosen.route_prefix)
     for router in routers:
         router.add_to(app.router, chosen.route_prefix, bodies)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whichever of them
@@ -235,6 +237,22 @@ async def running(auth: Auth) -> AsyncIterator[None]:
             await asyncio.gather(purging, return_exceptions=True)
         auth.tortoise_context = None
         await auth.close()
+
+
+def _warn_of_hidden(app: FastAPI, routers: Iterable[AuthRouter], prefix: str) -> None:
+    earlier = [
+        route
+        for route in app.routes
+        if isinstance(route, Route | Mount) or hasattr(route, "original_router")  # one that was included
+    ]
+    if hidden := [route for router in routers for route in router.hidden_by(earlier, prefix)]:
+        others = f" and {len(hidden) - 1} others" if len(hidden) > 1 else ""
+        logger.warning(
+            "%s%s are never reached: a route of the app that comes before include_auth answers there. Call "
+            "include_auth first, or give that route another path.",
+            hidden[0],
+            others,
+        )
 
 
 def _docs_login(app: FastAPI, settings: AuthSettings) -> str | None:

@@ -763,6 +763,15 @@ async def uses_personal_tokens(world: World) -> None:
 
 
 @step
+async def signs_in_on_the_docs_page(world: World) -> None:
+    ada = await world.ada()
+    for password, status in (("wrong", 400), (PASSWORD, 200)):
+        form = {"grant_type": "password", "username": ada.email, "password": password}
+        answer = await world.client.post("/auth/docs-login", data=form)
+        assert answer.status_code == status, answer.text
+
+
+@step
 async def looks_around(world: World) -> None:
     ada = await world.ada()
     assert (await ada.ask("GET", "/account/activity"))["events"]

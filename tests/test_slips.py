@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, get_args
 
 import httpx
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import FastAPIError
 from pydantic import BaseModel
 from starlette.applications import Starlette
@@ -34,7 +37,7 @@ from fastapi_pluggable_auth.authorization import get_optional_user
 from fastapi_pluggable_auth.dependencies import get_current_user, get_recent_user
 from fastapi_pluggable_auth.email.local import MemoryProvider
 from fastapi_pluggable_auth.features import Administration, PersonalTokens
-from fastapi_pluggable_auth.hooks import AccountDeleted, BeforeSignup, SignedUp
+from fastapi_pluggable_auth.hooks import AccountDeleted, BeforeSignup, Event, SignedUp
 from fastapi_pluggable_auth.models import User
 
 from .conftest import EMAIL, PASSWORD, SECRET
@@ -400,3 +403,109 @@ def test_the_test_kit_says_which_fixture_to_override(tmp_path: Path) -> None:
     assert told.count('override the fixture `auth_models` so that it returns {"models": ["host"]}') >= 2
     assert told.count("The fixture `auth_app` has to return an app that include_auth was called for") >= 2
     assert "Traceback" not in told
+
+
+TWICE = """
+from fastapi_pluggable_auth.hooks import SignedUp
+from {main} import auth
+
+@auth.on(SignedUp)
+async def greet(event): ...
+
+@auth.on(SignedUp)
+async def count(event): ...
+"""
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
+    return [record.message for record in caplog.records if name in record.message]
+
+
+def test_a_handler_that_is_added_twice_is_named(
+    settings: AuthSettings,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also one whose module is imported by two names, as `hooks` and as `app.hooks`."""
+    auth = include_auth(FastAPI(), settings=settings)
+    monkeypatch.setitem(sys.modules, "main_of_slips", SimpleNamespace(auth=auth))
+    source = tmp_path / "hooks.py"
+    source.write_text(TWICE.format(main="main_of_slips"))
+    for name in ("hooks_of_slips", "app_of_slips"):
+        spec = importlib.util.spec_from_file_location(name, source)
+        assert spec is not None
+        assert spec.loader is not None
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        if name == "hooks_of_slips":
+            assert not warnings_in(caplog, "once for each time")
+    twice = warnings_in(caplog, "once for each time")
+    assert [line.partition(" ")[0] for line in twice] == ["greet", "count"]
+
+    caplog.clear()
+
+    def hear(event: object) -> None: ...
+
+    auth.on(Event)(hear)
+    auth.on(SecurityEvent)(hear)
+    assert not warnings_in(caplog, "once for each time")
+    auth.on(SignedUp)(hear)
+    (line,) = warnings_in(caplog, "once for each time")
+    assert "hear was added to Event, which is SignedUp too" in line
+
+
+def test_handlers_that_one_function_makes_are_not_one(
+    settings: AuthSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth = include_auth(FastAPI(), settings=settings)
+    for name in ("one", "two"):
+        auth.on(SignedUp)(lambda event, name=name: None)
+    assert not warnings_in(caplog, "once for each time")
+
+
+async def answer_all(request: Request) -> Response:
+    return Response("host")
+
+
+def a_page(app: FastAPI) -> None:
+    app.add_api_route("/account/sign-in", answer_all, methods=["GET"])
+
+
+def every_path(app: FastAPI) -> None:
+    app.add_api_route("/{path:path}", answer_all, methods=["GET"])
+
+
+def every_path_of_a_router(app: FastAPI) -> None:
+    router = APIRouter()
+    every_path(router)  # type: ignore[arg-type]  # it has the same method
+    app.include_router(router)
+
+
+def a_mount(app: FastAPI) -> None:
+    app.mount("/", Starlette())
+
+
+@pytest.mark.parametrize(
+    ("add", "named"),
+    [
+        (a_page, "GET /account/sign-in are never"),
+        (every_path, "GET /auth/me and "),
+        (every_path_of_a_router, "GET /auth/me and "),
+        (a_mount, "GET /auth/me and "),
+    ],
+)
+def test_routes_of_the_host_that_hide_those_of_the_package_are_noticed(
+    settings: AuthSettings,
+    caplog: pytest.LogCaptureFixture,
+    add: Callable[[FastAPI], None],
+    named: str,
+) -> None:
+    before, after = FastAPI(), FastAPI()
+    add(before)
+    after.add_api_route("/auth/other", answer_all, methods=["POST"])
+    include_auth(after, settings=settings, pages=True)
+    add(after)
+    assert not warnings_in(caplog, "never reached")
+    include_auth(before, settings=settings, pages=True)
+    (line,) = warnings_in(caplog, "never reached")
+    assert line.startswith(named)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 from fastapi.datastructures import Default
@@ -14,6 +15,8 @@ from starlette.types import Receive, Scope, Send
 from ..http.responses import merged_responses
 from ..http.route import AuthRoute, without_slashes
 from .bodies import Bodies, own_body, with_bodies
+
+_PARAMETER: Final = re.compile(r"\{\w+\}")
 
 
 class AuthRouter(APIRouter):
@@ -52,6 +55,18 @@ class AuthRouter(APIRouter):
                 endpoint = with_bodies(endpoint, bodies)
                 own["response_model"] = own_body(own["response_model"], bodies)
             router.add_api_route(prefix + self.prefix + path, endpoint, **own)
+
+    def hidden_by(self, earlier: Sequence[BaseRoute], prefix: str) -> list[str]:
+        """The routes that no request would reach, as these earlier routes of the app answer at their
+        addresses."""
+        hidden = []
+        for path, _, options in self._definitions:
+            address = f"{prefix}{self.prefix}{path}"
+            for method in options["methods"] or ["GET"]:
+                scope = {"type": "http", "method": method, "path": _PARAMETER.sub("0", address)}
+                if any(route.matches({**scope, "root_path": ""})[0] is Match.FULL for route in earlier):
+                    hidden.append(f"{method} {address}")
+        return hidden
 
     def require_room_for(self, later: AuthRouter, owner: str) -> None:
         """Raises `ValueError` where a route of the later router has an address of this one: no request would
