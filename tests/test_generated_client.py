@@ -76,6 +76,7 @@ async def test_swagger_signs_up_by_what_it_proposes_and_in_by_its_own_form(packa
         await (route.fulfill(path=file) if file.is_file() else route.abort())
 
     async with async_playwright() as playwright:
+        expect.set_options(timeout=30_000)  # the machine of the tests may be busy
         browser = await browsers.launch(playwright)
         page = await browser.new_page()
         await page.route(lambda url: not url.startswith(base), serve_locally)
@@ -95,11 +96,11 @@ async def test_swagger_signs_up_by_what_it_proposes_and_in_by_its_own_form(packa
         form = page.locator(".auth-container", has_text="docs-login")
         await form.locator("#oauth_username").fill(EMAIL)
         await form.locator("#oauth_password").fill("wrong")
-        await form.get_by_role("button", name="Authorize").click()
-        await expect(form.locator(".errors")).to_contain_text("password or code is wrong")
+        await form.locator("button.authorize").click()
+        await expect(form.locator(".errors").first).to_contain_text("password or code is wrong")
         await form.locator("#oauth_password").fill(PASSWORD)
-        await form.get_by_role("button", name="Authorize").click()
-        await expect(form.get_by_role("button", name="Logout")).to_be_visible()
-        await page.get_by_role("button", name="Close").click()
+        await form.locator("button.authorize").click()
+        await expect(form.get_by_role("heading", name="Authorized")).to_be_visible()
+        await page.locator(".modal-ux-header .close-modal").click()
         assert EMAIL in await execute("auth_me", 200)
         await browser.close()
