@@ -23,7 +23,6 @@ from .shipped import ALL_CODES, ALL_MAILS, FEATURES
 
 DIALECTS = ("sqlite",)
 LANGUAGES = sorted(offered_languages(AuthSettings(_env_file=None)))
-COMPLETE = ["de", "en"]
 ENGLISH = texts_of(None, "en", FEATURES.folders)
 PLURAL = re.compile(r"_(zero|one|two|few|many|other)$")
 
@@ -33,7 +32,7 @@ def stems(keys: set[str]) -> set[str]:
     return {PLURAL.sub("", key) for key in keys}
 
 
-@pytest.mark.parametrize("language", COMPLETE)
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_a_language_has_every_text_and_no_other(language: str) -> None:
     texts = texts_of(None, language, FEATURES.folders)
     assert stems({*texts}) == stems({*ENGLISH})
@@ -67,7 +66,7 @@ def test_every_error_has_a_sentence() -> None:
     assert {f"errors.{code.code}" for code in ALL_CODES} <= ENGLISH.keys()
 
 
-@pytest.mark.parametrize("language", COMPLETE)
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_every_mail_is_sent_in_the_language_with_nothing_left_to_fill_in(language: str) -> None:
     settings = AuthSettings(_env_file=None, template_dir=None)
     assert missing_parts(None, language, FEATURES.folders) == []
