@@ -14,6 +14,7 @@ from contextvars import Token
 from functools import cache
 from typing import Any, TypeVar
 
+from starlette.routing import BaseRoute
 from tortoise import Model
 from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClient
 from tortoise.context import TortoiseContext, _current_context
@@ -22,6 +23,13 @@ from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 
 M = TypeVar("M", bound=Model)
 Write = Callable[[], Awaitable[Any]]
+
+
+def routes_of(app: Any) -> list[BaseRoute]:
+    """All routes of an app, also those of a front end (`app.frontend`), which FastAPI has in a list of their
+    own. Without `_low_priority_routes`: `routes` alone; apps with a front end then set `HOME_URL`."""
+    router = getattr(app, "router", None)
+    return [*getattr(router, "routes", ()), *getattr(router, "_low_priority_routes", ())]
 
 
 def model_of_row(model: type[M], row: Mapping[str, Any]) -> M:

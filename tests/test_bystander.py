@@ -316,6 +316,7 @@ async def signs_up_on_the_pages(world: World) -> None:
         await visitor.open("/account/sign-up")
         await visitor.submit("new_password", email=email, new_password="short")
         await visitor.submit("new_password", email=email, new_password=PASSWORD)
+        await visitor.submit("check-mail")
         await visitor.open("/account/verify-email")
         await visitor.submit("email", email="no address")
         await visitor.submit("email", email=email)

@@ -114,6 +114,7 @@ async def sign_in_page(who: Outsider) -> None:
 async def sign_up_page(who: Outsider) -> None:
     await who.visitor.open("/account/sign-up")
     who.page(await who.visitor.submit("email", email=who.email, new_password=PASSWORD))
+    who.page(await who.visitor.submit("check-mail"))
 
 
 async def forgot_page(who: Outsider) -> None:

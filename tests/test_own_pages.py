@@ -129,7 +129,7 @@ async def test_what_the_form_says_is_stored(visitor: FormBrowser) -> None:
         "country": "AT",
     }
     page = await visitor.submit("sign-up", **ACCOUNT, **more)
-    assert page.path == "/account/sign-in", page.text
+    assert page.path == "/account/check-mail", page.text
     stored = await Customer.get()
     assert (stored.company, stored.plan, stored.seats, stored.rate) == ("Engines", "team", 3, Decimal("1.5"))
     assert (stored.born_on, stored.phone, stored.about) == (date(2000, 2, 29), None, "a\nb")

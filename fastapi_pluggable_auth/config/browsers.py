@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from .base import Settings
-from .urls import AnyOrigin, WebOrigin
+from .urls import AnyOrigin, Place, WebOrigin
 from .values import CommaSeparated
 
 
@@ -26,6 +26,11 @@ class BrowserSettings(Settings):
     clear_site_data: bool = Field(
         default=False,
         description="Have browsers delete all that the site has stored in them when a user signs out.",
+    )
+    home_url: Place = Field(
+        default="/",
+        description="Where the pages lead on to: a path of this app, or an address. Unless set, the profile"
+        " page in an app that answers nothing at `/`.",
     )
     sign_in_url: str | None = Field(
         default=None,

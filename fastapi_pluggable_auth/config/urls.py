@@ -47,11 +47,26 @@ def _with_token(url: str) -> str:
     return url
 
 
+def _place(text: str) -> str:
+    parts = urlsplit(text)
+    readable = text.isascii() and text.isprintable() and not {" ", "\\"}.intersection(text)
+    on_this_host = text.startswith("/") and not text.startswith("//")
+    elsewhere = parts.scheme in DEFAULT_PORTS and parts.hostname and parts.username is None
+    if not readable or not (on_this_host or elsewhere):
+        raise ValueError(
+            f"{text}: write a path such as /dashboard, or an address such as https://example.com/"
+        )
+    return text
+
+
 WebOrigin = Annotated[str, AfterValidator(_web_origin)]
 """The origin of a web page."""
 
 AnyOrigin = Annotated[str, AfterValidator(_any_origin)]
 """Also of another scheme, by which an app serves pages to itself."""
+
+Place = Annotated[str, AfterValidator(_place)]
+"""A path of this app, or an address of the web."""
 
 LinkPage = Annotated[str, AfterValidator(_with_token)]
 """The address of a page for mailed links."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from ..auth import Auth, transactional
@@ -20,6 +21,15 @@ from .guesses import counted_guess
 from .mailbox import signed_up_with, verified
 from .notices import mail_on_request
 from .passwords import check_password
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The account. It is `untouched` where the browser of the signup has verified it and nothing of it has
+    ended since: its password still is the one that was chosen there."""
+
+    user: AbstractUser
+    untouched: bool
 
 
 async def owner_of(auth: Auth, purpose: LinkTable, token: str | Plaintext) -> AbstractUser:
@@ -42,7 +52,7 @@ async def verify_email(auth: Auth, token: str | Plaintext) -> None:
 
 async def verify_signup(
     auth: Auth, token: str | Plaintext, binding: str | None, password: str | Plaintext | None = None
-) -> None:
+) -> Verified:
     """Marks the account verified for the one who signed up. In the browser with the `binding` of the signup
     all stays as it is; elsewhere the password says so, and what was begun with it ends. So nobody activates
     the password of a stranger who signed up first. Raises `AuthError`: INVALID_LINK, SIGNUP_ELSEWHERE without
@@ -52,7 +62,9 @@ async def verify_signup(
         here = signed_up_with(user, binding)
         if not here:
             await _require_password(auth, user, password)
+        untouched = here and user.access_epoch == 0
         await _verify(auth, user, keep=here)
+    return Verified(user, untouched)
 
 
 @asynccontextmanager

@@ -32,6 +32,7 @@ CHALLENGE_ATTEMPTS: Final = 20
 """Codes after which the password is needed again."""
 
 BY_PASSWORD: Final = ("pwd",)
+BY_SIGNUP: Final = ("pwd", "mail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,21 @@ async def open_session(
     async with entering(auth, transport=transport, device=device) as entry:
         entry.observation.user_id = user.id
         answer = await admit(auth, Proof(user=user, factors=factor_names(factors), strong=strong), entry)
+    return await begin_challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
+
+
+async def enter_after_signup(
+    auth: Auth, user: AbstractUser, device: Device | None = None, *, transport: Transport
+) -> TokenSet | Challenge:
+    """The first session, in the browser that has signed up and just verified the address: the password was
+    chosen there, and the mail came. Only for an account that is `untouched` since.
+
+    Raises `AuthError`: INVALID_CREDENTIALS where something of the account has ended meanwhile; else like
+    `open_session`.
+    """
+    async with entering(auth, transport=transport, device=device) as entry:
+        proof = Proof(user=user, factors=BY_SIGNUP, unchanged={"access_epoch": user.access_epoch})
+        answer = await admit(auth, proof, entry)
     return await begin_challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
 
 

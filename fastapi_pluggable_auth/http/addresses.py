@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
+from starlette.routing import Match
 
+from .._frameworks import routes_of
 from ..auth import Auth
 from ..lookup import included
 from ..security.csrf import SAFE_METHODS
@@ -25,12 +28,40 @@ def account_path(request: Request, auth: Auth, page: str) -> str:
     return f"/{quote(path.lstrip('/'))}"
 
 
+def with_query(address: str, **values: str | None) -> str:
+    """The address with these values in its query, where they are not empty."""
+    query = urlencode({name: value for name, value in values.items() if value})
+    return f"{address}{'&' if '?' in address else '?'}{query}" if query else address
+
+
+def home(request: Request, auth: Auth) -> str | None:
+    """Where pages lead on to: `HOME_URL`, a path of which is one of the app that has the `Auth`. Unless set,
+    the profile page in an app that answers nothing at `/`, or None where there are no pages."""
+    url, chosen = auth.settings.home_url, "home_url" in auth.settings.model_fields_set
+    found = included(request)
+    if not (chosen or _answers_root(found.app, len(routes_of(found.app)))):
+        return account_path(request, auth, "profile") if auth.pages else None
+    # The place of a mount may be what the client has sent: as in `account_path`, never another host.
+    place = quote(found.root_path.strip("/"))
+    return f"/{place}{url}" if place and url.startswith("/") else url
+
+
+def onward(request: Request, auth: Auth, next: str | None) -> str:
+    """Where a page with this `next` leads on to, whatever it was sent."""
+    return safe_next(next) or home(request, auth) or account_path(request, auth, "profile")
+
+
+@lru_cache(maxsize=16)
+def _answers_root(app: object, routes: int) -> bool:
+    """Looked up once, as it takes microseconds a route; `routes`, their number, is there to look again."""
+    scope = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
+    return any(route.matches(dict(scope))[0] is Match.FULL for route in routes_of(app))
+
+
 def sign_in_page(request: Request, auth: Auth) -> str:
     """The address of the sign-in page, which leads back to this one."""
     path = path_of(request)
     page = auth.settings.sign_in_url or account_path(request, auth, "sign-in")
     query = request.scope["query_string"].decode("latin-1")
     back = safe_next(f"{path}?{query}" if query else path)
-    if back is None or request.method not in SAFE_METHODS:
-        return page
-    return f"{page}{'&' if '?' in page else '?'}{urlencode({'next': back})}"
+    return with_query(page, next=back if request.method in SAFE_METHODS else None)

@@ -134,14 +134,18 @@ class VerifyForm(BaseModel):
 async def verify_form(
     auth: CurrentAuth, request: Request, token: LinkToken, form: Annotated[VerifyForm, Form()]
 ) -> Response:
-    """The same from the page's own form, answered with a page."""
+    """The same from the page's own form, answered with a page; that of account pages leads on."""
     try:
         body = Reauthentication(password=form.password.take())
         password = taken(body, "password") if body.password else None
-        await email_flow.verify_signup(auth, token, signup_binding(request, auth), password)
+        verified = await email_flow.verify_signup(auth, token, signup_binding(request, auth), password)
     except (ValidationError, AuthError) as error:
         return await link_page(auth, request, Purpose.VERIFY, token, error)
-    return done_page(auth, request, Purpose.VERIFY)
+    if not auth.pages:
+        return done_page(auth, request, Purpose.VERIFY)
+    from .pages.verified import after_verification  # in apps that have imported the pages
+
+    return await after_verification(auth, request, verified)
 
 
 @router.get(

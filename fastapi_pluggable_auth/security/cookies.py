@@ -41,6 +41,7 @@ class Cookies:
         self.refresh = f"{prefix}refresh_token"
         self.visitor = f"{prefix}visitor"
         self.signup = f"{prefix}signup_binding"
+        self.mail_note = f"{prefix}mail_note"
         self.device = f"{prefix}device"
 
     def set(self, name: str, value: str, max_age: int | None = None) -> str:

@@ -76,6 +76,12 @@ class EmailForm(BaseModel):
     email: Text = ""
 
 
+class NextForm(BaseModel):
+    """Carries the path to go on to."""
+
+    next: Text = ""
+
+
 class NewPasswordForm(BaseModel):
     """Asks for a password to be set."""
 

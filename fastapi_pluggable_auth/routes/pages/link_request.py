@@ -1,9 +1,9 @@
-"""Asking for a link by mail: to verify an address, or to choose a new password."""
+"""Asking for a link by mail, to verify an address or to choose a new password, and waiting for it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Final, NamedTuple
 
 from fastapi import Depends, Form, Request, Response
 from pydantic import ValidationError
@@ -13,51 +13,117 @@ from ...dependencies import CurrentAuth
 from ...flows.email import resend_verification
 from ...flows.password import forgot_password
 from ...http.csrf import check_form
-from ...http.rates import rate_limited
+from ...http.mail_note import Awaited, keep_note, mail_note
+from ...http.rates import count_by_client, rate_limited
 from ...schemas import EmailRequest
+from ...security.redirects import safe_next
 from ..router import AuthRouter
-from .forms import EmailForm, problem_with
+from .forms import EmailForm, NextForm, Rejected, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute
 
 router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageRoute, include_in_schema=False)
 
 
+class _Request(NamedTuple):
+    """What sends the link, how often a client may ask for it, and the page on which the address is typed."""
+
+    send: Callable[[Auth, str], Awaitable[None]]
+    rate: str
+    page: str
+
+
+_REQUESTS: Final[dict[Awaited, _Request]] = {
+    "signup": _Request(resend_verification, "resend", "sign-up"),
+    "verify": _Request(resend_verification, "resend", "verify-email"),
+    "reset": _Request(forgot_password, "forgot_password", "forgot-password"),
+}
+
+
+class LinkRequestForm(EmailForm, NextForm):
+    """The address to which the link goes."""
+
+
 @router.get("/verify-email")
-async def verify_email_page(auth: CurrentAuth, request: Request) -> Response:
+async def verify_email_page(auth: CurrentAuth, request: Request, next: str = "") -> Response:
     """The form for a new verification link."""
-    return render_page(auth, request, "verify_email", email="")
+    return _form_page(auth, request, "verify", next)
 
 
 @router.post("/verify-email", dependencies=[Depends(check_form), rate_limited("resend")])
 async def verify_email_form(
-    auth: CurrentAuth, request: Request, form: Annotated[EmailForm, Form()]
+    auth: CurrentAuth, request: Request, form: Annotated[LinkRequestForm, Form()]
 ) -> Response:
     """Mails the link."""
-    return await _mail(auth, request, "verify-email", form.email, resend_verification)
+    return await _mail(auth, request, "verify", form)
 
 
 @router.get("/forgot-password")
-async def forgot_password_page(auth: CurrentAuth, request: Request) -> Response:
+async def forgot_password_page(auth: CurrentAuth, request: Request, next: str = "") -> Response:
     """The form for a reset link."""
-    return render_page(auth, request, "forgot_password", email="")
+    return _form_page(auth, request, "reset", next)
 
 
 @router.post("/forgot-password", dependencies=[Depends(check_form), rate_limited("forgot_password")])
 async def forgot_password_form(
-    auth: CurrentAuth, request: Request, form: Annotated[EmailForm, Form()]
+    auth: CurrentAuth, request: Request, form: Annotated[LinkRequestForm, Form()]
 ) -> Response:
     """Mails the link."""
-    return await _mail(auth, request, "forgot-password", form.email, forgot_password)
+    return await _mail(auth, request, "reset", form)
 
 
-async def _mail(
-    auth: Auth, request: Request, page: str, email: str, flow: Callable[[Auth, str], Awaitable[None]]
-) -> Response:
+@router.get("/check-mail")
+async def check_mail_page(auth: CurrentAuth, request: Request) -> Response:
+    """Where the mail went, what to do with it, and what else to do."""
+    note = mail_note(request, auth)
+    if note is None or not note.awaited:
+        return see_other(auth, request, "sign-in")
+    return render_page(
+        auth,
+        request,
+        "check_mail",
+        email=note.email,
+        awaited=note.awaited,
+        form_page=_REQUESTS[note.awaited].page,
+        next=note.next,
+    )
+
+
+@router.post("/check-mail", dependencies=[Depends(check_form)])
+async def check_mail_form(auth: CurrentAuth, request: Request) -> Response:
+    """Mails another link, within the limits of the first."""
+    note = mail_note(request, auth)
+    if note is None or not note.awaited:
+        return see_other(auth, request, "sign-in")
+    asked = _REQUESTS[note.awaited]
+    await count_by_client(request, auth, asked.rate)
+    await asked.send(auth, note.email)
+    keep_note(request, auth, note.email)
+    return see_other(auth, request, "check-mail", notice="sent_again")
+
+
+async def _mail(auth: Auth, request: Request, awaited: Awaited, form: LinkRequestForm) -> Response:
     """Mails a link, if there is such an account; the answer is the same if there is none."""
     try:
-        await flow(auth, EmailRequest(email=email).email)
+        email = EmailRequest(email=form.email).email
     except ValidationError as error:
-        name = page.replace("-", "_")
-        return render_page(auth, request, name, problem=problem_with(error), email=email)
-    return see_other(auth, request, page, notice="link_mailed")
+        return _form_page(auth, request, awaited, form.next, form.email, error)
+    await _REQUESTS[awaited].send(auth, email)
+    keep_note(request, auth, email, awaited=awaited, next=safe_next(form.next))
+    return see_other(auth, request, "check-mail")
+
+
+def _form_page(
+    auth: Auth,
+    request: Request,
+    awaited: Awaited,
+    next: str,
+    email: str | None = None,
+    error: Rejected | None = None,
+) -> Response:
+    """The form, with what was typed, else with the address of the note."""
+    if email is None:
+        note = mail_note(request, auth)
+        email = "" if note is None else note.email
+    name = _REQUESTS[awaited].page.replace("-", "_")
+    return render_page(auth, request, name, problem=problem_with(error), email=email, next=safe_next(next))

@@ -17,6 +17,7 @@ from ...flows.email import owner_of
 from ...flows.mailbox import is_claimable, signed_up_with
 from ...http.browsers import wants_page
 from ...http.cookies import signup_binding
+from ...http.mail_note import mail_note
 from ...schemas import Message
 from ...security.plaintext import Plaintext
 from .forms import Rejected, problem_with
@@ -70,7 +71,8 @@ async def link_page(
     except AuthError as dead:
         if dead.code is not ErrorCode.INVALID_LINK:
             raise
-        return render_page(auth, request, "dead_link", dead.code.status, purpose=purpose)
+        next = _wanted(auth, request)
+        return render_page(auth, request, "dead_link", dead.code.status, purpose=purpose, next=next)
     path = request.url.path.rstrip("/").removesuffix("/form")
     reset, here = None, False
     if purpose is Purpose.VERIFY:
@@ -93,4 +95,11 @@ async def link_page(
 
 def done_page(auth: Auth, request: Request, purpose: LinkTable) -> HTMLResponse:
     """What the link was for is done."""
-    return render_page(auth, request, "done", title=f"{purpose}.done", purpose=purpose)
+    next = _wanted(auth, request)
+    return render_page(auth, request, "done", title=f"{purpose}.done", purpose=purpose, next=next)
+
+
+def _wanted(auth: Auth, request: Request) -> str | None:
+    """Where the user of this browser wanted to go before the mail."""
+    note = mail_note(request, auth)
+    return None if note is None else note.next

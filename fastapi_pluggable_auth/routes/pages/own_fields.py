@@ -24,7 +24,7 @@ from ...security.text import is_unicode
 from ..body_checks import value_types
 from .faults import MISSING, Fault, UnfilledError, faults_of
 
-RESERVED: Final = frozenset({"csrf_token", "form", "shown", "new_password"})
+RESERVED: Final = frozenset({"csrf_token", "form", "shown", "new_password", "next"})
 """What the forms send themselves."""
 
 _ASKED_ALREADY: Final[dict[type[BaseModel], set[str]]] = {

@@ -7,14 +7,14 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...auth import Auth
-from ...http.addresses import account_path
+from ...config.urls import origin_of
+from ...http.addresses import account_path, home, with_query
 from ...http.csrf import csrf_token
 from ...models import AbstractUser
 from ...security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
@@ -42,8 +42,11 @@ def see_other(
     """Sends the browser on, to an account page or a path of this app, with a notice to show there (a key of
     the words `notices`)."""
     path = page if page.startswith("/") else account_path(request, auth, page)
-    query = urlencode({key: value for key, value in (("notice", notice), ("next", next)) if value})
-    location = f"{path}{'&' if '?' in path else '?'}{query}" if query else path
+    return go_to(with_query(path, notice=notice, next=next))
+
+
+def go_to(location: str) -> RedirectResponse:
+    """The same to an address that is complete."""
     return RedirectResponse(location, 303, {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"})
 
 
@@ -70,6 +73,7 @@ def render_page(
     if problem is not None:
         words = words.saying(f"errors.{problem.code}", problem.detail)
     assets = _assets(auth.settings.template_dir, features.folders.templates)
+    home_url = home(request, auth)
     values = {
         "name": name,
         "app_name": auth.settings.app_name,
@@ -82,7 +86,9 @@ def render_page(
         "pages": auth.pages,
         "usernames": auth.has_usernames,
         "mailbox": f"{request.scope.get('root_path', '')}{MAILBOX}" if auth.settings.dev_mailbox else None,
-        "path": lambda page: account_path(request, auth, page),
+        "path": lambda page, next=None: with_query(account_path(request, auth, page), next=next),
+        "home": home_url,
+        "next": None,
         "title": words(title or f"{name}.title"),
         "user": user,
         "problem": problem,
@@ -95,7 +101,7 @@ def render_page(
         **context,
     }
     html = assets.environment.get_template(f"page_{name}.html").render(values)
-    policy = f"{assets.policy}; img-src data:" if image else assets.policy
+    policy = f"{assets.policy}; form-action {_form_targets(home_url)}{'; img-src data:' if image else ''}"
     headers: dict[str, str] = {
         **HEADERS,
         "Content-Security-Policy": policy,
@@ -104,6 +110,11 @@ def render_page(
     if problem is not None:
         status, headers = problem.status, headers | problem.headers
     return HTMLResponse(html, status, headers)
+
+
+def _form_targets(home_url: str | None) -> str:
+    """Browsers also hold the redirect that answers a form against these (CSP Level 3 section 6.4.1)."""
+    return "'self'" if home_url is None or home_url.startswith("/") else f"'self' {origin_of(home_url)}"
 
 
 def _notice(request: Request, words: Words) -> str | None:
@@ -127,7 +138,7 @@ class _Assets:
         self.script = self._source("page.js")
         self.policy = (
             f"default-src 'none'; style-src '{_digest(self.style)}'; script-src '{_digest(self.script)}'; "
-            "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
+            "base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
         )
 
     def _source(self, name: str) -> str:

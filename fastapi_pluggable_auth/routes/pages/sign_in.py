@@ -3,10 +3,10 @@ change needs a recent login."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Form, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ...auth import Auth
 from ...dependencies import SIGN_IN_FIRST, CurrentAuth, EnrollingAuthentication, get_ended_authentication
@@ -16,56 +16,55 @@ from ...flows import sessions as sessions_flow
 from ...flows.authentication import Authentication
 from ...flows.login import Challenge
 from ...flows.session_tokens import TokenSet
-from ...http.addresses import account_path
+from ...http.addresses import account_path, onward
 from ...http.cookies import authenticate_cookies, authenticates_by_cookie, device_of, sign_in, sign_out
 from ...http.csrf import check_form
+from ...http.mail_note import forget_note, keep_note, mail_note
 from ...http.rates import rate_limited
 from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication, Text, taken
 from ...security.hashing import is_usable
 from ...security.jwt import Transport
 from ...security.redirects import safe_next
 from ..router import AuthRouter
-from .forms import Rejected, Secret, code_from, problem_with
-from .rendering import render_page, see_other
+from .forms import NextForm, Rejected, Secret, code_from, problem_with
+from .rendering import go_to, render_page, see_other
 from .route import PageRoute, back_to
 
 router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageRoute, include_in_schema=False)
 
 
-class SignInForm(BaseModel):
-    """An address or username, and the password; `next` is the path to go on to."""
+_ANSWERED_BY_MAIL: Final = frozenset({ErrorCode.EMAIL_NOT_VERIFIED, ErrorCode.PASSWORD_RESET_REQUIRED})
+"""Refusals after which a mail is asked for, to the address that was typed."""
+
+
+class SignInForm(NextForm):
+    """An address or username, and the password."""
 
     email: Text = ""
     password: Secret
-    next: Text = ""
 
 
-class CodeForm(BaseModel):
+class CodeForm(NextForm):
     """The code, for the challenge that the password has led to."""
 
     challenge: Secret
     code: Secret
-    next: Text = ""
 
 
-class ConfirmForm(BaseModel):
+class ConfirmForm(NextForm):
     """The password once more, and the code while two-factor is active."""
 
     password: Secret
     code: Secret
-    next: Text = ""
 
 
 @router.get("/sign-in")
 async def sign_in_page(auth: CurrentAuth, request: Request, next: str = "") -> Response:
     """The form, or straight on for users who are signed in."""
-    if authenticates_by_cookie(request):
-        try:
-            return _go_on(auth, request, await authenticate_cookies(request, auth, allow_ended=False), next)
-        except AuthError as error:
-            if error.code not in SIGN_IN_FIRST:
-                raise
-    return _sign_in_page(auth, request, next)
+    if (authentication := await current_visitor(auth, request)) is not None:
+        return go_on(auth, request, authentication, next)
+    note = mail_note(request, auth)
+    return show_sign_in(auth, request, next, "" if note is None else note.email)
 
 
 @router.post("/sign-in", dependencies=[Depends(check_form), rate_limited("login")])
@@ -77,10 +76,10 @@ async def sign_in_form(auth: CurrentAuth, request: Request, form: Annotated[Sign
         shown = body.email, taken(body, "password")
         answer = await login_flow.begin_login(auth, *shown, device_of(request), transport=Transport.COOKIE)
     except (ValidationError, AuthError) as error:
-        return _sign_in_page(auth, request, form.next, form.email, error)
-    if isinstance(answer, Challenge):
-        return _code_page(auth, request, answer.token, form.next)
-    return await _signed_in(auth, request, answer, form.next)
+        if isinstance(error, AuthError) and error.code in _ANSWERED_BY_MAIL and "@" in shown[0]:
+            keep_note(request, auth, shown[0], next=safe_next(form.next))
+        return show_sign_in(auth, request, form.next, form.email, error)
+    return await show_answer(auth, request, answer, form.next)
 
 
 router.get("/sign-in/code", name="back_from_code")(back_to("sign-in"))
@@ -101,7 +100,7 @@ async def code_form(auth: CurrentAuth, request: Request, form: Annotated[CodeFor
         wrong = isinstance(error, AuthError) and error.code is ErrorCode.INVALID_CREDENTIALS
         said = AuthError(ErrorCode.INVALID_CODE) if wrong else error
         return _code_page(auth, request, form.challenge.look(), form.next, said)
-    return await _signed_in(auth, request, tokens, form.next)
+    return await show_answer(auth, request, tokens, form.next)
 
 
 @router.post("/sign-out")
@@ -109,11 +108,14 @@ async def sign_out_form(
     auth: CurrentAuth,
     request: Request,
     authentication: Annotated[Authentication, Depends(get_ended_authentication)],
+    form: Annotated[NextForm, Form()],
 ) -> Response:
-    """Ends this session; others go on."""
+    """Ends this session; others go on. Leads to `next`, else to the sign-in page."""
     if authentication.session_id is not None and authentication.live:
         await sessions_flow.end_session(auth, authentication.user.id, authentication.session_id)
     sign_out(request, auth)
+    if (page := safe_next(form.next)) is not None:
+        return see_other(auth, request, page)
     return see_other(auth, request, "sign-in", notice="signed_out")
 
 
@@ -144,26 +146,46 @@ async def confirm_password_form(
     return see_other(auth, request, back, notice=notice)
 
 
-async def _signed_in(auth: Auth, request: Request, tokens: TokenSet, next: str) -> Response:
-    sign_in(request, auth, tokens)
-    return _go_on(auth, request, await authenticate_cookies(request, auth, allow_ended=False), next)
+async def current_visitor(auth: Auth, request: Request) -> Authentication | None:
+    """Who is signed in in this browser; None where signing in comes first."""
+    if not authenticates_by_cookie(request):
+        return None
+    try:
+        return await authenticate_cookies(request, auth, allow_ended=False)
+    except AuthError as error:
+        if error.code not in SIGN_IN_FIRST:
+            raise
+        return None
 
 
-def _go_on(auth: Auth, request: Request, authentication: Authentication, next: str) -> Response:
+async def show_answer(
+    auth: Auth, request: Request, answer: TokenSet | Challenge, next: str | None
+) -> Response:
+    """Asks for the code, or signs this browser in and leads on."""
+    if isinstance(answer, Challenge):
+        return _code_page(auth, request, answer.token, next)
+    sign_in(request, auth, answer)
+    forget_note(request)
+    return go_on(auth, request, await authenticate_cookies(request, auth, allow_ended=False), next)
+
+
+def go_on(auth: Auth, request: Request, authentication: Authentication, next: str | None) -> Response:
+    """Leads a user who is signed in to `next`, or home."""
     if auth.lacks_two_factor(authentication.user):
         return see_other(auth, request, "security", notice="two_factor_needed")
-    return see_other(auth, request, safe_next(next) or "profile")
+    return go_to(onward(request, auth, next))
 
 
-def _sign_in_page(
-    auth: Auth, request: Request, next: str, email: str = "", error: Rejected | None = None
+def show_sign_in(
+    auth: Auth, request: Request, next: str | None, email: str = "", error: Rejected | None = None
 ) -> Response:
+    """The form, with what was wrong with the last try."""
     problem = problem_with(error)
     return render_page(auth, request, "sign_in", problem=problem, email=email, next=safe_next(next))
 
 
 def _code_page(
-    auth: Auth, request: Request, challenge: str, next: str, error: Rejected | None = None
+    auth: Auth, request: Request, challenge: str, next: str | None, error: Rejected | None = None
 ) -> Response:
     problem = problem_with(error)
     return render_page(auth, request, "code", problem=problem, challenge=challenge, next=safe_next(next))

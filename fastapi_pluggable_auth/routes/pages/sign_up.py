@@ -8,16 +8,18 @@ from fastapi import Depends, Form, Request, Response
 
 from ...auth import Auth
 from ...dependencies import CurrentAuth
-from ...errors import AuthError
+from ...errors import AuthError, ErrorCode
 from ...flows import signup as signup_flow
 from ...http.cookies import bind_signup, new_signup_binding
 from ...http.csrf import check_form
+from ...http.mail_note import keep_note, mail_note
 from ...http.rates import rate_limited
 from ...schemas import UserCreate, taken
+from ...security.redirects import safe_next
 from ..bodies import columns_of, own_body
 from ..router import AuthRouter
 from .faults import UnfilledError
-from .forms import EmailForm, NewPasswordForm, Problem, problem_with, problem_with_fields
+from .forms import EmailForm, NewPasswordForm, NextForm, Problem, problem_with, problem_with_fields
 from .own_fields import OwnField, entered_in, filled, own_fields
 from .rendering import render_page, see_other
 from .route import PageRoute
@@ -25,33 +27,39 @@ from .route import PageRoute
 router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageRoute, include_in_schema=False)
 
 
-class SignUpForm(EmailForm, NewPasswordForm):
+class SignUpForm(EmailForm, NewPasswordForm, NextForm):
     """An address and a password, beside the fields that the app adds."""
 
 
 @router.get("/sign-up")
-async def sign_up_page(auth: CurrentAuth, request: Request) -> Response:
-    """The form."""
+async def sign_up_page(auth: CurrentAuth, request: Request, next: str = "") -> Response:
+    """The form, with the address for which a mail was asked before."""
     _, fields = _body_of(auth)
-    return _page(auth, request, {field.name: field.default or "" for field in fields})
+    note = mail_note(request, auth)
+    entered = {field.name: field.default or "" for field in fields}
+    return _page(auth, request, entered, next, "" if note is None else note.email)
 
 
 @router.post("/sign-up", dependencies=[Depends(check_form), rate_limited("signup")])
 async def sign_up_form(auth: CurrentAuth, request: Request, form: Annotated[SignUpForm, Form()]) -> Response:
-    """Creates the account; the link is in the mail."""
+    """Creates the account; the link is in the mail, as the page says that follows."""
     language, binding = request.headers.get("accept-language", ""), new_signup_binding(request, auth)
     body, fields = _body_of(auth)
     entered = entered_in(fields, await request.form())
+    next = safe_next(form.next)
     try:
         account = filled(body, fields, entered, {"email": form.email, "password": form.new_password.take()})
         columns = columns_of(account)
         password = taken(account, "password")
         await signup_flow.signup(auth, account.email, password, language, columns, binding)
     except UnfilledError as error:
-        return _page(auth, request, entered, problem_with_fields(error), form.email)
+        return _page(auth, request, entered, next, form.email, problem_with_fields(error))
     except AuthError as error:
-        return _page(auth, request, entered, problem_with(error), form.email)
-    response = see_other(auth, request, "sign-in", notice="signed_up")
+        if error.code is ErrorCode.EMAIL_TAKEN:
+            keep_note(request, auth, account.email, next=next)
+        return _page(auth, request, entered, next, form.email, problem_with(error))
+    keep_note(request, auth, account.email, awaited="signup", next=next, signed_up=True)
+    response = see_other(auth, request, "check-mail")
     bind_signup(response, auth, binding)
     return response
 
@@ -62,7 +70,12 @@ def _body_of(auth: Auth) -> tuple[type[UserCreate], tuple[OwnField, ...]]:
 
 
 def _page(
-    auth: Auth, request: Request, entered: dict[str, str], problem: Problem | None = None, email: str = ""
+    auth: Auth,
+    request: Request,
+    entered: dict[str, str],
+    next: str | None,
+    email: str,
+    problem: Problem | None = None,
 ) -> Response:
     _, fields = _body_of(auth)
     return render_page(
@@ -71,6 +84,7 @@ def _page(
         "sign_up",
         problem=problem,
         email=email,
+        next=safe_next(next),
         own_fields=fields,
         entered=entered,
         username=entered.get("username", ""),
