@@ -13,7 +13,6 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, PageUser, include_auth
 from fastapi_pluggable_auth.models import Session, User
-from fastapi_pluggable_auth.security.user_agents import device_of
 
 from .conftest import EMAIL, PASSWORD, Clock, Mailbox
 from .form_browser import BROWSER, FormBrowser
@@ -628,26 +627,6 @@ async def test_pages_work_under_a_prefix_of_a_mounted_app(
         assert (page.path, page.status) == ("/sub/api/account/security", 200)
         assert (await visitor.submit("sign-out")).path == "/sub/api/account/sign-in"
     await auth.close()
-
-
-@pytest.mark.parametrize(
-    ("agent", "device"),
-    [
-        ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox, Linux"),
-        (
-            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Safari/604.1",
-            "Safari, iPhone",
-        ),
-        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit Chrome/140.0 Safari/537.36 Edg/140.0", "Edge, Windows"),
-        ("Mozilla/5.0 (Linux; Android 15) Chrome/140.0 Mobile Safari/537.36", "Chrome, Android"),
-        ("curl/8.0 (x86)", "curl/8.0"),
-        ("evil.example/1 (x86)", ""),
-        ("Call+49-30-1234567", ""),
-        ("", ""),
-    ],
-)
-def test_devices_have_names_that_people_know(agent: str, device: str) -> None:
-    assert device_of(agent) == device
 
 
 async def test_no_page_shows_a_pending_secret_that_another_session_began(

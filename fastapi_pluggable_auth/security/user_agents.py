@@ -5,24 +5,62 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# In this order: each browser also names those it wants to be taken for.
+# In this order: each browser also names those it wants to be taken for, and an app that shows pages the
+# browser that it shows them with.
 _BROWSERS: Final = {
-    "Edg": "Edge",
+    "MicroMessenger/": "WeChat",
+    "WhatsApp/": "WhatsApp",
+    "Instagram ": "Instagram",
+    "FBAN/": "Facebook",
+    "FBAV/": "Facebook",
+    "LinkedInApp": "LinkedIn",
+    "Snapchat/": "Snapchat",
+    "musical_ly": "TikTok",
+    "BytedanceWebview/": "TikTok",
+    " Line/": "LINE",
+    "GSA/": "Google",
+    "Electron/": "",  # some app, which need not say which
+    "; wv)": "",  # so on Android
+    "SamsungBrowser/": "Samsung Internet",
+    "HuaweiBrowser/": "Huawei Browser",
+    "MiuiBrowser/": "Mi Browser",
+    "UCBrowser/": "UC Browser",
+    "QQBrowser/": "QQ Browser",
+    "YaBrowser/": "Yandex Browser",
+    "DuckDuckGo/": "DuckDuckGo",
+    "Ddg/": "DuckDuckGo",
+    "Vivaldi/": "Vivaldi",
+    "Brave/": "Brave",
+    "Whale/": "Whale",
+    "Silk/": "Silk",
+    "Edg": "Edge",  # Edg, EdgA, EdgiOS, and Edge before it was built on Chromium
     "OPR/": "Opera",
-    "Firefox/": "Firefox",
+    "OPT/": "Opera",
+    "OPX/": "Opera",
+    "Opera": "Opera",
+    "Focus/": "Firefox Focus",
+    "SeaMonkey/": "SeaMonkey",
     "FxiOS/": "Firefox",
-    "Chrome/": "Chrome",
+    "Firefox/": "Firefox",
     "CriOS/": "Chrome",
+    "Chromium/": "Chromium",
+    "Chrome/": "Chrome",
+    "Epiphany/": "GNOME Web",
+    "Trident/": "Internet Explorer",
+    "MSIE ": "Internet Explorer",
     "Safari/": "Safari",
 }
 _SYSTEMS: Final = {
     "iPhone": "iPhone",
     "iPad": "iPad",
+    "OpenHarmony": "HarmonyOS",
+    "Windows": "Windows",  # phones of which name Android too
     "Android": "Android",
-    "Windows": "Windows",
     "Macintosh": "macOS",
     "CrOS": "ChromeOS",
+    "Tizen": "Tizen",
     "Linux": "Linux",
+    "FreeBSD": "FreeBSD",
 }
 
 
@@ -31,8 +69,8 @@ _PRODUCT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}(/\d{1,4}(\.\d{1,4}){0
 
 
 def device_of(user_agent: str) -> str:
-    """Such as `Firefox, Linux`; the product that comes first where it is not a browser, or nothing. What a
-    client calls itself is a word in a mail, never a sentence or a link."""
+    """Such as `Firefox, Linux`, or the system alone; the product that comes first where it is neither, or
+    nothing. What a client calls itself is a word in a mail, never a sentence or a link."""
     product = _PRODUCT.match(user_agent)
     names = [
         next((name for sign, name in known.items() if sign in user_agent), None)
