@@ -47,6 +47,7 @@ from .poolers import PoolerWatch
 from .queries import Queries
 from .security.clock import Clock, utc_now
 from .security.encryption import SecretBox
+from .security.guessing import PasswordMeter
 from .security.hashing import PasswordHasher
 from .security.jwt import TokenSigner
 from .security.names import name_set
@@ -128,9 +129,8 @@ class Auth(Generic[U_co]):
         require_distinct_links(self.features)
         self.links = LinkSigner(settings, self._now)
         self.totp_box = SecretBox(settings)
-        self.hasher = PasswordHasher(
-            settings, deadline_paused, lambda: counted_network(origin.get()().address)
-        )
+        self.hasher = PasswordHasher(settings, deadline_paused, _network)
+        self.meter = PasswordMeter(deadline_paused, _network)
         self.limiter = RateLimiter(settings, limiter, self.features.rates)
         mails = mails_of(self.features)
         self.mailer = Mailer(settings, email_provider, self.features.folders)
@@ -225,13 +225,19 @@ class Auth(Generic[U_co]):
         return user.permissions.union(*(self.roles.get(role, frozenset()) for role in user.roles))
 
     async def close(self) -> None:
-        """Does what waits for an answer to go out, and ends the hashing threads and the connections for mail,
+        """Does what waits for an answer to go out, and ends the threads and the connections for mail,
         limits and autonomous transactions; a later use opens them again."""
         await self.afterwards.close()
         await self.autonomous.close()
         self.hasher.close()
+        self.meter.close()
         await self.limiter.close()
         await self.mailer.close()
+
+
+def _network() -> str:
+    """Whose turn it is, of those that wait for a thread."""
+    return counted_network(origin.get()().address)
 
 
 def _with_those_of_every_app(settings: AuthSettings, features: Collection[Feature]) -> Features:

@@ -44,6 +44,7 @@ from .openapi import complete_document
 from .poolers import PoolerWatch
 from .routes import account, core, email, former_links, keys, password, sessions
 from .routes.bodies import bodies_of, own_body, profile_columns
+from .routes.pages import strength
 from .routes.router import AuthRouter
 from .schemas import ProfileUpdate, UserCreate, UserOut
 from .security.clock import Clock, utc_now
@@ -53,7 +54,10 @@ from .words.texts import check_languages
 
 logger = logging.getLogger(__name__)
 
-ROUTERS = (core.router, email.router, password.router, sessions.router, account.router)
+ROUTERS = (
+    *(core.router, email.router, password.router, sessions.router, account.router),
+    strength.router,  # asked by the pages of mailed links, which every app has
+)
 
 
 def include_auth(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from math import ceil
+from urllib.parse import unquote
 
 import httpx
 import pyotp
@@ -12,6 +15,7 @@ from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, PageUser, include_auth
+from fastapi_pluggable_auth.features.two_factor.models import RecoveryCode
 from fastapi_pluggable_auth.models import Session, User
 
 from .conftest import EMAIL, PASSWORD, Clock, Mailbox
@@ -60,8 +64,9 @@ async def with_two_factor(visitor: FormBrowser) -> tuple[pyotp.TOTP, list[str]]:
     """Sets up two-factor on the pages; the authenticator, and the recovery codes shown."""
     await visitor.open("/account/security")
     page = await visitor.submit("enable")
-    (secret,) = re.findall(r"<code>([A-Z2-7 ]+)</code>", page.text)
-    totp = pyotp.TOTP(secret.replace(" ", ""))
+    (link,) = [link for link in page.links if link.startswith("otpauth:")]
+    totp = pyotp.parse_uri(link)
+    assert isinstance(totp, pyotp.TOTP)
     page = await visitor.submit("code", code=f" {totp.now()[:3]} {totp.now()[3:]} ")
     return totp, re.findall(r"<code>([a-z2-7-]+)</code>", page.text)
 
@@ -160,6 +165,86 @@ async def test_two_factor_is_set_up_used_and_switched_off(ada: FormBrowser, cloc
     page = await ada.submit("disable")
     assert "Two-factor sign-in is off." in page.text
     assert (await User.get()).totp_secret is None
+
+
+async def test_a_phone_opens_its_authenticator_by_a_link_or_copies_the_key(ada: FormBrowser) -> None:
+    await ada.open("/account/security")
+    page = await ada.submit("enable")
+    user = await User.get()
+    secret = user.totp_secret or ""
+    (link,) = [link for link in page.links if link.startswith("otpauth:")]
+    assert link == pyotp.TOTP(secret).provisioning_uri(name=EMAIL, issuer_name="MyApp")
+    (key,) = re.findall(r'<code class="key" id="key">(.+)</code>', page.text)
+    assert re.sub("<[^>]+>", "", key) == secret
+    button = page.one("button", **{"data-copy": "key"})
+    assert "hidden" in button  # until script makes it work
+
+
+async def test_every_code_is_asked_for_with_a_keyboard_of_digits(ada: FormBrowser, clock: Clock) -> None:
+    """And first, where there is nothing else to do; a recovery code has a field of its own."""
+    await ada.open("/account/security")
+    page = await ada.submit("enable")
+    fields = [page.one("input", name="code")]
+    await ada.submit("disable")
+    _, codes = await with_two_factor(ada)
+    await ada.open("/account/security")
+    await ada.submit("sign-out")
+    await signed_in(ada)
+    page = ada.page
+    fields.append(page.one("input", name="code"))
+    assert "autofocus" in fields[-1]
+    assert "inputmode" not in page.one("input", name="recovery_code")
+    await ada.submit("code", code=codes[0])
+    clock.advance(minutes=20)
+    page = await ada.open("/account/delete")
+    fields.append(page.one("input", name="code"))
+    assert "autofocus" in page.one("input", name="password")
+    assert "recovery_code" in page.form("password").fields
+    assert {(field["inputmode"], field["autocomplete"]) for field in fields} == {("numeric", "one-time-code")}
+
+
+async def test_a_recovery_code_has_a_field_of_its_own(ada: FormBrowser, clock: Clock) -> None:
+    _, codes = await with_two_factor(ada)
+    await ada.open("/account/security")
+    await ada.submit("sign-out")
+    await signed_in(ada)
+    page = await ada.submit("code", code="", recovery_code="abcd-abcd-abcd-abcd-abcd-abcd")
+    wrong = page.one("input", name="recovery_code")
+    assert (page.status, wrong["aria-invalid"], "autofocus" in wrong) == (400, "true", True)
+    assert "open" in page.one("details")
+    page = await ada.submit("code", code="", recovery_code=f" {codes[0]} ")
+    assert page.path == "/account/profile"
+    clock.advance(minutes=20)
+    await ada.open("/account/delete")
+    page = await ada.submit("password", password=PASSWORD, code="", recovery_code=codes[1])
+    assert page.path == "/account/delete"
+
+
+async def test_recovery_codes_are_downloaded_as_a_file_of_the_page_itself(ada: FormBrowser) -> None:
+    """No request has them again, and nothing keeps them."""
+    _, codes = await with_two_factor(ada)
+    link = ada.page.one("a", download="recovery-codes.txt")["href"]
+    kind, _, text = link.partition(",")
+    assert kind == "data:text/plain;charset=utf-8"
+    assert unquote(text).split("\r\n") == [f"Your recovery codes: MyApp, {EMAIL}", "", *codes, ""]
+
+
+async def test_setting_two_factor_up_sends_one_mail(ada: FormBrowser, mailbox: Mailbox, clock: Clock) -> None:
+    """Renewed codes send one of their own, and so do the first ones of an account that has been without."""
+    mailbox.clear()
+    await with_two_factor(ada)
+    subjects = ["Two-factor authentication is on for MyApp"]
+    assert [message["Subject"] for message in mailbox.messages] == subjects
+    await ada.open("/account/security")
+    await ada.submit("recovery_codes")
+    subjects.append("New recovery codes for MyApp")
+    assert [message["Subject"] for message in mailbox.messages] == subjects
+    await RecoveryCode.all().delete()
+    clock.advance(minutes=11)
+    await ada.open("/account/security")
+    await ada.submit("recovery_codes")
+    subjects.append("New recovery codes for MyApp")
+    assert [message["Subject"] for message in mailbox.messages] == subjects
 
 
 async def test_a_wrong_code_shows_the_same_picture_again_while_the_login_is_recent(
@@ -314,6 +399,23 @@ async def test_devices_are_listed_and_signed_out(ada: FormBrowser, app: FastAPI)
             assert (await other.open("/account/profile")).path == "/account/sign-in"
         assert (await ada.submit("session", session=button["value"])).status == 404
         assert (await ada.submit("session", session="nonsense")).status == 404
+
+
+async def test_the_list_of_devices_says_when_a_session_began_and_was_last_used(
+    ada: FormBrowser, clock: Clock
+) -> None:
+    """In UTC, in the form that scripts read."""
+    began = (await Session.get()).created_at
+    clock.advance(hours=3)
+    page = await ada.open("/account/security")
+    used = began + timedelta(hours=3)
+    moments = [attributes["datetime"] for tag, attributes in page.tags if tag == "time"]
+    assert [datetime.fromisoformat(moment) - began < timedelta(minutes=1) for moment in moments] == [
+        False,
+        True,
+    ]
+    assert f"{used:%Y-%m-%d %H:%M} UTC" in page.text
+    assert f'Signed in: <time datetime="{began.isoformat()}">{began:%Y-%m-%d %H:%M} UTC</time>' in page.text
 
 
 async def test_signing_out_ends_this_session_and_clears_the_browser(ada: FormBrowser, app: FastAPI) -> None:
@@ -562,6 +664,32 @@ async def test_guessing_on_the_page_counts_on_the_account(ada: FormBrowser, sett
     assert "retry-after" in ada.page.answer.headers
 
 
+@pytest.mark.parametrize(
+    ("language", "seconds", "said"),
+    [
+        ("en", 1, "Please try again in a little while."),
+        ("en", 40, "Please try again in 40 seconds."),
+        ("en", 119, "Please try again in 119 seconds."),
+        ("en", 121, "Please try again in 3 minutes."),
+        ("en", 7201, "Please try again in 3 hours."),
+        ("de", 40, "Bitte versuchen Sie es in 40 Sekunden noch einmal."),
+        ("de", 900, "Bitte versuchen Sie es in 15 Minuten noch einmal."),
+    ],
+)
+async def test_a_page_says_in_words_how_long_to_wait(
+    visitor: FormBrowser, settings: AuthSettings, language: str, seconds: int, said: str
+) -> None:
+    """Never one of a unit, as `in 1 minutes`, and never less than it takes."""
+    settings.throttle_free_attempts = 1
+    settings.throttle_first_pause = settings.throttle_longest_pause = timedelta(seconds=seconds)
+    visitor.client.headers["Accept-Language"] = language
+    await visitor.open("/account/sign-in")
+    for _ in range(2):
+        page = await visitor.submit("password", email=EMAIL, password="wrong")
+    assert (page.status, page.answer.headers["retry-after"]) == (429, str(seconds))
+    assert said in page.text
+
+
 async def test_the_browser_of_the_sign_in_page_is_known_again(
     ada: FormBrowser, client: httpx.AsyncClient, settings: AuthSettings
 ) -> None:
@@ -588,7 +716,9 @@ async def test_pages_are_limited_like_the_routes(
     assert (await client.post("/auth/login", json={"email": EMAIL, "password": "x"})).status_code == 401
     await visitor.open("/account/sign-in")
     page = await visitor.submit("password", email=EMAIL, password="x")
-    assert (page.status, "Too many requests" in page.text) == (429, True)
+    wait = ceil(int(page.answer.headers["retry-after"]) / 60)
+    assert page.status == 429
+    assert f"Too many requests. Please try again in {wait} minutes." in page.text
 
 
 async def test_pages_are_in_no_schema_and_off_unless_asked_for(
@@ -637,8 +767,8 @@ async def test_no_page_shows_a_pending_secret_that_another_session_began(
     async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
         thief = await signed_in(FormBrowser(client))
         await thief.open("/account/security")
-        assert "<code>" in (await thief.submit("enable")).text
-        assert "<code>" not in (await ada.open("/account/security")).text
-        assert "<code>" in (await thief.open("/account/security")).text
+        assert "otpauth:" in (await thief.submit("enable")).text
+        assert "otpauth:" not in (await ada.open("/account/security")).text
+        assert "otpauth:" in (await thief.open("/account/security")).text
         clock.advance(minutes=11)
-        assert "<code>" not in (await thief.open("/account/security")).text
+        assert "otpauth:" not in (await thief.open("/account/security")).text

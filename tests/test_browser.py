@@ -11,8 +11,10 @@ import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyotp
 import pytest
@@ -134,6 +136,25 @@ class Person:
         await self.page.frame_locator("iframe").get_by_role("link").first.click()
         await self.page.wait_for_url("**/auth/**")
 
+    async def paste(self, name: str, text: str) -> None:
+        """Puts a text from the clipboard in the place of what is in a field."""
+        await self.page.evaluate("text => navigator.clipboard.writeText(text)", text)
+        await self.page.fill(f"#{name}", "")
+        await self.page.focus(f"#{name}")
+        await self.page.keyboard.press("Control+V")
+
+    async def meter_says(self, password: str, said: str, **typed: str) -> None:
+        """Types in a password to set, and waits for what is said of it; nothing is without script."""
+        for name, value in {"new_password": password, **typed}.items():
+            await self.page.fill(f"#{name}", value)
+        place, bar = (self.page.locator(f"[data-strength] {tag}") for tag in ("[role=status]", "meter"))
+        if self.javascript and said:
+            await place.filter(has_text=said).wait_for()
+            assert await bar.is_visible()
+        else:
+            await bar.wait_for(state="hidden")
+            assert await place.inner_text() == ""
+
     async def look(self, name: str) -> None:
         """Checks the page that is open: for everybody, in both colour schemes, on a phone, small."""
         assert len((await self.page.content()).encode()) < 30_000
@@ -189,6 +210,10 @@ async def test_signing_up_verifying_signing_in_and_out(person: Person, browser: 
     await person.sees("Sign in")
     await person.look("sign-in")
     await person.page.get_by_role("link", name="Create an account").click()
+    await person.meter_says("elisabeth77", "Easy to guess. Names are tried early.", email=email)
+    await person.look("sign-up-meter")
+    await person.meter_says("tall giraffe river", "Very good.")
+    await person.meter_says("short", "")
     await person.send("Create account", email=email, new_password="password1")
     await person.sees("Create an account", "among the most common")
     await person.look("sign-up")
@@ -240,6 +265,7 @@ async def test_signing_up_verifying_signing_in_and_out(person: Person, browser: 
     await person.send("Save", display_name="Ada Lovelace")
     await person.sees("Your account", "Saved.")
     await person.look("profile")
+    await person.meter_says("12.03.1987", "Dates and years are tried early.")
     await person.send("Sign out")
     await person.sees("Sign in", "You are signed out.")
     await person.page.go_back()
@@ -271,6 +297,7 @@ async def test_two_factor_recovery_codes_and_devices(person: Person, browser: An
     await other.sign_in(email)
     await person.page.get_by_role("link", name="Security").click()
     await person.sees("Security", "Firefox, Linux")
+    assert ("UTC" in await person.page.inner_text("main")) is not person.javascript
     await person.look("security")
     await person.page.get_by_role("button", name="Sign out: Firefox, Linux").click()
     await person.sees("Security", "The device is signed out.")
@@ -279,17 +306,32 @@ async def test_two_factor_recovery_codes_and_devices(person: Person, browser: An
     await elsewhere.close()
 
     await person.send("Set up")
-    secret = re.sub(r"\s", "", await person.page.inner_text(".steps code"))
+    secret = await person.page.inner_text(".steps code")
+    assert secret in str(await person.page.get_by_role("link", name="Open in your").get_attribute("href"))
+    if person.javascript:
+        await person.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await person.send("Copy the key")
+        await person.page.get_by_text("Copied.").wait_for()
+        assert await person.page.evaluate("navigator.clipboard.readText()") == secret
+    else:
+        assert await person.page.get_by_role("button", name="Copy the key").count() == 0
     await person.look("two-factor")
-    totp = pyotp.TOTP(secret)
+
+    def code() -> str:
+        return pyotp.TOTP(secret).at(person.site.clock())
+
     await person.send("Switch on", code="000000")
     await person.sees("Security", "This code is wrong")
-    await person.send("Switch on", code=totp.now())
+    await person.send("Switch on", code=code())
     await person.sees("Your recovery codes")
     codes = (await person.page.inner_text("#codes")).split()
     await person.look("recovery-codes")
+    async with person.page.expect_download() as downloading:
+        await person.page.get_by_role("link", name="Download").click()
+    download = await downloading.value
+    assert download.suggested_filename == "recovery-codes.txt"
+    assert Path(await download.path()).read_text().split()[-10:] == codes
     if person.javascript:
-        await person.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         await person.send("Copy")
         await person.page.get_by_text("Copied.").wait_for()
         assert (await person.page.evaluate("navigator.clipboard.readText()")).split() == codes
@@ -305,13 +347,38 @@ async def test_two_factor_recovery_codes_and_devices(person: Person, browser: An
     await person.send("Sign in", code="000000")
     await person.sees("Enter your code", "This code is wrong")
     await person.look("code")
-    await person.send("Sign in", code=totp.now())
+    if person.javascript:  # a whole code that is pasted is sent, and no part of one
+        for pasted in ("12345", f"{code()[:3]} {code()[3:]}"):
+            await person.sees("Enter your code")
+            await person.paste("code", pasted)
+    else:
+        await person.send("Sign in", code=code())
     await person.sees("Your account")
     await person.send("Sign out")
     await person.sign_in(email)
-    await person.send("Sign in", code=codes[0])
+    await person.sees("Enter your code")
+    keyboard = person.page.keyboard
+    await keyboard.press("Tab")  # from the code, which has the focus
+    await keyboard.press("Enter")
+    await person.look("code-recovery")
+    await keyboard.press("Tab")
+    await keyboard.type(codes[0])
+    await keyboard.press("Enter")
     await person.sees("Your account")
     await person.open("/account/security")
+    person.site.clock.advance(minutes=16)
+    await person.send("Switch off")
+    await person.sees("Confirm your password")
+    await person.look("confirm-password-and-code")
+    if person.javascript:  # nor is one that is pasted where something is missing
+        await person.paste("code", code())
+        await person.page.wait_for_timeout(200)
+        assert await person.page.input_value("#code") == code()
+        await person.page.fill("#password", PASSWORD)
+        await person.paste("code", code())
+    else:
+        await person.send("Confirm", password=PASSWORD, code=code())
+    await person.sees("Security")
     await person.send("Switch off")
     await person.sees("Security", "Two-factor sign-in is off.")
 
@@ -326,6 +393,7 @@ async def test_passwords_addresses_and_the_end(person: Person) -> None:
     await person.sees("Check your mail", f"If there is an account with {email}")
     await person.follow_link(email, "Choose a new password")
     await person.look("reset")
+    await person.meter_says(f"{email} a", "It has something about you in it.")
     await person.send("Set password", new_password="short")
     await person.sees("Choose a new password", "8 to 1024 characters")
     await person.send("Set password", new_password=PASSWORD)
@@ -354,6 +422,34 @@ async def test_passwords_addresses_and_the_end(person: Person) -> None:
     await person.page.check("#sure")
     await person.send("Delete for good")
     await person.sees("Sign in", "Your account was deleted.")
+
+
+async def test_moments_are_in_the_words_and_the_time_of_the_reader(person: Person, browser: Any) -> None:
+    """Without script they are in UTC."""
+    await registered(person, person.address("zoe"))
+    for locale, said in (
+        ("en-GB", ("now", "2 minutes ago", "yesterday")),
+        ("de-DE", ("jetzt", "vor 2 Minuten", "gestern")),
+    ):
+        context = await browser.new_context(
+            java_script_enabled=person.javascript, locale=locale, timezone_id="Asia/Tokyo"
+        )
+        page = await context.new_page()
+        await page.goto(f"{person.site.base}/dev/mailbox")
+        moment = page.locator("time").first
+        at = datetime.fromisoformat(str(await moment.get_attribute("datetime")))
+        if not person.javascript:
+            assert await moment.inner_text() == f"{at:%H:%M:%S} UTC"
+            continue
+        written = str(await moment.get_attribute("title"))
+        in_tokyo = at.astimezone(ZoneInfo("Asia/Tokyo"))
+        assert written.endswith(f", {in_tokyo:%H:%M}")
+        assert {str(in_tokyo.year), f"{in_tokyo.day}"} <= {*re.findall(r"[1-9]\d*", written)}
+        for later, shown in zip((20, 130, 86_400, 1_000_000), (*said, written), strict=True):
+            await page.clock.set_fixed_time(at + timedelta(seconds=later))
+            await page.reload()
+            assert await moment.inner_text() == shown
+        await context.close()
 
 
 async def test_two_tabs_that_refresh_at_once_stay_signed_in(person: Person) -> None:

@@ -88,6 +88,7 @@ ROUTES: list[tuple[str, str, str, dict[str, str] | None]] = [
     ("reset_password", "POST", "/auth/reset-password/x", {"new_password": PASSWORD}),
     ("reset_password", "POST", "/auth/reset-password/x/form", None),
     ("change_password", "POST", "/account/change-password", {"old_password": "a", "new_password": PASSWORD}),
+    ("password_strength", "POST", "/account/password-strength", {"password": PASSWORD}),
     ("update_account", "PATCH", "/account", {"email": EMAIL}),
     ("update_account", "PATCH", "/account/", {"email": EMAIL}),
     ("two_factor", "POST", "/auth/2fa/verify", {"code": "123456"}),

@@ -21,6 +21,7 @@ RECOMMENDED_RATES: Final = {
     "forgot_password": "20/hour",
     "reset_password": "60/hour",
     "change_password": "30/minute",
+    "password_strength": "120/minute",
     "update_account": "60/hour",
 }
 """Per client address, for the routes of every app; generous, as many people may share one. Guessing is slowed

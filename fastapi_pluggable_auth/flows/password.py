@@ -11,6 +11,7 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Outcome
 from ..hooks import BeforePasswordChange, EmailVerified, MailboxClaimed, PasswordChanged
 from ..models import AbstractUser
+from ..security.guessing import Rating
 from ..security.hashing import is_usable
 from ..security.passwords import context_of, require_uncommon
 from ..security.plaintext import Plaintext
@@ -134,12 +135,30 @@ async def require_good_password(
     """Raises `AuthError` with one of the PASSWORD_REFUSALS."""
     password = Plaintext.of(password)
     settings = auth.settings
-    words = (settings.app_name, display_name, *settings.password_context_words)
-    require_uncommon(password.look(), context_of(email, *words))
+    require_uncommon(password.look(), _context(auth, email, display_name))
     if settings.check_breaches:
         from ..security.breaches import require_unbreached
 
         await require_unbreached(settings, password)
+
+
+async def rate_password(
+    auth: Auth, password: str | Plaintext, email: str = "", display_name: str | None = None
+) -> Rating:
+    """How good a password would be for an account with this address. Asks neither the database nor anybody
+    else, and keeps nothing.
+
+    Raises `AuthError`: PASSWORD_TOO_COMMON, PASSWORD_TOO_PERSONAL, OVERLOADED.
+    """
+    password = Plaintext.of(password)
+    context = _context(auth, email, display_name)
+    require_uncommon(password.look(), context)
+    return await auth.meter.rate(password, context)
+
+
+def _context(auth: Auth, email: str, display_name: str | None) -> list[str]:
+    settings = auth.settings
+    return context_of(email, settings.app_name, display_name, *settings.password_context_words)
 
 
 async def _set_password(

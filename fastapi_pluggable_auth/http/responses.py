@@ -58,8 +58,9 @@ def sentence_of(error: AuthError, accept_language: str, auth: Auth) -> tuple[str
     if key not in texts_of(auth.settings.template_dir, language, folders):
         return error.detail, FALLBACK
     words = words_in(auth.settings.template_dir, language, folders)
+    values = {"minimum": MINIMUM_LENGTH, "maximum": MAXIMUM_LENGTH, "wait": words.wait(error.retry_after)}
     try:
-        return words(key, minimum=MINIMUM_LENGTH, maximum=MAXIMUM_LENGTH), language
+        return words(key, **values), language
     except (LookupError, ValueError):  # a text of the app with a place that only its own pages fill
         return error.detail, FALLBACK
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hmac
 import logging
@@ -20,11 +19,10 @@ from passlib.context import CryptContext
 
 from .. import config
 from ..config import AuthSettings
-from ..errors import AuthError, ErrorCode
-from .fair_pool import FairPool, PoolFullError
 from .foreign_hashes import foreign_hash
 from .passwords import spellings
 from .plaintext import Plaintext
+from .workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +31,6 @@ logging.getLogger("passlib.handlers.bcrypt").setLevel(logging.ERROR)
 
 BCRYPT_BYTES: Final = 72
 """Plain bcrypt ignores what follows them, and 0.1 let it."""
-RETRY_AFTER: Final = 2
-"""Seconds that a client is asked to wait when the pool is full."""
 NICENESS: Final = 10
 
 T = TypeVar("T")
@@ -338,9 +334,8 @@ class PasswordHasher:
         network: Callable[[], str] = str,
     ) -> None:
         self._settings = settings
-        self._waiting = waiting
-        self._network = network
-        self._pool = FairPool(settings.hashing_threads or os.cpu_count() or 1, "password-hashing", _give_way)
+        threads = settings.hashing_threads or os.cpu_count() or 1
+        self._workers = Workers(threads, "password-hashing", waiting, network, _give_way)
 
     async def hash(self, password: str | Plaintext) -> str:
         """The hash to store; raises `AuthError(OVERLOADED)`. Takes the password."""
@@ -355,7 +350,7 @@ class PasswordHasher:
 
     def close(self) -> None:
         """Ends the threads once their work is done; a later call starts new ones."""
-        self._pool.close()
+        self._workers.close()
 
     def _verify(self, password: str, hashed: str | None) -> PasswordCheck:
         settings = self._settings
@@ -371,9 +366,4 @@ class PasswordHasher:
         return PasswordCheck(False)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        try:
-            result = self._pool.submit(self._network(), work, self._settings.hashing_queue_size)
-            with self._waiting():
-                return await asyncio.wrap_future(result)
-        except PoolFullError as error:
-            raise AuthError(ErrorCode.OVERLOADED, retry_after=RETRY_AFTER) from error
+        return await self._workers.run(work, self._settings.hashing_queue_size)

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Final
 
 from ..errors import AuthError, ErrorCode
+from .guessing import common_passwords
 from .text import is_unicode
 
 MINIMUM_LENGTH: Final = 8
@@ -23,10 +24,7 @@ _DIGITS: Final = "0123456789"
 
 @cache
 def _common_passwords() -> frozenset[str]:
-    # Imported on first use: it is read once, into the set that is kept.
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS
-
-    return frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MINIMUM_LENGTH)
+    return common_passwords(MINIMUM_LENGTH)
 
 
 def spellings(password: str) -> tuple[str, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
+from math import ceil
 from pathlib import Path
 from string import Formatter
 from typing import Any, Final, NamedTuple
@@ -41,10 +42,12 @@ NO_FEATURES: Final = Folders()
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The texts of one language, by dotted keys such as `sign_in.title`."""
+    """The texts of one language, by dotted keys such as `sign_in.title`; `known` are values that any of them
+    may name."""
 
     language: str
     texts: Mapping[str, str]
+    known: Mapping[str, object] = field(default_factory=dict)
     direction: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,6 +55,7 @@ class Words:
 
     def __call__(self, key: str, **values: object) -> str:
         """The text of a key, with values in its places. Raises `KeyError`."""
+        values = {**self.known, **values}
         if values and self.direction == "rtl":
             values = {name: _isolated(value) for name, value in values.items()}
         return self.texts[key].format(**values)
@@ -64,7 +68,11 @@ class Words:
         """The same words, with this text for a key that has none."""
         if key in self.texts:
             return self
-        return Words(self.language, {**self.texts, key: text.replace("{", "{{").replace("}", "}}")})
+        return replace(self, texts={**self.texts, key: text.replace("{", "{{").replace("}", "}}")})
+
+    def knowing(self, **values: object) -> Words:
+        """The same words, with these values wherever a text names them."""
+        return replace(self, known={**self.known, **values})
 
     def counted(self, key: str, count: int) -> str:
         """The text of a key for so many: `<key>_one`, `<key>_other` ..., as the language has plurals."""
@@ -75,6 +83,13 @@ class Words:
         """For people, such as `24 hours`."""
         count, unit = in_units(length)
         return self.counted(f"durations.{unit}", count)
+
+    def wait(self, seconds: int | None) -> str:
+        """When to try again, such as `in 40 seconds`; never too soon."""
+        for unit, size in (("hour", 3600), ("minute", 60), ("second", 1)):
+            if seconds is not None and seconds >= 2 * size:
+                return self("wait.in", duration=self.counted(f"durations.{unit}", ceil(seconds / size)))
+        return self("wait.soon")
 
 
 def _isolated(value: object) -> str:

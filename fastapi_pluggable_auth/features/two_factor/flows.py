@@ -205,10 +205,15 @@ async def pending_enrolment(auth: Auth, authentication: Authentication) -> Enrol
 def _enrolling(auth: Auth, authentication: Authentication) -> bool:
     """Whether the session that asks has a pending secret."""
     user = authentication.user
-    if user.totp_enrolled_at is None or user.two_factor_active:
+    if user.two_factor_active or not _is_young(auth, user):
         return False
-    young = auth.clock() - user.totp_enrolled_at <= PENDING_LIFETIME
-    return young and user.totp_pending_session == authentication.session_id
+    return user.totp_pending_session == authentication.session_id
+
+
+def _is_young(auth: Auth, user: AbstractUser) -> bool:
+    """Whether the secret was made just now."""
+    made = user.totp_enrolled_at
+    return made is not None and auth.clock() - made <= PENDING_LIFETIME
 
 
 async def _enrolment(auth: Auth, user: AbstractUser, secret: str) -> Enrolment:
@@ -257,7 +262,8 @@ async def disable(auth: Auth, authentication: Authentication) -> None:
 
 
 async def renew_recovery_codes(auth: Auth, authentication: Authentication) -> list[str]:
-    """Ten new recovery codes, in place of all earlier ones; only their digests are kept.
+    """Ten new recovery codes, in place of all earlier ones; only their digests are kept. Sends a mail, unless
+    they are the first and belong to setting two-factor up, of which there was one.
 
     Raises `AuthError`: REAUTHENTICATION_REQUIRED, TWO_FACTOR_NOT_ACTIVE.
     """
@@ -316,6 +322,7 @@ async def _replace_codes(auth: Auth, user: AbstractUser, digests: list[str]) -> 
     if not await active.update(recovery_codes_at=auth.clock()):
         raise AuthError(TwoFactorError.TWO_FACTOR_NOT_ACTIVE)
     table = auth.tables.of(RecoveryCode)
-    await table.filter(user_id=user.id).delete()
+    earlier = await table.filter(user_id=user.id).delete()
     await table.bulk_create([table(user_id=user.id, digest=digest) for digest in digests])
-    await notify(auth, TwoFactorMail.RECOVERY_CODES_RENEWED, user)
+    if earlier or not _is_young(auth, user):
+        await notify(auth, TwoFactorMail.RECOVERY_CODES_RENEWED, user)

@@ -88,10 +88,24 @@ class NewPasswordForm(BaseModel):
     new_password: Secret
 
 
+class CodeForm(BaseModel):
+    """Asks for a code of the authenticator app or, in a field of its own, a recovery code."""
+
+    code: Secret
+    recovery_code: Secret
+
+    def take(self) -> tuple[str | None, str]:
+        """What was typed, if anything was, and the name of its field."""
+        if recovery := code_from(self.recovery_code):
+            return recovery, "recovery_code"
+        return code_from(self.code), "code"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What was wrong with the last try: a key of the words `errors`, the sentence for a code that has none
-    there, and the form and field it belongs to. `faults` are said beside their fields."""
+    there, and the form and field it belongs to. `faults` are said beside their fields; `retry_after` is in
+    seconds, where known."""
 
     code: str
     field: str
@@ -100,6 +114,7 @@ class Problem:
     headers: dict[str, str]
     detail: str = ""
     faults: Mapping[str, Fault] = dataclasses.field(default_factory=dict)
+    retry_after: int | None = None
 
 
 def code_from(typed: Plaintext) -> str | None:
@@ -107,8 +122,16 @@ def code_from(typed: Plaintext) -> str | None:
     return without_blanks(typed.take()) or None
 
 
-def problem_with(error: Rejected | None, form: str = "") -> Problem | None:
-    """What to say beside the form; raises the error again where another page has to answer it."""
+def problem_with(error: Rejected | None, form: str = "", code: str = "code") -> Problem | None:
+    """What to say beside the form, the field of which that had the `code` is named; raises the error again
+    where another page has to answer it."""
+    problem = _problem_with(error, form)
+    if problem is not None and problem.field == "code":
+        return dataclasses.replace(problem, field=code)
+    return problem
+
+
+def _problem_with(error: Rejected | None, form: str) -> Problem | None:
     if error is None:
         return None
     if isinstance(error, ValidationError):
@@ -141,4 +164,5 @@ def problem_of(error: AuthError, form: str = "") -> Problem:
     if code is ErrorCode.VALIDATION_ERROR and error.field:
         return problem_with_fields(UnfilledError({error.field: Fault("not_valid")}), form)
     name = error.field or _FIELDS.get(code, "")
-    return Problem(code.code, name, form, code.status, error.headers, code.detail)
+    headers, wait = error.headers, error.retry_after
+    return Problem(code.code, name, form, code.status, headers, code.detail, retry_after=wait)

@@ -70,10 +70,18 @@ def render_page(
     features = auth.features
     accepted, theirs = request.headers.get("accept-language", ""), user.language if user else None
     words = words_for(auth.settings, theirs, accepted, features.folders)
+    words = words.knowing(minimum=MINIMUM_LENGTH, maximum=MAXIMUM_LENGTH)
     if problem is not None:
         words = words.saying(f"errors.{problem.code}", problem.detail)
+        words = words.knowing(wait=words.wait(problem.retry_after))
     assets = _assets(auth.settings.template_dir, features.folders.templates)
     home_url = home(request, auth)
+    allowed = [f"form-action {_form_targets(home_url)}", *(["img-src data:"] if image else [])]
+
+    def strength() -> str:
+        allowed.append("connect-src 'self'")
+        return account_path(request, auth, "password-strength")
+
     values = {
         "name": name,
         "app_name": auth.settings.app_name,
@@ -89,6 +97,7 @@ def render_page(
         "path": lambda page, next=None: with_query(account_path(request, auth, page), next=next),
         "home": home_url,
         "next": None,
+        "strength": strength,
         "title": words(title or f"{name}.title"),
         "user": user,
         "problem": problem,
@@ -101,7 +110,7 @@ def render_page(
         **context,
     }
     html = assets.environment.get_template(f"page_{name}.html").render(values)
-    policy = f"{assets.policy}; form-action {_form_targets(home_url)}{'; img-src data:' if image else ''}"
+    policy = "; ".join([assets.policy, *dict.fromkeys(allowed)])
     headers: dict[str, str] = {
         **HEADERS,
         "Content-Security-Policy": policy,

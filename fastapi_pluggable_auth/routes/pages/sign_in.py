@@ -26,7 +26,7 @@ from ...security.hashing import is_usable
 from ...security.jwt import Transport
 from ...security.redirects import safe_next
 from ..router import AuthRouter
-from .forms import NextForm, Rejected, Secret, code_from, problem_with
+from .forms import CodeForm, NextForm, Problem, Rejected, Secret, problem_with
 from .rendering import go_to, render_page, see_other
 from .route import PageRoute, back_to
 
@@ -44,18 +44,16 @@ class SignInForm(NextForm):
     password: Secret
 
 
-class CodeForm(NextForm):
+class ChallengeForm(CodeForm, NextForm):
     """The code, for the challenge that the password has led to."""
 
     challenge: Secret
-    code: Secret
 
 
-class ConfirmForm(NextForm):
+class ConfirmForm(CodeForm, NextForm):
     """The password once more, and the code while two-factor is active."""
 
     password: Secret
-    code: Secret
 
 
 @router.get("/sign-in")
@@ -86,10 +84,11 @@ router.get("/sign-in/code", name="back_from_code")(back_to("sign-in"))
 
 
 @router.post("/sign-in/code", dependencies=[Depends(check_form), rate_limited("login")])
-async def code_form(auth: CurrentAuth, request: Request, form: Annotated[CodeForm, Form()]) -> Response:
+async def code_form(auth: CurrentAuth, request: Request, form: Annotated[ChallengeForm, Form()]) -> Response:
     """Signs in with the code."""
+    code, field = form.take()
     try:
-        body = LoginCodeRequest(code=code_from(form.code))
+        body = LoginCodeRequest(code=code)
         shown = form.challenge, taken(body, "code")
         tokens = await login_flow.answer_challenge(
             auth, *shown, device_of(request), transport=Transport.COOKIE
@@ -99,7 +98,7 @@ async def code_form(auth: CurrentAuth, request: Request, form: Annotated[CodeFor
             return see_other(auth, request, "sign-in", notice="sign_in_again", next=safe_next(form.next))
         wrong = isinstance(error, AuthError) and error.code is ErrorCode.INVALID_CREDENTIALS
         said = AuthError(ErrorCode.INVALID_CODE) if wrong else error
-        return _code_page(auth, request, form.challenge.look(), form.next, said)
+        return _code_page(auth, request, form.challenge.look(), form.next, problem_with(said, code=field))
     return await show_answer(auth, request, tokens, form.next)
 
 
@@ -135,12 +134,13 @@ async def confirm_password_form(
     form: Annotated[ConfirmForm, Form()],
 ) -> Response:
     """The password, or the code where there is none, makes the login recent again, and leads back."""
+    code, field = form.take()
     try:
-        body = Reauthentication(password=form.password.take(), code=code_from(form.code))
+        body = Reauthentication(password=form.password.take(), code=code)
         shown = taken(body, "password"), body.code and taken(body, "code")
         await login_flow.reauthenticate(auth, authentication, *shown)
     except (ValidationError, AuthError) as error:
-        return _confirm_page(auth, request, authentication, form.next, error)
+        return _confirm_page(auth, request, authentication, form.next, problem_with(error, code=field))
     back = safe_next(form.next) or account_path(request, auth, "profile")
     notice = "confirmed" if back.startswith(account_path(request, auth, "")) else None
     return see_other(auth, request, back, notice=notice)
@@ -185,9 +185,8 @@ def show_sign_in(
 
 
 def _code_page(
-    auth: Auth, request: Request, challenge: str, next: str | None, error: Rejected | None = None
+    auth: Auth, request: Request, challenge: str, next: str | None, problem: Problem | None = None
 ) -> Response:
-    problem = problem_with(error)
     return render_page(auth, request, "code", problem=problem, challenge=challenge, next=safe_next(next))
 
 
@@ -196,14 +195,14 @@ def _confirm_page(
     request: Request,
     authentication: Authentication,
     next: str,
-    error: Rejected | None = None,
+    problem: Problem | None = None,
 ) -> Response:
     user = authentication.user
     return render_page(
         auth,
         request,
         "confirm_password",
-        problem=problem_with(error),
+        problem=problem,
         user=user,
         has_password=is_usable(user.hashed_password),
         next=safe_next(next),
