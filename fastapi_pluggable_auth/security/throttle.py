@@ -185,7 +185,7 @@ class _Seen:
         if counter is None or counter.details is None:
             return cls()
         details: dict[str, Any] = json.loads(counter.details)
-        return cls(details["moments"], details["networks"])
+        return cls(details.get("moments", []), details.get("networks", {}))
 
     def network(self, name: str) -> Counter | None:
         if name not in self.networks:
