@@ -12,9 +12,11 @@ PYTEST_DONT_REWRITE: a conftest may import from here before it names the plugin.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
 from itertools import count
 from types import ModuleType
 from typing import Any, Final, Generic, TypeAlias
@@ -22,7 +24,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocketDisconnect
 from tortoise.backends.base.config_generator import generate_config
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext
@@ -52,6 +54,9 @@ PASSWORD: Final = "correct horse battery"  # noqa: S105
 """The password of users that are given none."""
 
 IN_MEMORY: Final = "sqlite://:memory:"
+
+LEAVING: Final = 5.0
+"""Seconds that a WebSocket of the app has to end after its client has left."""
 
 SETTINGS: Final = {
     "password_scheme": "bcrypt",
@@ -131,14 +136,75 @@ def under_test(app: FastAPI, clock: Clock, mailbox: MemoryProvider) -> Iterator[
             auth.hasher.close()
 
 
+class OpenWebSocket:
+    """A WebSocket of the app, as its client has it."""
+
+    def __init__(self, app: FastAPI, scope: dict[str, Any]) -> None:
+        self._sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._sent.put_nowait({"type": "websocket.connect"})
+        self._app = asyncio.create_task(app(scope, self._sent.get, self._take))
+        self._app.add_done_callback(lambda _: self._received.put_nowait({}))
+
+    async def _take(self, message: MutableMapping[str, Any]) -> None:
+        self._received.put_nowait({**message})
+
+    async def _next(self) -> dict[str, Any]:
+        message = await self._received.get()
+        if not message:
+            await self._app  # which may have raised
+        if message.get("type") not in ("websocket.accept", "websocket.send"):
+            raise WebSocketDisconnect(message.get("code", 1006), message.get("reason"))
+        return message
+
+    async def send_text(self, text: str) -> None:
+        """Sends a message to the app."""
+        self._sent.put_nowait({"type": "websocket.receive", "text": text})
+
+    async def receive_text(self) -> str:
+        """The next message of the app. Raises `WebSocketDisconnect` where it has closed instead."""
+        return str((await self._next())["text"])
+
+    async def leave(self) -> None:
+        """Closes it from this end. Raises what the app has raised meanwhile."""
+        self._sent.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await asyncio.wait({self._app}, timeout=LEAVING)
+        if not self._app.done():
+            self._app.cancel()
+            raise TimeoutError(
+                f"The app goes on {LEAVING} s after its client has left: it has to receive, too."
+            )
+        await self._app
+
+
+class _Forms(HTMLParser):
+    """The forms of a page by the path that they post to: their fields, and what each sends as it is."""
+
+    def __init__(self, page: httpx.Response) -> None:
+        super().__init__()
+        self.by_action: dict[str, dict[str, str | None]] = {}
+        self._page, self._form = page.url, dict[str, str | None]()
+        self.feed(page.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "form":
+            self._form = self.by_action.setdefault(self._page.join(found.get("action") or "").path, {})
+        elif tag in ("input", "select", "textarea") and (name := found.get("name")):
+            typed = tag == "input" and found.get("type") not in ("checkbox", "radio", "submit", "file")
+            self._form[name] = (found.get("value") or "") if typed else None
+
+
 class AuthClient(httpx.AsyncClient):
     """A client of the app, which it reaches without a network, at its `public_base_url`. Mail that a request
     causes has come when its response has."""
 
     def __init__(self, app: FastAPI) -> None:
+        self._tested = app
         self._services: Auth = getattr(app.state, STATE_ATTRIBUTE)
         address = self._services.settings.public_base_url
-        transport = httpx.ASGITransport(app, root_path=urlsplit(address).path.rstrip("/"))
+        self._root = urlsplit(address).path.rstrip("/")
+        transport = httpx.ASGITransport(app, root_path=self._root)
         super().__init__(transport=transport, base_url=origin_of(address))
 
     async def sign_in(self, user: AbstractUser) -> TokenSet:
@@ -146,6 +212,47 @@ class AuthClient(httpx.AsyncClient):
         tokens = await _start(self._services, user)
         self.headers["Authorization"] = f"Bearer {tokens.access_token}"
         return tokens
+
+    async def submit(self, path: str, fields: dict[str, str], *, page: str = "") -> httpx.Response:
+        """Fills in the form that posts to this path, and sends it as a browser does; it is on `page`, or at
+        the same path. Raises `LookupError` where no such form or field is there."""
+        browser = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
+        shown = await self.get(page or path, headers=browser)
+        there = _Forms(shown).by_action.get(self._root + path)
+        if there is None:
+            raise LookupError(f"{shown.url} has no form for {path}; its status is {shown.status_code}.")
+        if unknown := fields.keys() - there.keys():
+            raise LookupError(f"The form has no {', '.join(sorted(unknown))}; it has {', '.join(there)}.")
+        filled = {name: value for name, value in there.items() if value is not None} | fields
+        return await self.post(path, data=filled, headers=browser)
+
+    @asynccontextmanager
+    async def websocket(self, path: str) -> AsyncIterator[OpenWebSocket]:
+        """Opens a WebSocket of the app, with the session of `sign_in` and the cookies that are there. Raises
+        `WebSocketDisconnect` where the app refuses, with its code and reason."""
+        request = self.build_request("GET", path, headers={"Origin": origin_of(str(self.base_url))})
+        scope = {
+            "type": "websocket",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "scheme": "wss" if request.url.scheme == "https" else "ws",
+            "path": request.url.path,
+            "raw_path": request.url.raw_path.split(b"?")[0],
+            "query_string": request.url.query,
+            "root_path": self._root,
+            "headers": [(name.lower(), value) for name, value in request.headers.raw],
+            "client": ("127.0.0.1", 123),
+            "server": (request.url.host, request.url.port),
+            "subprotocols": [],
+            "state": {},
+            "extensions": {},
+        }
+        socket = OpenWebSocket(self._tested, scope)
+        await socket._next()
+        try:
+            yield socket
+        finally:
+            await socket.leave()
 
     def code(self, user: AbstractUser) -> str:
         """What the user's authenticator shows now. Each code works once, and the next comes after 30 s."""

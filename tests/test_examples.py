@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
@@ -238,6 +239,62 @@ def test_the_code_on_the_page_about_sqlalchemy_is_that_of_the_example() -> None:
         file = EXAMPLES / "sqlalchemy" / str(snippet.title)
         without_docstring = file.read_text("utf-8").partition("\n\n")[2]
         assert snippet.code in without_docstring, snippet.code
+
+
+@needs_postgres
+def test_members_of_a_house_book_its_rooms_and_see_it_happen(tmp_path: Path, mailbox: Mailbox) -> None:
+    spare = SpareDatabase("postgres", databases.spare("postgres", tmp_path))
+    asyncio.run(spare.create(models=None))
+    folder = copied("bookings", tmp_path)
+    environment = {
+        "DATABASE_URL": spare.url,
+        "JWT_SECRET": SECRET,
+        "AUTH_BCRYPT_ROUNDS": "4",
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(mailbox.server.port),
+    }
+
+    def run(*command: str) -> str:
+        result = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=folder,
+            env=os.environ | environment,
+            input=PASSWORD,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    tortoise = ("tortoise", "-c", "settings.TORTOISE_ORM")
+    run(*tortoise, "makemigrations")
+    run(*tortoise, "migrate")
+    assert "No changes" in run(*tortoise, "makemigrations")
+    caretaker = ("--verified", "--role", "caretaker", "--set", "flat=0", "--password-stdin")
+    of_app = ("--app", "app:app", "--config", "settings.TORTOISE_ORM")
+    run("fastapi_pluggable_auth", "users", "create", EMAIL, *caretaker, *of_app)
+    log = tmp_path / "app.log"
+    with (
+        served(folder, environment, log) as (base, _),
+        httpx.Client(base_url=base, timeout=30) as client,
+    ):
+        login = client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD})
+        client.headers["Authorization"] = f"Bearer {login.json()['access_token']}"
+        (room,) = client.post("/rooms", params={"name": "Garden"}).json().values()
+        feed = connect(f"{base.replace('http', 'ws')}/feed", additional_headers={**client.headers})
+        with feed as socket:
+            booked = client.post("/bookings", data={"room": room, "day": "2999-12-31"})
+            assert (booked.status_code, booked.headers["location"]) == (303, "/")
+            assert socket.recv(timeout=20) == "Flat 0 has Garden on 2999-12-31."
+        assert "2999-12-31: Garden, flat 0" in client.get("/").text
+    assert "Traceback" not in log.read_text()
+
+
+@needs_postgres
+def test_the_tests_of_the_house_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", databases.spare("postgres", tmp_path))
+    told = run_pytest(copied("bookings", tmp_path))
+    assert "6 passed" in told, told
 
 
 PUBLIC = re.compile(r"fastapi_pluggable_auth(\.(features|hooks|models|schemas|testing|flows\.purge))?")
