@@ -279,10 +279,11 @@ def test_members_of_a_house_book_its_rooms_and_see_it_happen(tmp_path: Path, mai
         httpx.Client(base_url=base, timeout=30) as client,
     ):
         login = client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD})
-        client.headers["Authorization"] = f"Bearer {login.json()['access_token']}"
+        bearer = {"Authorization": f"Bearer {login.json()['access_token']}"}
+        client.headers.update(bearer)
         (room,) = client.post("/rooms", params={"name": "Garden"}).json().values()
-        feed = connect(f"{base.replace('http', 'ws')}/feed", additional_headers={**client.headers})
-        with feed as socket:
+        feed = base.replace("http", "ws") + "/feed"
+        with connect(feed, additional_headers=bearer) as socket:
             booked = client.post("/bookings", data={"room": room, "day": "2999-12-31"})
             assert (booked.status_code, booked.headers["location"]) == (303, "/")
             assert socket.recv(timeout=20) == "Flat 0 has Garden on 2999-12-31."
