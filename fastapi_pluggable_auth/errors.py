@@ -64,6 +64,7 @@ class ErrorCode(ErrorTable):
         401,
         "A request has used this refresh token before: take the tokens that it got, or sign in again.",
     )
+    SIGNUP_CLOSED = (403, "Sign-up is closed: ask an administrator of this app for an account.")
     CSRF_REFUSED = (403, "The request does not come from a page of this app.")
     INVALID_LINK = (400, "The link is not valid or no longer valid.")
     SIGNUP_ELSEWHERE = (

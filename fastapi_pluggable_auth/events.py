@@ -67,6 +67,9 @@ class EventKind(EventTable):
     """A client asks too often: always a failure."""
     ACCOUNT_CREATION = "account_creation"
     """By an administrator, not by a signup."""
+    ACCOUNT_INVITED = "account_invited"
+    """Somebody was mailed a link to an account that has no password yet."""
+    INVITATION_ACCEPTED = "invitation_accepted"
     ACCOUNT_DISABLED = "account_disabled"
     ACCOUNT_ENABLED = "account_enabled"
     ACCOUNT_UNLOCKED = "account_unlocked"
@@ -74,6 +77,8 @@ class EventKind(EventTable):
     AUTHORIZATION_CHANGE = "authorization_change"
     """Roles, permissions or being a superuser were given or taken."""
     ACCOUNT_DELETION = "account_deletion"
+    ACCOUNT_EXPIRED = "account_expired"
+    """The purge deleted an account that was never verified."""
 
 
 class Outcome(StrEnum):

@@ -165,6 +165,10 @@ def include_auth(
     app.include_router(APIRouter(lifespan=lifespan))
     keys.router.add_to(app.router)
     former_links.router.add_to(app.router, chosen.route_prefix)
+    if pages:
+        from .routes.pages import well_known
+
+        well_known.router.add_to(app.router)
     if chosen.dev_mailbox:
         from .routes import mailbox
 

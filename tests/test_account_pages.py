@@ -12,9 +12,10 @@ import httpx
 import pyotp
 import pytest
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 from tortoise.context import TortoiseContext
 
-from fastapi_pluggable_auth import Auth, AuthSettings, PageUser, include_auth
+from fastapi_pluggable_auth import Auth, AuthSettings, PageUser, include_auth, open_session
 from fastapi_pluggable_auth.features.two_factor.models import RecoveryCode
 from fastapi_pluggable_auth.models import Session, User
 
@@ -772,3 +773,63 @@ async def test_no_page_shows_a_pending_secret_that_another_session_began(
         assert "otpauth:" in (await thief.open("/account/security")).text
         clock.advance(minutes=11)
         assert "otpauth:" not in (await thief.open("/account/security")).text
+
+
+async def test_a_sign_in_lasts_until_the_browser_is_closed_unless_it_is_to_be_remembered(
+    visitor: FormBrowser, auth: Auth
+) -> None:
+    hashed = await auth.hasher.hash(PASSWORD)
+    await User.create(email=EMAIL, hashed_password=hashed, is_verified=True)
+
+    def lasting() -> set[str]:
+        return {cookie.name for cookie in visitor.client.cookies.jar if cookie.expires} & {"refresh_token"}
+
+    await signed_in(visitor)
+    assert (visitor.page.path, lasting()) == ("/account/profile", set())
+    _, codes = await with_two_factor(visitor)
+    for remember, kept in (({"remember": "yes"}, {"refresh_token"}), ({}, set())):
+        await visitor.open("/account/profile")
+        await visitor.submit("sign-out")
+        page = await visitor.submit("password", email=EMAIL, password="wrong", **remember)
+        assert ("checked" in page.one("input", name="remember")) == bool(remember)
+        await visitor.submit("password", email=EMAIL, password=PASSWORD, **remember)
+        await visitor.submit("code", code="000000")
+        page = await visitor.submit("code", code=codes.pop())
+        assert (page.path, lasting()) == ("/account/profile", kept)
+        assert "refresh_token" in visitor.client.cookies
+
+
+async def test_signing_out_on_the_pages_is_for_this_device(ada: FormBrowser, auth: Auth) -> None:
+    await open_session(auth, await User.get())
+    await ada.submit("sign-out")
+    assert await Session.filter(revoked_at=None).count() == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+async def test_password_managers_find_where_a_password_is_changed(
+    settings: AuthSettings, tortoise: TortoiseContext, prefix: str
+) -> None:
+    """https://www.w3.org/TR/change-password-url/"""
+    path = "/.well-known/change-password"
+    settings.route_prefix = prefix
+
+    async def leads_to(*, own: bool) -> str | None:
+        app = FastAPI()
+        include_auth(app, settings=settings, pages=True)
+        if own:
+            app.get(path)(lambda: RedirectResponse("/own"))
+        app.get("/{path:path}")(lambda path: "index")  # for any path, such as a single-page app has
+        assert own or path not in app.openapi()["paths"]
+        transport = httpx.ASGITransport(app, root_path="/proxied")
+        async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+            return (await client.get(path)).headers.get("location")
+
+    assert await leads_to(own=False) == f"/proxied{prefix}/account/profile"
+    assert await leads_to(own=True) == "/own"
+
+
+async def test_without_pages_nothing_leads_to_one(settings: AuthSettings, tortoise: TortoiseContext) -> None:
+    app = FastAPI()
+    include_auth(app, settings=settings)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE) as client:
+        assert (await client.get("/.well-known/change-password")).status_code == 404

@@ -406,6 +406,8 @@ async def ends_sessions(world: World) -> None:
         await ada.ask("DELETE", f"/account/sessions/{session.id}", status=404)
     await ada.login()
     await ada.ask("POST", "/account/logout-others", status=204)
+    await ada.ask("POST", "/auth/logout", {"everywhere": False})
+    await ada.login()
     await ada.ask("POST", "/auth/logout")
     await ada.ask("POST", "/auth/logout")
     await ada.ask("GET", "/auth/me", status=401)
@@ -780,6 +782,7 @@ async def looks_around(world: World) -> None:
     ada = await world.ada()
     assert (await ada.ask("GET", "/account/activity"))["events"]
     await world.ask("GET", "/.well-known/jwks.json")
+    await world.ask("GET", "/.well-known/change-password", status=303)
     for path in ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"):
         await world.ask("GET", path)
         await world.ask("HEAD", path)
@@ -815,6 +818,34 @@ async def is_administrated(world: World) -> None:
     await root.ask("GET", f"{path}/activity")
     await root.ask("GET", f"/admin/activity?actor={root.id}")
     await root.ask("DELETE", path, status=204)
+
+
+@step
+async def is_invited(world: World) -> None:
+    root, email = await world.ada(is_superuser=True), world.address()
+    for _ in range(2):
+        await root.ask("POST", "/admin/users/invite", {"email": email, "roles": ["editor"]}, 201)
+    await root.ask("POST", "/admin/users/invite", {"email": BOB}, 400)
+    link = world.link(email)
+    await world.ask("GET", link)
+    await world.ask("HEAD", link)
+    await world.ask("POST", link, {"new_password": "password1"}, 422)
+    await world.ask("POST", link, {"new_password": NEW})
+    await world.ask("POST", link, {"new_password": NEW}, 400)
+
+
+@step
+async def invites_on_the_page(world: World) -> None:
+    visitor, ada = await world.visiting()
+    await User.filter(id=ada.id).update(is_superuser=True)
+    email = world.address()
+    await visitor.open("/account/invite")
+    await visitor.submit("invite", email=BOB)
+    await visitor.submit("invite", email=email, roles="editor")
+    invited = await world.visitor()
+    await invited.open(world.link(email))
+    await invited.submit("new_password", new_password="short")
+    await invited.submit("new_password", new_password=NEW)
 
 
 @step
@@ -878,6 +909,9 @@ async def is_managed_by_commands(world: World) -> None:
         await world.run("users", command, email, "--role", "editor", "--permission", "notes:read")
     await world.run("users", "set-password", email, "--password-stdin", typed=f"{PASSWORD}\n")
     await world.run("users", "delete", "--yes", email)
+    for _ in range(2):
+        await world.run("users", "invite", email, "--role", "editor")
+    await world.run("users", "invite", BOB, status=1)
 
 
 @step
@@ -929,8 +963,12 @@ async def expires_and_is_purged(world: World) -> None:
     await ada.ask("POST", "/account/tokens", {"name": "build", "scopes": ["notes:read"]}, 201)
     await ada.login("wrong", 401)
     await world.run("status", "--json")
+    body = {"email": world.address(), "password": PASSWORD}
+    await world.ask("POST", "/auth/signup", body, 201)
     world.clock.advance(days=800)
     await world.run("purge")
+    async with world.setting(unverified_account_ttl=timedelta(days=7)):
+        assert (await purge.purge(world.auth))["user"] > 0
 
 
 @step

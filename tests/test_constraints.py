@@ -19,12 +19,13 @@ from tortoise.transactions import in_transaction
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth, models
 from fastapi_pluggable_auth.cli import main
-from fastapi_pluggable_auth.errors import AuthError
+from fastapi_pluggable_auth.errors import AuthError, ErrorCode
 from fastapi_pluggable_auth.failures import Failure, failure_of
 from fastapi_pluggable_auth.features import Administration
 from fastapi_pluggable_auth.features.administration.importing import import_users
 from fastapi_pluggable_auth.features.administration.users import create_user, delete_user
 from fastapi_pluggable_auth.flows import purge as purge_flow
+from fastapi_pluggable_auth.flows import unverified as unverified_flow
 from fastapi_pluggable_auth.models import AbstractUser
 from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate
 from fastapi_pluggable_auth.security.clock import utc_now
@@ -261,6 +262,25 @@ async def test_an_account_to_which_rows_refer_is_not_deleted_and_the_log_alone_s
         assert "invoice" not in page.text
     await Invoice.all().delete()
     assert (await shop.client.delete("/account", headers=headers)).status_code == 204
+
+
+async def test_an_unverified_account_to_which_rows_refer_stays_and_keeps_no_other(
+    shop: Shop, settings: AuthSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unverified_flow, "BATCH", 2)
+    for number in range(5):
+        body = {"email": f"new{number}@example.com", "password": PASSWORD}
+        assert (await shop.client.post("/auth/signup", json=body)).status_code == 201
+    kept = await User.get(email="new1@example.com")
+    await Invoice.create(user_id=kept.id)
+    await User.all().update(created_at=shop.auth.clock() - timedelta(days=8))
+    settings.unverified_account_ttl = timedelta(days=7)
+    with pytest.raises(AuthError) as refusal:
+        await purge_flow.purge(shop.auth)
+    assert refusal.value.code is ErrorCode.ACCOUNT_IN_USE
+    assert sorted(await User.all().values_list("email", flat=True)) == [
+        *("ada@example.com", "eve@example.com", "new1@example.com")
+    ]
 
 
 @pytest.mark.parametrize("spare", ["sqlite", "postgres"], indirect=True)

@@ -25,6 +25,7 @@ from fastapi_pluggable_auth import (
     get_current_user,
     include_auth,
 )
+from fastapi_pluggable_auth.hooks import SessionEnded
 from fastapi_pluggable_auth.models import RefreshToken, Session, User
 
 from .conftest import EMAIL, PASSWORD, Clock, Mailbox, on_each_database
@@ -153,6 +154,56 @@ async def test_the_refresh_cookie_lives_as_long_as_its_session(
         clock.advance(days=6, hours=23)
         cookies = set_cookies(await signed_in.post("/auth/refresh"))
     assert 2 * 86_400 < int(cookies[REFRESH]["max-age"]) < 3 * 86_400
+
+
+async def test_a_browser_that_is_not_to_remember_forgets_its_tokens_when_it_is_closed(
+    browser: httpx.AsyncClient, clock: Clock
+) -> None:
+    """What was chosen is kept over refreshes, asked for or on the way, until the next sign-in."""
+    login = await browser.post("/auth/login", json={**CREDENTIALS, "remember": False})
+    clock.advance(minutes=16)
+    renewed = await browser.get("/auth/me")
+    asked = await browser.post("/auth/refresh")
+    for answer in (login, renewed, asked):
+        assert answer.status_code == 200
+        cookies = set_cookies(answer)
+        assert [cookies[name]["max-age"] for name in (ACCESS, REFRESH)] == ["", ""]
+        assert all(attributes(cookie)["httponly"] for cookie in cookies.values())
+    # On the server the session ends as any other.
+    clock.advance(days=7)
+    assert (await browser.post("/auth/refresh")).status_code == 401
+    assert cookies_of(browser) == {}
+    await browser.post("/auth/login", json={**CREDENTIALS, "remember": False})
+    for body in (CREDENTIALS, CREDENTIALS | {"remember": True}):
+        await browser.post("/auth/login", json=body)
+        cookies = set_cookies(await browser.post("/auth/refresh"))
+        assert int(cookies[REFRESH]["max-age"]) > 604_000
+        assert cookies_of(browser).keys() == {ACCESS, REFRESH}
+
+
+async def test_a_logout_of_one_device_leaves_the_others(
+    app: FastAPI, signed_in: httpx.AsyncClient, auth: Auth
+) -> None:
+    ended: list[SessionEnded] = []
+    auth.on(SessionEnded)(ended.append)
+    cookies = cookies_of(signed_in)
+    async with client_with(app, {}, **OWN_PAGE) as other, client_with(app, cookies, **OWN_PAGE) as late:
+        await other.post("/auth/login", json=CREDENTIALS)
+        for body in ({"everywhere": "no"}, {"elsewhere": False}):
+            assert (await signed_in.post("/auth/logout", json=body)).status_code == 422
+        answer = await signed_in.post("/auth/logout", json={"everywhere": False})
+        assert (answer.status_code, cookies_of(signed_in)) == (200, {})
+        for path in ("/auth/me", "/account/sessions"):  # by the access token of the ended session
+            assert (await late.get(path)).status_code == 401
+        async with client_with(app, cookies, **OWN_PAGE) as later:
+            assert (await later.post("/auth/logout", json={"everywhere": False})).status_code == 200
+            assert (await later.post("/auth/refresh")).status_code == 401
+        assert (await other.get("/auth/me")).status_code == 200
+        assert (len(ended), await usable_tokens()) == (1, 1)
+        # Nor does a form, as before.
+        form = {"data": {"everywhere": "false"}, "headers": {"X-Requested-With": "fetch"}}
+        assert (await other.post("/auth/logout", **form)).status_code == 200  # type: ignore[arg-type]
+        assert await usable_tokens() == 0
 
 
 async def test_other_clients_get_the_tokens_in_the_body(app: FastAPI, browser: httpx.AsyncClient) -> None:

@@ -252,6 +252,28 @@ async def test_logging_out_ends_every_session_at_once_and_may_be_repeated(accoun
     assert (await account.login()).status_code == 200
 
 
+async def test_logging_out_of_one_device_ends_that_session_alone(account: Account, auth: Auth) -> None:
+    other = Account(account.client, account.mailbox, EMAIL, PASSWORD)
+    await other.login()
+    here = {"everywhere": False}
+    for _ in range(2):  # the second is a repeated logout, which ends nothing
+        answer = await account.client.post("/auth/logout", json=here, headers=account.headers)
+        assert answer.status_code == 200
+        assert (await account.me()).status_code == 401
+        assert (await other.me()).status_code == 200
+    assert (await account.refresh()).status_code == 401
+    assert await Session.filter(revoked_at=None).count() == 1
+    # A token that the app has made has no session to end.
+    user = await User.get()
+    minted = {"Authorization": f"Bearer {auth.signer.access_token(user.id)}"}
+    assert (await account.client.post("/auth/logout", json=here, headers=minted)).status_code == 200
+    assert (await other.me()).status_code == 200
+    for body in ({"everywhere": True}, {}):
+        await account.login()
+        answer = await account.client.post("/auth/logout", json=body, headers=account.headers)
+        assert (answer.status_code, await Session.filter(revoked_at=None).count()) == (200, 0)
+
+
 async def test_a_login_during_a_password_change_leaves_no_session_of_the_old_password(
     account: Account,
 ) -> None:

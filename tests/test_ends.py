@@ -81,6 +81,11 @@ async def logout_others(stolen: StolenAccount) -> None:
     await stolen.owner.client.post("/account/logout-others", headers=stolen.owner.headers)
 
 
+async def logout_of_the_thief_alone(stolen: StolenAccount) -> None:
+    body = {"everywhere": False}
+    await stolen.thief.client.post("/auth/logout", json=body, headers=stolen.thief.headers)
+
+
 async def end_one_session(stolen: StolenAccount) -> None:
     sessions = (await stolen.owner.client.get("/account/sessions", headers=stolen.owner.headers)).json()
     for session in sessions:
@@ -129,6 +134,7 @@ async def expiry(stolen: StolenAccount) -> None:
 ENDS: list[Callable[[StolenAccount], Awaitable[None]]] = [
     logout,
     logout_others,
+    logout_of_the_thief_alone,
     end_one_session,
     reuse,
     administrator_ends_sessions,

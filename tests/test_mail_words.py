@@ -18,6 +18,7 @@ from fastapi_pluggable_auth.email.rendering import render
 from fastapi_pluggable_auth.features.feature import MailTable
 from fastapi_pluggable_auth.features.shipped import SHIPPED
 from fastapi_pluggable_auth.models import Mail, User
+from fastapi_pluggable_auth.security.hashing import unusable_hash
 
 from .conftest import EMAIL, SECRET
 from .shipped import ALL_MAILS, FEATURES, LINK_PATHS, PAGES
@@ -40,7 +41,8 @@ async def delivered(auth: Auth, kind: MailTable) -> tuple[str, str]:
     user = None
     if kind is not MailKind.SIGNUP_CLASH:
         pending = {"pending_email": context.get("new_email", EMAIL)}
-        user = await User.create(email=EMAIL, hashed_password="", **pending)
+        hashed = unusable_hash() if kind is MailKind.INVITE else ""
+        user = await User.create(email=EMAIL, hashed_password=hashed, **pending)
     await auth.outbox.add(kind, EMAIL, user_id=user and user.id, **context)
     # A process that knows no app, as that of a command.
     sender = Auth(auth.settings, email_provider=MemoryProvider(), features=SHIPPED)

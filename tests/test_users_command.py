@@ -443,3 +443,24 @@ def test_the_columns_of_a_host_are_set_by_name(
     )
     assert users.errors.startswith("The value of phone is refused: A value belongs to another account")
     sys.modules.pop("form_settings", None)
+
+
+@sqlite
+def test_people_are_invited_again_and_again_until_they_use_the_account(
+    url: str, users: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an app; its process sends the mails."""
+    monkeypatch.setenv("AUTH_SIGNUP", "invited")
+    first = users("invite", f" {EMAIL.upper()} ", "--role", "editor", "--display-name", "Ada")
+    assert users("invite", EMAIL, "--role", "author") == first
+    (user,) = read(url, lambda: User.all())
+    assert (user.email, user.display_name, user.is_verified) == (EMAIL, "Ada", False)
+    assert user.roles == {"editor", "author"}
+    assert read(url, lambda: Mail.all().values_list("kind", "recipient")) == [("invite", EMAIL)] * 2
+    users("create", "eve@example.com", "--no-password", "--verified")
+    users("invite", "eve@example.com", status=1)
+    assert users.errors == "An account with this e-mail address already exists.\n"
+    monkeypatch.setenv("AUTH_SIGNUP", "closed")
+    users("invite", "kim@example.com", status=1)
+    assert "set it to `invited` or `open`" in users.errors
+    assert read(url, lambda: User.all().count()) == 2

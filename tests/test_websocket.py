@@ -239,6 +239,10 @@ def log_out(host: Host, clock: Clock) -> None:
     assert host.client.post("/auth/logout").status_code == 200
 
 
+def log_out_here(host: Host, clock: Clock) -> None:
+    assert host.client.post("/auth/logout", json={"everywhere": False}).status_code == 200
+
+
 def delete_account(host: Host, clock: Clock) -> None:
     assert host.client.delete("/account").status_code == 204
 
@@ -259,7 +263,9 @@ def require_two_factor(host: Host, clock: Clock) -> None:
 Ending = Callable[[Host, Clock], None]
 
 
-@pytest.mark.parametrize("end", [log_out, delete_account, change_password, grow_old, require_two_factor])
+@pytest.mark.parametrize(
+    "end", [log_out, log_out_here, delete_account, change_password, grow_old, require_two_factor]
+)
 async def test_an_open_socket_ends_with_its_session(end: Ending, host: Host, clock: Clock) -> None:
     async with host.open_with_token() as socket:
         assert await socket.recv() == EMAIL

@@ -8,8 +8,8 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -27,6 +27,7 @@ from ..features.administration.users import (
     enable_user,
     end_sessions,
     find_user,
+    invite_user,
     list_users,
     reset_two_factor,
     unlock_user,
@@ -50,6 +51,8 @@ from .prompts import add_password_stdin, confirm, new_password
 from .rights import add_roles, known_roles
 
 Work = Callable[[argparse.Namespace, Auth], Awaitable[int]]
+
+USERNAME_NEEDED: Final = "Users of this app have usernames: pass --username."
 
 CHANGES: Final[dict[str, tuple[str, str, Callable[[Auth, UUID], Awaitable[None]]]]] = {
     "disable": ("refuse logins and end all sessions", "disabled", disable_user),
@@ -95,17 +98,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
     create = command("create", "create an account", _create)
     create.add_argument("email", metavar="EMAIL", help="the address")
-    create.add_argument("--username", metavar="USERNAME", help="where users have one")
-    create.add_argument("--display-name", metavar="NAME", help="what the user is called")
-    create.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        type=_assignment,
-        dest="own",
-        metavar="COLUMN=VALUE",
-        help="a column of the app's own user model; may be repeated",
-    )
+    _add_columns(create)
     passwords = create.add_mutually_exclusive_group()
     add_password_stdin(passwords)
     passwords.add_argument(
@@ -118,6 +111,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
     add_roles(create)
     create.add_argument("--superuser", action="store_true", help="has every permission")
+
+    inviting = command("invite", "mail an invitation, or send it again", _invite)
+    inviting.add_argument("email", metavar="EMAIL", help="the address")
+    _add_columns(inviting)
+    add_roles(inviting)
 
     show_all = command("list", "list accounts, the newest first", _list)
     show_all.add_argument("--search", default="", metavar="TEXT", help="a part of the address or username")
@@ -179,25 +177,64 @@ def _run(work: Work, options: argparse.Namespace) -> int:
     return with_auth(options, refusable, ends_access=options.ends_access)
 
 
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    """What a new account may have beside its address."""
+    parser.add_argument("--username", metavar="USERNAME", help="where users have one")
+    parser.add_argument("--display-name", metavar="NAME", help="what the user is called")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_assignment,
+        dest="own",
+        metavar="COLUMN=VALUE",
+        help="a column of the app's own user model; may be repeated",
+    )
+
+
 async def _create(options: argparse.Namespace, auth: Auth) -> int:
     if auth.has_usernames and options.username is None:
-        raise CommandError("Users of this app have usernames: pass --username.")
-    if options.username is not None and not auth.has_usernames:
-        raise CommandError("Users of this app have no usernames.")
-    given = {"username": options.username, "display_name": options.display_name}
-    columns = {name: value for name, value in given.items() if value is not None}
-    columns |= {name: _own_value(auth, name, text) for name, text in options.own}
-    roles = known_roles(auth, options.roles)
+        raise CommandError(USERNAME_NEEDED)
+    columns, roles = _given_columns(options, auth), known_roles(auth, options.roles)
     password = (
         None
         if options.no_password
         else new_password(from_stdin=options.password_stdin, otherwise="--password-stdin or --no-password")
     )
-    try:
+    with _columns_explained(options, columns):
         user = await create_user(
             auth, options.email, password, verified=options.verified, mail=options.mail, columns=columns
         )
+    if roles or options.superuser:
+        user = await grant(auth, user.id, roles=roles, superuser=options.superuser)
+    print(_line(user))
+    return 0
+
+
+async def _invite(options: argparse.Namespace, auth: Auth) -> int:
+    columns, roles = _given_columns(options, auth), known_roles(auth, options.roles)
+    with _columns_explained(options, columns):
+        user = await invite_user(auth, options.email, roles=roles, columns=columns)
+    print(_line(user))
+    return 0
+
+
+def _given_columns(options: argparse.Namespace, auth: Auth) -> dict[str, object]:
+    if options.username is not None and not auth.has_usernames:
+        raise CommandError("Users of this app have no usernames.")
+    given = {"username": options.username, "display_name": options.display_name}
+    columns = {name: value for name, value in given.items() if value is not None}
+    return columns | {name: _own_value(auth, name, text) for name, text in options.own}
+
+
+@contextmanager
+def _columns_explained(options: argparse.Namespace, columns: Mapping[str, object]) -> Iterator[None]:
+    """Wraps what makes an account with these columns; says which options are wrong."""
+    try:
+        yield
     except AuthError as error:
+        if error.field == "username" and "username" not in columns:
+            raise CommandError(USERNAME_NEEDED) from error
         if error.field and error.field not in columns:
             needed = f"Users of this app need {error.field}: pass --set {error.field}=VALUE."
             raise CommandError(needed) from error
@@ -209,10 +246,6 @@ async def _create(options: argparse.Namespace, auth: Auth) -> int:
                 " not valid."
             ) from error
         raise
-    if roles or options.superuser:
-        user = await grant(auth, user.id, roles=roles, superuser=options.superuser)
-    print(_line(user))
-    return 0
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Literal
 
 from pydantic import Field
 
@@ -13,6 +14,12 @@ from .values import CommaSeparated, Duration, EncryptionKey, Secret
 class AccountSettings(Settings):
     """Accounts."""
 
+    signup: Literal["open", "invited", "closed"] = Field(
+        default="open", description="Who gets an account: anyone, people who are invited, or nobody."
+    )
+    invite_token_ttl: Duration = Field(
+        default=timedelta(days=3), description="Lifetime of the links of invitations."
+    )
     require_verified_email: bool = Field(
         default=True, description="Refuse a login until the address is verified."
     )
@@ -26,6 +33,11 @@ class AccountSettings(Settings):
     )
     verify_token_ttl: Duration = Field(
         default=timedelta(hours=24), description="Lifetime of verification and e-mail change links."
+    )
+    unverified_account_ttl: Duration = Field(
+        default=timedelta(0),
+        description="How long an account that somebody signed up for may stay unverified, before the purge"
+        " deletes it. 0: for ever.",
     )
     reset_token_ttl: Duration = Field(
         default=timedelta(hours=1), description="Lifetime of password reset links."
@@ -65,5 +77,14 @@ class AccountSettings(Settings):
             return (
                 "AUTH_PREVENT_ENUMERATION needs AUTH_REQUIRE_VERIFIED_EMAIL: anyone who signs up with an "
                 "address and can sign in at once knows that it was new."
+            )
+        return None
+
+    def unverified_problem(self) -> str | None:
+        """What is wrong with the end of unverified accounts, in one sentence."""
+        if timedelta(0) < self.unverified_account_ttl < self.verify_token_ttl:
+            return (
+                "AUTH_UNVERIFIED_ACCOUNT_TTL is shorter than AUTH_VERIFY_TOKEN_TTL: accounts are deleted"
+                " while their links still work."
             )
         return None

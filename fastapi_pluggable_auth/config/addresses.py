@@ -32,6 +32,9 @@ class AddressSettings(Settings):
     reset_url: LinkPage | None = Field(
         default=None, description="Front-end page for password reset links, with `{token}` in it."
     )
+    invite_url: LinkPage | None = Field(
+        default=None, description="Front-end page for the links of invitations, with `{token}` in it."
+    )
     email_change_url: LinkPage | None = Field(
         default=None, description="Front-end page for e-mail change links, with `{token}` in it."
     )

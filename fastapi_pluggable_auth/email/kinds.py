@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..features.feature import Features, MailSpec, MailTable, Reader
 from ..models import AbstractMail, AbstractUser
+from ..security.hashing import is_usable
 from .tokens import Purpose
 
 
@@ -15,6 +16,10 @@ def _to_present_address(mail: AbstractMail, user: AbstractUser) -> bool:
 
 def _to_unverified(mail: AbstractMail, user: AbstractUser) -> bool:
     return user.email == mail.recipient and not user.is_verified
+
+
+def _to_invited(mail: AbstractMail, user: AbstractUser) -> bool:
+    return _to_unverified(mail, user) and not is_usable(user.hashed_password)
 
 
 def _to_pending_address(mail: AbstractMail, user: AbstractUser) -> bool:
@@ -30,6 +35,7 @@ class MailKind(MailTable):
 
     VERIFY = "verify", MailSpec(link=Purpose.VERIFY, still_applies=_to_unverified)
     RESET = "reset", MailSpec(link=Purpose.RESET, still_applies=_to_present_address)
+    INVITE = "invite", MailSpec(link=Purpose.INVITE, still_applies=_to_invited)
     MAILBOX_CLAIMED = "mailbox_claimed", MailSpec(page="forgot-password")
     EMAIL_CHANGE = "email_change", MailSpec(link=Purpose.EMAIL_CHANGE, still_applies=_to_pending_address)
     STOP_EMAIL_CHANGE = (

@@ -43,6 +43,15 @@ class Purpose(LinkTable):
             front_end=lambda settings: settings.reset_url,
         ),
     )
+    INVITE = (
+        "invite",
+        LinkSpec(
+            path="auth/invite/{token}",
+            lifetime=lambda settings: settings.invite_token_ttl,
+            state=lambda user: (user.email, user.password_id, str(user.is_verified)),
+            front_end=lambda settings: settings.invite_url,
+        ),
+    )
     EMAIL_CHANGE = (
         "email_change",
         LinkSpec(

@@ -43,18 +43,26 @@ class Credential:
 class Slot:
     """A template for a place in the pages. On the page `security`, `values` makes what the template finds as
     `values`, of an `Auth` and the `Authentication` of the user; only where it has an `image`, a PNG in
-    base64, the page shows one. Raises `ValueError` for a place that there is not, and for values elsewhere.
+    base64, the page shows one. In the place `navigation`, `shown` says for which users of an `Auth` it is
+    there. Raises `ValueError` for a place that there is not, and for values or `shown` elsewhere.
     """
 
     place: Place
     template: str
     values: Callable[[Any, Any], Awaitable[Mapping[str, Any]]] | None = None
+    shown: Callable[[Any, Any], bool] | None = None
 
     def __post_init__(self) -> None:
         if self.place not in get_args(Place):
             raise ValueError(f"{self.place!r} is not a place in the pages: {', '.join(get_args(Place))}.")
         if self.values is not None and self.place != "security":
             raise ValueError(f"The template {self.template} gets no values in the place {self.place!r}.")
+        if self.shown is not None and self.place != "navigation":
+            raise ValueError(f"The template {self.template} is there for all in the place {self.place!r}.")
+
+    def is_for(self, auth: Any, user: AbstractUser | None) -> bool:
+        """Whether the pages of this user have it."""
+        return self.shown is None or (user is not None and self.shown(auth, user))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
+from tortoise.expressions import Q
 
 from ..auth import Auth, transactional
 from ..database import tables_that_refer
@@ -119,11 +121,18 @@ class AccountInUseError(AuthError):
         self.table = table
 
 
-async def erase(auth: Auth, user: AbstractUser) -> bool:
-    """Deletes an account and all that hangs on it, and tells its owner by mail; whether there was one. Raises
+class _StaysError(Exception):
+    """The account is not what was to be deleted any more: rolls the transaction back."""
+
+
+async def erase(auth: Auth, user: AbstractUser, *, only: Q | None = None) -> bool:
+    """Deletes an account and all that hangs on it, and tells its owner by mail; whether there was one. With
+    `only`, nobody is told, and one stays for which that does not hold any more, or that has a session. Raises
     `AccountInUseError`."""
     try:
-        return await _erase(auth, user)
+        return await _erase(auth, user, only)
+    except _StaysError:
+        return False
     except IntegrityError as error:
         table = table_in(error)
         if not table:
@@ -134,13 +143,26 @@ async def erase(auth: Auth, user: AbstractUser) -> bool:
 
 
 @transactional
-async def _erase(auth: Auth, user: AbstractUser) -> bool:
+async def _erase(auth: Auth, user: AbstractUser, only: Q | None) -> bool:
     # Its tokens before the account: a rotation holds its token while it stores the next one, and must not be
     # waited for with the account locked.
     await end_access(auth, user.id, End.DELETED)
+    account = auth.tables.user.filter(Q() if only is None else only, id=user.id)
+    # Locked from here on: what changes it comes before, and it stays, or finds it gone.
+    if only is not None and (not await account.exists() or await _has_session(auth, user.id)):
+        raise _StaysError
     await auth.hooks.fire(DeletingAccount, user)
-    erased = await auth.tables.user.filter(id=user.id).delete()
-    if erased:
+    erased = await account.delete()
+    if only is not None and not erased:
+        raise _StaysError
+    if erased and only is None:
         await notify_former_address(auth, MailKind.ACCOUNT_DELETED, user)
     await forget_guesses(auth, user.id)
     return bool(erased)
+
+
+async def _has_session(auth: Auth, user_id: UUID) -> bool:
+    for table in (auth.tables.session, auth.tables.refresh_token):
+        if await table.filter(user_id=user_id).exists():
+            return True
+    return False

@@ -44,11 +44,19 @@ async def grant(
         }
 
     async with auth.events.observe(EventKind.AUTHORIZATION_CHANGE, user_id=user_id):
-        if auth.roles and not more_roles <= auth.roles.keys():
-            raise AuthError(ErrorCode.UNKNOWN_ROLE)
+        known_roles(auth, more_roles)
         user = await _change(auth, user_id, given)
         await end_fallen(auth, user)
         return user
+
+
+def known_roles(auth: Auth, roles: str | Iterable[str]) -> frozenset[str]:
+    """The names of roles that users may have. Raises `AuthError`: UNKNOWN_ROLE where the app names its roles
+    and this is not one, VALIDATION_ERROR for what is not a name."""
+    names = _names(roles)
+    if auth.roles and not names <= auth.roles.keys():
+        raise AuthError(ErrorCode.UNKNOWN_ROLE)
+    return names
 
 
 async def revoke(

@@ -53,10 +53,23 @@ async def claim_account(auth: Auth, token: str | Plaintext, new_password: str | 
     await _set_by_mail(auth, Purpose.VERIFY, Plaintext.of(token), Plaintext.of(new_password))
 
 
+async def accept_invitation(auth: Auth, token: str | Plaintext, new_password: str | Plaintext) -> None:
+    """Sets the first password of an invited account and, as the link was mailed, verifies the address; signs
+    nobody in. Raises `AuthError`: INVALID_LINK, OVERLOADED, PASSWORD_REFUSALS and what a hook refuses."""
+    given = Plaintext.of(token), Plaintext.of(new_password)
+    await _set_by_mail(auth, Purpose.INVITE, *given, kind=EventKind.INVITATION_ACCEPTED)
+
+
 async def _set_by_mail(
-    auth: Auth, purpose: Purpose, token: Plaintext, new_password: Plaintext, device: Device | None = None
+    auth: Auth,
+    purpose: Purpose,
+    token: Plaintext,
+    new_password: Plaintext,
+    device: Device | None = None,
+    *,
+    kind: EventKind = EventKind.PASSWORD_RESET,
 ) -> str | None:
-    async with auth.events.observe(EventKind.PASSWORD_RESET) as observation:
+    async with auth.events.observe(kind) as observation:
         user = await owner_of(auth, purpose, token)
         observation.user_id = user.id
         await auth.hooks.fire(BeforePasswordChange, user, by_reset=True)
@@ -200,5 +213,6 @@ async def _replace(
     if not await unchanged.update(**changes):
         return None
     await end_access(auth, user.id, end, session_id)
-    await notify(auth, MailKind.PASSWORD_CHANGED, user)
+    if user.is_verified or is_usable(user.hashed_password):  # else it is the first one, from a mail there
+        await notify(auth, MailKind.PASSWORD_CHANGED, user)
     return changes

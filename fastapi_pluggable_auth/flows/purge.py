@@ -19,6 +19,7 @@ from ..database import in_one_transaction
 from ..models import Device, Expired, Mail, MailState, Pending, RefreshToken, Session, Throttle
 from ..rounds import Rounds
 from .guesses import PERIOD
+from .unverified import purge_unverified
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +50,8 @@ reuse is noticed (RFC 9700 section 4.14.2)."""
 
 
 async def purge(auth: Auth) -> dict[str, int]:
-    """Deletes expired rows and returns how many, by table. Raises what the database does for a table, after
-    the others."""
+    """Deletes expired rows, and accounts that were never verified, and returns how many, by table. Raises
+    what the database does for a table, after the others."""
     now, settings = auth.clock(), auth.settings
     deleted: dict[str, int] = {}
     failures: list[Exception] = []
@@ -59,6 +60,11 @@ async def purge(auth: Auth) -> dict[str, int]:
         name = table._meta.db_table
         try:
             deleted[name] = deleted.get(name, 0) + await _delete(table, each.rows(now, settings))
+        except Exception as error:
+            failures.append(error)
+    if settings.unverified_account_ttl:
+        try:
+            deleted[auth.tables.user._meta.db_table] = await purge_unverified(auth)
         except Exception as error:
             failures.append(error)
     if failures:

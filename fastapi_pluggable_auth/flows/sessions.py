@@ -157,13 +157,14 @@ async def end_own_session(auth: Auth, authentication: Authentication, session_id
     await end_session(auth, authentication.user.id, session_id)
 
 
-async def logout(auth: Auth, authentication: Authentication) -> None:
-    """Ends all sessions of the user; with a session that has ended it does nothing. An administrator who acts
-    as the user leaves, and ends that session alone."""
-    if not authentication.live:
-        return
+async def logout(auth: Auth, authentication: Authentication, *, everywhere: bool = True) -> None:
+    """Ends all sessions of the user or, not `everywhere`, the one that asks; with a session that has ended it
+    does nothing. An administrator who acts as the user leaves, and ends that session alone."""
     user_id, session_id = authentication.user.id, authentication.session_id
-    if authentication.impersonated_by is not None and session_id is not None:
+    everywhere = everywhere and authentication.impersonated_by is None
+    if not (authentication.live and (everywhere or session_id is not None)):
+        return
+    if session_id is not None and not everywhere:
         async with observed(auth, EventKind.SESSION_END, authentication):
             await _end(auth, user_id, End.SESSION, session_id)
         await auth.hooks.fire(SessionEnded, user_id, session_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import copy
@@ -45,14 +46,17 @@ async def signup(
 
     `email` is in its normal form; `accept_language`, a header, chooses the language of the mails. Of the
     columns, those are stored that the user has; hooks get the others as `extra`. `binding` is the random
-    value that the browser keeps, in which the link then verifies without a password. Raises `AuthError`: what
-    a hook refuses, PASSWORD_REFUSALS, EMAIL_TAKEN, OVERLOADED, and for the columns USERNAME_TAKEN,
-    VALUE_REFUSED, VALIDATION_ERROR. With `prevent_enumeration` a taken address, username or other value that
-    has to be unique gives an account that looks the same and is not stored: only a mail to the address tells,
-    as a username that was free before a signup tells whether that signup made an account.
+    value that the browser keeps, in which the link then verifies without a password. Raises `AuthError`:
+    SIGNUP_CLOSED unless the setting `signup` is `open`, what a hook refuses, PASSWORD_REFUSALS, EMAIL_TAKEN,
+    OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With
+    `prevent_enumeration` a taken address, username or other value that has to be unique gives an account that
+    looks the same and is not stored: only a mail to the address tells, as a username that was free before a
+    signup tells whether that signup made an account.
     """
     password = Plaintext.of(password)
     async with auth.events.observe(EventKind.SIGNUP) as observation:
+        if auth.settings.signup != "open":
+            raise AuthError(ErrorCode.SIGNUP_CLOSED)
         values, extra = column_values(auth, columns or {}), extra_values(auth, columns or {})
         await auth.hooks.fire(BeforeSignup, email, MappingProxyType(values), extra)
         await require_good_password(auth, password, email, values.get("username"))
@@ -67,8 +71,8 @@ async def signup(
         language = auth.mailer.language_for(accept_language)
         hashed = await auth.hasher.hash(password)
         own = {"language": language, **values, "email": email, "hashed_password": hashed}
-        if binding is not None:
-            own["signup_binding"] = binding_digest(email, binding)
+        # Where no browser keeps one, of a value that nobody has: so it says as well that a signup made it.
+        own["signup_binding"] = binding_digest(email, binding or secrets.token_urlsafe(32))
         user = auth.tables.user(**own)
         # Counted for a new address too, so that both take the same time.
         may_tell = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)

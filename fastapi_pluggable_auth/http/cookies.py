@@ -58,6 +58,7 @@ class RequestCookies:
     queued: dict[str, str] = field(default_factory=dict, repr=False)
     tokens: TokenSet | None = None
     ended: bool = False
+    remember: bool | None = None
     visitor: str | None = None
     clear_site_data: bool = False
 
@@ -74,6 +75,13 @@ class RequestCookies:
     def has_token(self) -> bool:
         """Whether the request has a cookie of ours that says who asks, good or not."""
         return self.names.access in self.received or self.names.refresh in self.received
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the browser keeps the tokens when it is closed: as its user has chosen at the sign-in,
+        which a cookie beside them says."""
+        chosen = self.remember
+        return self.names.until_closed not in self.received if chosen is None else chosen
 
     async def withhold_old_tokens(self) -> None:
         """Sets no tokens that may have been replaced while the response was made: the browser has newer ones,
@@ -96,6 +104,8 @@ class RequestCookies:
         self.tokens, self.ended = None, True
         for name in (self.names.access, self.names.refresh):
             self.queued[name] = self.names.delete(name)
+        if not self.remembers:
+            self.queued[self.names.until_closed] = self.names.delete(self.names.until_closed)
 
 
 class CookieMiddleware:
@@ -247,15 +257,23 @@ async def renew_cookies(request: Request, auth: Auth) -> TokenSet:
     return tokens
 
 
-def sign_in(request: Request, auth: Auth, tokens: TokenSet) -> None:
-    """Queues both cookies for the response. Needs the transport to be on."""
+def sign_in(request: Request, auth: Auth, tokens: TokenSet, *, remember: bool | None = None) -> None:
+    """Queues both cookies for the response. A browser that is not to `remember` forgets them when it is
+    closed; None leaves that as it is. Needs the transport to be on."""
     cookies: RequestCookies = request.scope[_SCOPE_KEY]
     names = cookies.names
+    if remember is not None:
+        had, cookies.remember = cookies.remembers, remember
+        if not remember:
+            cookies.queued[names.until_closed] = names.set(names.until_closed, "1")
+        elif not had:
+            cookies.queued[names.until_closed] = names.delete(names.until_closed)
     left = seconds_until(auth, tokens.refresh_expires_at)
     access_left = min(left, seconds_until(auth, tokens.access_expires_at))
+    lifetimes = (access_left, left) if cookies.remembers else (None, None)
     cookies.tokens, cookies.ended = tokens, False
-    cookies.queued[names.access] = names.set(names.access, tokens.access_token, access_left)
-    cookies.queued[names.refresh] = names.set(names.refresh, tokens.refresh_token, left)
+    cookies.queued[names.access] = names.set(names.access, tokens.access_token, lifetimes[0])
+    cookies.queued[names.refresh] = names.set(names.refresh, tokens.refresh_token, lifetimes[1])
     if tokens.device is not None:
         keep_device(request, tokens.device)
 

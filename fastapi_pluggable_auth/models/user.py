@@ -15,9 +15,10 @@ from .outward import Outward
 
 class AbstractUser(Outward, Model):
     """The columns of an account. What is pending was begun in the session beside it; `signup_binding` is the
-    digest of the value that the browser of the signup holds. `rehash_note` says that a login has replaced the
-    hash. `access_epoch` counts the ends of all access, `sessions_opened` is how many sessions there may be,
-    at most: None until they are counted."""
+    digest of the value that the browser of the signup holds, until the address is verified; None where no
+    signup made the account. `rehash_note` says that a login has replaced the hash. `access_epoch` counts the
+    ends of all access, `sessions_opened` is how many sessions there may be, at most: None until they are
+    counted."""
 
     _withheld = frozenset({"hashed_password", "rehash_note", "totp_secret", "signup_binding"})
     _shown = ("id", "email", "is_verified", "display_name", "username")

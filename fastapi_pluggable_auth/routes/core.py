@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import Body, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import WrapValidator
 
 from ..auth import Auth
 from ..dependencies import CurrentAuth, CurrentUser, EnrollingAuthentication, get_ended_authentication
@@ -35,6 +36,7 @@ from ..schemas import (
     CookieSession,
     DeviceTokenPair,
     LoginData,
+    LogoutRequest,
     Message,
     Reauthentication,
     RefreshRequest,
@@ -49,6 +51,13 @@ from .bodies import columns_of
 from .router import AuthRouter
 
 router = AuthRouter(prefix="/auth", tags=["auth"], about="Signing up, in and out.")
+
+LogoutBody = Annotated[
+    LogoutRequest,
+    Body(),
+    WrapValidator(lambda value, validate: None if isinstance(value, bytes) else validate(value)),
+]
+"""What is not JSON, such as a form, counts as none."""
 
 MISSING_BODY: Final = {"loc": ("body",), "msg": "Field required", "type": "missing"}
 
@@ -74,6 +83,7 @@ async def me(user: CurrentUser) -> object:
     status_code=201,
     response_model=UserOut,
     responses=documented(
+        ErrorCode.SIGNUP_CLOSED,
         ErrorCode.EMAIL_TAKEN,
         ErrorCode.USERNAME_TAKEN,
         ErrorCode.VALUE_REFUSED,
@@ -97,12 +107,14 @@ async def signup(auth: CurrentAuth, request: Request, response: Response, body: 
     return user
 
 
-def session_answer(request: Request, auth: Auth, tokens: TokenSet) -> TokenPair | CookieSession:
-    """The tokens, in the body or, for a browser, in cookies alone."""
+def session_answer(
+    request: Request, auth: Auth, tokens: TokenSet, *, remember: bool | None = None
+) -> TokenPair | CookieSession:
+    """The tokens, in the body or, for a browser, in cookies alone, which it is to `remember`."""
     if tokens.transport is Transport.BEARER:
         pair = TokenPair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
         return pair if tokens.device is None else DeviceTokenPair(**pair.model_dump(), device=tokens.device)
-    sign_in(request, auth, tokens)
+    sign_in(request, auth, tokens, remember=remember)
     return CookieSession(expires_in=seconds_until(auth, tokens.access_expires_at))
 
 
@@ -137,12 +149,13 @@ async def login(
     auth: CurrentAuth, request: Request, body: LoginData
 ) -> DeviceTokenPair | TokenPair | CookieSession:
     """Start a session. With two-factor active, `code` is the current code of the authenticator app, or
-    a recovery code. Where cookies are on, a browser gets the tokens in them and not in the body. With
-    `device` in the body, the answer has the value for the next login on this device."""
+    a recovery code. Where cookies are on, a browser gets the tokens in them and not in the body; with
+    `remember` false it forgets them when it is closed. With `device` in the body, the answer has the value
+    for the next login on this device."""
     password, code = taken(body, "password"), body.code and taken(body, "code")
     device, transport = device_in(request, body), transport_for(request)
     tokens = await login_flow.login(auth, body.email, password, code, device, transport=transport)
-    return session_answer(request, auth, tokens)
+    return session_answer(request, auth, tokens, remember=body.remember)
 
 
 @router.post(
@@ -184,16 +197,18 @@ async def refresh(
         ErrorCode.INVALID_TOKEN,
         ErrorCode.REFRESH_RACED,
         ErrorCode.CSRF_REFUSED,
+        ErrorCode.VALIDATION_ERROR,
     ),
 )
 async def logout(
     auth: CurrentAuth,
     request: Request,
     authentication: Annotated[Authentication, Depends(get_ended_authentication)],
+    body: LogoutBody = None,  # type: ignore[assignment]  # null counts as no body
 ) -> Message:
-    """End every session of the user, at once. Repeating it is not an error. An administrator who acts as the
-    user ends that session alone."""
-    await sessions_flow.logout(auth, authentication)
+    """End every session of the user, at once; with `everywhere` false only the one that asks, on this device.
+    Repeating it is not an error. An administrator who acts as the user ends that session alone."""
+    await sessions_flow.logout(auth, authentication, everywhere=body is None or body.everywhere)
     sign_out(request, auth)
     return Message(detail="Signed out.")
 

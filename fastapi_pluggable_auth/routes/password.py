@@ -1,4 +1,4 @@
-"""Forgotten passwords."""
+"""Forgotten passwords, and the first ones of people who were invited."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..flows import password as password_flow
 from ..http.cookies import device_of, keep_device
 from ..http.rates import rate_limited
 from ..http.responses import documented
-from ..schemas import DeviceMessage, EmailRequest, Message, ResetPassword, taken
+from ..schemas import DeviceMessage, EmailRequest, Message, ResetPassword, SetPassword, taken
 from .core import device_in
 from .pages.forms import NewPasswordForm
 from .pages.links import LinkToken, done_page, link_page, probe_link, show_link
@@ -114,3 +114,52 @@ async def reset_form(
     except (ValidationError, AuthError) as error:
         return await link_page(auth, request, Purpose.RESET, token, error)
     return done_page(auth, request, Purpose.RESET)
+
+
+@router.get(
+    "/invite/{token}",
+    dependencies=[rate_limited("verify")],
+    response_model=Message,
+    responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
+)
+async def check_invite(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
+    """Whether the link of an invitation still works; it is not spent. A browser gets the form for the
+    password."""
+    return await show_link(auth, request, Purpose.INVITE, token, "The link is valid.")
+
+
+@router.head("/invite/{token}", dependencies=[rate_limited("verify")], include_in_schema=False)
+async def probe_invite(auth: CurrentAuth, token: LinkToken) -> Response:
+    """Whether the link still works."""
+    return await probe_link(auth, Purpose.INVITE, token)
+
+
+@router.post(
+    "/invite/{token}",
+    dependencies=[rate_limited("verify")],
+    responses=documented(
+        ErrorCode.INVALID_LINK,
+        *PASSWORD_REFUSALS,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.OVERLOADED,
+        ErrorCode.RATE_LIMITED,
+    ),
+)
+async def accept_invite(auth: CurrentAuth, token: LinkToken, body: SetPassword) -> Message:
+    """Set the password of an invited account with its mailed link, which verifies the address. Log in
+    afterwards."""
+    await password_flow.accept_invitation(auth, token, taken(body, "new_password"))
+    return Message(detail="Your password is set. Sign in with it.")
+
+
+@router.post("/invite/{token}/form", dependencies=[rate_limited("verify")], include_in_schema=False)
+async def invite_form(
+    auth: CurrentAuth, request: Request, token: LinkToken, form: Annotated[NewPasswordForm, Form()]
+) -> Response:
+    """The same from the page's own form, answered with a page."""
+    try:
+        body = SetPassword(new_password=form.new_password.take())
+        await password_flow.accept_invitation(auth, token, taken(body, "new_password"))
+    except (ValidationError, AuthError) as error:
+        return await link_page(auth, request, Purpose.INVITE, token, error)
+    return done_page(auth, request, Purpose.INVITE)

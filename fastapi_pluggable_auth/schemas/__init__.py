@@ -223,7 +223,8 @@ class UserCreate(_Columns):
 
 class LoginData(Body):
     """A login; `code` is needed while two-factor is active. A client that keeps its tokens itself sends the
-    `device` that it was given, null where it has none yet: others who guess do not delay it."""
+    `device` that it was given, null where it has none yet: others who guess do not delay it. With `remember`
+    false, a browser forgets its cookies when it is closed."""
 
     model_config = proposed(email="ada@example.com", password=_PASSWORD)
 
@@ -231,6 +232,7 @@ class LoginData(Body):
     password: Password
     code: OptionalCode = None
     device: DeviceValue | None = Field(default=None, repr=False)
+    remember: Annotated[bool, Strict()] = True
 
 
 class NamedUserCreate(UserCreate):
@@ -265,6 +267,12 @@ class RefreshRequest(Body):
         Text,
         Field(max_length=MAXIMUM_TOKEN_LENGTH, repr=False, examples=["the-refresh-token-of-the-last-pair"]),
     ]
+
+
+class LogoutRequest(Body):
+    """Which sessions to end: all of the user, or with `everywhere` false the one that asks."""
+
+    everywhere: Annotated[bool, Strict()] = True
 
 
 class EmailRequest(Body):

@@ -42,6 +42,7 @@ class Cookies:
         self.visitor = f"{prefix}visitor"
         self.signup = f"{prefix}signup_binding"
         self.mail_note = f"{prefix}mail_note"
+        self.until_closed = f"{prefix}until_closed"
         self.device = f"{prefix}device"
 
     def set(self, name: str, value: str, max_age: int | None = None) -> str:

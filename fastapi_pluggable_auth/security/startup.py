@@ -33,8 +33,8 @@ def check_settings(settings: AuthSettings) -> None:
     insecure_url = settings.base_url_problem()
     if insecure_url is not None and not settings.allow_http:
         raise InsecureSettingsError(insecure_url)
-    telling = settings.enumeration_problem()
-    for warning in filter(None, (*warnings, insecure_url, telling)):
+    doubtful = (settings.enumeration_problem(), settings.unverified_problem())
+    for warning in filter(None, (*warnings, insecure_url, *doubtful)):
         logger.warning(warning)
 
 

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from fastapi import APIRouter
 
 from ...auth import Auth
-from ..feature import Feature
+from ...flows.acting import WRITE, covers
+from ...models import AbstractUser
+from ..feature import Feature, Slot
 from .flows import AdministrationError, AdministrationEventKind
 from .models import ACCESS_ENDED
 
 
-def _routers(_: Auth) -> Iterable[APIRouter]:
+def _routers(auth: Auth) -> Iterable[APIRouter]:
     from . import routes  # here, as routes take long to import
 
-    return [routes.router]
+    yield routes.router
+    if auth.pages:
+        from . import pages
+
+        yield pages.router
+
+
+def _may_invite(auth: Auth, user: AbstractUser) -> bool:
+    return auth.settings.signup != "closed" and covers(auth, user, (), (WRITE,))
 
 
 class Administration(Feature):
-    """Administration of the accounts of others, by routes under `/admin`: for superusers, and for users who
-    have a permission for it."""
+    """Administration of the accounts of others, by routes under `/admin`, and a page to invite people: for
+    superusers, and for users who have a permission for it."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -30,4 +41,7 @@ class Administration(Feature):
             events=AdministrationEventKind,
             access_ended=(ACCESS_ENDED,),
             routers=_routers,
+            slots=(Slot(place="navigation", template="administration_navigation.html", shown=_may_invite),),
+            templates=Path(__file__).parent / "templates",
+            words=Path(__file__).parent / "words",
         )

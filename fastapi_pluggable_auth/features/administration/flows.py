@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from ...auth import Auth
@@ -68,6 +69,24 @@ async def acting_on(
     reset = actor.set(administrator.id)
     try:
         yield user
+    finally:
+        actor.reset(reset)
+
+
+async def invite(
+    auth: Auth,
+    administrator: AbstractUser,
+    email: str,
+    *,
+    roles: Iterable[str] = (),
+    columns: Mapping[str, Any] | None = None,
+) -> AbstractUser:
+    """Invites by mail, with roles that the administrator has. Raises like `users.invite_user`, and
+    `AuthError(PERMISSION_DENIED)` for a role that the administrator lacks."""
+    await _require_own(auth, administrator, roles, (), superuser=False)
+    reset = actor.set(administrator.id)
+    try:
+        return await users.invite_user(auth, email, roles=roles, columns=columns)
     finally:
         actor.reset(reset)
 

@@ -22,7 +22,15 @@ from ...routes.router import AuthRouter
 from ...schemas import CookieSession, PageSize, TokenPair
 from . import flows, impersonation, users
 from .flows import AdministrationError, acting_on
-from .schemas import AccountOut, AccountPage, AccountSession, AccountSummary, AfterAccount, Rights
+from .schemas import (
+    AccountOut,
+    AccountPage,
+    AccountSession,
+    AccountSummary,
+    AfterAccount,
+    InvitationRequest,
+    Rights,
+)
 
 
 async def in_person(authentication: CurrentAuthentication) -> None:
@@ -89,6 +97,31 @@ async def list_users(
     )
     accounts = [AccountSummary(**_columns(auth, user)) for user in page.users]
     return AccountPage(users=accounts, next=None if page.after is None else str(page.after))
+
+
+@router.post(
+    "/users/invite",
+    operation_id="admin_invite_user",
+    summary="Invite somebody",
+    status_code=201,
+    responses=documented(
+        ErrorCode.SIGNUP_CLOSED,
+        ErrorCode.EMAIL_TAKEN,
+        ErrorCode.USERNAME_TAKEN,
+        ErrorCode.VALUE_REFUSED,
+        ErrorCode.UNKNOWN_ROLE,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.THROTTLED,
+        *REFUSALS,
+        *RECENT_LOGIN,
+    ),
+)
+async def invite_user(auth: CurrentAuth, administrator: Writer, body: InvitationRequest) -> AccountSummary:
+    """Mail somebody an invitation: a link that sets the password of a new account and verifies its address.
+    As long as nobody has used the account, the mail can be sent again."""
+    columns = body.model_dump(exclude={"email", "roles"}, exclude_none=True)
+    user = await flows.invite(auth, administrator, body.email, roles=body.roles, columns=columns)
+    return AccountSummary(**_columns(auth, user))
 
 
 @router.get(

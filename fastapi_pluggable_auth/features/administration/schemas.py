@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
-from ...schemas import Body, Schema, proposed
+from ...schemas import Body, DisplayName, Email, Schema, Username, proposed
 from ...security.names import PATTERN as NAME
 from .users import Cursor
 
@@ -46,6 +46,15 @@ class Rights(Body):
     roles: list[Name] = Field(default_factory=list, max_length=50)
     permissions: list[Name] = Field(default_factory=list, max_length=50)
     superuser: Annotated[bool, Strict()] = False
+
+
+class InvitationRequest(Body):
+    """Whom to invite, and the roles of the account. `username` is for apps whose users have one."""
+
+    email: Email
+    roles: list[Name] = Field(default_factory=list, max_length=50)
+    display_name: DisplayName | None = None
+    username: Username | None = None
 
 
 class AccountSummary(Schema):

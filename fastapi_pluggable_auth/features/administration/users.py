@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,22 +17,28 @@ from ...auth import Auth, transactional
 from ...email.kinds import MailKind
 from ...errors import AuthError, ErrorCode
 from ...events import EventKind
+from ...flows import authorization
 from ...flows.account import erase
 from ...flows.columns import column_values, conflicts_refused, require_all, require_free
 from ...flows.ends import End, end_access
 from ...flows.guesses import forget_codes, forget_guesses
 from ...flows.login import account_named
 from ...flows.password import require_good_password
+from ...flows.throttle import may_mail
 from ...hooks import AccountDeleted, LoggedOut, SignedUp, SigningUp, TwoFactorDisabled
 from ...models import EMAIL_LENGTH, AbstractUser, every, exact
 from ...models.user import U
 from ...security.addresses import normalise_email
-from ...security.hashing import unusable_hash
+from ...security.hashing import is_usable, unusable_hash
 from ...security.passwords import is_storable
 from ...security.plaintext import Plaintext
 from ...security.text import without_blanks_around
 from ...security.usernames import fold_username
 from ..two_factor.flows import TwoFactorEventKind, switch_off
+
+NOBODY_INVITED: Final = (
+    "Nobody is invited while the setting SIGNUP is `closed`: set it to `invited` or `open`."
+)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -133,6 +139,21 @@ async def create_user(
     VALIDATION_ERROR, PASSWORD_REFUSALS, EMAIL_TAKEN, USERNAME_TAKEN, VALUE_REFUSED, OVERLOADED.
     """
     password = None if password is None else Plaintext.of(password)
+    kind = _first_mail(password, verified) if mail else None
+    return await _create(auth, email, password, verified=verified, kind=kind, columns=columns)
+
+
+async def _create(
+    auth: Auth[U],
+    email: str,
+    password: Plaintext | None = None,
+    *,
+    verified: bool = False,
+    kind: MailKind | None,
+    columns: Mapping[str, Any] | None,
+    roles: frozenset[str] = frozenset(),
+) -> U:
+    """Creates an account and, where a kind is given, queues its first mail."""
     async with auth.events.observe(EventKind.ACCOUNT_CREATION) as observation:
         email = _address(auth, email)
         values = column_values(auth, columns or {})
@@ -146,11 +167,11 @@ async def create_user(
             raise AuthError(ErrorCode.EMAIL_TAKEN)
         hashed = unusable_hash() if password is None else await auth.hasher.hash(password)
         language = auth.settings.default_language
-        own = {"email": email, "hashed_password": hashed, "is_verified": verified}
+        own = {"email": email, "hashed_password": hashed, "is_verified": verified, "roles": roles}
         user = auth.tables.user(**{"language": language, **values, **own})
         try:
             async with conflicts_refused(auth, values):
-                await _insert(auth, user, _first_mail(password, verified) if mail else None)
+                await _insert(auth, user, kind)
         except IntegrityError as error:
             taken = await every(auth.tables.user).filter(email=email).exists()
             raise AuthError(ErrorCode.EMAIL_TAKEN if taken else ErrorCode.VALUE_REFUSED) from error
@@ -160,6 +181,51 @@ async def create_user(
     stored_user = await exact(every(auth.tables.user), id=user.id) or user
     await auth.hooks.fire(SignedUp, stored_user)
     return stored_user
+
+
+async def invite_user(
+    auth: Auth[U],
+    email: str,
+    *,
+    roles: str | Iterable[str] = (),
+    columns: Mapping[str, Any] | None = None,
+) -> U:
+    """Creates an account without a password and mails its owner a link, with which to set one and to verify
+    the address. Where there is one that nobody has used yet, the mail is sent again and the roles are added.
+    Of the columns, those count that the user has.
+
+    Raises `AuthError`: SIGNUP_CLOSED where the setting `signup` is `closed`, EMAIL_TAKEN where the account is
+    in use, THROTTLED after too many mails to the address, UNKNOWN_ROLE where the app names its roles and this
+    is not one, VALIDATION_ERROR, USERNAME_TAKEN, VALUE_REFUSED.
+    """
+    async with auth.events.observe(EventKind.ACCOUNT_INVITED) as observation:
+        if auth.settings.signup == "closed":
+            raise AuthError(ErrorCode.SIGNUP_CLOSED, detail=NOBODY_INVITED)
+        email, names = _address(auth, email), authorization.known_roles(auth, roles)
+        user = await _invited(auth, email)
+        if not await may_mail(auth, MailKind.INVITE, email):
+            raise AuthError(ErrorCode.THROTTLED)
+        if user is None:
+            user = await _create(auth, email, kind=MailKind.INVITE, columns=columns, roles=names)
+            observation.user_id = user.id
+            return user
+        observation.user_id = user.id
+        if names:
+            user.roles = (await authorization.grant(auth, user.id, roles=names)).roles
+        await auth.outbox.add(MailKind.INVITE, email, user_id=user.id)
+    return user
+
+
+async def _invited(auth: Auth[U], email: str) -> U | None:
+    """The account of this address that nobody has used yet, None where there is none. Raises
+    `AuthError(EMAIL_TAKEN)` for one that somebody may have used."""
+    user = await exact(every(auth.tables.user), email=email)
+    if user is None:
+        return None
+    used = user.is_verified or is_usable(user.hashed_password) or user.last_login_at is not None
+    if used or not user.is_active:
+        raise AuthError(ErrorCode.EMAIL_TAKEN)
+    return user
 
 
 async def disable_user(auth: Auth, user_id: UUID) -> None:

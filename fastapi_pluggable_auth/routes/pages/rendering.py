@@ -92,6 +92,7 @@ def render_page(
         "text": words,
         "csrf_token": lambda: csrf_token(request),
         "pages": auth.pages,
+        "may_sign_up": auth.settings.signup == "open",
         "usernames": auth.has_usernames,
         "mailbox": f"{request.scope.get('root_path', '')}{MAILBOX}" if auth.settings.dev_mailbox else None,
         "path": lambda page, next=None: with_query(account_path(request, auth, page), next=next),
@@ -106,7 +107,7 @@ def render_page(
         "minimum": MINIMUM_LENGTH,
         "maximum": MAXIMUM_LENGTH,
         "slots": features.slots_in(name),
-        "navigation": features.slots_in("navigation"),
+        "navigation": [slot for slot in features.slots_in("navigation") if slot.is_for(auth, user)],
         **context,
     }
     html = assets.environment.get_template(f"page_{name}.html").render(values)

@@ -37,14 +37,25 @@ _ANSWERED_BY_MAIL: Final = frozenset({ErrorCode.EMAIL_NOT_VERIFIED, ErrorCode.PA
 """Refusals after which a mail is asked for, to the address that was typed."""
 
 
-class SignInForm(NextForm):
+class RememberForm(NextForm):
+    """Carries the path to go on to, and whether the browser is to stay signed in: a box to tick."""
+
+    remember: Text = ""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the box is ticked."""
+        return self.remember == "yes"
+
+
+class SignInForm(RememberForm):
     """An address or username, and the password."""
 
     email: Text = ""
     password: Secret
 
 
-class ChallengeForm(CodeForm, NextForm):
+class ChallengeForm(CodeForm, RememberForm):
     """The code, for the challenge that the password has led to."""
 
     challenge: Secret
@@ -76,8 +87,8 @@ async def sign_in_form(auth: CurrentAuth, request: Request, form: Annotated[Sign
     except (ValidationError, AuthError) as error:
         if isinstance(error, AuthError) and error.code in _ANSWERED_BY_MAIL and "@" in shown[0]:
             keep_note(request, auth, shown[0], next=safe_next(form.next))
-        return show_sign_in(auth, request, form.next, form.email, error)
-    return await show_answer(auth, request, answer, form.next)
+        return show_sign_in(auth, request, form.next, form.email, error, remember=form.remembers)
+    return await show_answer(auth, request, answer, form.next, remember=form.remembers)
 
 
 router.get("/sign-in/code", name="back_from_code")(back_to("sign-in"))
@@ -98,8 +109,15 @@ async def code_form(auth: CurrentAuth, request: Request, form: Annotated[Challen
             return see_other(auth, request, "sign-in", notice="sign_in_again", next=safe_next(form.next))
         wrong = isinstance(error, AuthError) and error.code is ErrorCode.INVALID_CREDENTIALS
         said = AuthError(ErrorCode.INVALID_CODE) if wrong else error
-        return _code_page(auth, request, form.challenge.look(), form.next, problem_with(said, code=field))
-    return await show_answer(auth, request, tokens, form.next)
+        return _code_page(
+            auth,
+            request,
+            form.challenge.look(),
+            form.next,
+            problem_with(said, code=field),
+            remember=form.remembers,
+        )
+    return await show_answer(auth, request, tokens, form.next, remember=form.remembers)
 
 
 @router.post("/sign-out")
@@ -110,8 +128,7 @@ async def sign_out_form(
     form: Annotated[NextForm, Form()],
 ) -> Response:
     """Ends this session; others go on. Leads to `next`, else to the sign-in page."""
-    if authentication.session_id is not None and authentication.live:
-        await sessions_flow.end_session(auth, authentication.user.id, authentication.session_id)
+    await sessions_flow.logout(auth, authentication, everywhere=False)
     sign_out(request, auth)
     if (page := safe_next(form.next)) is not None:
         return see_other(auth, request, page)
@@ -159,12 +176,13 @@ async def current_visitor(auth: Auth, request: Request) -> Authentication | None
 
 
 async def show_answer(
-    auth: Auth, request: Request, answer: TokenSet | Challenge, next: str | None
+    auth: Auth, request: Request, answer: TokenSet | Challenge, next: str | None, *, remember: bool = False
 ) -> Response:
-    """Asks for the code, or signs this browser in and leads on."""
+    """Asks for the code, or signs this browser in and leads on. It forgets that when it is closed, unless it
+    is to `remember`."""
     if isinstance(answer, Challenge):
-        return _code_page(auth, request, answer.token, next)
-    sign_in(request, auth, answer)
+        return _code_page(auth, request, answer.token, next, remember=remember)
+    sign_in(request, auth, answer, remember=remember)
     forget_note(request)
     return go_on(auth, request, await authenticate_cookies(request, auth, allow_ended=False), next)
 
@@ -177,17 +195,44 @@ def go_on(auth: Auth, request: Request, authentication: Authentication, next: st
 
 
 def show_sign_in(
-    auth: Auth, request: Request, next: str | None, email: str = "", error: Rejected | None = None
+    auth: Auth,
+    request: Request,
+    next: str | None,
+    email: str = "",
+    error: Rejected | None = None,
+    *,
+    remember: bool = False,
 ) -> Response:
     """The form, with what was wrong with the last try."""
-    problem = problem_with(error)
-    return render_page(auth, request, "sign_in", problem=problem, email=email, next=safe_next(next))
+    return render_page(
+        auth,
+        request,
+        "sign_in",
+        problem=problem_with(error),
+        email=email,
+        next=safe_next(next),
+        remember=remember,
+    )
 
 
 def _code_page(
-    auth: Auth, request: Request, challenge: str, next: str | None, problem: Problem | None = None
+    auth: Auth,
+    request: Request,
+    challenge: str,
+    next: str | None,
+    problem: Problem | None = None,
+    *,
+    remember: bool,
 ) -> Response:
-    return render_page(auth, request, "code", problem=problem, challenge=challenge, next=safe_next(next))
+    return render_page(
+        auth,
+        request,
+        "code",
+        problem=problem,
+        challenge=challenge,
+        next=safe_next(next),
+        remember=remember,
+    )
 
 
 def _confirm_page(

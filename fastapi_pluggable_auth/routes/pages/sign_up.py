@@ -24,11 +24,35 @@ from .own_fields import OwnField, entered_in, filled, own_fields
 from .rendering import render_page, see_other
 from .route import PageRoute
 
-router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageRoute, include_in_schema=False)
+
+async def require_open(auth: CurrentAuth) -> None:
+    """Raises `AuthError(SIGNUP_CLOSED)` where nobody signs up by themselves."""
+    if auth.settings.signup != "open":
+        raise AuthError(ErrorCode.SIGNUP_CLOSED)
+
+
+class SignUpRoute(PageRoute):
+    """There is no such page where nobody signs up by themselves."""
+
+    def refusal(self, request: Request, error: AuthError) -> Response:
+        """As of any page, but 404 for that."""
+        response = super().refusal(request, error)
+        if error.code is ErrorCode.SIGNUP_CLOSED:
+            response.status_code = 404
+        return response
 
 
 class SignUpForm(EmailForm, NewPasswordForm, NextForm):
     """An address and a password, beside the fields that the app adds."""
+
+
+router = AuthRouter(
+    prefix="/account",
+    tags=["account pages"],
+    route_class=SignUpRoute,
+    include_in_schema=False,
+    dependencies=[Depends(require_open)],
+)
 
 
 @router.get("/sign-up")
