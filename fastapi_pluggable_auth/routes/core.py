@@ -191,7 +191,7 @@ async def refresh(
 @router.post(
     "/logout",
     operation_id="auth_logout",
-    summary="Sign out everywhere",
+    summary="Sign out",
     responses=documented(
         ErrorCode.NOT_AUTHENTICATED,
         ErrorCode.INVALID_TOKEN,

@@ -118,6 +118,8 @@ async def reset_form(
 
 @router.get(
     "/invite/{token}",
+    operation_id="auth_check_invite",
+    summary="Check the link of an invitation",
     dependencies=[rate_limited("verify")],
     response_model=Message,
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
@@ -136,6 +138,8 @@ async def probe_invite(auth: CurrentAuth, token: LinkToken) -> Response:
 
 @router.post(
     "/invite/{token}",
+    operation_id="auth_accept_invite",
+    summary="Set the first password by an invitation",
     dependencies=[rate_limited("verify")],
     responses=documented(
         ErrorCode.INVALID_LINK,
