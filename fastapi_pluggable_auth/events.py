@@ -76,6 +76,8 @@ class EventKind(EventTable):
     """Wrong passwords and codes were forgotten by an administrator."""
     AUTHORIZATION_CHANGE = "authorization_change"
     """Roles, permissions or being a superuser were given or taken."""
+    ACCOUNT_EXPORT = "account_export"
+    """The user asked for a copy of all that is kept of them."""
     ACCOUNT_DELETION = "account_deletion"
     ACCOUNT_EXPIRED = "account_expired"
     """The purge deleted an account that was never verified."""

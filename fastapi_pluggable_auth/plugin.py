@@ -42,7 +42,7 @@ from .models import (
 from .models.user import U
 from .openapi import complete_document
 from .poolers import PoolerWatch
-from .routes import account, core, email, former_links, keys, password, sessions
+from .routes import account, core, email, export, former_links, keys, password, sessions
 from .routes.bodies import bodies_of, own_body, profile_columns
 from .routes.pages import strength
 from .routes.router import AuthRouter
@@ -55,7 +55,7 @@ from .words.texts import check_languages
 logger = logging.getLogger(__name__)
 
 ROUTERS = (
-    *(core.router, email.router, password.router, sessions.router, account.router),
+    *(core.router, email.router, password.router, sessions.router, account.router, export.router),
     strength.router,  # asked by the pages of mailed links, which every app has
 )
 

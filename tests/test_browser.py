@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,12 +21,14 @@ from zoneinfo import ZoneInfo
 import pyotp
 import pytest
 import pytest_asyncio
+from fastapi import Response
 from PIL import Image
 
 from fastapi_pluggable_auth import AuthSettings, include_auth
 from fastapi_pluggable_auth.email.preview import sample
 from fastapi_pluggable_auth.email.provider import MemoryProvider
 from fastapi_pluggable_auth.email.rendering import render
+from fastapi_pluggable_auth.features import AuditLog, Feature, PersonalTokens, Slot
 
 from . import browsers
 from .conftest import PASSWORD, SECRET, Clock
@@ -38,6 +42,9 @@ pytestmark = [
 ]
 
 NEW = "a new horse battery"
+WAYS = ("Acorn", "Birch", "Cedar and all other trees of the wood")
+LOGO = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120 40" width="120" height="40">
+<rect width="120" height="40" rx="8" fill="#6a4bd8"/></svg>"""
 SCREENSHOTS = os.environ.get("TEST_SCREENSHOTS")
 PHONE = {"width": 375, "height": 740}
 DESK = {"width": 640, "height": 560}
@@ -54,8 +61,37 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    database = tmp_path_factory.mktemp("browser") / "test.sqlite3"
-    app = app_with_plain_init_in_lifespan(f"sqlite://{database}")
+    with served(tmp_path_factory.mktemp("browser")) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def full_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """An app with a logo, terms, other ways in, and the features that have pages."""
+    folder = tmp_path_factory.mktemp("full")
+    ways = "".join(f'<a class="button quiet" href="/{name}">Continue with {name}</a>' for name in WAYS)
+    (folder / "ways.html").write_text(ways)
+    slots = (Slot(place="sign_in", template="ways.html"), Slot(place="sign_up", template="ways.html"))
+    features = [
+        AuditLog(),
+        PersonalTokens(scopes={"notes:read": "Read your notes", "notes:write": "Change your notes"}),
+        Feature(name="ways", slots=slots, templates=folder),
+    ]
+    look = {"page_logo_url": "/logo.svg", "page_favicon_url": "/logo.svg"}
+    links = {"terms_url": "/terms", "privacy_url": "/privacy"}
+    with served(folder, features, **look, **links) as site:
+        yield site
+
+
+@contextmanager
+def served(folder: Path, features: Sequence[Feature] = (), **values: str) -> Iterator[Site]:
+    """An app under a real server."""
+    app = app_with_plain_init_in_lifespan(f"sqlite://{folder / 'test.sqlite3'}")
+
+    @app.get("/logo.svg")
+    async def logo() -> Response:
+        return Response(LOGO, media_type="image/svg+xml")
+
     settings = AuthSettings(
         _env_file=None,
         jwt_secret=SECRET,
@@ -64,9 +100,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         dev_mailbox=True,
         mail_limit=1000,
         database_timeout=60,
+        **values,  # type: ignore[arg-type]  # addresses, as texts
     )
     clock, mails = Clock(), MemoryProvider()
-    include_auth(app, settings=settings, clock=clock, email_provider=mails, pages=True)
+    include_auth(app, settings=settings, clock=clock, email_provider=mails, pages=True, features=features)
     with serving(app) as base:
         settings.public_base_url = base
         yield Site(base, clock, mails)
@@ -450,6 +487,59 @@ async def test_moments_are_in_the_words_and_the_time_of_the_reader(person: Perso
             await page.reload()
             assert await moment.inner_text() == shown
         await context.close()
+
+
+async def test_pages_of_features_logo_terms_and_other_ways_in(full_site: Site, person: Person) -> None:
+    person = Person(full_site, person.page, person.javascript)
+    await person.open("/account/sign-in")
+    await person.sees("Sign in", "Continue with Acorn")
+    boxes = [await way.bounding_box() for way in await person.page.locator(".ways > *").all()]
+    lefts, tops = {box["x"] for box in boxes}, [box["y"] for box in boxes]
+    assert (len(boxes), len(lefts), tops) == (len(WAYS), 1, sorted(tops))
+    assert len({box["width"] for box in boxes}) == 1
+    assert await person.page.locator(".or").inner_text() == "or"
+    assert await person.page.locator(".brand img").evaluate("image => image.naturalWidth") == 120
+    await person.look("sign-in-ways")
+    await person.open("/account/sign-up")
+    await person.look("sign-up-ways")
+    await registered(person, person.address("fay"))
+    await person.page.get_by_role("link", name="Tokens").click()
+    await person.sees("Access tokens")
+    await person.send("Create token", name="backup script")
+    await person.sees("Access tokens", "Please choose one of these.")
+    await person.look("tokens-refused")
+    keyboard = person.page.keyboard
+    await person.page.focus("#name")
+    await keyboard.press("Tab")
+    await keyboard.press("Space")
+    await keyboard.press("Tab")
+    await keyboard.press("Tab")
+    assert await person.page.locator(":focus").get_attribute("id") == "days"
+    await keyboard.press("Tab")
+    await keyboard.press("Enter")
+    await person.sees("Your new token", "it is not shown again")
+    await person.look("new-token")
+    secret = await person.page.inner_text("#token")
+    if person.javascript:
+        await person.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await person.send("Copy")
+        await person.page.get_by_text("Copied.").wait_for()
+        assert await person.page.evaluate("navigator.clipboard.readText()") == secret
+    await person.page.get_by_role("link", name="I have kept it").click()
+    await person.sees("Access tokens", "Read your notes")
+    await person.look("tokens")
+    await person.page.get_by_role("button", name="Revoke: backup script").click()
+    await person.sees("Access tokens", "The token is revoked.")
+    await person.page.get_by_role("link", name="Activity").click()
+    await person.sees("Activity", "Access token created")
+    await person.look("activity")
+    await person.open("/account/profile")
+    async with person.page.expect_download() as downloading:
+        await person.send("Download your data")
+    download = await downloading.value
+    assert download.suggested_filename == "account.json"
+    assert json.loads(Path(await download.path()).read_text("utf-8"))["profile"]["email"]
+    await person.sees("Your account")
 
 
 async def test_two_tabs_that_refresh_at_once_stay_signed_in(person: Person) -> None:

@@ -577,6 +577,7 @@ async def has_tokens_of_the_host(world: World) -> None:
 async def changes_the_profile_and_the_address(world: World) -> None:
     ada = await world.ada()
     await ada.ask("GET", "/account")
+    await ada.ask("GET", "/account/export")
     await ada.ask("PATCH", "/account", {"display_name": "Ada"})
     await ada.ask("PATCH", "/account", {"email": BOB}, 400)
     new = world.address()
@@ -602,6 +603,8 @@ async def changes_the_profile_on_the_pages(world: World) -> None:
     visitor, ada = await world.visiting()
     await visitor.open("/account/profile")
     await visitor.submit("name", display_name="Ada")
+    await visitor.submit("export")
+    await visitor.open("/account/profile")
     await visitor.submit("email", email="no address")
     new = world.address()
     await visitor.submit("email", email=new)
@@ -775,6 +778,22 @@ async def signs_in_on_the_docs_page(world: World) -> None:
         form = {"grant_type": "password", "username": ada.email, "password": password}
         answer = await world.client.post("/auth/docs-login", data=form)
         assert answer.status_code == status, answer.text
+
+
+@step
+async def uses_personal_tokens_on_the_pages(world: World) -> None:
+    visitor, _ = await world.visiting()
+    await visitor.open("/account/security/tokens")
+    await visitor.submit("scopes", name="build")
+    page = await visitor.submit("scopes", name="build", scopes="notes:read", days="30")
+    assert "pat_" in page.text
+    for token in await world.auth.tables.of(PersonalToken).filter(user__email=BOB):
+        await visitor.open("/account/security/tokens")
+        await visitor.submit("revoke", token=str(token.id))
+    await visitor.open("/account/security/tokens")
+    (button,) = [each for form in visitor.page.forms for each in form.buttons if "value" in each]
+    await visitor.submit("revoke", token=button["value"])
+    await visitor.open("/account/security/activity")
 
 
 @step

@@ -58,7 +58,8 @@ async def test_a_mail_that_asks_to_act_leads_to_the_page_for_it(
     settings.route_prefix = "/api"
     base = settings.public_base_url
     built_in = f"{base}/api/account/{PAGES[kind]}"
-    setting = f"{PAGES[kind].replace('-', '_')}_url"
+    page = re.split("[/#]", PAGES[kind])[0]
+    setting = "security_url" if page == "profile" else f"{page.replace('-', '_')}_url"
     own = FRONT_END[setting] if "://" in FRONT_END[setting] else base + FRONT_END[setting]
     for pages, values, link in ((True, {}, built_in), (False, {}, base), (True, FRONT_END, own)):
         chosen = settings.model_copy(update=values)

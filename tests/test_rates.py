@@ -91,6 +91,7 @@ ROUTES: list[tuple[str, str, str, dict[str, str] | None]] = [
     ("password_strength", "POST", "/account/password-strength", {"password": PASSWORD}),
     ("update_account", "PATCH", "/account", {"email": EMAIL}),
     ("update_account", "PATCH", "/account/", {"email": EMAIL}),
+    ("export_account", "GET", "/account/export", None),
     ("two_factor", "POST", "/auth/2fa/verify", {"code": "123456"}),
 ]
 

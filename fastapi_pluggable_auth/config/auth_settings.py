@@ -11,6 +11,7 @@ from .browsers import BrowserSettings
 from .database import DatabaseSettings
 from .limits import LimitSettings
 from .mail import MailSettings
+from .pages import PageSettings
 from .passwords import PasswordSettings
 from .tokens import TokenSettings
 from .urls import origin_of
@@ -25,6 +26,7 @@ class AuthSettings(
     LimitSettings,
     AdministrationSettings,
     AccountSettings,
+    PageSettings,
     BrowserSettings,
     TokenSettings,
 ):

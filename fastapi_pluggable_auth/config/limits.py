@@ -23,6 +23,7 @@ RECOMMENDED_RATES: Final = {
     "change_password": "30/minute",
     "password_strength": "120/minute",
     "update_account": "60/hour",
+    "export_account": "20/hour",
 }
 """Per client address, for the routes of every app; generous, as many people may share one. Guessing is slowed
 down per account beside."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -48,14 +49,23 @@ def _with_token(url: str) -> str:
 
 
 def _place(text: str) -> str:
+    return _address(text, {*DEFAULT_PORTS}, "write a path such as /dashboard, or an address such as https://example.com/")
+
+
+def _page_address(text: str) -> str:
+    if set(text) & set("\"'<>;,"):
+        raise ValueError(f"{text}: it stands in headers of the pages, which the characters \"'<>;, would end")
+    return _address(text, {"https"}, "write a path such as /static/logo.svg, or an address with https://")
+
+
+def _address(text: str, schemes: Container[str], otherwise: str) -> str:
+    """`//host` is an address of another host, and so are backslashes to browsers."""
     parts = urlsplit(text)
     readable = text.isascii() and text.isprintable() and not {" ", "\\"}.intersection(text)
     on_this_host = text.startswith("/") and not text.startswith("//")
-    elsewhere = parts.scheme in DEFAULT_PORTS and parts.hostname and parts.username is None
+    elsewhere = parts.scheme in schemes and parts.hostname and parts.username is None
     if not readable or not (on_this_host or elsewhere):
-        raise ValueError(
-            f"{text}: write a path such as /dashboard, or an address such as https://example.com/"
-        )
+        raise ValueError(f"{text}: {otherwise}")
     return text
 
 
@@ -67,6 +77,8 @@ AnyOrigin = Annotated[str, AfterValidator(_any_origin)]
 
 Place = Annotated[str, AfterValidator(_place)]
 """A path of this app, or an address of the web."""
+PageAddress = Annotated[str, AfterValidator(_page_address)]
+"""A path of the same host, or an address with TLS, in the form in which a browser sends it."""
 
 LinkPage = Annotated[str, AfterValidator(_with_token)]
 """The address of a page for mailed links."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urljoin
 
 from ..config import AuthSettings
@@ -25,8 +26,9 @@ def page_url(settings: AuthSettings, kind: MailTable, *, pages: bool) -> str:
         "sign-in": settings.sign_in_url,
         "sign-up": settings.sign_up_url,
         "forgot-password": settings.forgot_password_url,
+        "profile": settings.security_url,
         "security": settings.security_url,
-    }.get(page)
+    }.get(re.split("[/#]", page)[0])
     if front_end:
         return _absolute(settings, front_end)
     return settings.public_url(f"account/{page}") if pages else settings.public_base_url

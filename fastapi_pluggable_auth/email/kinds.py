@@ -56,12 +56,12 @@ class MailKind(MailTable):
         MailSpec(reader=Reader.STRANGER, page="sign-up", sample={"columns": "username"}),
     )
     ACCOUNT_DELETED = "account_deleted", MailSpec(reader=Reader.ADDRESS)
-    SESSION_REUSE = "session_reuse", MailSpec(page="security")
+    SESSION_REUSE = "session_reuse", MailSpec(page="profile#change-password")
     PASSWORD_CHANGED = "password_changed", MailSpec(page="forgot-password")
-    WRONG_CODES = "wrong_codes", MailSpec(page="security", sample={"count": 5})
+    WRONG_CODES = "wrong_codes", MailSpec(page="profile#change-password", sample={"count": 5})
     NEW_DEVICE = (
         "new_device",
-        MailSpec(page="security", sample={"agent": "Firefox, Linux", "address": "192.0.2.7"}),
+        MailSpec(page="profile#change-password", sample={"agent": "Firefox, Linux", "address": "192.0.2.7"}),
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, StrEnum
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar, get_args
+from typing import Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
 from fastapi import APIRouter
 from tortoise import Model
@@ -37,6 +37,14 @@ class Credential:
 
     matches: Callable[[str], bool]
     authenticate: Callable[[Any, str], Coroutine[Any, Any, Any]]
+
+
+Export: TypeAlias = Callable[[Any, Any], "Awaitable[object] | AsyncIterator[object]"]
+"""Makes a part of the data that a user exports, of an `Auth` and the `Authentication` of the user: a value or
+the entries of a list that may be long. No secret is in it, and no transaction is open between two entries."""
+
+EXPORTED: Final = ("exported_at", "profile", "account", "sessions", "devices", "mails")
+"""The parts that every app has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +118,8 @@ class MailSpec:
     """What a mail is; its words are a section of its name, or templates.
 
     `link` is made when it is sent, and given to the templates as `url`, with its `lifetime`. `page` is where
-    the reader acts, `page_url` in the templates: a page below `/account`. `still_applies` tells whether the
+    the reader acts, `page_url` in the templates: a page below `/account`, and a section of it, as in
+    `profile#change-password`. `still_applies` tells whether the
     account is still in the state that the mail speaks of: else it is not sent. `sample` is what the flow adds
     to the mail, for previews.
     """
@@ -211,7 +220,8 @@ class Feature:
 
     `tables` are concrete models, each after those that it refers to; `auth.tables.of(Note)` is the app's.
     Those of a host are under its own label, with its own migrations.
-    `expired` says which rows the purge deletes, `access_ended` which die when access ends.
+    `expired` says which rows the purge deletes, `access_ended` which die when access ends, `export` what of
+    them users get with their data (`GET /account/export`), by the names of its parts.
 
     `rates` are names for `rate_limited(...)`, with what is recommended. `credentials` are its own tokens,
     and `scopes` what these may be made for, each with a sentence for users. `factors` are what a login may
@@ -233,6 +243,7 @@ class Feature:
     tables: tuple[type[Model], ...] = ()
     expired: tuple[Expired, ...] = ()
     access_ended: tuple[AccessEnded, ...] = ()
+    export: Mapping[str, Export] = field(default_factory=dict)
     rates: Mapping[str, str] = field(default_factory=dict)
     credentials: tuple[Credential, ...] = ()
     scopes: Mapping[str, str] = field(default_factory=dict)
@@ -276,6 +287,9 @@ class Features:
         )
         self.rates: Mapping[str, str] = dict(rates.values())
         """What is recommended for each name."""
+        self.merged("part of the export", lambda feature: feature.export, kernel=EXPORTED)
+        self.exports = {name: part for feature in self._all for name, part in feature.export.items()}
+        """What users get with their data, by the names of its parts."""
         self.scopes = frozenset(scope for feature in self._all for scope in feature.scopes)
         """Every scope of the app; tokens of several features may have one of a name."""
         self.factors = tuple(factor for feature in self._all for factor in feature.factors)

@@ -44,6 +44,19 @@ class SessionInfo:
         """Whether an administrator acts as the user in it."""
         return self.session.impersonated_by is not None
 
+    def shown(self) -> dict[str, Any]:
+        """What the user is told of it: of an administrator not from where."""
+        return {
+            "id": self.session.id,
+            "created_at": self.session.created_at,
+            "last_used_at": self.last_used_at,
+            "expires_at": self.session.expires_at,
+            "user_agent": "" if self.impersonated else self.session.user_agent,
+            "address": "" if self.impersonated else self.session.address,
+            "current": self.current,
+            "impersonated": self.impersonated,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class SessionPage:

@@ -46,19 +46,7 @@ async def list_sessions(
     if page.next is not None:
         query = urlencode({"after": page.next, "limit": limit})
         response.headers["Link"] = f'<{path_of(request)}?{query}>; rel="next"'
-    return [
-        SessionOut(
-            id=info.session.id,
-            created_at=info.session.created_at,
-            last_used_at=info.last_used_at,
-            expires_at=info.session.expires_at,
-            user_agent="" if info.impersonated else info.session.user_agent,
-            address="" if info.impersonated else info.session.address,
-            current=info.current,
-            impersonated=info.impersonated,
-        )
-        for info in page.sessions
-    ]
+    return [SessionOut(**info.shown()) for info in page.sessions]
 
 
 @router.delete(

@@ -406,6 +406,41 @@ class SessionOut(Schema):
     impersonated: bool
 
 
+class DeviceOut(Schema):
+    """A device that the account knows. Times are UTC."""
+
+    id: UUID
+    user_agent: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+
+
+class MailOut(Schema):
+    """A mail to the user, without its text. Times are UTC; `sent_at` is null where it was not sent yet."""
+
+    id: UUID
+    kind: str
+    recipient: str
+    state: str
+    created_at: datetime
+    sent_at: datetime | None
+
+
+class AccountExport(Schema):
+    """All that is kept of a user; features add their own parts. `profile` is what the user fills in and sees,
+    `account` what happened to it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    exported_at: datetime
+    profile: dict[str, Any]
+    account: dict[str, Any]
+    sessions: list[SessionOut]
+    devices: list[DeviceOut]
+    mails: list[MailOut]
+
+
 class Message(Schema):
     """A sentence for people."""
 

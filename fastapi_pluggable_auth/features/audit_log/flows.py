@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from ...auth import Auth
+from ...flows.authentication import Authentication
+from ...flows.export import PIECE
 from ...models import matching
 from .models import AuditEvent
 from .recording import AuditLog
@@ -42,3 +46,31 @@ async def list_events(
     found = matching(await events.order_by("-id").limit(limit + 1), **asked)
     more = len(found) > limit
     return AuditEventPage([*found[:limit]], found[limit - 1].id if more else None)
+
+
+async def export_events(auth: Auth, authentication: Authentication) -> AsyncIterator[dict[str, Any]]:
+    """All events of the user who asks, the newest first."""
+    user_id = authentication.user.id
+    page = await list_events(auth, user_id=user_id, limit=PIECE)
+    while True:
+        for event in page.events:
+            yield shown(event)
+        if page.next is None:
+            return
+        page = await list_events(auth, user_id=user_id, after=page.next, limit=PIECE)
+
+
+def shown(event: AuditEvent) -> dict[str, Any]:
+    """What the user is told of it: where an administrator did it, not who and from where."""
+    return {
+        "id": event.id,
+        "time": event.time,
+        "event": event.kind,
+        "outcome": event.outcome,
+        "reason": event.reason,
+        "factors": event.factors.split(),
+        "session_id": event.session_id,
+        "by_administrator": event.actor_id is not None,
+        "address": "" if event.actor_id else event.address,
+        "user_agent": "" if event.actor_id else event.user_agent,
+    }

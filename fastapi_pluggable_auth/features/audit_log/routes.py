@@ -32,20 +32,6 @@ async def list_activity(
     an administrator did it, nothing tells who and from where."""
     page = await flows.list_events(auth, user_id=user.id, after=after, limit=limit)
     return Activity(
-        events=[
-            ActivityEvent(
-                id=event.id,
-                time=event.time,
-                event=event.kind,
-                outcome=event.outcome,
-                reason=event.reason,
-                factors=event.factors.split(),
-                session_id=event.session_id,
-                by_administrator=event.actor_id is not None,
-                address="" if event.actor_id else event.address,
-                user_agent="" if event.actor_id else event.user_agent,
-            )
-            for event in page.events
-        ],
+        events=[ActivityEvent(**flows.shown(event)) for event in page.events],
         next=page.next,
     )

@@ -23,7 +23,7 @@ from ...models import exact, matching
 from ...queries import Read, of_existing
 from ...security.plaintext import Plaintext
 from ..feature import MailSpec, MailTable
-from .models import PersonalToken
+from .models import AbstractPersonalToken, PersonalToken
 from .secret import digest_of, generate_secret
 
 USE_RECORDED_EVERY: Final = timedelta(minutes=1)
@@ -53,7 +53,9 @@ class PersonalTokenMail(MailTable):
 
     PERSONAL_TOKEN_CREATED = (
         "personal_token_created",
-        MailSpec(page="security", sample={"name": "backup script", "scopes": "notes:read, notes:write"}),
+        MailSpec(
+            page="security/tokens", sample={"name": "backup script", "scopes": "notes:read, notes:write"}
+        ),
     )
 
 
@@ -102,6 +104,18 @@ async def list_tokens(auth: Auth, user_id: UUID) -> list[PersonalToken]:
     """The tokens of the user that have not expired, the newest first."""
     tokens = await _live(auth, user_id, auth.clock()).order_by("-created_at")
     return [*matching(tokens, user_id=user_id)]
+
+
+def shown(token: AbstractPersonalToken) -> dict[str, Any]:
+    """What its owner sees of it."""
+    return {
+        "id": token.id,
+        "name": token.name,
+        "scopes": sorted(token.scopes),
+        "created_at": token.created_at,
+        "last_used_at": token.last_used_at,
+        "expires_at": token.expires_at,
+    }
 
 
 async def revoke_token(auth: Auth, authentication: Authentication, token_id: UUID) -> None:

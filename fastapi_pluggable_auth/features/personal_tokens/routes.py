@@ -13,7 +13,6 @@ from ...routes.router import AuthRouter
 from ...schemas import TextId
 from . import flows
 from .flows import PersonalTokenError
-from .models import AbstractPersonalToken
 from .schemas import NewPersonalToken, PersonalTokenCreate, PersonalTokenOut
 
 router = AuthRouter(
@@ -43,13 +42,13 @@ async def create_token(
     """Make a token for a program. Needs a recent login; the token is shown in this answer only."""
     lifetime = None if body.expires_in is None else timedelta(seconds=body.expires_in)
     made = await flows.create_token(auth, authentication, body.name, body.scopes, lifetime)
-    return NewPersonalToken(**_shown(made.token).model_dump(), token=made.secret)
+    return NewPersonalToken(**flows.shown(made.token), token=made.secret)
 
 
 @router.get("", operation_id="account_list_tokens", summary="List the tokens")
 async def list_tokens(auth: CurrentAuth, user: CurrentUser) -> list[PersonalTokenOut]:
     """The tokens that have not expired, the newest first."""
-    return [_shown(token) for token in await flows.list_tokens(auth, user.id)]
+    return [PersonalTokenOut(**flows.shown(token)) for token in await flows.list_tokens(auth, user.id)]
 
 
 @router.delete(
@@ -63,19 +62,12 @@ async def list_tokens(auth: CurrentAuth, user: CurrentUser) -> list[PersonalToke
 )
 async def revoke_token(auth: CurrentAuth, authentication: CurrentAuthentication, token_id: TextId) -> None:
     """Revoke a token, at once."""
+    await flows.revoke_token(auth, authentication, token_id_from(token_id))
+
+
+def token_id_from(text: str) -> UUID:
+    """The id of a token; raises `AuthError(TOKEN_NOT_FOUND)` where it is not one."""
     try:
-        token = UUID(token_id)
+        return UUID(text)
     except ValueError as error:
         raise AuthError(PersonalTokenError.TOKEN_NOT_FOUND) from error
-    await flows.revoke_token(auth, authentication, token)
-
-
-def _shown(token: AbstractPersonalToken) -> PersonalTokenOut:
-    return PersonalTokenOut(
-        id=token.id,
-        name=token.name,
-        scopes=sorted(token.scopes),
-        created_at=token.created_at,
-        last_used_at=token.last_used_at,
-        expires_at=token.expires_at,
-    )

@@ -42,6 +42,15 @@ async def _on_the_security_page(auth: Auth, authentication: Authentication) -> d
     }
 
 
+async def _exported(auth: Auth, authentication: Authentication) -> dict[str, Any]:
+    user = authentication.user
+    return {
+        "active": user.two_factor_active,
+        "recovery_codes_remaining": await remaining_recovery_codes(auth, user),
+        "recovery_codes_created_at": user.recovery_codes_at,
+    }
+
+
 TWO_FACTOR: Final = Feature(
     name="two_factor",
     errors=TwoFactorError,
@@ -49,6 +58,7 @@ TWO_FACTOR: Final = Feature(
     mails=TwoFactorMail,
     tables=(RecoveryCode,),
     access_ended=ACCESS_ENDED,
+    export={"two_factor": _exported},
     rates={"two_factor": "30/minute"},
     factors=(AuthenticatorCodes(),),
     routers=_routers,

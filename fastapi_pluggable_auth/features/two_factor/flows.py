@@ -60,10 +60,14 @@ class TwoFactorEventKind(EventTable):
 class TwoFactorMail(MailTable):
     """Mails of two-factor authentication."""
 
-    TWO_FACTOR_ENABLED = "two_factor_enabled", MailSpec(page="security")
-    TWO_FACTOR_DISABLED = "two_factor_disabled", MailSpec(page="security")
-    RECOVERY_CODES_RENEWED = "recovery_codes_renewed", MailSpec(page="security")
-    RECOVERY_CODE_USED = "recovery_code_used", MailSpec(page="security", sample={"remaining": 9})
+    # Who did not switch it on has no code to sign in with: only a mailed link ends the access of others.
+    TWO_FACTOR_ENABLED = "two_factor_enabled", MailSpec(page="forgot-password")
+    TWO_FACTOR_DISABLED = "two_factor_disabled", MailSpec(page="security#two-factor")
+    RECOVERY_CODES_RENEWED = "recovery_codes_renewed", MailSpec(page="profile#change-password")
+    RECOVERY_CODE_USED = (
+        "recovery_code_used",
+        MailSpec(page="profile#change-password", sample={"remaining": 9}),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from ...http.rates import rate_limited
 from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword, SetPassword, Text, taken
 from ...security.hashing import is_usable
 from ..bodies import columns_of, own_body
+from ..export import exported
 from ..router import AuthRouter
 from .faults import UnfilledError
 from .forms import EmailForm, NewPasswordForm, Problem, Secret, problem_with, problem_with_fields
@@ -48,7 +49,7 @@ async def profile_page(
     return await _profile_page(auth, request, authentication)
 
 
-for path in ("name", "email", "keep-email", "password", "set-password"):
+for path in ("name", "email", "keep-email", "password", "set-password", "export"):
     router.get(f"/profile/{path}", name=f"back_from_{path}")(back_to("profile"))
 
 
@@ -96,6 +97,12 @@ async def keep_email_form(
     except AuthError as error:
         return await _profile_page(auth, request, authentication, problem_with(error, "keep_email"))
     return see_other(auth, request, "profile", notice="saved")
+
+
+@router.post("/profile/export", dependencies=[rate_limited("export_account")])
+async def export_form(auth: CurrentAuth, authentication: CurrentAuthentication) -> Response:
+    """The user's data, as a file. A user who signed in long ago confirms the password first."""
+    return await exported(auth, authentication)
 
 
 @router.post("/profile/password", dependencies=[rate_limited("change_password")])

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...auth import Auth
-from ...config.urls import origin_of
+from ...config import origin_of
 from ...http.addresses import account_path, home, with_query
 from ...http.csrf import csrf_token
 from ...models import AbstractUser
@@ -76,7 +76,9 @@ def render_page(
         words = words.knowing(wait=words.wait(problem.retry_after))
     assets = _assets(auth.settings.template_dir, features.folders.templates)
     home_url = home(request, auth)
-    allowed = [f"form-action {_form_targets(home_url)}", *(["img-src data:"] if image else [])]
+    allowed = [f"form-action {_form_targets(home_url)}"]
+    if pictures := _sources_of_pictures(auth, drawn=image is not None):
+        allowed.append(f"img-src {' '.join(pictures)}")
 
     def strength() -> str:
         allowed.append("connect-src 'self'")
@@ -85,6 +87,10 @@ def render_page(
     values = {
         "name": name,
         "app_name": auth.settings.app_name,
+        "logo": auth.settings.page_logo_url,
+        "favicon": auth.settings.page_favicon_url,
+        "terms": auth.settings.terms_url,
+        "privacy": auth.settings.privacy_url,
         "style": assets.style,
         "script": assets.script,
         "language": words.language,
@@ -131,6 +137,14 @@ def _notice(request: Request, words: Words) -> str | None:
     """What was done just before: a key of the section `notices`, never free text."""
     key = f"notices.{request.query_params.get('notice', '')}"
     return words(key) if key in words.texts else None
+
+
+def _sources_of_pictures(auth: Auth, *, drawn: bool) -> list[str]:
+    """From where the page may show pictures: one that is drawn for it, logo and favicon (CSP Level 3 section
+    6.1.9)."""
+    urls = [url for url in (auth.settings.page_logo_url, auth.settings.page_favicon_url) if url]
+    origins = {"'self'" if url.startswith("/") else origin_of(url) for url in urls}
+    return [*(["data:"] if drawn else []), *sorted(origins)]
 
 
 class _Assets:
