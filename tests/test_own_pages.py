@@ -261,7 +261,7 @@ async def test_the_host_has_words_for_its_own_fields(visitor: FormBrowser, tmp_p
         ">Firma</label>",
         "Wie auf der Rechnung.",
         ">Gruppe</option>",
-        "(freiwillig)",
+        "(optional)",
         "Bitte wählen",
     ):
         assert said in page.text

@@ -38,7 +38,7 @@ def test_a_language_is_written_as_the_library_reads_it(
     (folder / "words" / "de.toml").write_text(made)
     texts = read(folder / "words" / "de.toml")
     assert texts["sign_in.title"] == "Anmelden"
-    assert texts["two_factor.name"] == "Zwei-Faktor-Anmeldung"
+    assert texts["two_factor.name"] == "Zwei-Faktor-Authentisierung"
     assert file_of("de", capsys) == made
 
 
