@@ -89,7 +89,7 @@ class FormBrowser:
         self.page = Page(await self.client.get(path, headers=navigation, follow_redirects=True))
         return self.page
 
-    async def submit(self, name: str, **typed: str) -> Page:
+    async def submit(self, name: str, /, **typed: str) -> Page:
         """Fills in a form of the page and follows where it leads."""
         form = self.page.form(name)
         origin = {"Origin": str(self.client.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}

@@ -96,7 +96,7 @@ class Forms(FormBrowser):
         self._note(page)
         return page
 
-    async def submit(self, name: str, **typed: str) -> Page:
+    async def submit(self, name: str, /, **typed: str) -> Page:
         self.world.sent.add(_named(self.page.form(name)))
         page = await super().submit(name, **typed)
         self._note(page)
