@@ -794,6 +794,8 @@ async def uses_personal_tokens_on_the_pages(world: World) -> None:
     (button,) = [each for form in visitor.page.forms for each in form.buttons if "value" in each]
     await visitor.submit("revoke", token=button["value"])
     await visitor.open("/account/security/activity")
+    for form in ("security/tokens/create", "security/tokens/revoke", "profile/export"):
+        await visitor.open(f"/account/{form}")
 
 
 @step

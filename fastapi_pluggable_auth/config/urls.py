@@ -49,23 +49,24 @@ def _with_token(url: str) -> str:
 
 
 def _place(text: str) -> str:
-    return _address(text, {*DEFAULT_PORTS}, "write a path such as /dashboard, or an address such as https://example.com/")
+    how = "write a path such as /dashboard, or an address such as https://example.com/"
+    return _address(text, {*DEFAULT_PORTS}, how)
 
 
 def _page_address(text: str) -> str:
-    if set(text) & set("\"'<>;,"):
-        raise ValueError(f"{text}: it stands in headers of the pages, which the characters \"'<>;, would end")
-    return _address(text, {"https"}, "write a path such as /static/logo.svg, or an address with https://")
+    """It stands in a header of the pages, where the characters that are refused would end it."""
+    how = "write a path such as /static/logo.svg, or an address with https://"
+    return _address(text, {"https"}, how, refused="\"'<>;,")
 
 
-def _address(text: str, schemes: Container[str], otherwise: str) -> str:
+def _address(text: str, schemes: Container[str], how: str, *, refused: str = "") -> str:
     """`//host` is an address of another host, and so are backslashes to browsers."""
     parts = urlsplit(text)
-    readable = text.isascii() and text.isprintable() and not {" ", "\\"}.intersection(text)
+    readable = text.isascii() and text.isprintable() and not {" ", "\\", *refused}.intersection(text)
     on_this_host = text.startswith("/") and not text.startswith("//")
     elsewhere = parts.scheme in schemes and parts.hostname and parts.username is None
     if not readable or not (on_this_host or elsewhere):
-        raise ValueError(f"{text}: {otherwise}")
+        raise ValueError(f"{text}: {how}")
     return text
 
 
