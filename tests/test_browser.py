@@ -597,7 +597,7 @@ async def test_the_back_button_shows_no_account_after_signing_out(person: Person
     await person.send("Sign out")
     await person.sees("Sign in")
     for _ in range(2):
-        await person.page.go_back()
+        await person.page.go_back(wait_until="commit")
         await person.sees("Sign in")
 
 

@@ -127,14 +127,14 @@ async def test_a_step_that_the_database_ends_for_a_deadlock_is_taken_again(old: 
 
 MIGRATE = """
 import asyncio, sys
-from tests.spare import SpareDatabase
+from tests.spare_database import SpareDatabase
 asyncio.run(SpareDatabase(sys.argv[1], sys.argv[2]).migrate())
 """
 AT_ONCE = """
 import asyncio, sys
 import aiosqlite, asyncmy, asyncpg
 import fastapi_pluggable_auth.models, fastapi_pluggable_auth.migrations._tables
-from tests.spare import SpareDatabase
+from tests.spare_database import SpareDatabase
 print("ready", flush=True)
 sys.stdin.readline()
 asyncio.run(SpareDatabase(sys.argv[1], sys.argv[2]).migrate())
