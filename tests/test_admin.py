@@ -133,7 +133,7 @@ async def test_the_routes_stand_under_the_prefix_and_the_log_only_where_it_is_ke
     chosen = settings.model_copy(update={"route_prefix": "/api"})
     include_auth(app, settings=chosen, features=[Administration()])
     paths = [path for path in app.openapi()["paths"] if "/admin" in path]
-    assert len(paths) == 11
+    assert len(paths) == 12
     assert all(path.startswith("/api/admin/users") and "activity" not in path for path in paths)
 
 

@@ -102,8 +102,8 @@ def test_with_the_app_its_roles_are_the_only_ones(
     stored: SpareDatabase, capsys: pytest.CaptureFixture[str]
 ) -> None:
     create = ["users", "create", "bob@example.com", "--no-password", "--app", "app_of_test:app", "--role"]
-    assert main([*create, "king"]) == 1
-    assert capsys.readouterr().err == "There is no such role.\n"
+    assert main([*create, "king"]) == 2
+    assert capsys.readouterr().err == "The app has no role king: its roles are porter.\n"
 
 
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)
