@@ -60,6 +60,11 @@ class DocsServer:
             if "/admin/" in commands:
                 client.post("/auth/signup", json={"email": "bob@example.com", "password": PASSWORD})
                 self.variables["USER_ID"] = self._appoint()
+            if "/auth/invite/" in commands:
+                client.post("/auth/signup", json={"email": "bob@example.com", "password": PASSWORD})
+                self._appoint()
+                client.post("/admin/users/invite", json={"email": "grace@example.com"})
+                self._link(3, "grace@example.com")
             if "/account/tokens/" in commands:
                 token = {"name": "backup script", "scopes": ["notes:read"]}
                 self.variables["TOKEN_ID"] = client.post("/account/tokens", json=token).json()["id"]

@@ -163,7 +163,9 @@ async def test_the_client_of_the_page_on_cookies_works_without_a_token(
     settings.public_base_url = docs_server.base
     me, paths = await in_browser(
         docs_server.base,
-        client.replace('await api("POST", "/auth/logout")', "return await api('GET', '/auth/me')"),
+        client.replace(
+            'await api("POST", "/auth/logout", {"everywhere": false})', "return await api('GET', '/auth/me')"
+        ),
     )
     assert (me["email"], me["display_name"]) == ("ada@example.com", "Ada")
     assert paths == ["/auth/login", "/auth/me", "/account", "/auth/me"]

@@ -123,7 +123,12 @@ def command_of(method: str, path: str, operation: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
-EXAMPLES: Final = {"token": "'$REFRESH_TOKEN'", "scopes": ["notes:read"], "roles": ["editor"]}
+EXAMPLES: Final = {
+    "token": "'$REFRESH_TOKEN'",
+    "scopes": ["notes:read"],
+    "roles": ["editor"],
+    "everywhere": False,
+}
 """Beside those of the document."""
 
 
@@ -131,9 +136,12 @@ def _example(body: dict[str, Any]) -> dict[str, Any]:
     """A body with what is required; with the first field where nothing is."""
     fields = body["properties"]
     wanted = body.get("required") or ["display_name" if "display_name" in fields else next(iter(fields))]
-    return {
-        name: EXAMPLES.get(name) or _parts(fields[name])[0].get("examples", ["..."])[0] for name in wanted
-    }
+    return {name: EXAMPLES.get(name, _proposed(body, name)) for name in wanted}
+
+
+def _proposed(body: dict[str, Any], name: str) -> Any:
+    (whole,) = body.get("examples", [{}])
+    return whole.get(name, _parts(body["properties"][name])[0].get("examples", ["..."])[0])
 
 
 def _resolved(schema: dict[str, Any]) -> dict[str, Any]:

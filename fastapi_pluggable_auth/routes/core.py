@@ -55,9 +55,9 @@ router = AuthRouter(prefix="/auth", tags=["auth"], about="Signing up, in and out
 LogoutBody = Annotated[
     LogoutRequest,
     Body(),
-    WrapValidator(lambda value, validate: None if isinstance(value, bytes) else validate(value)),
+    WrapValidator(lambda value, validate: None if isinstance(value, bytes | None) else validate(value)),
 ]
-"""What is not JSON, such as a form, counts as none."""
+"""What is not JSON, such as a form, counts as none, and so does null."""
 
 MISSING_BODY: Final = {"loc": ("body",), "msg": "Field required", "type": "missing"}
 

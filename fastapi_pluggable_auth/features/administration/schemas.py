@@ -51,7 +51,7 @@ class Rights(Body):
 class InvitationRequest(Body):
     """Whom to invite, and the roles of the account. `username` is for apps whose users have one."""
 
-    model_config = proposed(email="ada@example.com")
+    model_config = proposed(email="grace@example.com")
 
     email: Email
     roles: list[Name] = Field(default_factory=list, max_length=50)

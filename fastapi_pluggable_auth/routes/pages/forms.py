@@ -94,11 +94,14 @@ class CodeForm(BaseModel):
     code: Secret
     recovery_code: Secret
 
-    def take(self) -> tuple[str | None, str]:
-        """What was typed, if anything was, and the name of its field."""
-        if recovery := code_from(self.recovery_code):
-            return recovery, "recovery_code"
-        return code_from(self.code), "code"
+    @property
+    def filled(self) -> str:
+        """The name of the field in which something was typed."""
+        return "recovery_code" if self.recovery_code.look().strip() else "code"
+
+    def take(self) -> str | None:
+        """What was typed, if anything was."""
+        return code_from(self.recovery_code if self.filled == "recovery_code" else self.code)
 
 
 @dataclass(frozen=True, slots=True)

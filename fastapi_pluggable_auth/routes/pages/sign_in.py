@@ -97,9 +97,9 @@ router.get("/sign-in/code", name="back_from_code")(back_to("sign-in"))
 @router.post("/sign-in/code", dependencies=[Depends(check_form), rate_limited("login")])
 async def code_form(auth: CurrentAuth, request: Request, form: Annotated[ChallengeForm, Form()]) -> Response:
     """Signs in with the code."""
-    code, field = form.take()
+    field = form.filled
     try:
-        body = LoginCodeRequest(code=code)
+        body = LoginCodeRequest(code=form.take())
         shown = form.challenge, taken(body, "code")
         tokens = await login_flow.answer_challenge(
             auth, *shown, device_of(request), transport=Transport.COOKIE
@@ -151,9 +151,9 @@ async def confirm_password_form(
     form: Annotated[ConfirmForm, Form()],
 ) -> Response:
     """The password, or the code where there is none, makes the login recent again, and leads back."""
-    code, field = form.take()
+    field = form.filled
     try:
-        body = Reauthentication(password=form.password.take(), code=code)
+        body = Reauthentication(password=form.password.take(), code=form.take())
         shown = taken(body, "password"), body.code and taken(body, "code")
         await login_flow.reauthenticate(auth, authentication, *shown)
     except (ValidationError, AuthError) as error:
