@@ -42,7 +42,10 @@ def command_line() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    options = command_line().parse_args(arguments)
+    options, left = command_line().parse_known_args(arguments)
+    if left:
+        parser: Parser = options.parser
+        parser.refuse(left)
     run: Callable[[argparse.Namespace], int] = options.run
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that the terminal has not
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -56,21 +56,22 @@ HOME: Final = """<!doctype html>
 <ul>
   <li><a href="/account/sign-up">Create an account</a>{mails}</li>
   <li><a href="/account/sign-in">Sign in</a>, <a href="/account/forgot-password">or reset a password</a></li>
-  <li><a href="/account/profile">Profile</a></li>
-  <li><a href="/account/security">Security</a>: password, two-factor, devices</li>
+  <li><a href="/account/profile">Profile</a>: name, address, password, all that is kept of you as a file</li>
+  <li><a href="/account/security">Security</a>: two-factor, devices</li>
+  <li><a href="/account/security/activity">Activity</a>: what was done to your account</li>
+  <li><a href="/account/security/tokens">Access tokens</a> for programs</li>
 </ul>
 <h2>Routes</h2>
 <ul>
   <li><a href="/docs">All of them</a>, as JSON</li>
   <li><a href="/hello">/hello</a>, for anyone who is signed in</li>
   <li><a href="/reports">/reports</a>, for the role <code>editor</code></li>
-  <li><a href="/notes">/notes</a>, also for a personal token with the scope <code>notes:read</code>, which
-    <code>POST /account/tokens</code> makes</li>
-  <li><a href="/account/activity">/account/activity</a>, what was done to your account</li>
+  <li><a href="/notes">/notes</a>, also for a personal token with the scope <code>notes:read</code></li>
 </ul>
 <h2>Administration</h2>
 <p>Sign in as <code>{administrator}</code>. The password stands in the terminal that runs the demo.</p>
 <ul>
+  <li><a href="/account/invite">Invite somebody</a></li>
   <li><a href="/admin/users">/admin/users</a>, every account</li>
   <li><a href="/admin/activity">/admin/activity</a>, the audit log</li>
   <li><a href="/docs">All that administrators may do</a>: disable, unlock, give roles, act as a user</li>

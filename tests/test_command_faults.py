@@ -331,9 +331,7 @@ def test_a_wrong_use_ends_with_status_2(capsys: pytest.CaptureFixture[str]) -> N
         with pytest.raises(SystemExit) as ended:
             main(wrong)
         assert ended.value.code == 2
-        said = capsys.readouterr().err
-        assert said.endswith("--help.\n")
-        assert said.count("\n") == 1
+        assert " --help." in capsys.readouterr().err
 
 
 def test_no_command_runs_without_a_database(

@@ -85,6 +85,10 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
         (["mail", "list", "--limit", "all"], "argument --limit: 'all' is not a number from 1 on"),
         (["mail", "retry", "x"], "argument ID: invalid UUID value: 'x'"),
         (["keys", "rotate", "--keep", "-1"], "argument --keep: '-1' is not a number from 0 on"),
+        (["users", "create", EMAIL, "--password", "hunter2"], "users create: there is no option --password."),
+        (["users", "create", EMAIL, "--password=hunter2"], "users create: there is no option --password."),
+        (["users", "create", EMAIL, "-phunter2"], "users create: there is no option -p."),
+        (["users", "set-password", EMAIL, "hunter2"], "set-password: there are more values than it takes."),
         (["demo", "--port", "70000"], "argument --port: '70000' is not a port"),
     ],
 )
@@ -97,6 +101,7 @@ def test_a_bad_value_is_answered_in_one_sentence(
     assert (ended.value.code, printed.out) == (2, "")
     assert re.fullmatch(r"fastapi-pluggable-auth.*: .+ See fastapi-pluggable-auth.* --help\.\n", printed.err)
     assert says in printed.err
+    assert "hunter2" not in printed.err
 
 
 def test_mails_and_keys_are_listed_as_json(

@@ -142,6 +142,9 @@ def test_a_test_mail_that_is_refused_says_why(
     assert main(["mail", "test", EMAIL]) == 1
     assert "550 5.1.1 No such user" in capsys.readouterr().err
     assert main(["mail", "test", "no address"]) == 1
+    capsys.readouterr()
+    assert main(["mail", "test", EMAIL, "--language", "xx"]) == 2
+    assert capsys.readouterr().err.startswith("No mail is in 'xx': pass one of ar, de, en, ")
     monkeypatch.setenv("EMAIL_PROVIDER", "sendgrid")
     assert main(["mail", "test", EMAIL]) == 1
     assert "SENDGRID_API_KEY" in capsys.readouterr().err

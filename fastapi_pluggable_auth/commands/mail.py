@@ -18,12 +18,13 @@ from ..auth import Auth
 from ..email.preview import write_previews
 from ..email.provider import MailError
 from ..email.sender import Mailer
-from ..email.template_folders import TemplateError
+from ..email.template_folders import TemplateError, available_languages
 from ..features.feature import Features
 from ..features.shipped import SHIPPED
 from ..models import AbstractMail, MailState
+from ..words.languages import nearest
 from .database import add_database, with_auth
-from .faults import read_settings
+from .faults import UsageError, read_settings
 from .modules import add_app, auth_of_app
 from .options import add_command, positive
 from .output import add_json, plain
@@ -62,12 +63,17 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
     test = add_command(commands, "test", "send a test mail by the provider in the settings")
     test.add_argument("address", metavar="ADDRESS", help="where it goes")
-    test.add_argument("--language", metavar="LANGUAGE", help="such as de")
+    test.add_argument("--language", metavar="LANGUAGE", help="one that mails may be in, such as de")
     test.set_defaults(run=_test)
 
     preview = add_command(commands, "preview", "write every mail, in every language, to files")
     preview.add_argument(
-        "folder", nargs="?", type=Path, default=Path("mail-preview"), metavar="FOLDER", help="mail-preview"
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("mail-preview"),
+        metavar="FOLDER",
+        help="where to (default: mail-preview)",
     )
     preview.add_argument("--pages", action="store_true", help="the app has the built-in pages")
     preview.set_defaults(run=_preview)
@@ -116,6 +122,9 @@ async def _run(auth: Auth) -> int:
 def _test(options: argparse.Namespace) -> int:
     auth = auth_of_app(options.app)
     mailer = Mailer(read_settings()) if auth is None else auth.mailer
+    languages = available_languages(mailer.settings)
+    if options.language is not None and nearest(options.language, languages) is None:
+        raise UsageError(f"No mail is in {options.language!r}: pass one of {', '.join(sorted(languages))}.")
     return asyncio.run(_send_test(mailer, options.address, options.language))
 
 
