@@ -17,7 +17,7 @@ from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome, actor
 from .features.feature import Credential
 from .flows.authentication import Authentication, authenticate
-from .http.addresses import account_path, sign_in_page
+from .http.addresses import enrolment_page, sign_in_page
 from .http.cookies import authenticate_cookies, authenticates_by_cookie, sends_token
 from .http.csrf import check_request
 from .http.demands import ENROLLED, RECENT, Demand, meet, scopes_demanded
@@ -229,7 +229,7 @@ async def current_user_or_redirect(request: HTTPConnection, asked: SecurityScope
         if error.code in SIGN_IN_FIRST:
             raise SignInRequired(sign_in_page(request, auth)) from error
         if error.code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED and auth.pages:
-            raise SignInRequired(account_path(request, auth, "security")) from error
+            raise SignInRequired(enrolment_page(request, auth)) from error
         raise
 
 

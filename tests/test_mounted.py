@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -387,7 +388,8 @@ async def test_who_must_have_two_factor_must_in_a_mounted_app_too(
         answer = await client.get(f"{path}/me", headers=account.headers)
         assert (answer.status_code, answer.json()["code"]) == (403, "two_factor_enrolment_required")
         page = await client.get(f"{path}/page", headers=account.headers)
-        assert (page.status_code, page.headers["location"]) == (303, "/account/security")
+        location = f"/account/security?next={quote(f'{path}/page', safe='')}"
+        assert (page.status_code, page.headers["location"]) == (303, location)
 
 
 async def test_a_mounted_app_may_have_accounts_of_its_own(

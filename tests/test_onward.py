@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 import httpx
 import pyotp
@@ -433,6 +434,33 @@ async def test_a_second_factor_is_asked_for(visitor: FormBrowser, mailbox: Mailb
     assert (await Session.get()).factors == "pwd mail otp"
 
 
+@pytest.mark.parametrize("next", ["/reports?year=2026", "", *HOSTILE])
+async def test_next_survives_where_two_factor_has_to_be_set_up_first(
+    visitor: FormBrowser, settings: AuthSettings, mailbox: Mailbox, next: str
+) -> None:
+    await sign_up(visitor, quote(next))
+    settings.require_two_factor = True
+    page = await click(visitor, mailbox.link())
+    assert (page.path, "set it up first" in page.text) == ("/account/security", True)
+    page = await visitor.submit("enable")
+    (link,) = [link for link in page.links if link.startswith("otpauth:")]
+    code = pyotp.parse_uri(link).now()  # type: ignore[union-attr]
+    await visitor.submit("code", code="nonsense")
+    page = await visitor.submit("code", code=code)
+    assert following(page, "I have kept them") == ("/" if next in HOSTILE else next or "/")
+
+
+async def test_a_page_leads_to_the_set_up_of_two_factor_and_is_come_back_to(
+    visitor: FormBrowser, settings: AuthSettings, mailbox: Mailbox
+) -> None:
+    await sign_up(visitor)
+    await click(visitor, mailbox.link())
+    settings.require_two_factor = True
+    for path in ("/reports?year=2026", "/account/profile"):
+        page = await visitor.open(path)
+        assert (page.path, page.form("enable").hidden["next"]) == ("/account/security", path)
+
+
 async def test_hooks_decide_about_this_sign_in_as_about_any(
     visitor: FormBrowser, mailbox: Mailbox, auth: Auth
 ) -> None:
@@ -524,6 +552,18 @@ async def test_another_address_leads_back_to_the_form_with_the_first_filled_in(
     page = await visitor.submit("new_password", email=EVE, new_password=PASSWORD)
     assert EVE in page.text
     assert (await click(visitor, mailbox.link(EVE))).text == f"Reports of {EVE}"
+
+
+async def test_no_other_address_is_asked_for_where_nobody_signs_up_any_more(
+    visitor: FormBrowser, settings: AuthSettings, mailbox: Mailbox
+) -> None:
+    await sign_up(visitor)
+    settings.signup = "invited"
+    page = await visitor.open("/account/check-mail")
+    assert (page.status, [link for link in page.links if "sign-up" in link]) == (200, [])
+    await visitor.open("/account/forgot-password")
+    page = await visitor.submit("email", email=EVE)
+    assert "/account/forgot-password" in page.links
 
 
 async def test_there_is_no_page_to_wait_on_before_a_mail(visitor: FormBrowser) -> None:

@@ -58,10 +58,21 @@ def _answers_root(app: object, routes: int) -> bool:
     return any(route.matches(dict(scope))[0] is Match.FULL for route in routes_of(app))
 
 
+def way_back(request: Request) -> str | None:
+    """The path and query of a request that something else has to come before; None for one that changes
+    something."""
+    if request.method not in SAFE_METHODS:
+        return None
+    path, query = path_of(request), request.scope["query_string"].decode("latin-1")
+    return safe_next(f"{path}?{query}" if query else path)
+
+
 def sign_in_page(request: Request, auth: Auth) -> str:
     """The address of the sign-in page, which leads back to this one."""
-    path = path_of(request)
     page = auth.settings.sign_in_url or account_path(request, auth, "sign-in")
-    query = request.scope["query_string"].decode("latin-1")
-    back = safe_next(f"{path}?{query}" if query else path)
-    return with_query(page, next=back if request.method in SAFE_METHODS else None)
+    return with_query(page, next=way_back(request))
+
+
+def enrolment_page(request: Request, auth: Auth) -> str:
+    """The address of the page that sets up two-factor, which leads back to this one."""
+    return with_query(account_path(request, auth, "security"), next=way_back(request))

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Form, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ...auth import Auth
 from ...dependencies import CurrentAuth, EnrollingAuthentication
 from ...errors import AuthError
 from ...flows.authentication import Authentication
 from ...http.rates import count_by_client
-from ...routes.pages.forms import Secret, code_from
+from ...routes.pages.forms import NextForm, Secret, code_from
 from ...routes.pages.rendering import render_page, see_other
 from ...routes.pages.route import PageRoute, back_to
 from ...routes.pages.security import show_security
 from ...routes.router import AuthRouter
 from ...schemas import taken
+from ...security.redirects import safe_next
 from . import flows
 from .schemas import CodeRequest
 
@@ -29,7 +30,7 @@ router = AuthRouter(
 )
 
 
-class CodeForm(BaseModel):
+class CodeForm(NextForm):
     """The code that the authenticator app shows."""
 
     code: Secret
@@ -41,14 +42,17 @@ for path in ("enable", "code", "recovery-codes", "disable"):
 
 @router.post("/enable")
 async def enable_form(
-    auth: CurrentAuth, request: Request, authentication: EnrollingAuthentication
+    auth: CurrentAuth,
+    request: Request,
+    authentication: EnrollingAuthentication,
+    form: Annotated[NextForm, Form()],
 ) -> Response:
     """Begins to set it up: the security page shows the secret."""
     try:
         await flows.enable(auth, authentication)
     except AuthError as error:
-        return await show_security(auth, request, authentication, error, "enable")
-    return see_other(auth, request, "security")
+        return await show_security(auth, request, authentication, error, "enable", next=form.next)
+    return see_other(auth, request, "security", next=safe_next(form.next))
 
 
 @router.post("/code")
@@ -63,9 +67,9 @@ async def confirm_form(
         await count_by_client(request, auth, "two_factor")
         body = CodeRequest(code=code_from(form.code) or "")
         await flows.verify(auth, authentication, taken(body, "code"))
-        return await _recovery_codes_page(auth, request, authentication)
+        return await _recovery_codes_page(auth, request, authentication, form.next)
     except (ValidationError, AuthError) as error:
-        return await show_security(auth, request, authentication, error, "code")
+        return await show_security(auth, request, authentication, error, "code", next=form.next)
 
 
 @router.post("/recovery-codes")
@@ -91,6 +95,9 @@ async def disable_form(
     return see_other(auth, request, "security", notice="two_factor_off")
 
 
-async def _recovery_codes_page(auth: Auth, request: Request, authentication: Authentication) -> Response:
+async def _recovery_codes_page(
+    auth: Auth, request: Request, authentication: Authentication, next: str | None = None
+) -> Response:
     codes = await flows.renew_recovery_codes(auth, authentication)
-    return render_page(auth, request, "recovery_codes", user=authentication.user, codes=codes)
+    user = authentication.user
+    return render_page(auth, request, "recovery_codes", user=user, codes=codes, next=safe_next(next))

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse
 
 from ...dependencies import CurrentAuth
 from ...errors import AuthError, ErrorCode
-from ...http.addresses import path_of, sign_in_page
+from ...http.addresses import path_of, sign_in_page, way_back
 from ...http.browsers import is_browser
 from ...http.route import AuthRoute
 from ...lookup import auth_of
@@ -41,7 +41,7 @@ class PageRoute(AuthRoute):
         if code is ErrorCode.REAUTHENTICATION_REQUIRED:
             return see_other(auth, request, "confirm-password", next=path_of(request))
         if code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED:
-            return see_other(auth, request, "security", notice="two_factor_needed")
+            return see_other(auth, request, "security", notice="two_factor_needed", next=way_back(request))
         return render_page(auth, request, "error", code=code.code, problem=problem_of(error))
 
     def invalid(self, request: Request, errors: Sequence[Any]) -> Response:

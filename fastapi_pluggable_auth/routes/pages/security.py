@@ -14,6 +14,7 @@ from ...errors import AuthError
 from ...flows import sessions as sessions_flow
 from ...flows.authentication import Authentication
 from ...schemas import AfterSession, Text
+from ...security.redirects import safe_next
 from ...security.user_agents import device_of
 from ..router import AuthRouter
 from ..sessions import session_id_from
@@ -39,9 +40,10 @@ async def security_page(
     request: Request,
     authentication: EnrollingAuthentication,
     after: AfterSession = None,
+    next: str = "",
 ) -> Response:
     """What features have here, and a page of the sessions."""
-    return await show_security(auth, request, authentication, after=after)
+    return await show_security(auth, request, authentication, after=after, next=next)
 
 
 for path in ("session", "others"):
@@ -82,8 +84,10 @@ async def show_security(
     error: Rejected | None = None,
     form: str = "",
     after: UUID | None = None,
+    next: str | None = None,
 ) -> Response:
-    """The page, with what was wrong in the form of this name, which may be that of a feature."""
+    """The page, with what was wrong in the form of this name, which may be that of a feature; one that sets
+    up what is needed first leads on to `next`."""
     sessions = await sessions_flow.list_sessions(auth, authentication, after=after, limit=SESSIONS)
     user = authentication.user
     problem = problem_with(error, form)
@@ -92,16 +96,18 @@ async def show_security(
         for slot in auth.features.slots_in("security")
         if slot.values is not None
     }
+    images = [values["image"] for values in values_of.values() if values.get("image")]
     return render_page(
         auth,
         request,
         "security",
         user=user,
         problem=problem,
-        image=next((values["image"] for values in values_of.values() if values.get("image")), None),
+        image=images[0] if images else None,
         sessions=sessions.sessions,
         earlier=after,
-        next=sessions.next,
+        more=sessions.next,
+        next=safe_next(next),
         device_of=device_of,
         values_of=values_of,
     )

@@ -188,10 +188,12 @@ async def show_answer(
 
 
 def go_on(auth: Auth, request: Request, authentication: Authentication, next: str | None) -> Response:
-    """Leads a user who is signed in to `next`, or home."""
+    """Leads a user who is signed in to `next`, or home; where two-factor has to be set up, there first."""
+    address = onward(request, auth, next)
     if auth.lacks_two_factor(authentication.user):
-        return see_other(auth, request, "security", notice="two_factor_needed")
-    return go_to(onward(request, auth, next))
+        later = safe_next(address)
+        return see_other(auth, request, "security", notice="two_factor_needed", next=later)
+    return go_to(address)
 
 
 def show_sign_in(
