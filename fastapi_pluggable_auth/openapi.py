@@ -51,15 +51,15 @@ class Document:
         describe: Callable[[], dict[str, Any]],
     ) -> None:
         self._app = app
-        self._auth = auth
+        self.auth = auth
         self._tags = tags
         self._login = login
-        self._describe = describe
+        self.describe = describe
         self._complete: dict[str, Any] | None = None
 
     def __call__(self) -> dict[str, Any]:
         """The document."""
-        document = self._describe()
+        document = self.describe()
         if document is not self._complete:  # FastAPI keeps it until routes are added
             self._describe_tags(document)
             if self._app.exception_handlers.get(AuthError) is HANDLERS[AuthError]:
@@ -128,7 +128,7 @@ class Document:
         if dependency.is_must:
             yield ErrorCode.NOT_AUTHENTICATED
         yield ErrorCode.INVALID_TOKEN
-        if self._auth.uses_cookies:
+        if self.auth.uses_cookies:
             yield ErrorCode.REFRESH_RACED
             if method not in SAFE_METHODS:
                 yield ErrorCode.CSRF_REFUSED
@@ -141,8 +141,12 @@ def complete_document(app: FastAPI, auth: Auth, tags: Mapping[str, str], login: 
     where the host has put a function of its own there. Called again, it does what is left to do: for such a
     function that came later, and for apps that were mounted since and have no `Auth` themselves."""
     for each in (app, *(other for other in mounted(app.routes) if isinstance(other, FastAPI))):
-        if not isinstance(each.openapi, Document):
-            each.openapi = Document(each, auth, tags, login, each.openapi)  # type: ignore[method-assign]  # FastAPI's way
+        describe = each.openapi
+        if isinstance(describe, Document):
+            if each is not app or describe.auth is auth:
+                continue
+            describe = describe.describe  # that of the app above, which was there before
+        each.openapi = Document(each, auth, tags, login, describe)  # type: ignore[method-assign]  # FastAPI's way
 
 
 def _routes(app: FastAPI) -> Iterable[Any]:

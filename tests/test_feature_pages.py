@@ -13,6 +13,7 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.config import AuthSettings as Settings
 from fastapi_pluggable_auth.email.kinds import MailKind
+from fastapi_pluggable_auth.errors import ErrorCode
 from fastapi_pluggable_auth.events import EventTable, Observation, Outcome
 from fastapi_pluggable_auth.features import (
     Administration,
@@ -110,6 +111,17 @@ async def test_what_happened_is_said_in_words_with_its_time_and_where_it_failed_
     assert moments == sorted(moments, reverse=True)
     german = await ada.open("/account/security/activity", **{"Accept-Language": "de"})
     assert "Änderung des Passworts" in german.text
+
+
+async def test_what_was_tried_too_often_is_said_without_a_time_that_is_long_over(
+    ada: FormBrowser, auth: Auth
+) -> None:
+    user = await User.get()
+    seen = Observation(user.id)
+    await auth.events.emit(BoatEventKind.BOAT_LENT, Outcome.FAILURE, seen, reason=ErrorCode.RATE_LIMITED.code)
+    page = await ada.open("/account/security/activity")
+    assert page.status == 200
+    assert "Too many requests. Please try again in a little while." in page.text
 
 
 async def test_the_activity_has_pages(ada: FormBrowser, auth: Auth) -> None:

@@ -53,6 +53,7 @@ def settings_with(folder: Path | None = None, **values: object) -> AuthSettings:
         ("de;q=nonsense", None),
         ("x" * 100_000 + ",de", "de"),
         ("fr," * 30 + "de", None),
+        ("de" + "-a" * 30_000 + ",en", "en"),
     ],
 )
 def test_the_best_available_language_is_taken(header: str, language: str | None) -> None:

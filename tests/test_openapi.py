@@ -398,6 +398,23 @@ async def test_an_app_that_is_mounted_documents_the_refusals_of_its_routes(
     assert "tags" not in document
 
 
+def test_an_app_with_accounts_of_its_own_documents_these_wherever_it_was_mounted_before(
+    settings: AuthSettings,
+) -> None:
+    app, mounted = FastAPI(), FastAPI()
+    app.mount("/inner", mounted)
+    include_auth(app, settings=settings)
+    address = {"public_base_url": f"{settings.public_base_url}/inner"}
+    include_auth(mounted, settings=settings.model_copy(update=address))
+
+    @mounted.get("/monthly")
+    async def monthly(user: CurrentUser) -> None: ...
+
+    for document, prefix in ((app.openapi(), ""), (mounted.openapi(), "/inner")):
+        flow = document["components"]["securitySchemes"]["Auth-Login"]["flows"]["password"]
+        assert flow["tokenUrl"] == f"{prefix}/auth/docs-login"
+
+
 def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """What a reference leads to."""
     found: dict[str, Any] = schema

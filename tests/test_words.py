@@ -49,6 +49,17 @@ def test_a_text_has_the_places_of_the_english_one(language: str) -> None:
         assert places == places_of(english) or (PLURAL.search(key) and places <= {"count"}), key
 
 
+def test_no_line_begins_with_a_french_sign() -> None:
+    """The space in front of it does not break."""
+    texts = texts_of(None, "fr", FEATURES.folders)
+    assert not [key for key, text in texts.items() if re.search(r" [:;?!»]|« ", text)]
+
+
+def test_a_thing_has_one_japanese_spelling() -> None:
+    texts = texts_of(None, "ja", FEATURES.folders)
+    assert not [key for key, text in texts.items() if re.search("デバイス|ブラウザー", text)]
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_text_is_translated_and_fits_where_the_english_one_does(language: str) -> None:
     """Short ones, as of buttons, may be longer by more; those of the navigation share a line."""

@@ -27,6 +27,8 @@ FILE_NAME: Final = "account.json"
 
 @router.get(
     "/export",
+    operation_id="account_export",
+    summary="Download your data",
     dependencies=[rate_limited("export_account")],
     response_model=AccountExport,
     responses=documented(*RECENT_LOGIN, ErrorCode.RATE_LIMITED),

@@ -9,8 +9,9 @@ from typing import Final
 FALLBACK: Final = "en"
 """Every shipped text exists in it."""
 
+# Of no more subtags than RFC 5646 has tags with: a lookup takes the square of the length.
 _RANGE: Final = re.compile(
-    r"\s*(?P<tag>\*|[a-z]{1,8}(?:-[a-z0-9]{1,8})*)\s*(?:;\s*q=(?P<weight>[01](?:\.\d{0,3})?)\s*)?",
+    r"\s*(?P<tag>\*|[a-z]{1,8}(?:-[a-z0-9]{1,8}){0,9})\s*(?:;\s*q=(?P<weight>[01](?:\.\d{0,3})?)\s*)?",
     re.IGNORECASE,
 )
 MAXIMUM_RANGES: Final = 20
