@@ -63,7 +63,7 @@ class DocsServer:
             if "/auth/invite/" in commands:
                 client.post("/auth/signup", json={"email": "bob@example.com", "password": PASSWORD})
                 self._appoint()
-                client.post("/admin/users/invite", json={"email": "grace@example.com"})
+                client.post("/admin/invitations", json={"email": "grace@example.com"})
                 self._link(3, "grace@example.com")
             if "/account/tokens/" in commands:
                 token = {"name": "backup script", "scopes": ["notes:read"]}

@@ -845,8 +845,8 @@ async def is_administrated(world: World) -> None:
 async def is_invited(world: World) -> None:
     root, email = await world.ada(is_superuser=True), world.address()
     for _ in range(2):
-        await root.ask("POST", "/admin/users/invite", {"email": email, "roles": ["editor"]}, 201)
-    await root.ask("POST", "/admin/users/invite", {"email": BOB}, 400)
+        await root.ask("POST", "/admin/invitations", {"email": email, "roles": ["editor"]}, 201)
+    await root.ask("POST", "/admin/invitations", {"email": BOB}, 400)
     link = world.link(email)
     await world.ask("GET", link)
     await world.ask("HEAD", link)

@@ -67,6 +67,7 @@ def test_private_names_of_the_frameworks_are_used_in_one_file() -> None:
         "_foreign_keys",
         "_get_fk_field_definition",
         "_init_from_db",
+        "_low_priority_routes",
         "_parent",
         "_pool",
         "_run_sql",

@@ -60,7 +60,7 @@ async def visitor(app: FastAPI, client: httpx.AsyncClient) -> AsyncIterator[Form
 
 async def invite(account: Account, email: str = KIM, **body: Any) -> httpx.Response:
     return await account.client.post(
-        "/admin/users/invite", json={"email": email, **body}, headers=account.headers
+        "/admin/invitations", json={"email": email, **body}, headers=account.headers
     )
 
 

@@ -7,7 +7,8 @@ import asyncio
 import errno
 import logging
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -54,11 +55,9 @@ def _demo(host: str, port: int) -> int:
     except ImportError as error:
         raise CommandError("The demo needs uvicorn: pip install 'fastapi-pluggable-auth[demo]'") from error
     database = Path.cwd() / DEMO_DATABASE
-    with _listening(host, port) as listener:
+    with _listening(host, port) as listener, _without_warnings():
         port = listener.getsockname()[1]
         base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        # A newcomer need not be warned that the demo is no production.
-        logging.getLogger("fastapi_pluggable_auth").setLevel(logging.ERROR)
         with valid_settings():
             app = demo_app(database, base_url)
         if database.exists():
@@ -72,6 +71,18 @@ def _demo(host: str, port: int) -> int:
         with suppress(KeyboardInterrupt):
             Server(uvicorn.Config(app, log_level="warning")).run([listener])
     return 0
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """A newcomer need not be warned that the demo is no production."""
+    logger = logging.getLogger("fastapi_pluggable_auth")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _listening(host: str, port: int) -> socket.socket:

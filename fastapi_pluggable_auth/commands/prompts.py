@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
+from collections.abc import Callable
 
 from ..security.plaintext import Plaintext
 from .faults import CommandError
 
 
-def add_password_stdin(parser: argparse._ActionsContainer) -> None:
-    """Adds the option that `new_password` is given."""
-    parser.add_argument(
+def add_password_stdin(add_argument: Callable[..., argparse.Action]) -> None:
+    """Adds the option that `new_password` is given, to a parser or a group of one."""
+    add_argument(
         "--password-stdin", action="store_true", help="read the password from the first line of stdin"
     )
 

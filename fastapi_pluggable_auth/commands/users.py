@@ -100,7 +100,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     create.add_argument("email", metavar="EMAIL", help="the address")
     _add_columns(create)
     passwords = create.add_mutually_exclusive_group()
-    add_password_stdin(passwords)
+    add_password_stdin(passwords.add_argument)
     passwords.add_argument(
         "--no-password", action="store_true", help="set none: the owner sets one by a reset mail"
     )
@@ -150,7 +150,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         _set_password,
         ends_access=True,
     )
-    add_password_stdin(password)
+    add_password_stdin(password.add_argument)
     for named in (show, remove, password, *changing, *rights.add_to(command)):
         named.add_argument("name", metavar="NAME", help="id, address or username")
     for added in commands.choices.values():

@@ -100,7 +100,7 @@ async def list_users(
 
 
 @router.post(
-    "/users/invite",
+    "/invitations",
     operation_id="admin_invite_user",
     summary="Invite somebody",
     status_code=201,
