@@ -3,9 +3,9 @@ the only connection, they are in memory until it ends: rolled back, it must take
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from tortoise.exceptions import IntegrityError
 from tortoise.queryset import QuerySet
@@ -13,6 +13,8 @@ from tortoise.queryset import QuerySet
 from ..auth import Auth
 from ..models import AbstractThrottle, among
 from ..security.throttle import Counter
+
+BATCH: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,15 @@ async def read(auth: Auth, ids: Collection[str]) -> list[Counted]:
         if unwritten.counted is not None:
             kept[row_id] = unwritten.counted
     return [*kept.values()]
+
+
+async def detailed(auth: Auth) -> AsyncIterator[Counter]:
+    """All that have details and their own row, in batches."""
+    last, kept = "", auth.tables.throttle.filter(holder=None, details__not_isnull=True)
+    while rows := await kept.filter(id__gt=last).order_by("id").limit(BATCH):
+        last = rows[-1].id
+        for row in rows:
+            yield _counted(row).counter
 
 
 async def store(auth: Auth, before: Counted | str, holder: str | None, counter: Counter) -> Counted | None:

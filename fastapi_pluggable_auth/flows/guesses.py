@@ -26,8 +26,8 @@ from ..events import origin
 from ..models import AbstractUser
 from ..security.devices import DEVICE_LIFETIME
 from ..security.proxies import guessing_network
-from ..security.throttle import Backoff, Counter, Guesses, Stop, counts_a_period, is_waiting
-from .counters import Counted
+from ..security.throttle import Backoff, Guesses, Stop, counts_a_period, is_waiting
+from .counters import Counted, detailed
 from .devices import Device, forget_device, known_device
 from .notices import notify_anyway
 from .sessions import end_session
@@ -44,7 +44,6 @@ CODES_TOLD: Final = 5
 
 PERIOD: Final = timedelta(hours=24)
 
-BATCH: Final = 1000
 
 _PASSWORDS: Final = "passwords"
 _CODES: Final = "codes"
@@ -206,18 +205,14 @@ class Slowed:
 
 async def count_slowed(auth: Auth) -> Slowed:
     """How many accounts and known devices are slowed down now. Reads all their counters."""
-    now, last, waiting, locked = auth.clock(), "", 0, 0
+    now, waiting, locked = auth.clock(), 0, 0
     passwords, codes = Guesses(auth.settings.throttle_daily_limit, PERIOD), Guesses(OF_CODES)
-    counters = auth.tables.throttle.filter(holder=None, details__not_isnull=True)
-    while rows := await counters.filter(id__gt=last).order_by("id").limit(BATCH):
-        last = rows[-1].id
-        for row in rows:
-            counter = Counter(row.count, row.started_at, row.blocked_until, row.details)
-            policy = passwords if counts_a_period(counter) else codes
-            if isinstance(policy.attempt(counter, now), Stop):
-                locked += 1
-            elif is_waiting(counter, now):
-                waiting += 1
+    async for counter in detailed(auth):
+        policy = passwords if counts_a_period(counter) else codes
+        if isinstance(policy.attempt(counter, now), Stop):
+            locked += 1
+        elif is_waiting(counter, now):
+            waiting += 1
     return Slowed(waiting, locked)
 
 
