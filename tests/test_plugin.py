@@ -431,7 +431,8 @@ BESIDE_IT = {
     ("get", "/auth/stop-email-change/{token}"), ("post", "/auth/stop-email-change/{token}"),
     ("get", "/auth/reset-password/{token}"), ("get", "/account/sessions"),
     ("delete", "/account/sessions/{session_id}"), ("get", "/auth/2fa/recovery-codes"),
-    ("post", "/auth/2fa/recovery-codes"), ("get", "/.well-known/jwks.json"),
+    ("post", "/auth/2fa/recovery-codes"), ("get", "/.well-known/jwks.json"), ("get", "/account/export"),
+    ("get", "/auth/invite/{token}"), ("post", "/auth/invite/{token}"),
 }  # fmt: skip
 
 
