@@ -120,7 +120,7 @@ class Auth(Generic[U_co]):
         self.pooler = PoolerWatch(self.tables.user)
         self.events = SecurityLog(self._now)
         self.hooks = Hooks(settings, self.features.errors)
-        self._heard: list[tuple[type[Event | SecurityEvent], Callable[[Any], Any]]] = []
+        self.heard: list[tuple[type[Event | SecurityEvent], Callable[[Any], Any]]] = []
         self._services: dict[Callable[[Auth[Any]], Any], Any] = {}
         for feature in self.features:
             for event, handler in feature.hooks:
@@ -164,7 +164,7 @@ class Auth(Generic[U_co]):
 
     def _warn_if_heard(self, event: type[Event | SecurityEvent], handler: Callable[[Any], Any]) -> None:
         """Names a handler that would be called twice with one event."""
-        for known, other in self._heard:
+        for known, other in self.heard:
             if is_same(handler, other) and (issubclass(event, known) or issubclass(known, event)):
                 logger.warning(
                     "%s was added to %s before: it is called once for each time. Import its module "
@@ -173,7 +173,7 @@ class Auth(Generic[U_co]):
                     event.__name__ if event is known else f"{known.__name__}, which is {event.__name__} too",
                 )
                 break
-        self._heard.append((event, handler))
+        self.heard.append((event, handler))
 
     def _hear(self, event: type[Event | SecurityEvent], handler: Callable[[Any], Any]) -> None:
         if issubclass(event, SecurityEvent):

@@ -274,11 +274,11 @@ async def test_the_provider_of_the_mail_page_sends_and_tells_its_failures() -> N
 
 
 def test_the_tests_of_a_host_app_pass(tmp_path: Path) -> None:
-    main = python_block("FastAPI(lifespan=lifespan)")
-    conftest = python_block("pytest_plugins", page("testing.md"))
-    for folder, tests, count in (
-        ("readme", python_block("async def test_"), 1),
-        ("page", python_block("async def test_", page("testing.md")), 3),
+    app, kit = "FastAPI(lifespan=lifespan)", page("testing.md")
+    conftest = python_block("pytest_plugins", kit)
+    for folder, main, tests, count in (
+        ("readme", python_block(app), python_block("async def test_"), 1),
+        ("page", python_block(app, kit), python_block("async def test_", kit), 5),
     ):
         (tmp_path / folder).mkdir()
         files = {"main.py": main, "conftest.py": conftest, "test_main.py": tests}
