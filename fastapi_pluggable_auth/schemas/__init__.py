@@ -180,6 +180,14 @@ class Body(Schema):
         return value
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+Flag = Annotated[bool, Strict(), Field(json_schema_extra=_without_default)]
+"""True or false. Clients that are generated would take one with a default for one that must be sent."""
+
+
 def proposed(**example: object) -> ConfigDict:
     """The body that the OpenAPI document proposes, where one with all fields would be refused, or mean
     something else. Not for bodies to which hosts add fields."""
@@ -232,7 +240,7 @@ class LoginData(Body):
     password: Password
     code: OptionalCode = None
     device: DeviceValue | None = Field(default=None, repr=False)
-    remember: Annotated[bool, Strict()] = True
+    remember: Flag = True
 
 
 class NamedUserCreate(UserCreate):
@@ -272,7 +280,7 @@ class RefreshRequest(Body):
 class LogoutRequest(Body):
     """Which sessions to end: all of the user, or with `everywhere` false the one that asks."""
 
-    everywhere: Annotated[bool, Strict()] = True
+    everywhere: Flag = True
 
 
 class EmailRequest(Body):
