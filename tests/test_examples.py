@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -45,6 +46,24 @@ def test_every_example_is_in_each_list_and_is_started_as_its_readme_says() -> No
     for name in NAMES:
         told |= commands(EXAMPLES / name / "README.md")
     assert commands(ROOT / "docs" / "examples.md") <= told
+
+
+def runner(folder: Path, environment: dict[str, str], typed: str | None = None) -> Callable[..., str]:
+    """Runs commands of Python there, each of which has to succeed; gives what they print."""
+
+    def run(*command: str) -> str:
+        result = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=folder,
+            env=os.environ | environment,
+            input=typed,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    return run
 
 
 @pytest.mark.skipif(not databases.answers("redis"), reason="no redis server answers")
@@ -87,13 +106,7 @@ def test_users_have_columns_of_their_own(spare: SpareDatabase, tmp_path: Path, m
         "SMTP_PORT": str(mailbox.server.port),
     }
 
-    def run(*command: str) -> str:
-        whole = [sys.executable, "-m", *command]
-        result = subprocess.run(
-            whole, cwd=folder, env=os.environ | environment, capture_output=True, text=True
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
+    run = runner(folder, environment)
 
     tortoise = ("tortoise", "-c", "settings.TORTOISE_ORM")
     run(*tortoise, "makemigrations")
@@ -189,13 +202,7 @@ def test_an_app_on_sqlalchemy_has_its_tables_beside_the_accounts(tmp_path: Path,
         "SMTP_PORT": str(mailbox.server.port),
     }
 
-    def run(*command: str) -> str:
-        whole = [sys.executable, "-m", *command]
-        result = subprocess.run(
-            whole, cwd=folder, env=os.environ | environment, capture_output=True, text=True
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
+    run = runner(folder, environment)
 
     run("tortoise", "-c", "settings.TORTOISE_ORM", "migrate")
     accounts = asyncio.run(spare.tables())
@@ -254,17 +261,7 @@ def test_members_of_a_house_book_its_rooms_and_see_it_happen(tmp_path: Path, mai
         "SMTP_PORT": str(mailbox.server.port),
     }
 
-    def run(*command: str) -> str:
-        result = subprocess.run(
-            [sys.executable, "-m", *command],
-            cwd=folder,
-            env=os.environ | environment,
-            input=PASSWORD,
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
+    run = runner(folder, environment, PASSWORD)
 
     tortoise = ("tortoise", "-c", "settings.TORTOISE_ORM")
     run(*tortoise, "makemigrations")

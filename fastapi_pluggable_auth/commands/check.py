@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tortoise.cli.utils import get_tortoise_config
-
 from ..advice import KEY_LINE, Advice, advices, keeps_mails
 from ..auth import Auth
 from ..config import AuthSettings
@@ -23,7 +21,7 @@ from ..features.two_factor.sealing import count_secrets
 from ..models import AbstractUser
 from ..security.keys import KeyConfigurationError, key_problems, key_set, secret_problem
 from ..words.texts import language_problem
-from .database import add_database, connected
+from .database import SHIPPED_MIGRATIONS, add_database, connected, migrations_folder
 from .faults import CommandError, read_settings
 from .modules import auth_of_app
 
@@ -32,7 +30,6 @@ REBUILT: Final = (
     " table that it alters, which else deletes all rows that refer to it."
 )
 REBUILD: Final = "DATABASE_URL=sqlite://...?foreign_keys=OFF tortoise migrate"
-SHIPPED: Final = "fastapi_pluggable_auth.migrations"
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -165,7 +162,7 @@ async def _on_two_factor(auth: Auth[Any]) -> AsyncIterator[Advice]:
 
 def _altering_migrations(where: str, user_model: type[AbstractUser]) -> str | None:
     """The migrations of the host that make our tables, where these are in SQLite."""
-    if "://" in where or user_model._meta.db.capabilities.dialect != "sqlite":
+    if user_model._meta.db.capabilities.dialect != "sqlite":
         return None
-    folder = get_tortoise_config(where).apps[str(user_model._meta.app)].migrations
-    return None if folder == SHIPPED else folder
+    folder = migrations_folder(where, user_model)
+    return None if folder == SHIPPED_MIGRATIONS else folder

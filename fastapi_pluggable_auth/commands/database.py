@@ -38,6 +38,8 @@ UNKNOWN: Final = (
     " --app, such as --app main:app, so that it ends too."
 )
 
+SHIPPED_MIGRATIONS: Final = "fastapi_pluggable_auth.migrations"
+
 PACKAGE: Final = __name__.partition(".")[0]
 
 
@@ -128,6 +130,13 @@ async def _initialised(context: TortoiseContext, where: str, auth: Auth[Any] | N
         f"There is no user model in {where}: list fastapi_pluggable_auth.models, or the module of your own"
         " user model, in the `models` of one of its apps."
     )
+
+
+def migrations_folder(where: str, user_model: type[AbstractUser]) -> str | None:
+    """The module of the migrations that make our tables at a URL or by a configuration, if any is named."""
+    if "://" in where:
+        return SHIPPED_MIGRATIONS
+    return get_tortoise_config(where).apps[str(user_model._meta.app)].migrations
 
 
 def _modules(auth: Auth[Any]) -> list[str]:

@@ -8,19 +8,16 @@ import os
 from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Final
+from typing import Any
 
-from tortoise.cli.utils import get_tortoise_config
 from tortoise.functions import Count
 from tortoise.migrations.recorder import MigrationRecorder
 
 from ..auth import Auth
 from ..flows.guesses import count_slowed
 from ..models import MailState
-from .database import add_database, with_auth
+from .database import SHIPPED_MIGRATIONS, add_database, migrations_folder, with_auth
 from .output import add_json, plain
-
-SHIPPED: Final = "fastapi_pluggable_auth.migrations"
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -71,11 +68,9 @@ async def _outbox(auth: Auth) -> dict[str, Any]:
 async def _migrations(where: str, auth: Auth) -> dict[str, list[str]]:
     """Those of the package by name, under whatever label. Tables that `generate_schemas` made have none."""
     meta = auth.tables.user._meta
-    folder = SHIPPED
-    if "://" not in where:
-        folder = get_tortoise_config(where).apps[str(meta.app)].migrations or SHIPPED
+    folder = migrations_folder(where, auth.tables.user) or SHIPPED_MIGRATIONS
     recorded = await MigrationRecorder(meta.db).applied_migrations()
-    applied = {key.name for key in recorded if folder == SHIPPED or key.app_label == meta.app}
+    applied = {key.name for key in recorded if folder == SHIPPED_MIGRATIONS or key.app_label == meta.app}
     names = sorted(
         each.name for each in iter_modules(import_module(folder).__path__) if each.name[:1].isdigit()
     )

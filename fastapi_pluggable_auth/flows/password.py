@@ -22,7 +22,7 @@ from .ends import End, end_access, without_begun
 from .guesses import counted_guess, forget_passwords
 from .mailbox import claim_mailbox, is_claimable, verified
 from .notices import mail_on_request, notify
-from .passwords import changed_now, check_password, is_rehashed
+from .passwords import check_password, columns_of_new, is_rehashed
 
 
 async def forgot_password(auth: Auth, email: str) -> None:
@@ -185,9 +185,7 @@ async def _set_password(
     """Whether the password was set: only where it still is the one that was looked at, so that of two changes
     at once one wins."""
     await require_good_password(auth, password, user.email, user.display_name)
-    changes["hashed_password"] = await auth.hasher.hash(password)
-    changes["password_reset_required"] = False
-    changes["password_changed_at"] = changed_now(auth, user)
+    changes |= columns_of_new(auth, user, await auth.hasher.hash(password))
     written = await _replace(auth, user, changes, end, session_id)
     if written is None and await is_rehashed(auth, user):
         written = await _replace(auth, user, changes, end, session_id)

@@ -35,6 +35,15 @@ def changed_now(auth: Auth, user: AbstractUser) -> datetime:
     return now if previous is None else max(now, previous + timedelta(microseconds=1))
 
 
+def columns_of_new(auth: Auth, user: AbstractUser, hashed: str) -> dict[str, object]:
+    """What a new password of the user changes, from its hash."""
+    return {
+        "hashed_password": hashed,
+        "password_reset_required": False,
+        "password_changed_at": changed_now(auth, user),
+    }
+
+
 async def is_rehashed(auth: Auth, user: AbstractUser) -> bool:
     """Whether another sign-in has replaced the hash by one of the same password since the user was read: what
     was refused for the hash may then be tried again. Reads the hash again."""

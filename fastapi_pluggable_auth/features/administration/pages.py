@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ...auth import Auth
 from ...dependencies import CurrentAuth
 from ...errors import AuthError
+from ...flows.acting import covers
 from ...models import AbstractUser
 from ...routes.pages.forms import Rejected, problem_with
 from ...routes.pages.rendering import render_page, see_other
@@ -60,7 +61,7 @@ async def invite_form(
 
 def _offered(auth: Auth, administrator: AbstractUser) -> list[str]:
     """The roles that the app names and this administrator may give."""
-    return [role for role in auth.roles if administrator.is_superuser or role in administrator.roles]
+    return [role for role in auth.roles if covers(auth, administrator, (role,), ())]
 
 
 def _page(

@@ -14,7 +14,7 @@ from ...flows.guesses import forget_passwords
 from ...flows.mailbox import verified
 from ...flows.notices import notify
 from ...flows.password import require_good_password
-from ...flows.passwords import changed_now
+from ...flows.passwords import columns_of_new
 from ...hooks import BeforePasswordChange, EmailVerified, PasswordChanged
 from ...models import AbstractUser
 from ...security.passwords import is_storable
@@ -53,11 +53,7 @@ async def verify_user(auth: Auth, user_id: UUID) -> None:
 
 @transactional
 async def _replace(auth: Auth, user: AbstractUser, hashed: str) -> None:
-    changes = {
-        "hashed_password": hashed,
-        "password_reset_required": False,
-        "password_changed_at": changed_now(auth, user),
-    }
+    changes = columns_of_new(auth, user, hashed)
     if not await auth.tables.user.filter(id=user.id).update(**changes):
         raise AuthError(ErrorCode.USER_NOT_FOUND)
     await end_access(auth, user.id, End.ADMINISTRATOR)
