@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext
 
-from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth
+from fastapi_pluggable_auth import Auth, AuthSettings, config, failures, include_auth
 from fastapi_pluggable_auth.features import Administration, AuditLog, Feature, PersonalTokens
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
@@ -128,6 +129,18 @@ async def tortoise(database: Database) -> AsyncIterator[TortoiseContext]:
         await context.init(databases.config(database.url, database.dialect))
         await databases.empty(context, database.dialect)
         yield context
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _default_settings() -> None:
+    """They are read from the environment when first named: not from that which a test has made."""
+    assert config.settings
+
+
+@pytest.fixture(autouse=True)
+def _own_statements() -> None:
+    """Tortoise keeps the SQL of a connection by its name, that of another dialect from a test before too."""
+    EXECUTOR_CACHE.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth.cli import main
@@ -62,11 +61,9 @@ def stored(spare: SpareDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                 ends = datetime.now(UTC) + timedelta(days=number)
                 await Pass.create(user=user, digest=str(number), expires_at=ends)
 
-    EXECUTOR_CACHE.clear()
     asyncio.run(store())
     yield spare
     sys.modules.pop("app_of_test", None)
-    EXECUTOR_CACHE.clear()
 
 
 def passes(spare: SpareDatabase) -> int:

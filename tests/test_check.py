@@ -263,7 +263,7 @@ def test_check_asks_the_provider_of_the_app(
     environment.setenv("SMTP_PORT", "1")
     (tmp_path / "pigeons.py").write_text(
         "from fastapi import FastAPI\n"
-        "from fastapi_pluggable_auth import include_auth\n"
+        "from fastapi_pluggable_auth import AuthSettings, include_auth\n"
         "from fastapi_pluggable_auth.email.provider import EmailProvider, MailError, MemoryProvider\n"
         "class Pigeons(EmailProvider):\n"
         "    ill = False\n"
@@ -274,9 +274,9 @@ def test_check_asks_the_provider_of_the_app(
         "class Ill(Pigeons):\n"
         "    ill = True\n"
         "app, sick, lost = FastAPI(), FastAPI(), FastAPI()\n"
-        "include_auth(app, email_provider=Pigeons())\n"
-        "include_auth(sick, email_provider=Ill())\n"
-        "include_auth(lost, email_provider=MemoryProvider())\n"
+        "include_auth(app, settings=AuthSettings(), email_provider=Pigeons())\n"
+        "include_auth(sick, settings=AuthSettings(), email_provider=Ill())\n"
+        "include_auth(lost, settings=AuthSettings(), email_provider=MemoryProvider())\n"
     )
     environment.syspath_prepend(str(tmp_path))
     assert main(["check", "--app", "pigeons:app"]) == 0

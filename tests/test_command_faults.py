@@ -42,7 +42,6 @@ on_mysql = pytest.mark.skipif(not databases.answers("mysql"), reason="no mysql s
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """An empty folder, and settings in which nothing else is wrong."""
-    EXECUTOR_CACHE.clear()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     safe = {"JWT_SECRET": SECRET, "AUTH_TOTP_ENCRYPTION_KEY": SECRET[::-1], "EMAIL_PROVIDER": "console"}
@@ -51,7 +50,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     yield
     for name in ("settings_of_test", "broken_of_test", "half_of_test"):
         sys.modules.pop(name, None)
-    EXECUTOR_CACHE.clear()
 
 
 def said(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

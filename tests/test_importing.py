@@ -28,7 +28,6 @@ import httpx
 import passlib.hash
 import pytest
 import werkzeug.security
-from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings
@@ -590,9 +589,8 @@ async def test_columns_of_the_host_are_imported_and_checked(
 
 
 @pytest.fixture
-def url(database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+def url(database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """An empty database, named by DATABASE_URL, and the settings of a deployment."""
-    EXECUTOR_CACHE.clear()  # the SQL of another dialect under the same connection name
     monkeypatch.chdir(tmp_path)
     for name, value in {"DATABASE_URL": database.url, "JWT_SECRET": SECRET}.items():
         monkeypatch.setenv(name, value)
@@ -602,8 +600,7 @@ def url(database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
             await User.all().delete()
 
     asyncio.run(empty())
-    yield database.url
-    EXECUTOR_CACHE.clear()
+    return database.url
 
 
 def emails(url: str) -> list[str]:
