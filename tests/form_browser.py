@@ -71,7 +71,7 @@ class Page(HTMLParser):
         """The form of this hidden name, or of a field of this name, or that posts to such a path."""
         for form in self.forms:
             named = form.hidden.get("form") == name or name in form.fields
-            if named or form.action.endswith(f"/{name}"):
+            if named or form.action.partition("?")[0].endswith(f"/{name}"):
                 return form
         raise AssertionError(f"{self.path} has no form {name!r}")
 

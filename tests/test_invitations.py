@@ -238,6 +238,27 @@ async def test_nobody_gives_a_role_that_he_lacks_by_inviting(account: Account, m
     assert (await invite(account, roles=["chief"])).json()["roles"] == ["chief"]
 
 
+@pytest.mark.parametrize("more", ["superuser", "role", "permission", "nothing"])
+async def test_nobody_invites_an_account_with_more_rights_again(
+    account: Account, visitor: FormBrowser, mailbox: Mailbox, auth: Auth, more: str
+) -> None:
+    """An invitation that is sent again opens the account with all that it was given since."""
+    await invite(account, roles=["editor"])
+    kim = await User.get(email=KIM)
+    permissions = ["billing:write"] if more == "permission" else ["posts:write"]
+    roles = ["chief"] if more == "role" else ["editor"]
+    await grant(auth, kim.id, permissions=permissions, roles=roles, superuser=more == "superuser")
+    again = await invite(account)
+    await signed_in(visitor)
+    await visitor.open("/account/invite")
+    page = await visitor.submit("invite", email=KIM)
+    allowed = more == "nothing"
+    assert (again.status_code, page.status) == ((201, 200) if allowed else (403, 403))
+    assert len(letters(mailbox)) == (3 if allowed else 1)
+    await User.filter(email=EMAIL).update(is_superuser=True)
+    assert (await invite(account)).status_code == 201
+
+
 async def test_nobody_without_the_right_invites(account: Account, visitor: FormBrowser) -> None:
     await User.filter(email=EMAIL).update(permissions="")
     assert (await invite(account)).status_code == 403

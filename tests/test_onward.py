@@ -461,6 +461,96 @@ async def test_a_page_leads_to_the_set_up_of_two_factor_and_is_come_back_to(
         assert (page.path, page.form("enable").hidden["next"]) == ("/account/security", path)
 
 
+def leads_on(page: Page) -> bool:
+    """Whether all that the page offers to do hands `next` on, or the visitor is there."""
+    if page.path == "/reports":
+        return True
+    forms = [form.action for form in page.forms if not form.action.endswith("/sign-out")]
+    return bool(forms) and all(httpx.URL(action).params.get("next") == "/reports" for action in forms)
+
+
+@pytest.mark.parametrize("detour", ["none", "password", "sign-in", "opened again"])
+@pytest.mark.parametrize(
+    "form", ["enable", "code", "cancel", "disable", "recovery_codes", "session", "others"]
+)
+async def test_next_survives_each_detour_from_the_security_page(
+    visitor: FormBrowser, browsers: Browsers, mailbox: Mailbox, clock: Clock, form: str, detour: str
+) -> None:
+    await sign_up(visitor)
+    await click(visitor, mailbox.link())
+    other = await browsers()
+    await other.open("/account/sign-in")
+    await other.submit("password", email=EMAIL, password=PASSWORD)
+    typed = {"code": "", "session": str((await Session.all().order_by("-created_at"))[0].id)}
+    page = await visitor.open("/account/security?next=/reports")
+    if form in ("code", "cancel", "disable", "recovery_codes"):
+        page = await visitor.submit("enable")
+        (secret,) = re.findall(r"secret=([A-Z2-7]+)", page.text)
+        typed["code"] = pyotp.TOTP(secret).at(clock())
+    if form in ("disable", "recovery_codes"):
+        assert following(await visitor.submit("code", **typed), "I have kept them") == "/reports"
+        page = await visitor.open("/account/security?next=/reports")
+    assert leads_on(page)
+    clock.advance(minutes=20 if detour == "password" else 1)
+    if typed["code"]:
+        typed["code"] = pyotp.TOTP(secret).at(clock())
+    if detour == "sign-in":
+        await Session.all().update(revoked_at=clock())
+    if detour == "opened again":
+        page = await visitor.open(page.form("disable" if form == "cancel" else form).action)
+        assert (page.path, leads_on(page)) == ("/account/security", True)
+        return
+    page = await visitor.submit("disable" if form == "cancel" else form, **typed)
+    if detour == "sign-in":
+        assert page.path == "/account/sign-in"
+        assert leads_on(page)
+        page = await visitor.submit("password", email=EMAIL, password=PASSWORD)
+        assert leads_on(page)
+        if form in ("disable", "recovery_codes"):
+            page = await visitor.submit("code", code=typed["code"])
+        assert page.path == "/reports"
+        return
+    if detour == "password" and form in ("enable", "cancel", "disable", "recovery_codes"):
+        assert page.path == "/account/confirm-password"
+        clock.advance(minutes=1)
+        code = pyotp.TOTP(secret).at(clock()) if form in ("disable", "recovery_codes") else ""
+        page = await visitor.submit("password", password=PASSWORD, code=code)
+        assert (page.path, "You can go on now." in page.text) == ("/account/security", True)
+    elif form == "recovery_codes" or (form, detour) == ("code", "none"):
+        assert following(page, "I have kept them") == "/reports"
+        return
+    assert page.path.startswith("/account/security")
+    assert leads_on(page)
+
+
+@pytest.mark.parametrize("name", [*FORMS, "sign-in/code", "confirm-password"])
+async def test_next_survives_a_refusal_and_a_form_whose_address_is_opened_again(
+    visitor: FormBrowser, mailbox: Mailbox, settings: AuthSettings, clock: Clock, name: str
+) -> None:
+    """As a phone opens it, which has closed the page while its owner looked for the code."""
+    await sign_up(visitor)
+    if name == "confirm-password":
+        await click(visitor, mailbox.link())
+    page = await visitor.open(f"/account/{name.partition('/')[0]}?next=/reports")
+    if name == "sign-in/code":
+        await User.all().update(totp_secret=pyotp.random_base32(), totp_confirmed=True, is_verified=True)
+        page = await visitor.submit("password", email=EMAIL, password=PASSWORD)
+    form = page.form(name.rpartition("/")[2])
+    page = await visitor.open(form.action)
+    assert leads_on(page)
+    await User.all().update(totp_secret=None, totp_confirmed=False)
+    names = ("login", "signup", "forgot_password", "resend", "reauthenticate")
+    settings.rate_limits = dict.fromkeys(names, "1/hour")
+    for _ in range(2):
+        await visitor.open(f"/account/{name.partition('/')[0]}?next=/reports")
+        page = await visitor.submit(
+            "email" if name != "confirm-password" else "password", email="x", password=""
+        )
+    assert page.status == 429
+    page = await visitor.open(following(page, "Go to your account"))
+    assert leads_on(page)
+
+
 async def test_hooks_decide_about_this_sign_in_as_about_any(
     visitor: FormBrowser, mailbox: Mailbox, auth: Auth
 ) -> None:

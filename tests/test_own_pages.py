@@ -17,6 +17,7 @@ from tortoise import fields
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings, Refused, include_auth
+from fastapi_pluggable_auth.features import Administration
 from fastapi_pluggable_auth.hooks import BeforeSignup
 from fastapi_pluggable_auth.models import AbstractUser
 from fastapi_pluggable_auth.schemas import NotStored, ProfileUpdate, Text, UserCreate
@@ -51,6 +52,7 @@ def app(settings: AuthSettings, tmp_path: Path) -> FastAPI:
         user_create=NewCustomer,
         profile_update=CustomerProfile,
         pages=True,
+        features=[Administration()],
     )
     return app
 
@@ -358,3 +360,66 @@ def test_no_own_field_takes_the_place_of_one_of_the_page(settings: AuthSettings,
     body = create_model("NewUser", __base__=UserCreate, **fields)
     with pytest.raises(ValueError, match=f"NewUser.{name} cannot be asked for .* choose another name"):
         include_auth(FastAPI(), settings=settings, user_create=body, pages=True)
+
+
+KIM = {"email": "kim@example.com", "username": "Kim", "company": "Looms", "plan": "team", "seats": "3"}
+
+
+@pytest.fixture
+async def chief(ada: FormBrowser) -> FormBrowser:
+    """An administrator."""
+    await Customer.all().update(is_superuser=True)
+    return ada
+
+
+async def test_the_page_that_invites_asks_for_what_is_stored_of_a_signup(chief: FormBrowser) -> None:
+    page = await chief.open("/account/invite")
+    assert page.form("invite").fields.keys() >= {"email", "username", "company", "seats", "news"}
+    assert page.form("invite").fields.keys() & {"terms", "tags", "password", "new_password"} == set()
+    page = await chief.submit(
+        "invite", email="kim@example.com", username="Kim", company="none", plan="", seats="99"
+    )
+    assert page.status == 422
+    assert described(page, "company") == "As on your invoices. For example: Engines We know no such company."
+    assert described(page, "seats") == "The largest possible number is 50."
+    assert page.one("input", name="company")["value"] == "none"
+    assert await Customer.all().count() == 1
+    page = await chief.submit("invite", **KIM, phone="1")
+    assert (page.status, "belongs to another account" in page.text) == (400, True)
+    page = await chief.submit("invite", **KIM, news="true", country="AT")
+    assert (page.status, "on its way" in page.text) == (200, True)
+    kim = await Customer.get(email="kim@example.com")
+    assert (kim.username, kim.company, kim.plan, kim.seats) == ("kim", "Looms", Plan.TEAM, 3)
+    assert (kim.news, kim.country, kim.is_verified) == (True, "AT", False)
+
+
+async def test_programs_invite_with_what_is_stored_of_a_signup(chief: FormBrowser, app: FastAPI) -> None:
+    client = chief.client
+    headers = {"Origin": BASE, "Accept": "application/json"}
+
+    async def invite(**body: object) -> httpx.Response:
+        return await client.post("/admin/invitations", json=body, headers=headers)
+
+    refused = await invite(email="kim@example.com", roles=[])
+    assert refused.status_code == 422
+    assert {error["loc"][-1] for error in refused.json()["detail"]} == {
+        "username",
+        "company",
+        "plan",
+        "seats",
+    }
+    kim = {**KIM, "seats": 3}
+    for name, value in (("password", PASSWORD), ("terms", True), ("is_superuser", True), ("company", "none")):
+        refused = await invite(**{**kim, name: value})
+        assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", name])
+    answer = await invite(**kim, display_name="K.")
+    assert (answer.status_code, answer.json()["username"]) == (201, "kim")
+    stored = await Customer.get(email="kim@example.com")
+    assert (stored.company, stored.seats, stored.display_name) == ("Looms", 3, "K.")
+    document = app.openapi()
+    body = document["paths"]["/admin/invitations"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["schema"] == {"$ref": "#/components/schemas/Auth-InvitationRequest"}
+    schema = document["components"]["schemas"]["Auth-InvitationRequest"]
+    assert {*schema["required"]} == {"email", "username", "company", "plan", "seats"}
+    assert schema["properties"].keys() >= {"roles", "display_name", "news"}
+    assert schema["properties"].keys() & {"password", "terms", "tags"} == set()

@@ -61,8 +61,22 @@ def _answers_root(app: object, routes: int) -> bool:
 def way_back(request: Request) -> str | None:
     """The path and query of a request that something else has to come before; None for one that changes
     something."""
-    if request.method not in SAFE_METHODS:
-        return None
+    return address_of(request) if request.method in SAFE_METHODS else None
+
+
+def wanted(request: Request) -> str | None:
+    """The `next` in the address of a page or of a form."""
+    return safe_next(request.query_params.get("next"))
+
+
+def way_on(request: Request) -> str | None:
+    """Where a request leads that something else has to come before: back to its page, or for one that changes
+    something on to the `next` of its form."""
+    return way_back(request) or wanted(request)
+
+
+def address_of(request: Request) -> str | None:
+    """The path and query of any request: of a form, to come back to the page that it is on."""
     path, query = path_of(request), request.scope["query_string"].decode("latin-1")
     return safe_next(f"{path}?{query}" if query else path)
 
@@ -70,7 +84,7 @@ def way_back(request: Request) -> str | None:
 def sign_in_page(request: Request, auth: Auth) -> str:
     """The address of the sign-in page, which leads back to this one."""
     page = auth.settings.sign_in_url or account_path(request, auth, "sign-in")
-    return with_query(page, next=way_back(request))
+    return with_query(page, next=way_on(request))
 
 
 def enrolment_page(request: Request, auth: Auth) -> str:

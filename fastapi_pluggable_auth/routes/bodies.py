@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from ..models import AbstractUser
 from ..schemas import (
+    Body,
     LoginData,
     NamedLoginData,
     NamedUserCreate,
@@ -74,6 +75,17 @@ def with_bodies(endpoint: Callable[..., Any], bodies: Bodies) -> Callable[..., A
     return declared
 
 
+class Following(Body):
+    """A body that has fields of another one, as the host has it."""
+
+    @classmethod
+    def in_app(cls, bodies: Bodies) -> type[BaseModel]:
+        """This body in an app with these."""
+        raise NotImplementedError
+
+
 def own_body(annotation: Any, bodies: Bodies) -> Any:
     """What stands in for a body of the package; anything else as it is."""
+    if isinstance(annotation, type) and issubclass(annotation, Following):
+        return annotation.in_app(bodies)
     return bodies.get(annotation, annotation) if isinstance(annotation, type) else annotation

@@ -82,11 +82,17 @@ async def invite(
     columns: Mapping[str, Any] | None = None,
 ) -> AbstractUser:
     """Invites by mail, with roles that the administrator has. Raises like `users.invite_user`, and
-    `AuthError(PERMISSION_DENIED)` for a role that the administrator lacks."""
+    `AuthError(PERMISSION_DENIED)` for a right that the administrator lacks, also where the account of an
+    earlier invitation has it."""
+
+    async def check(user: AbstractUser) -> None:
+        if not may_act_on(auth, administrator, user):
+            await refuse(auth, administrator)
+
     await _require_own(auth, administrator, roles, (), superuser=False)
     reset = actor.set(administrator.id)
     try:
-        return await users.invite_user(auth, email, roles=roles, columns=columns)
+        return await users.invite_user(auth, email, roles=roles, columns=columns, check=check)
     finally:
         actor.reset(reset)
 

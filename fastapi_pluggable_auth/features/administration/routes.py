@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
+from pydantic import BaseModel
 
 from ...authorization import require
 from ...dependencies import CurrentAuth, CurrentAuthentication
@@ -17,6 +18,7 @@ from ...http.csrf import check_request
 from ...http.demands import RECENT_LOGIN, SIGNED_IN
 from ...http.responses import documented, merged_responses
 from ...models import AbstractUser, User
+from ...routes.bodies import columns_of
 from ...routes.core import session_answer
 from ...routes.router import AuthRouter
 from ...schemas import CookieSession, PageSize, TokenPair
@@ -119,7 +121,7 @@ async def list_users(
 async def invite_user(auth: CurrentAuth, administrator: Writer, body: InvitationRequest) -> AccountSummary:
     """Mail somebody an invitation: a link that sets the password of a new account and verifies its address.
     As long as nobody has used the account, the mail can be sent again."""
-    columns = body.model_dump(exclude={"email", "roles"}, exclude_none=True)
+    columns = invited_columns(body)
     user = await flows.invite(auth, administrator, body.email, roles=body.roles, columns=columns)
     return AccountSummary(**_columns(auth, user))
 
@@ -298,6 +300,11 @@ async def impersonate(
         transport=transport_for(request),
     )
     return session_answer(request, auth, tokens)
+
+
+def invited_columns(body: BaseModel) -> dict[str, Any]:
+    """What an invitation says of the columns of the account."""
+    return {name: value for name, value in columns_of(body).items() if name != "roles"}
 
 
 def _columns(auth: CurrentAuth, user: AbstractUser) -> dict[str, object]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import datetime
-from typing import Annotated
+from functools import lru_cache
+from typing import Annotated, Any, TypeAlias, cast
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, Strict
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Strict, create_model
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from ...schemas import Body, DisplayName, Email, Schema, Username, proposed
+from ...routes.bodies import Bodies, Following
+from ...routes.body_checks import is_not_stored
+from ...schemas import Body, DisplayName, Email, Flag, Schema, UserCreate, proposed
 from ...security.names import PATTERN as NAME
 from .users import Cursor
 
@@ -45,18 +50,56 @@ class Rights(Body):
 
     roles: list[Name] = Field(default_factory=list, max_length=50)
     permissions: list[Name] = Field(default_factory=list, max_length=50)
-    superuser: Annotated[bool, Strict()] = False
+    superuser: Flag = False
 
 
-class InvitationRequest(Body):
-    """Whom to invite, and the roles of the account. `username` is for apps whose users have one."""
+Roles = Annotated[list[Name], Field(default_factory=list, max_length=50)]
+
+
+class InvitationRequest(Following):
+    """Whom to invite, and the roles of the account. What the app asks for beside the address and the password
+    of a signup, it asks for here too, where it is stored."""
 
     model_config = proposed(email="grace@example.com")
 
     email: Email
-    roles: list[Name] = Field(default_factory=list, max_length=50)
+    roles: Roles
     display_name: DisplayName | None = None
-    username: Username | None = None
+
+    @classmethod
+    def in_app(cls, bodies: Bodies) -> type[BaseModel]:
+        """With the fields of the host's `user_create`."""
+        create = bodies.get(UserCreate)
+        return cls if create is None else _invitation(cast(type[UserCreate], create))
+
+
+def _refused(value: object) -> object:
+    raise PydanticKnownError("extra_forbidden")
+
+
+_NotAsked: TypeAlias = Annotated[SkipJsonSchema[Any], BeforeValidator(_refused)]
+
+
+def _chosen_later() -> str:
+    """In the place of a password, for validators of the host that look at one."""
+    return f"Aa1-{secrets.token_urlsafe(24)}"
+
+
+@lru_cache(maxsize=16)
+def _invitation(create: type[UserCreate]) -> type[BaseModel]:
+    """The signup of an app, without the password, and without what is not stored: nobody agrees to terms for
+    somebody else."""
+    fields: dict[str, Any] = {
+        "password": (_NotAsked, Field(default_factory=_chosen_later, repr=False)),
+        "roles": (Roles, Field(alias="roles")),
+    }
+    if "display_name" not in create.model_fields:
+        fields["display_name"] = (DisplayName | None, Field(default=None, alias="display_name"))
+    for name, info in create.model_fields.items():
+        if is_not_stored(info):
+            fields[name] = (_NotAsked, None)
+    name, about = InvitationRequest.__name__, InvitationRequest.__doc__
+    return create_model(name, __base__=create, __module__=__name__, __doc__=about, **fields)
 
 
 class AccountSummary(Schema):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -189,10 +189,11 @@ async def invite_user(
     *,
     roles: str | Iterable[str] = (),
     columns: Mapping[str, Any] | None = None,
+    check: Callable[[AbstractUser], Awaitable[None]] | None = None,
 ) -> U:
     """Creates an account without a password and mails its owner a link, with which to set one and to verify
-    the address. Where there is one that nobody has used yet, the mail is sent again and the roles are added.
-    Of the columns, those count that the user has.
+    the address. Where there is one that nobody has used yet, the mail is sent again and the roles are added,
+    unless the `check` of such an account raises. Of the columns, those count that the user has.
 
     Raises `AuthError`: SIGNUP_CLOSED where the setting `signup` is `closed`, EMAIL_TAKEN where the account is
     in use, THROTTLED after too many mails to the address, UNKNOWN_ROLE where the app names its roles and this
@@ -203,6 +204,8 @@ async def invite_user(
             raise AuthError(ErrorCode.SIGNUP_CLOSED, detail=NOBODY_INVITED)
         email, names = _address(auth, email), authorization.known_roles(auth, roles)
         user = await _invited(auth, email)
+        if user is not None and check is not None:
+            await check(user)
         if not await may_mail(auth, MailKind.INVITE, email):
             raise AuthError(ErrorCode.THROTTLED)
         if user is None:

@@ -11,6 +11,7 @@ from ...auth import Auth
 from ...dependencies import CurrentAuth, EnrollingAuthentication
 from ...errors import AuthError
 from ...flows.authentication import Authentication
+from ...http.addresses import wanted
 from ...http.rates import count_by_client
 from ...routes.pages.forms import NextForm, Secret, code_from
 from ...routes.pages.rendering import render_page, see_other
@@ -78,7 +79,7 @@ async def recovery_codes_form(
 ) -> Response:
     """Shows new recovery codes."""
     try:
-        return await _recovery_codes_page(auth, request, authentication)
+        return await _recovery_codes_page(auth, request, authentication, wanted(request))
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "recovery_codes")
 
@@ -92,7 +93,7 @@ async def disable_form(
         await flows.disable(auth, authentication)
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "disable")
-    return see_other(auth, request, "security", notice="two_factor_off")
+    return see_other(auth, request, "security", notice="two_factor_off", next=wanted(request))
 
 
 async def _recovery_codes_page(

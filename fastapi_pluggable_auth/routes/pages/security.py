@@ -13,6 +13,7 @@ from ...dependencies import CurrentAuth, EnrollingAuthentication
 from ...errors import AuthError
 from ...flows import sessions as sessions_flow
 from ...flows.authentication import Authentication
+from ...http.addresses import wanted
 from ...schemas import AfterSession, Text
 from ...security.redirects import safe_next
 from ...security.user_agents import device_of
@@ -62,7 +63,7 @@ async def session_form(
         await sessions_flow.end_own_session(auth, authentication, session_id_from(form.session))
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "session")
-    return see_other(auth, request, "security", notice="device_signed_out")
+    return see_other(auth, request, "security", notice="device_signed_out", next=wanted(request))
 
 
 @router.post("/security/others")
@@ -74,7 +75,7 @@ async def others_form(
         await sessions_flow.logout_others(auth, authentication)
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "others")
-    return see_other(auth, request, "security", notice="others_signed_out")
+    return see_other(auth, request, "security", notice="others_signed_out", next=wanted(request))
 
 
 async def show_security(
@@ -87,7 +88,7 @@ async def show_security(
     next: str | None = None,
 ) -> Response:
     """The page, with what was wrong in the form of this name, which may be that of a feature; one that sets
-    up what is needed first leads on to `next`."""
+    up what is needed first leads on to `next`, or to that of the address."""
     sessions = await sessions_flow.list_sessions(auth, authentication, after=after, limit=SESSIONS)
     user = authentication.user
     problem = problem_with(error, form)
@@ -107,7 +108,7 @@ async def show_security(
         sessions=sessions.sessions,
         earlier=after,
         more=sessions.next,
-        next=safe_next(next),
+        next=safe_next(next) or wanted(request),
         device_of=device_of,
         values_of=values_of,
     )
