@@ -189,8 +189,7 @@ async def test_a_logout_of_one_device_leaves_the_others(
     cookies = cookies_of(signed_in)
     async with client_with(app, {}, **OWN_PAGE) as other, client_with(app, cookies, **OWN_PAGE) as late:
         await other.post("/auth/login", json=CREDENTIALS)
-        for body in ({"everywhere": "no"}, {"elsewhere": False}):
-            assert (await signed_in.post("/auth/logout", json=body)).status_code == 422
+        assert (await signed_in.post("/auth/logout", json={"everywhere": "no"})).status_code == 422
         answer = await signed_in.post("/auth/logout", json={"everywhere": False})
         assert (answer.status_code, cookies_of(signed_in)) == (200, {})
         for path in ("/auth/me", "/account/sessions"):  # by the access token of the ended session

@@ -274,6 +274,36 @@ async def test_logging_out_of_one_device_ends_that_session_alone(account: Accoun
         assert (answer.status_code, await Session.filter(revoked_at=None).count()) == (200, 0)
 
 
+async def test_nothing_else_in_its_body_keeps_a_logout_from_signing_out(account: Account) -> None:
+    """Clients of 0.1 may send any body to a route that looked at none."""
+    other = Account(account.client, account.mailbox, EMAIL, PASSWORD)
+    unknown = {"refresh_token": "x", "": None, "\u0000": [[]], **{f"k{n}": n for n in range(2000)}}
+    for body, ends_all in (
+        (None, True),
+        ({}, True),
+        ({"token": "x"}, True),
+        (unknown, True),
+        ({"everywhere": True, **unknown}, True),
+        ({"everywhere": False, **unknown}, False),
+    ):
+        await account.login()
+        await other.login()
+        answer = await account.client.post(
+            "/auth/logout",
+            content=json.dumps(body),
+            headers=account.headers | {"Content-Type": "application/json"},
+        )
+        assert answer.status_code == 200, answer.text
+        assert (await account.me()).status_code == 401
+        assert (await other.me()).status_code == (401 if ends_all else 200)
+    await account.login()
+    for content in ('{"everywhere": "no"}', '{"everywhere": null}', '{"everywhere": false', "[]", "no"):
+        answer = await account.client.post(
+            "/auth/logout", content=content, headers=account.headers | {"Content-Type": "application/json"}
+        )
+        assert (answer.status_code, (await account.me()).status_code) == (422, 200), content
+
+
 async def test_a_login_during_a_password_change_leaves_no_session_of_the_old_password(
     account: Account,
 ) -> None:

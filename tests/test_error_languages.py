@@ -10,8 +10,8 @@ import pytest
 from fastapi import Depends, FastAPI
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
-from fastapi_pluggable_auth.dependencies import get_current_user
-from fastapi_pluggable_auth.errors import ErrorCode, Refused
+from fastapi_pluggable_auth.dependencies import CurrentAuth, get_current_user
+from fastapi_pluggable_auth.errors import AuthError, ErrorCode, ErrorTable, Refused
 from fastapi_pluggable_auth.hooks import BeforeSignup
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.words.texts import words_for
@@ -77,14 +77,39 @@ async def test_a_refusal_of_a_hook_has_the_words_of_the_app(
         raise Refused("Not today.", code=event.email.partition("@")[0])
 
     (template_dir / "words").mkdir()
-    (template_dir / "words" / "de.toml").write_text('[errors]\nclosed = "Heute nicht."\nfull = "Mit {x}."')
+    words = '[errors]\nclosed = "Heute nicht."\nfull = "Mit {x}."\nodd = "{minimum.x}"\nempty = "{}"'
+    (template_dir / "words" / "de.toml").write_text(words)
     settings.template_dir = template_dir
     said = []
-    for code in ("closed", "elsewhere", "full"):
+    for code in ("closed", "elsewhere", "full", "odd", "empty"):
         body = {"email": f"{code}@example.com", "password": PASSWORD}
         answer = await client.post("/auth/signup", json=body, headers={"Accept-Language": "de"})
-        said.append((answer.json()["detail"], answer.headers["content-language"]))
-    assert said == [("Heute nicht.", "de"), ("Not today.", "en"), ("Not today.", "en")]
+        said.append((answer.json()["detail"], answer.headers.get("content-language")))
+    # Nobody knows in which language a hook says what it says.
+    assert said == [("Heute nicht.", "de"), *[("Not today.", None)] * 4]
+
+
+async def test_the_language_of_a_sentence_is_said_where_it_is_known(
+    client: httpx.AsyncClient, auth: Auth, app: FastAPI
+) -> None:
+    class OwnError(ErrorTable):
+        NOT_YET = (409, "Noch nicht.")
+
+    raised: list[AuthError] = [
+        Refused("Heute nicht."),
+        AuthError(OwnError.NOT_YET),
+        AuthError(ErrorCode.PERMISSION_DENIED, detail="Das darf nur der Vorstand."),
+        AuthError(ErrorCode.PERMISSION_DENIED),
+    ]
+
+    @app.get("/raises/{number}")
+    async def raises(number: int, auth: CurrentAuth) -> None:
+        raise raised[number]
+
+    for language in ({}, {"Accept-Language": "en"}, {"Accept-Language": "de"}):
+        answers = [await client.get(f"/raises/{number}", headers=language) for number in range(4)]
+        known = [answer.headers.get("content-language") for answer in answers]
+        assert known == [None, None, None, "de" if "de" in language.values() else "en"]
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,69 @@ def test_preview_writes_every_mail_in_every_language(
             assert f'lang="{language}"' in (tmp_path / "out" / language / f"{kind}.html").read_text("utf-8")
 
 
+APP = """
+from pathlib import Path
+from fastapi import FastAPI
+from fastapi_pluggable_auth import include_auth
+from fastapi_pluggable_auth.features import Feature, MailSpec, MailTable
+
+class NoteMail(MailTable):
+    SHARED = "shared", MailSpec(sample={"note": "Groceries"})
+
+app = FastAPI()
+include_auth(app, features=[Feature(name="notes", mails=NoteMail, words=Path(__file__).parent / "words")])
+"""
+
+
+@pytest.mark.parametrize("spoken", ["en", "de"])
+@pytest.mark.parametrize("default", ["en", "de", "fr"])
+def test_a_mail_of_a_feature_in_one_language_is_sent_and_previewed_in_that(
+    spoken: str,
+    default: str,
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "words").mkdir()
+    words = tmp_path / "words" / f"{spoken}.toml"
+    words.write_text('[mails.shared]\nsubject = "Note {note}"\ntext = "{note}"')
+    (tmp_path / "notes_app.py").write_text(APP)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "notes_app", raising=False)
+    monkeypatch.setenv("AUTH_DEFAULT_LANGUAGE", default)
+    preview = ["mail", "preview", "out", "--app", "notes_app:app"]
+    assert main(preview) == 0, capsys.readouterr().err
+    for language in ("en", "de", "fr"):
+        mail = (tmp_path / "out" / language / "shared.txt").read_text("utf-8")
+        assert mail.startswith("Subject: Note Groceries\n")
+        page = (tmp_path / "out" / language / "shared.html").read_text("utf-8")
+        assert f'lang="{spoken}"' in page
+
+
+def test_preview_names_what_a_mail_of_a_feature_lacks_in_a_language_that_it_was_begun_in(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "en.toml").write_text('[mails.shared]\nsubject = "Note"\ntext = "{note}"')
+    (tmp_path / "words" / "de.toml").write_text('[mails.shared]\nsubject = "Notiz"')
+    (tmp_path / "notes_app.py").write_text(APP)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "notes_app", raising=False)
+    assert main(["mail", "preview", "out", "--app", "notes_app:app"]) == 1
+    said = "de: mails.shared.text is missing, its mail is sent in another language\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_in_one_sentence(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for folder, why in (("/proc/x", "No such file or directory"), ("file", "Not a directory")):
+        assert main(["mail", "preview", folder]) == 1
+        assert capsys.readouterr().err == f"The mails cannot be written to {folder}: {why}.\n"
+
+
 def test_preview_names_what_a_language_lacks_and_what_is_broken(
     url: str, template_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -570,6 +571,27 @@ async def test_hooks_decide_about_this_sign_in_as_about_any(
     refusing.clear()
     assert (await visitor.submit("password", email=EMAIL, password=PASSWORD)).path == "/reports"
     assert len(heard) == 1
+
+
+async def test_a_text_that_cannot_be_said_leaves_the_sentence_of_the_hook_on_the_page(
+    visitor: FormBrowser, auth: Auth, settings: AuthSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "en.toml").write_text('[errors]\nodd = "{minimum.x}"\nmore = "{ours}"')
+    settings.template_dir = tmp_path  # which is not looked at before
+    for code in ("odd", "more"):
+
+        @auth.on(BeforeLogin)
+        def refuse(event: BeforeLogin, code: str = code) -> None:
+            raise Refused("Not before {Monday}.", code=code)
+
+        await User.get_or_create(
+            email=EMAIL, defaults={"hashed_password": await auth.hasher.hash(PASSWORD), "is_verified": True}
+        )
+        await visitor.open("/account/sign-in")
+        page = await visitor.submit("password", email=EMAIL, password=PASSWORD)
+        assert (page.status, "Not before {Monday}." in page.text) == (403, True)
+        auth.hooks.handlers.clear()
 
 
 async def test_a_disabled_account_is_not_let_in(visitor: FormBrowser, mailbox: Mailbox) -> None:

@@ -415,6 +415,20 @@ def test_an_app_with_accounts_of_its_own_documents_these_wherever_it_was_mounted
         assert flow["tokenUrl"] == f"{prefix}/auth/docs-login"
 
 
+def test_no_field_with_a_default_is_one_that_generated_clients_have_to_send(settings: AuthSettings) -> None:
+    """They take a default for a promise that the field is there, also in what they send."""
+    document = with_everything(settings, FastAPI()).openapi()
+    bodies = [
+        part
+        for path, method, operation in operations(document)
+        for media in operation.get("requestBody", {}).get("content", {}).values()
+        for part in parts(document, media["schema"])
+    ]
+    fields = [(name, field) for body in bodies for name, field in body.get("properties", {}).items()]
+    assert {"superuser", "everywhere", "remember"} <= {name for name, _ in fields}
+    assert [name for name, field in fields if "default" in field] == []
+
+
 def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """What a reference leads to."""
     found: dict[str, Any] = schema

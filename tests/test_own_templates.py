@@ -236,6 +236,17 @@ def test_a_broken_part_that_mails_share_is_found_at_the_start(
         ),
         ("words/nl.toml", '[errors]\nthrottled = "{"', "errors.throttled: "),
         ("words/nl.toml", "[errors]\nthrottled = 7", "errors.throttled: it is not a text."),
+        *(
+            ("words/nl.toml", f'[errors]\nours = "{text}"', said)
+            for text, said in (
+                ("{minimum.x}", "errors.ours: nothing fills {minimum.x}."),
+                ("{wait[0]}", "errors.ours: nothing fills {wait[0]}."),
+                ("{minimum:%Y}", "errors.ours: nothing fills {minimum:%Y}."),
+                ("{}", "errors.ours: nothing fills {}."),
+                ("{0}", "errors.ours: nothing fills {0}."),
+                ("{", "errors.ours: "),
+            )
+        ),
     ],
 )
 def test_words_that_cannot_be_said_are_found_at_the_start(
@@ -252,7 +263,8 @@ def test_words_that_cannot_be_said_are_found_at_the_start(
 def test_words_may_use_what_the_library_fills_in_elsewhere(folder: Path, settings: AuthSettings) -> None:
     (folder / "words").mkdir()
     (folder / "words" / "en.toml").write_text(
-        '[errors]\nthrottled = "{minimum}"\nours = "{anything}"\n[mails.verify]\nsubject = "{email}, {app}"'
+        '[errors]\nthrottled = "{minimum}"\nours = "{anything} {wait}"\n'
+        '[fields]\ncompany_hint = "Like {}, or {x.y}"\n[mails.verify]\nsubject = "{email}, {app}"'
     )
     include_auth(FastAPI(), settings=settings)
 

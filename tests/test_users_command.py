@@ -183,7 +183,7 @@ def test_a_deletion_is_confirmed(answer: str, left: int, url: str, users: Comman
     [
         (["create", EMAIL], "no terminal to ask on: pass --password-stdin or --no-password"),
         (["create", EMAIL, "--password-stdin"], "(8 to 1024 characters) is not valid"),
-        (["create", "no address", "--no-password"], "is not valid"),
+        (["create", "no address", "--no-password"], "is not an e-mail address"),
         (["create", EMAIL, "--no-password", "--username", "ada"], "Users of this app have no usernames"),
         (["delete", "eve@example.com"], "no terminal to ask on: pass --yes"),
         (["create", "eve@example.com", "--no-password"], "already exists"),
@@ -446,6 +446,14 @@ def test_the_columns_of_a_host_are_set_by_name(
 
 
 @sqlite
+def test_what_is_no_address_and_no_name_is_said_in_one_sentence(users: Command) -> None:
+    for command in (["invite", "bad"], ["create", "bad", "--no-password"]):
+        users(*command, status=1)
+        assert users.errors == "'bad' is not an e-mail address.\n"
+    users("invite", EMAIL, "--display-name", "x" * 99, status=1)
+    assert users.errors == "A name is not valid.\n"
+
+
 def test_people_are_invited_again_and_again_until_they_use_the_account(
     url: str, users: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,8 +148,11 @@ def _preview(options: argparse.Namespace) -> int:
         settings, features, pages = auth.settings, auth.features, auth.pages or options.pages
     try:
         missing = write_previews(settings, folder, features, pages=pages)
-    except (TemplateError, OSError) as error:
+    except TemplateError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"The mails cannot be written to {folder}: {error.strerror or error}.", file=sys.stderr)
         return 1
     for language, names in missing.items():
         for name in names:

@@ -233,6 +233,8 @@ def _columns_explained(options: argparse.Namespace, columns: Mapping[str, object
     try:
         yield
     except AuthError as error:
+        if error.field == "email":
+            raise CommandError(f"{options.email!r} is not an e-mail address.") from error
         if error.field == "username" and "username" not in columns:
             raise CommandError(USERNAME_NEEDED) from error
         if error.field and error.field not in columns:
@@ -241,10 +243,9 @@ def _columns_explained(options: argparse.Namespace, columns: Mapping[str, object
         if error.field in dict(options.own):
             raise CommandError(f"The value of {error.field} is refused: {error.detail}") from error
         if error.code is ErrorCode.VALIDATION_ERROR:
-            raise CommandError(
-                f"The address, a name or the password ({MINIMUM_LENGTH} to {MAXIMUM_LENGTH} characters) is"
-                " not valid."
-            ) from error
+            password = f" or the password ({MINIMUM_LENGTH} to {MAXIMUM_LENGTH} characters)"
+            wrong = f"A name{password if 'password_stdin' in options else ''}"
+            raise CommandError(f"{wrong} is not valid.") from error
         raise
 
 

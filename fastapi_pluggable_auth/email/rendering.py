@@ -29,6 +29,8 @@ from .worded import WordedMail, keys_of, keys_of_all, mails_in_words
 WORDS: Final = "_words.txt"
 """Macros of what every mail says: those of the words, or a file of the app."""
 
+PACKAGE: Final = Path(__file__).parent.parent
+
 PARTS: Final = (".subject.txt", ".txt", ".html")
 
 LINK_NAMES: Final = {"verify": "verify_link", "reset": "reset_link"}
@@ -97,13 +99,30 @@ def render(
 
 
 def missing_parts(template_dir: Path | None, language: str, features: Folders = NO_FEATURES) -> list[str]:
-    """What a language lacks, files or keys of words: the mails they belong to are sent in another one."""
+    """What a language lacks, files or keys of words: the mails they belong to are sent in another one. Not
+    that of a host's feature which has nothing in the language: it need not speak all."""
     folders = [folder / FALLBACK for folder in features.templates if (folder / FALLBACK).is_dir()]
     by_file = [file.name.removesuffix(".txt") for folder in folders for file in folder.glob("*.txt")]
+    shipped = {*mails_in_words(Folders(*(tuple(filter(_is_in_package, kind)) for kind in features)))}
     mails = dict.fromkeys([*mails_in_words(features), *sorted(by_file)])
     return [
-        *dict.fromkeys(part for mail in mails for part in _lacking(template_dir, language, mail, features))
+        *dict.fromkeys(
+            part
+            for mail in mails
+            if mail in shipped or _is_begun(template_dir, language, mail, features)
+            for part in _lacking(template_dir, language, mail, features)
+        )
     ]
+
+
+def _is_in_package(folder: Path) -> bool:
+    return PACKAGE in folder.parents
+
+
+def _is_begun(template_dir: Path | None, language: str, mail: str, features: Folders) -> bool:
+    """Whether there is a file of a mail in a language, or a text."""
+    keys = keys_of(mail, features) & texts_of(template_dir, language, features).keys()
+    return bool(keys or files_of(template_dir, language, mail, features))
 
 
 def find(
@@ -150,7 +169,8 @@ def language_of(
 ) -> str:
     """The language that a mail is sent in."""
     offered = available_languages(settings, features)
-    tried = fallbacks(wanted, settings.default_language, offered)
+    # The last are for a feature that has words of one other language alone.
+    tried = dict.fromkeys([*fallbacks(wanted, settings.default_language, offered), *sorted(offered)])
     complete = (
         language
         for language in tried

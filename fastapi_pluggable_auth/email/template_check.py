@@ -23,7 +23,7 @@ ALWAYS_THERE = frozenset({"app_name", "public_base_url", "language", "direction"
 
 
 _FILLED_EVERYWHERE: Final = {
-    "errors": {"minimum", "maximum"},
+    "errors": {"minimum", "maximum", "wait"},
     "field_errors": {"minimum", "maximum", "bound"},
 }
 """Places that each text of a section may have."""
@@ -73,14 +73,25 @@ def _word_problems(template_dir: Path | None, features: Folders) -> Iterator[str
             except ValueError as error:
                 yield f"{file}: {error}."
                 continue
-            for key in texts.keys() & english.keys():
+            for key in sorted(texts):
                 try:
-                    unknown = places_of(texts[key]) - _filled(key, english)
+                    unknown = _unknown_places(key, texts[key], english)
                 except ValueError as error:
                     yield f"{file}, {key}: {error}."
                 else:
                     if unknown:
                         yield f"{file}, {key}: nothing fills {{{min(unknown)}}}."
+
+
+def _unknown_places(key: str, text: object, english: Mapping[str, str]) -> set[str]:
+    """The places of a text that nothing fills. The sentence for a code of the app may have one that a page of
+    its own fills by a name; other texts that the library has not are said by the app alone. Raises
+    `ValueError` for one that is broken, or no text."""
+    if key in english:
+        return places_of(text) - _filled(key, english)
+    if key.rpartition(".")[0] != "errors":
+        return set()
+    return {place for place in places_of(text) - _FILLED_EVERYWHERE["errors"] if not place.isidentifier()}
 
 
 def _filled(key: str, english: Mapping[str, str]) -> set[str]:

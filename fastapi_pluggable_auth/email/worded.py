@@ -92,9 +92,14 @@ def mails_in_words(features: Folders = NO_FEATURES) -> list[str]:
 
 @lru_cache(maxsize=256)
 def keys_of(name: str, features: Folders = NO_FEATURES) -> frozenset[str]:
-    """The keys that the library has for a mail; none for one that is not made of words."""
-    english = texts_of(None, FALLBACK, features)
-    return frozenset(key for key in english if key.startswith(f"{SECTION}.{name}."))
+    """The keys that the library, or a feature, has for a mail: those in English or, where there are none, in
+    the first language that has some. None for one that is not made of words."""
+    languages = sorted({file.stem for folder in features.words for file in folder.glob("*.toml")})
+    for language in (FALLBACK, *languages):
+        texts = texts_of(None, language, features)
+        if keys := frozenset(key for key in texts if key.startswith(f"{SECTION}.{name}.")):
+            return keys
+    return frozenset()
 
 
 @lru_cache(maxsize=1)

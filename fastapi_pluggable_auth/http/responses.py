@@ -10,11 +10,11 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from ..auth import Auth
-from ..errors import AuthError, Code, ErrorCode
+from ..errors import AuthError, Code, ErrorCode, HostCode
 from ..schemas import Error, ValidationFailure
 from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from ..words.languages import FALLBACK, preferred
-from ..words.texts import offered_languages, texts_of, words_in
+from ..words.texts import UNFILLED, offered_languages, texts_of, words_in
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -30,6 +30,8 @@ UNREADABLE_BODY: Final = {"loc": ["body"], "msg": "Body cannot be read", "type":
 
 UNFIT_VALUE: Final = {"loc": ["body"], "msg": "Value does not fit", "type": "value_unfit"}
 
+_OURS: Final = f"{__name__.partition('.')[0]}."
+
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 
@@ -42,27 +44,35 @@ def error_response(error: AuthError, request: Request, auth: Auth) -> JSONRespon
     return JSONResponse(
         {"detail": detail, "code": error.code.code},
         error.code.status,
-        {**error.headers, "Content-Language": language, "Vary": "Accept-Language"},
+        {**error.headers, **({"Content-Language": language} if language else {}), "Vary": "Accept-Language"},
     )
 
 
-def sentence_of(error: AuthError, accept_language: str, auth: Auth) -> tuple[str, str]:
-    """What a refusal says, and in which language: the sentence of its code is said in the one that is asked
-    for, where that has words for it; what says more than the code does stays as it is."""
+def sentence_of(error: AuthError, accept_language: str, auth: Auth) -> tuple[str, str | None]:
+    """What a refusal says, and in which language, None where nobody knows. The sentence of its code is said
+    in the one that is asked for, where that has words for it; what says more than the code, and what a hook
+    or another package says, stays as it is."""
+    as_it_is = error.detail, FALLBACK if _is_ours(error) else None
     if not accept_language or error.detail != error.code.detail:
-        return error.detail, FALLBACK
+        return as_it_is
     language = preferred(accept_language, offered_languages(auth.settings))
-    if language is None or language == FALLBACK:
-        return error.detail, FALLBACK
+    if language is None or (language == FALLBACK and as_it_is[1] is not None):
+        return as_it_is
     folders, key = auth.features.folders, f"errors.{error.code.code}"
     if key not in texts_of(auth.settings.template_dir, language, folders):
-        return error.detail, FALLBACK
+        return as_it_is
     words = words_in(auth.settings.template_dir, language, folders)
     values = {"minimum": MINIMUM_LENGTH, "maximum": MAXIMUM_LENGTH, "wait": words.wait(error.retry_after)}
     try:
         return words(key, **values), language
-    except (LookupError, ValueError):  # a text of the app with a place that only its own pages fill
-        return error.detail, FALLBACK
+    except UNFILLED:  # a text of the app with a place that only its own pages fill
+        return as_it_is
+
+
+def _is_ours(error: AuthError) -> bool:
+    """Whether it says the sentence of a code of the library, which is English."""
+    table = type(error.code)
+    return error.detail == error.code.detail and table is not HostCode and table.__module__.startswith(_OURS)
 
 
 def validation_response(errors: Sequence[Any]) -> JSONResponse:

@@ -53,11 +53,11 @@ from .router import AuthRouter
 router = AuthRouter(prefix="/auth", tags=["auth"], about="Signing up, in and out.")
 
 LogoutBody = Annotated[
-    LogoutRequest,
+    LogoutRequest | None,
     Body(),
     WrapValidator(lambda value, validate: None if isinstance(value, bytes) else validate(value)),
 ]
-"""What is not JSON, such as a form, counts as none."""
+"""What is not JSON, such as a form, counts as none, as null does."""
 
 MISSING_BODY: Final = {"loc": ("body",), "msg": "Field required", "type": "missing"}
 
@@ -204,7 +204,7 @@ async def logout(
     auth: CurrentAuth,
     request: Request,
     authentication: Annotated[Authentication, Depends(get_ended_authentication)],
-    body: LogoutBody = None,  # type: ignore[assignment]  # there may be none
+    body: LogoutBody = None,
 ) -> Message:
     """End every session of the user, at once; with `everywhere` false only the one that asks, on this device.
     Repeating it is not an error. An administrator who acts as the user ends that session alone."""

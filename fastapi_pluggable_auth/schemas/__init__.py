@@ -277,8 +277,11 @@ class RefreshRequest(Body):
     ]
 
 
-class LogoutRequest(Body):
-    """Which sessions to end: all of the user, or with `everywhere` false the one that asks."""
+class LogoutRequest(Schema):
+    """Which sessions to end: all of the user, or with `everywhere` false the one that asks. What else clients
+    send is not looked at: signing out does not fail because of it."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
     everywhere: Flag = True
 
@@ -310,8 +313,9 @@ class VerifyRequest(Body):
 
     model_config = proposed(password=_PASSWORD)
 
-    password: Password = ""
-    # By a factory, which documents do not show: as a default there, it would have to be long enough.
+    # By factories, which documents do not show: clients that are generated would have to send a password, and
+    # the new one would have to be long enough.
+    password: Password = Field(default_factory=str, repr=False)
     new_password: OtherPassword = Field(default_factory=str, repr=False)
 
 
@@ -326,7 +330,7 @@ class Reauthentication(Body):
 
     model_config = proposed(password=_PASSWORD)
 
-    password: Password = ""
+    password: Password = Field(default_factory=str, repr=False)
     code: OptionalCode = None
 
 

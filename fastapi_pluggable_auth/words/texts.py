@@ -30,6 +30,10 @@ _ISOLATED: Final = Markup("\u2068{}\u2069")
 direction, and that of the sentence around it."""
 
 
+UNFILLED: Final = (LookupError, ValueError, AttributeError, TypeError)
+"""What `Words` raises for a text with a place that the values do not fill."""
+
+
 class Folders(NamedTuple):
     """What the features of an app bring."""
 
@@ -60,13 +64,21 @@ class Words:
             values = {name: _isolated(value) for name, value in values.items()}
         return self.texts[key].format(**values)
 
+    def can_say(self, key: str) -> bool:
+        """Whether there is such a text, and what is known fills its places."""
+        try:
+            self(key)
+        except UNFILLED:
+            return False
+        return True
+
     def own(self, key: str, otherwise: str) -> str:
         """The host's own text of a key, or what it says elsewhere."""
         return self.texts.get(key, otherwise)
 
     def saying(self, key: str, text: str) -> Words:
-        """The same words, with this text for a key that has none."""
-        if key in self.texts:
+        """The same words, with this text for a key that has none, or one that cannot be said."""
+        if self.can_say(key):
             return self
         return replace(self, texts={**self.texts, key: text.replace("{", "{{").replace("}", "}}")})
 

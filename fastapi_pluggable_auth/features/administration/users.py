@@ -311,7 +311,7 @@ def _address(auth: Auth, email: str) -> str:
     try:
         return normalise_email(email, auth.settings.email_special_domains)
     except ValueError as error:
-        raise AuthError(ErrorCode.VALIDATION_ERROR) from error
+        raise AuthError(ErrorCode.VALIDATION_ERROR, field="email") from error
 
 
 def _first_mail(password: Plaintext | None, verified: bool) -> MailKind | None:

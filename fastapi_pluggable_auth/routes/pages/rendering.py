@@ -72,8 +72,8 @@ def render_page(
     words = words_for(auth.settings, theirs, accepted, features.folders)
     words = words.knowing(minimum=MINIMUM_LENGTH, maximum=MAXIMUM_LENGTH)
     if problem is not None:
-        words = words.saying(f"errors.{problem.code}", problem.detail)
         words = words.knowing(wait=words.wait(problem.retry_after))
+        words = words.saying(f"errors.{problem.code}", problem.detail)
     assets = _assets(auth.settings.template_dir, features.folders.templates)
     home_url = home(request, auth)
     allowed = [f"form-action {_form_targets(home_url)}"]
