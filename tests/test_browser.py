@@ -1,6 +1,6 @@
 """The pages in a real browser, with and without JavaScript.
 
-`TEST_SCREENSHOTS=folder` writes a picture of each page in both colour schemes.
+`TEST_SCREENSHOTS=folder` writes pictures of each page: in both colour schemes, and on a phone.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import io
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx
 import pyotp
 import pytest
 import pytest_asyncio
@@ -28,7 +31,8 @@ from fastapi_pluggable_auth import AuthSettings, include_auth
 from fastapi_pluggable_auth.email.preview import sample
 from fastapi_pluggable_auth.email.provider import MemoryProvider
 from fastapi_pluggable_auth.email.rendering import render
-from fastapi_pluggable_auth.features import AuditLog, Feature, PersonalTokens, Slot
+from fastapi_pluggable_auth.email.template_folders import available_languages
+from fastapi_pluggable_auth.features import Administration, AuditLog, Feature, PersonalTokens, Slot
 
 from . import browsers
 from .conftest import PASSWORD, SECRET, Clock
@@ -47,7 +51,9 @@ LOGO = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120 40" width="12
 <rect width="120" height="40" rx="8" fill="#6a4bd8"/></svg>"""
 SCREENSHOTS = os.environ.get("TEST_SCREENSHOTS")
 PHONE = {"width": 375, "height": 740}
+SMALL_PHONE = {"width": 320, "height": 640}
 DESK = {"width": 640, "height": 560}
+ROLES = {"editor": "posts:write", "support": "accounts:read", "translator": "words:write"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,12 @@ class Site:
     base: str
     clock: Clock
     mails: MemoryProvider
+    database: Path
+
+    def change(self, email: str, column: str, value: object) -> None:
+        """Sets a column of an account that no page sets."""
+        with closing(sqlite3.connect(self.database, timeout=30)) as connection, connection:
+            connection.execute(f"UPDATE user SET {column} = ? WHERE email = ?", (value, email))
 
 
 @pytest.fixture(scope="module")
@@ -73,20 +85,27 @@ def full_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (folder / "ways.html").write_text(ways)
     slots = (Slot(place="sign_in", template="ways.html"), Slot(place="sign_up", template="ways.html"))
     features = [
+        Administration(),
         AuditLog(),
         PersonalTokens(scopes={"notes:read": "Read your notes", "notes:write": "Change your notes"}),
         Feature(name="ways", slots=slots, templates=folder),
     ]
     look = {"page_logo_url": "/logo.svg", "page_favicon_url": "/logo.svg"}
     links = {"terms_url": "/terms", "privacy_url": "/privacy"}
-    with served(folder, features, **look, **links) as site:
+    with served(folder, features, ROLES, **look, **links) as site:
         yield site
 
 
 @contextmanager
-def served(folder: Path, features: Sequence[Feature] = (), **values: str) -> Iterator[Site]:
+def served(
+    folder: Path,
+    features: Sequence[Feature] = (),
+    roles: Mapping[str, str] | None = None,
+    **values: str,
+) -> Iterator[Site]:
     """An app under a real server."""
-    app = app_with_plain_init_in_lifespan(f"sqlite://{folder / 'test.sqlite3'}")
+    database = folder / "test.sqlite3"
+    app = app_with_plain_init_in_lifespan(f"sqlite://{database}")
 
     @app.get("/logo.svg")
     async def logo() -> Response:
@@ -103,10 +122,18 @@ def served(folder: Path, features: Sequence[Feature] = (), **values: str) -> Ite
         **values,  # type: ignore[arg-type]  # addresses, as texts
     )
     clock, mails = Clock(), MemoryProvider()
-    include_auth(app, settings=settings, clock=clock, email_provider=mails, pages=True, features=features)
+    include_auth(
+        app,
+        settings=settings,
+        clock=clock,
+        email_provider=mails,
+        pages=True,
+        roles=roles,
+        features=features,
+    )
     with serving(app) as base:
         settings.public_base_url = base
-        yield Site(base, clock, mails)
+        yield Site(base, clock, mails, database)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -201,26 +228,61 @@ class Person:
             await self.page.emulate_media(color_scheme=scheme)
             found = await self.page.evaluate(f"{AXE}; axe.run({{runOnly: {RULES}}})")
             assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
-            if SCREENSHOTS:
-                picture = Image.open(io.BytesIO(await self.page.screenshot(full_page=True))).convert("RGB")
-                few = picture.quantize(48, dither=Image.Dither.NONE).convert("RGB")
-                few.save(Path(SCREENSHOTS) / f"{name}-{scheme}.webp", lossless=True, method=6)
+            await self._picture(f"{name}-{scheme}")
         await self.page.emulate_media(color_scheme="light")
-        await self.page.set_viewport_size(PHONE)
-        assert await self.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
-        small = await self.page.evaluate(SMALL_TARGETS)
-        assert small == [], name
+        for phone in (SMALL_PHONE, PHONE):
+            await self.page.set_viewport_size(phone)
+            assert await self.page.evaluate("document.documentElement.scrollWidth") <= phone["width"], name
+            small = await self.page.evaluate(SMALL_TARGETS)
+            assert small == [], name
+        await self._picture(f"{name}-phone")
         await self.page.set_viewport_size(DESK)
+
+    async def _picture(self, name: str) -> None:
+        if SCREENSHOTS:
+            picture = Image.open(io.BytesIO(await self.page.screenshot(full_page=True))).convert("RGB")
+            few = picture.quantize(48, dither=Image.Dither.NONE).convert("RGB")
+            few.save(Path(SCREENSHOTS) / f"{name}.webp", lossless=True, method=6)
+
+    async def tab_to(self, *, name: str = "", id: str = "") -> None:
+        """Goes on by the keyboard alone to what has this name or id; all that is passed shows the focus."""
+        for _ in range(60):
+            await self.page.keyboard.press("Tab")
+            focused = await self.page.evaluate(FOCUSED)
+            assert focused["seen"], focused
+            if focused["id"] == id if id else focused["name"] == name:
+                return
+        raise AssertionError(f"Tab does not lead to {name or id}.")
+
+    async def press(self, *, name: str = "", id: str = "", key: str = "Enter") -> None:
+        """Presses a button, follows a link or ticks a box, by the keyboard alone."""
+        await self.tab_to(name=name, id=id)
+        await self.page.keyboard.press(key)
+
+    async def box(self, selector: str) -> dict[str, float]:
+        """Where the first such element is."""
+        return dict(await self.page.locator(selector).first.bounding_box())
 
 
 AXE = browsers.axe_source() if browsers.missing() is None else ""
 RULES = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']"
 SMALL_TARGETS = """
-  [...document.querySelectorAll("button, .button, nav a, .links a, input:not([type=checkbox]), .check label")]
+  [...document.querySelectorAll(
+    "button, .button, nav a, .links a, input:not([type=checkbox]), select, summary, .check label"
+  )]
     .filter(element => element.checkVisibility())
     .filter(element => element.getBoundingClientRect().height < 44)
     .map(element => element.outerHTML)
 """
+LINES = "element => new Set([...element.getClientRects()].map(part => part.top)).size"
+FOCUSED = """(() => {
+  const element = document.activeElement, { outlineStyle, outlineWidth } = getComputedStyle(element)
+  const { top, bottom, left, right } = element.getBoundingClientRect()
+  const inside = top >= 0 && bottom <= innerHeight && left >= 0 && right <= innerWidth
+  const ringed = outlineStyle !== "none" && parseFloat(outlineWidth) >= 2
+  const name = element.ariaLabel ?? element.innerText
+  return { id: element.id, name, seen: element === document.body || inside && ringed }
+})()"""
 
 
 @pytest_asyncio.fixture(loop_scope="module", params=[True, False], ids=["javascript", "plain"])
@@ -353,6 +415,8 @@ async def test_two_factor_recovery_codes_and_devices(person: Person, browser: An
     else:
         assert await person.page.get_by_role("button", name="Copy the key").count() == 0
     await person.look("two-factor")
+    step, beside = await person.box(".steps form button"), await person.box(".steps + form button")
+    assert (step["x"], step["width"]) == (beside["x"], beside["width"])
 
     def code() -> str:
         return pyotp.TOTP(secret).at(person.site.clock())
@@ -398,6 +462,8 @@ async def test_two_factor_recovery_codes_and_devices(person: Person, browser: An
     await keyboard.press("Tab")  # from the code, which has the focus
     await keyboard.press("Enter")
     await person.look("code-recovery")
+    opened, label = await person.box("summary"), await person.box("label[for=recovery_code]")
+    assert opened["y"] + opened["height"] + 5 <= label["y"]  # 5 is the ring of the focus
     await keyboard.press("Tab")
     await keyboard.type(codes[0])
     await keyboard.press("Enter")
@@ -528,6 +594,13 @@ async def test_pages_of_features_logo_terms_and_other_ways_in(full_site: Site, p
     await person.page.get_by_role("link", name="I have kept it").click()
     await person.sees("Access tokens", "Read your notes")
     await person.look("tokens")
+    about, revoke = await person.box(".rows li > div"), await person.box(".rows button")
+    assert revoke["x"] >= about["x"] + about["width"]
+    assert about["y"] <= revoke["y"] <= about["y"] + about["height"]
+    end = person.page.locator("time[data-day]").last
+    if person.javascript:  # a day was chosen, and no time of day
+        written = str(await end.get_attribute("title"))
+        assert re.fullmatch(rf"{re.escape(await end.inner_text())}, \d+:\d\d.*", written)
     await person.page.get_by_role("button", name="Revoke: backup script").click()
     await person.sees("Access tokens", "The token is revoked.")
     await person.page.get_by_role("link", name="Activity").click()
@@ -540,6 +613,149 @@ async def test_pages_of_features_logo_terms_and_other_ways_in(full_site: Site, p
     assert download.suggested_filename == "account.json"
     assert json.loads(Path(await download.path()).read_text("utf-8"))["profile"]["email"]
     await person.sees("Your account")
+
+
+async def test_the_keyboard_is_enough_for_tokens_and_what_happened(full_site: Site, person: Person) -> None:
+    person = Person(full_site, person.page, person.javascript)
+    email = await registered(person, person.address("gus"))
+    await person.press(name="Tokens")
+    await person.sees("Access tokens")
+    await person.press(name="Create token")
+    await person.sees("Access tokens", "Please fill this in.")
+    assert await person.page.locator(":focus").get_attribute("id") == "name"
+    await person.open("/account/security/tokens")
+    for name in ("first", "second"):
+        await person.tab_to(id="name")
+        await person.page.keyboard.type(name)
+        await person.press(id="scope-2", key="Space")
+        await person.tab_to(id="days")
+        await person.page.keyboard.press("ArrowDown")
+        await person.press(name="Create token")
+        await person.sees("Your new token", "it is not shown again")
+        if person.javascript:
+            await person.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+            await person.press(name="Copy")
+            await person.page.get_by_text("Copied.").wait_for()
+        await person.press(name="I have kept it")
+        await person.sees("Access tokens", "Change your notes")
+    ends = person.page.locator("time[data-day]")
+    days = [str(await end.get_attribute("datetime")) for end in await ends.all()]
+    lived = datetime.fromisoformat(days[-1]) - datetime.fromisoformat(days[-2])
+    assert lived == timedelta(days=365)  # the one below the usual 90
+    await person.press(name="Revoke: first")
+    await person.sees("Access tokens", "The token is revoked.")
+    assert await person.page.locator(".rows strong").all_inner_texts() == ["second"]
+    await person.press(name="Activity")
+    await person.sees("Activity", "Access token revoked")
+    async with httpx.AsyncClient(base_url=full_site.base) as client:
+        for password in ("wrong", *[PASSWORD] * 20):
+            await client.post("/auth/login", json={"email": email, "password": password})
+    await person.page.reload()
+    await person.press(name="Earlier activity")
+    await person.sees("Activity", "Sign-up")
+    await person.look("activity-earlier")
+    assert "Failed" in await person.page.inner_text("main")
+    await person.press(name="Change password")
+    await person.sees("Your account")
+
+
+async def test_people_are_invited_and_accept_by_the_keyboard_alone(
+    full_site: Site, person: Person, browser: Any
+) -> None:
+    person = Person(full_site, person.page, person.javascript)
+    chief, invited = person.address("iris"), person.address("kim")
+    await registered(person, chief)
+    assert await person.page.get_by_role("link", name="Invite").count() == 0
+    full_site.change(chief, "is_superuser", True)
+    await person.open("/account/profile")
+    await person.press(name="Invite")
+    await person.sees("Invite somebody")
+    await person.look("invite-people")
+    boxes = [await box.bounding_box() for box in await person.page.locator("fieldset input").all()]
+    tops = [box["y"] for box in boxes]
+    assert [below - above for above, below in pairwise(tops)] == [44, 44]
+    await person.tab_to(id="email")
+    await person.page.keyboard.type("kim")
+    await person.press(id="role-support", key="Space")
+    await person.press(name="Send invitation")
+    await person.sees("Invite somebody", "not a complete e-mail address")
+    assert await person.page.locator(":focus").get_attribute("id") == "email"
+    assert await person.page.is_checked("#role-support")
+    await person.look("invite-people-refused")
+    await person.page.keyboard.press("Control+A")
+    await person.page.keyboard.type(invited)
+    await person.press(id="role-translator", key="Space")
+    await person.press(name="Send invitation")
+    await person.sees("Invite somebody", "The invitation is on its way.")
+    await person.look("invited")
+
+    context = await browser.new_context(java_script_enabled=person.javascript, viewport=DESK)
+    other = Person(full_site, await context.new_page(), person.javascript)
+    await other.follow_link(invited, "Your invitation")
+    await other.sees("Welcome", invited)
+    await other.look("invite")
+    await other.tab_to(id="new_password")
+    await other.page.keyboard.type("short")
+    await other.page.keyboard.press("Enter")
+    await other.sees("Welcome", "8 to 1024")
+    await other.look("invite-refused")
+    assert await other.page.locator(":focus").get_attribute("id") == "new_password"
+    await other.page.keyboard.type(PASSWORD)
+    await other.press(name="Set password")
+    await other.sees("Your account is ready")
+    await other.look("invite-done")
+    await other.press(name="Sign in")
+    await other.sees("Sign in")
+    await other.sign_in(invited)
+    await other.sees("Your account")
+    await context.close()
+    with closing(sqlite3.connect(full_site.database)) as connection:
+        query = "SELECT roles FROM user WHERE email = ?"
+        (roles,) = connection.execute(query, (invited,)).fetchone()
+    assert roles.split() == ["support", "translator"]
+
+
+async def test_five_tabs_and_the_way_out_fit_on_one_line_of_a_desk_and_two_of_a_phone(
+    full_site: Site, person: Person
+) -> None:
+    """In every language."""
+    person = Person(full_site, person.page, person.javascript)
+    email = await registered(person, person.address("noor"))
+    full_site.change(email, "is_superuser", True)
+    languages = available_languages(AuthSettings(_env_file=None), FEATURES.folders)
+    assert len(languages) == 9
+    for language in languages:
+        full_site.change(email, "language", language)
+        await person.open("/account/profile")
+        assert await person.page.locator("html").get_attribute("lang") == language
+        for size, lines in ((SMALL_PHONE, 2), (PHONE, 2), (DESK, 1)):
+            await person.page.set_viewport_size(size)
+            parts = await person.page.locator("nav a, nav button").all()
+            boxes = [await part.bounding_box() for part in parts]
+            middles = [round(box["y"] + box["height"] / 2) for box in boxes]
+            assert len(boxes) == 6
+            assert len({*middles}) <= lines, language
+            assert middles[-1] == max(middles)
+
+
+async def test_mails_are_whole_in_the_mailbox(site: Site, person: Person) -> None:
+    """On a desk and a phone."""
+    settings = AuthSettings(_env_file=None, public_base_url=site.base)
+    for kind in ALL_MAILS:
+        mail = render(settings, kind, sample(settings, kind, pages=True), features=FEATURES.folders)
+        await site.mails.send(person.address("whole"), mail.subject, mail.body, mail.html)
+        number = site.mails.mails[-1].number
+        for size in (DESK, PHONE):
+            await person.page.set_viewport_size(size)
+            await person.open(f"/dev/mailbox/{number}")
+            frame = person.page.frame(url=f"**/dev/mailbox/{number}/html")
+            assert frame is not None
+            await frame.wait_for_load_state()
+            needed, there, wide, width = await frame.evaluate(
+                "(({ scrollHeight, clientHeight, scrollWidth, clientWidth }) =>"
+                " [scrollHeight, clientHeight, scrollWidth, clientWidth])(document.scrollingElement)"
+            )
+            assert (needed <= there, wide <= width) == (True, True), (kind, size, needed, there)
 
 
 async def test_two_tabs_that_refresh_at_once_stay_signed_in(person: Person) -> None:
@@ -659,3 +875,5 @@ async def test_nothing_is_cut_on_a_phone_however_long_the_address(person: Person
         assert address in str(mail.html)
         await person.page.set_content(mail.html)
         await look(kind)
+        if values["when"] in mail.body:  # which is not broken over two lines
+            assert await person.page.get_by_text(values["when"], exact=True).evaluate(LINES) == 1, kind

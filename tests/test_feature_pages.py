@@ -190,7 +190,7 @@ async def test_a_token_is_made_shown_once_and_revoked(ada: FormBrowser) -> None:
     page = await ada.open("/account/security/tokens")
     assert secret not in page.text
     assert headings(ada) == ["backup script"]
-    assert f'Expires <time datetime="{token.expires_at.isoformat()}">' in page.text
+    assert f'Expires <time datetime="{token.expires_at.isoformat()}" data-day>' in page.text
     page = await ada.submit("revoke", token=str(token.id))
     assert "The token is revoked." in page.text
     assert not await PersonalToken.exists()

@@ -58,6 +58,7 @@ async def test_mails_are_read_and_their_links_clicked(browser: httpx.AsyncClient
     assert "Verify your e-mail address" in (await browser.get(link)).text
     html = Page(await browser.get(f"{MAILBOX}/1/html"))
     assert html.one("base")["target"] == "_top"
+    assert html.text.startswith("<!doctype html>")
     assert link in html.links
 
 

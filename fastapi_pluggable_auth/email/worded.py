@@ -27,6 +27,8 @@ _MAIL: Final = re.compile(rf"{SECTION}\.\w+\.")
 
 _LINK: Final = re.compile(r"\{(\w*url)\}")
 
+_MOMENT: Final = Markup('<span dir="ltr" style="white-space: nowrap;">{}</span>')
+
 
 class Block(NamedTuple):
     """A paragraph, or the link of the button."""
@@ -62,11 +64,13 @@ class WordedMail:
         return [self._filled(each, self._values) for each in self._split()]
 
     def blocks(self) -> list[Block]:
-        """The same as HTML, in which addresses stand out."""
+        """The same as HTML, in which addresses stand out and moments stay on one line."""
         strong = {
             name: Markup("<strong>{}</strong>").format(value) if name.endswith("email") else value
             for name, value in self._values.items()
         }
+        if "when" in strong:
+            strong["when"] = _MOMENT.format(strong["when"])
         return [
             Block(bool(_LINK.fullmatch(each)), escape(self._filled(escape(each), strong)))
             for each in self._split()

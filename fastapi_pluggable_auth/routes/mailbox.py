@@ -23,6 +23,8 @@ _FOR_OTHERS: Final = {
 }
 """What proxies add, beside the headers that begin with `X-Forwarded`, and scripts of other sites."""
 
+_HEAD: Final = re.compile(r"<head(\s[^>]*)?>", re.IGNORECASE)
+
 # The mail's own styles, nothing from elsewhere, and no script; its links open in the whole window.
 _MAIL_HEADERS: Final = {
     **HEADERS,
@@ -82,9 +84,9 @@ async def read_mail(auth: CurrentAuth, request: Request, mails: KeptMails, numbe
 async def read_html(mails: KeptMails, number: int) -> HTMLResponse:
     """The HTML of a mail, to be framed."""
     html = _found(mails, number).html or ""
-    return HTMLResponse(
-        re.sub(r"(<head[^>]*>|^)", r'\1<base target="_top">', html, count=1), headers=_MAIL_HEADERS
-    )
+    head = _HEAD.search(html)
+    place = head.end() if head else 0
+    return HTMLResponse(f'{html[:place]}<base target="_top">{html[place:]}', headers=_MAIL_HEADERS)
 
 
 def _found(mails: dict[int, KeptMail], number: int) -> KeptMail:

@@ -71,7 +71,8 @@ def fault_of(error: Any) -> Fault:
         code = _CODES.get(kind) or next(
             (prefix for prefix in ("date", "time", "url") if kind.startswith(f"{prefix}_")), "not_valid"
         )
-        return Fault(code, next((context[name] for name in _BOUNDS if name in context), ""))
+        bound = next((context[name] for name in _BOUNDS if name in context), "")
+        return Fault(MISSING) if (code, bound) == ("too_short", 1) else Fault(code, bound)
     if kind in _OURS:
         return Fault(_OURS[kind])
     if kind in _OWN_WORDS:

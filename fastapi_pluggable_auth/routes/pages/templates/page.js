@@ -52,10 +52,11 @@ for (const field of document.querySelectorAll("[autocomplete=one-time-code]")) {
 // As it is written where the reader lives, in the language of the page.
 const locale = navigator.languages.find(each => each.split("-")[0] === language) ?? language
 const ago = new Intl.RelativeTimeFormat(locale, { numeric: "auto" })
+const day = new Intl.DateTimeFormat(locale, { dateStyle: "medium" })
 const local = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" })
 for (const time of document.querySelectorAll("time")) {
   const then = new Date(time.dateTime), minutes = (then - Date.now()) / 60000, distance = Math.abs(minutes)
   const [unit, size] = distance < 1 ? ["second", Infinity] : distance < 60 ? ["minute", 1] : distance < 1440 ? ["hour", 60] : ["day", 1440]
   time.title = local.format(then)
-  time.textContent = distance < 7 * 1440 ? ago.format(Math.round(minutes / size), unit) : time.title
+  time.textContent = distance < 7 * 1440 ? ago.format(Math.round(minutes / size), unit) : "day" in time.dataset ? day.format(then) : time.title
 }
