@@ -4,6 +4,7 @@ Tortoise reads the source of each model for comments: small files take it 6 ms o
 """
 
 from ..features.audit_log.models import AbstractAuditEvent, AuditEvent
+from ..features.passkeys.models import AbstractPasskey, Passkey
 from ..features.personal_tokens.models import AbstractPersonalToken, PersonalToken
 from ..features.two_factor.models import AbstractRecoveryCode, RecoveryCode
 from .clashes import require_own_tables, require_own_tables_to_make
@@ -35,6 +36,7 @@ __all__ = [
     "AbstractAuditEvent",
     "AbstractDevice",
     "AbstractMail",
+    "AbstractPasskey",
     "AbstractPending",
     "AbstractPersonalToken",
     "AbstractRecoveryCode",
@@ -52,6 +54,7 @@ __all__ = [
     "MailState",
     "MomentField",
     "NamesField",
+    "Passkey",
     "Pending",
     "PersonalToken",
     "Reach",

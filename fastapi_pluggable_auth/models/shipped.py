@@ -9,6 +9,7 @@ from tortoise import Model
 
 from ..features.administration import models as administration
 from ..features.audit_log import models as audit_log
+from ..features.passkeys import models as passkeys
 from ..features.personal_tokens import models as personal_tokens
 from ..features.two_factor import models as two_factor
 from .lifetimes import AccessEnded, Expired
@@ -17,11 +18,13 @@ TABLES: Final[tuple[type[Model], ...]] = (
     two_factor.RecoveryCode,
     personal_tokens.PersonalToken,
     audit_log.AuditEvent,
+    passkeys.Passkey,
 )
 EXPIRED: Final[tuple[Expired, ...]] = (personal_tokens.EXPIRED, audit_log.EXPIRED)
 ACCESS_ENDED: Final[tuple[AccessEnded, ...]] = (
     *two_factor.ACCESS_ENDED,  # the account comes before what refers to it
     administration.ACCESS_ENDED,
     personal_tokens.ACCESS_ENDED,
+    *passkeys.ACCESS_ENDED,
     *audit_log.ACCESS_ENDED,
 )

@@ -17,7 +17,8 @@ class AbstractUser(Outward, Model):
     """The columns of an account. What is pending was begun in the session beside it; `signup_binding` is the
     digest of the value that the browser of the signup holds, until the address is verified; None where no
     signup made the account. `rehash_note` says that a login has replaced the hash. `access_epoch` counts the
-    ends of all access, `sessions_opened` is how many sessions there may be, at most: None until they are
+    ends of all access, `second_factors` names what features have enrolled beside an authenticator app,
+    `sessions_opened` is how many sessions there may be, at most: None until they are
     counted."""
 
     _withheld = frozenset({"hashed_password", "rehash_note", "totp_secret", "signup_binding"})
@@ -42,6 +43,7 @@ class AbstractUser(Outward, Model):
     totp_enrolled_at = MomentField(null=True)
     totp_pending_session = fields.UUIDField(null=True)
     recovery_codes_at = MomentField(null=True)
+    second_factors = NamesField(max_length=255)
     access_epoch = fields.IntField(default=0, db_default=0)
     sessions_opened = fields.IntField(null=True)
     password_reset_required = fields.BooleanField(default=False, db_default=False)
@@ -63,6 +65,11 @@ class AbstractUser(Outward, Model):
     def two_factor_active(self) -> bool:
         """Whether a login needs a code: a secret is stored and a right code has confirmed it."""
         return self.totp_confirmed and self.totp_secret is not None
+
+    @property
+    def has_second_factor(self) -> bool:
+        """Whether there is anything that the user can show beside a password."""
+        return self.two_factor_active or bool(self.second_factors)
 
 
 setattr(AbstractUser, "totp_secret", TotpSecretColumn("totp_secret"))  # noqa: B010 - the field is of the class

@@ -11,7 +11,7 @@ from fastapi_pluggable_auth.models.moments import MomentField
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0006_generations_and_devices")]
+    dependencies = [("models", "0007_passkeys")]
 
     initial = True
 
