@@ -212,8 +212,10 @@ class Auth(Generic[U_co]):
 
     def lacks_two_factor(self, user: AbstractUser) -> bool:
         """Whether this user has to set up two-factor before anything else (ASVS 6.3.3)."""
-        if user.two_factor_active:
-            return False
+        return not user.has_second_factor and self.requires_two_factor(user)
+
+    def requires_two_factor(self, user: AbstractUser) -> bool:
+        """Whether the app lets this user do nothing without two-factor."""
         asked = self._require_two_factor
         return self.settings.require_two_factor or (asked is not None and asked(user))
 

@@ -13,7 +13,7 @@ from .arguments import require_bool, require_instance
 from .auth import Auth
 from .dependencies import NO_SCOPES, SignedIn, UserDependency, current_user, has_credentials, of_http
 from .errors import AuthError, ErrorCode
-from .flows.authentication import Authentication
+from .flows.authentication import Authentication, require_phishing_resistant, require_second_factor
 from .http.cookies import sends_token
 from .http.demands import ENROLLED, RECENT, Demand
 from .lookup import auth_of
@@ -70,13 +70,12 @@ def _scoped(scopes: frozenset[str]) -> Demand:
     return Demand(check, (ErrorCode.INSUFFICIENT_SCOPE,), reported=True)
 
 
-def _two_factor(_: Auth, authentication: Authentication) -> None:
-    if not authentication.user.two_factor_active:
-        raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
-
-
 VERIFIED: Final = Demand(_verified, (ErrorCode.VERIFICATION_REQUIRED,), reported=True)
-TWO_FACTOR: Final = Demand(_two_factor, (ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED,))
+TWO_FACTOR: Final = Demand(
+    lambda _, authentication: require_second_factor(authentication),
+    (ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED, ErrorCode.STEP_UP_REQUIRED),
+)
+PHISHING_RESISTANT: Final = Demand(require_phishing_resistant, (ErrorCode.STEP_UP_REQUIRED,))
 
 
 def require(
@@ -87,22 +86,24 @@ def require(
     scope: str | Iterable[str] | None = None,
     recent: bool = False,
     two_factor: bool = False,
+    phishing_resistant: bool = False,
     superuser: bool = False,
 ) -> UserDependency:
     """A dependency that gives the user, like `get_current_user`, and refuses users who lack what is asked
     for:
 
     `verified`, a verified address; `role`, one of these roles; `permission`, all of these permissions;
-    `recent`, a login within `reauth_ttl`; `two_factor`, two-factor switched on; `superuser`, to be one. A
-    superuser has every role and permission. `scope` lets personal access tokens in that have all of these
-    scopes, which no other dependency does; a user in person has every scope, and a program no recent login.
+    `recent`, a login within `reauth_ttl`; `two_factor`, two-factor switched on, or a passkey shown in this
+    session; `phishing_resistant`, a passkey shown in this session; `superuser`, to be one. A superuser has
+    every role and permission. `scope` lets personal access tokens in that have all of these scopes, which
+    no other dependency does; a user in person has every scope, and a program no recent login.
 
     The dependency raises like `get_current_user`, and `AuthError`, answered as 403: VERIFICATION_REQUIRED,
     PERMISSION_DENIED, INSUFFICIENT_SCOPE (RFC 6750 section 3.1), REAUTHENTICATION_REQUIRED,
-    TWO_FACTOR_ENROLMENT_REQUIRED. It raises `ValueError` at the first request where the app has named its
-    roles or scopes and this is not one of them; `require` itself does for what is not a name (RFC 6749
-    section 3.3), and for an empty collection, which would let everybody in, and `TypeError` for an argument
-    of another type, or without its name."""
+    TWO_FACTOR_ENROLMENT_REQUIRED, STEP_UP_REQUIRED. It raises `ValueError` at the first request where the
+    app has named its roles or scopes and this is not one of them; `require` itself does for what is not a
+    name (RFC 6749 section 3.3), and for an empty collection, which would let everybody in, and `TypeError`
+    for an argument of another type, or without its name."""
     if names:
         raise TypeError(
             f"require() does not know whether {names[0]!r} is a role or a permission: write "
@@ -112,6 +113,7 @@ def require(
         ("verified", verified),
         ("recent", recent),
         ("two_factor", two_factor),
+        ("phishing_resistant", phishing_resistant),
         ("superuser", superuser),
     ):
         require_bool(name, value)
@@ -126,6 +128,8 @@ def require(
         demands.append(_scoped(scopes))
     if two_factor:
         demands.append(TWO_FACTOR)
+    if phishing_resistant:
+        demands.append(PHISHING_RESISTANT)
     if recent:  # last: nobody should enter a password for what is refused anyway
         demands.append(RECENT)
     return UserDependency(current_user, *demands, scopes=scopes)

@@ -17,7 +17,7 @@ from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome, actor
 from .features.feature import Credential
 from .flows.authentication import Authentication, authenticate
-from .http.addresses import enrolment_page, sign_in_page
+from .http.addresses import enrolment_page, sign_in_page, step_up_page
 from .http.cookies import authenticate_cookies, authenticates_by_cookie, sends_token
 from .http.csrf import check_request
 from .http.demands import ENROLLED, RECENT, Demand, meet, scopes_demanded
@@ -228,6 +228,8 @@ async def current_user_or_redirect(request: HTTPConnection, asked: SecurityScope
         auth = auth_of(request)
         if error.code in SIGN_IN_FIRST:
             raise SignInRequired(sign_in_page(request, auth)) from error
+        if error.code is ErrorCode.STEP_UP_REQUIRED and auth.pages:
+            raise SignInRequired(step_up_page(request, auth)) from error
         if error.code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED and auth.pages:
             raise SignInRequired(enrolment_page(request, auth)) from error
         raise

@@ -80,6 +80,8 @@ class ErrorCode(ErrorTable):
     IMPERSONATION_FORBIDDEN = (403, "Only the user can do that, not an administrator in the user's place.")
     TWO_FACTOR_ENROLMENT_REQUIRED = (403, "Set up two-factor authentication first.")
     TWO_FACTOR_UNAVAILABLE = (503, "Two-factor codes cannot be checked at the moment.")
+    STEP_UP_REQUIRED = (403, "Confirm first that it is you with a passkey, or another second factor.")
+    LAST_WAY_IN = (409, "This is the only way into the account: set a password or add another one first.")
     VERIFICATION_REQUIRED = (403, "Verify the e-mail address first: a link can be mailed to it.")
     PERMISSION_DENIED = (403, "This account is not allowed to do that.")
     INSUFFICIENT_SCOPE = (403, "The token does not have the scope for that.")

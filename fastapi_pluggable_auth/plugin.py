@@ -43,7 +43,7 @@ from .models.user import U
 from .openapi import complete_document
 from .poolers import PoolerWatch
 from .routes import account, core, email, export, former_links, keys, password, sessions
-from .routes.bodies import bodies_of, own_body, profile_columns
+from .routes.bodies import bodies_of, mounted_bodies, own_body, profile_columns
 from .routes.pages import strength
 from .routes.router import AuthRouter
 from .schemas import ProfileUpdate, UserCreate, UserOut
@@ -158,8 +158,9 @@ def include_auth(
     app.router.lifespan_context = _naming_clashes(app.router.lifespan_context, auth)
     routers = _routers(auth, pages=pages)
     _warn_of_hidden(app, routers, chosen.route_prefix)
+    mounted = mounted_bodies(bodies, auth.features)
     for router in routers:
-        router.add_to(app.router, chosen.route_prefix, bodies)
+        router.add_to(app.router, chosen.route_prefix, mounted)
     # An included router starts after the app's own lifespan has, so that Tortoise is there whichever of them
     # opens it.
     app.include_router(APIRouter(lifespan=lifespan))

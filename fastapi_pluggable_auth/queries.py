@@ -52,7 +52,7 @@ class Queries:
                 ("id", "user_id"),
                 (
                     *("id", "user_id", "authenticated_at", "expires_at", "revoked_at"),
-                    *("impersonated_by", "begun_in", "confirmed_gen", "superseded"),
+                    *("impersonated_by", "begun_in", "confirmed_gen", "superseded", "factors"),
                 ),
                 whole="user",
             ),

@@ -13,7 +13,7 @@ from .auth import Auth
 from .dependencies import NO_SCOPES, access_token
 from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome
-from .flows.authentication import Authentication, authenticate, authenticate_session
+from .flows.authentication import Authentication, authenticate, authenticate_session, require_enrolled
 from .http.cookies import sends_token
 from .http.demands import ENROLLED, scopes_demanded
 from .http.origin import note_origin
@@ -76,12 +76,12 @@ async def still_signed_in(websocket: WebSocket) -> bool:
     else:
         again = authenticate_session(auth, before.user.id, before.session_id, before.gen)
     try:
-        found = await auth.with_deadline(again)
+        require_enrolled(auth, await auth.with_deadline(again))
     except AuthError as error:
-        if error.code is ErrorCode.INVALID_TOKEN:
+        if error.code.status in (401, 403):
             return False
         raise
-    return not auth.lacks_two_factor(found.user)
+    return True
 
 
 def _token(websocket: HTTPConnection, auth: Auth) -> tuple[Plaintext, Transport]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar
 
 import pyotp
@@ -263,7 +264,7 @@ async def test_what_can_be_used_once_leads_to_one_challenge(
     token = await pending.begin(auth, "mailed", {}, user_id=user.id, lifetime=timedelta(minutes=5))
     found = await pending.find(auth, "mailed", Plaintext(token))
     assert found is not None
-    proof = Proof(user=user, factors=("mail",), spends=found[0])
+    proof = Proof(user=user, factors=("mail",), spends=partial(pending.take, pending=found[0]))
     before = await Pending.all().count()
     challenge = await begin_challenge(auth, proof)
     assert await refusal(begin_challenge(auth, proof)) == "invalid_credentials"

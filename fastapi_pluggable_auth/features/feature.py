@@ -25,7 +25,7 @@ from ..words.texts import Folders
 T = TypeVar("T")
 S = TypeVar("S", bound=Settings)
 
-Place = Literal["sign_in", "sign_up", "security", "navigation"]
+Place = Literal["sign_in", "code", "confirm_password", "sign_up", "verify", "security", "navigation"]
 """A page, or what all pages of an account have in common, where features put something of theirs."""
 
 
@@ -43,6 +43,9 @@ Export: TypeAlias = Callable[[Any, Any], "Awaitable[object] | AsyncIterator[obje
 """Makes a part of the data that a user exports, of an `Auth` and the `Authentication` of the user: a value or
 the entries of a list that may be long. No secret is in it, and no transaction is open between two entries."""
 
+WaysIn: TypeAlias = Callable[[Any, AbstractUser], Awaitable[int]]
+"""How many ways to sign in a user has with a feature, of an `Auth` and the user."""
+
 EXPORTED: Final = ("exported_at", "profile", "account", "sessions", "devices", "mails")
 """The parts that every app has."""
 
@@ -51,8 +54,9 @@ EXPORTED: Final = ("exported_at", "profile", "account", "sessions", "devices", "
 class Slot:
     """A template for a place in the pages. On the page `security`, `values` makes what the template finds as
     `values`, of an `Auth` and the `Authentication` of the user; only where it has an `image`, a PNG in
-    base64, the page shows one. In the place `navigation`, `shown` says for which users of an `Auth` it is
-    there. Raises `ValueError` for a place that there is not, and for values or `shown` elsewhere.
+    base64, the page shows one. Elsewhere, but for the places `sign_in` and `sign_up`, `shown` says for
+    which users of an `Auth` it is there. Raises `ValueError` for a place that there is not, and for
+    values or `shown` elsewhere.
     """
 
     place: Place
@@ -65,7 +69,7 @@ class Slot:
             raise ValueError(f"{self.place!r} is not a place in the pages: {', '.join(get_args(Place))}.")
         if self.values is not None and self.place != "security":
             raise ValueError(f"The template {self.template} gets no values in the place {self.place!r}.")
-        if self.shown is not None and self.place != "navigation":
+        if self.shown is not None and self.place in ("sign_in", "sign_up"):
             raise ValueError(f"The template {self.template} is there for all in the place {self.place!r}.")
 
     def is_for(self, auth: Any, user: AbstractUser | None) -> bool:
@@ -156,6 +160,28 @@ class CountsCodes(Protocol):
         CODES_LOCKED."""
 
 
+class FirstWayIn(Protocol):
+    """What an account is signed up with in place of a password. It was found good; nothing is written yet."""
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """Columns of the new account, such as its id."""
+
+    async def store(self, auth: Any, user: AbstractUser) -> None:
+        """Writes it, inside the transaction that has stored the account. Raises `AuthError`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignUp:
+    """Another way to sign up: a `field` of the body of a signup that takes the place of the password, with
+    the type of what it holds. `check` gives what an account is made with, of an `Auth`, the address, the
+    value of the field and that of the browser's cookie, and raises `AuthError`."""
+
+    field: str
+    type: Any
+    check: Callable[[Any, str, Any, str | None], Awaitable[FirstWayIn]]
+
+
 class RightAnswer(Protocol):
     """An answer for a second factor that was right. Nothing is written yet."""
 
@@ -225,7 +251,10 @@ class Feature:
 
     `rates` are names for `rate_limited(...)`, with what is recommended. `credentials` are its own tokens,
     and `scopes` what these may be made for, each with a sentence for users. `factors` are what a login may
-    ask for beside the password.
+    ask for beside the password; `answers` are fields of its body, each with the type of what it holds, that
+    answer for one in place of a code: the factor gets them as JSON. `phishing_resistant` names those that a
+    look-alike site cannot pass on. `sign_up` is another way to sign up, and `ways_in` counts the ways in that
+    a user has here, of which the last one stays.
     `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, `templates` is the
     folder of its templates, and `words` that of its words: `<language>.toml`, with those of its mails
     (`mails.<name>.subject`, `.text` ...) and the sentences of its errors. A mail may be templates instead, in
@@ -248,6 +277,10 @@ class Feature:
     credentials: tuple[Credential, ...] = ()
     scopes: Mapping[str, str] = field(default_factory=dict)
     factors: tuple[SecondFactor, ...] = ()
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    phishing_resistant: frozenset[str] = frozenset()
+    sign_up: SignUp | None = None
+    ways_in: WaysIn | None = None
     routers: Callable[[Any], Iterable[APIRouter]] | None = None
     slots: tuple[Slot, ...] = ()
     templates: Path | None = None
@@ -294,6 +327,21 @@ class Features:
         """Every scope of the app; tokens of several features may have one of a name."""
         self.factors = tuple(factor for feature in self._all for factor in feature.factors)
         """What a login may ask for beside the first factor; one right answer is enough."""
+        answers = self.merged("answer", lambda feature: feature.answers.items(), key=itemgetter(0))
+        self.answers: Mapping[str, Any] = dict(answers.values())
+        """What answers for a second factor in place of a code: the type of each field, by its name."""
+        self.phishing_resistant = frozenset(
+            name for feature in self._all for name in feature.phishing_resistant
+        )
+        """The factors that a look-alike site cannot pass on."""
+        self.sign_ups = self.merged(
+            "field of a signup",
+            lambda feature: (feature.sign_up,) if feature.sign_up else (),
+            key=lambda way: way.field,
+        )
+        """The ways to sign up beside a password, by the field of the body."""
+        self.ways_in = tuple(feature.ways_in for feature in self._all if feature.ways_in)
+        """Each counts the ways in of a user."""
         self.folders = Folders(
             templates=tuple(feature.templates for feature in self._all if feature.templates),
             words=tuple(feature.words for feature in self._all if feature.words),

@@ -22,13 +22,14 @@ from .generations import note_shown
 class Authentication(Generic[U_co]):
     """Who is asking. `session_id` is None for a token that the host app minted on the user alone, and for a
     personal access token, whose `scopes` are not None; `live` is whether the session has not ended; `gen`
-    counts the pairs of the session; `administrator` acts as the user."""
+    counts the pairs of the session, in which these `factors` were shown; `administrator` acts as the user."""
 
     user: U_co
     session_id: UUID | None
     authenticated_at: datetime
     live: bool = True
     gen: int = 0
+    factors: frozenset[str] = frozenset()
     scopes: frozenset[str] | None = None
     administrator: AbstractUser | None = None
 
@@ -100,7 +101,10 @@ async def authenticate_session(
     if gen and live:
         await note_shown(auth, user_id, session_id, session, gen, confirm=confirm)
     authenticated_at = session["authenticated_at"]
-    return Authentication(user, session_id, authenticated_at, live, gen=gen, administrator=administrator)
+    factors = frozenset(session["factors"].split())
+    return Authentication(
+        user, session_id, authenticated_at, live, gen=gen, factors=factors, administrator=administrator
+    )
 
 
 def is_recent(auth: Auth, authentication: Authentication) -> bool:
@@ -122,6 +126,37 @@ def refuse_impersonation(authentication: Authentication) -> None:
     """Raises `AuthError(IMPERSONATION_FORBIDDEN)` where an administrator acts as the user."""
     if authentication.impersonated_by is not None:
         raise AuthError(ErrorCode.IMPERSONATION_FORBIDDEN)
+
+
+def require_enrolled(auth: Auth, authentication: Authentication) -> None:
+    """Raises `AuthError`, where the app requires two-factor of this user: TWO_FACTOR_ENROLMENT_REQUIRED for
+    one who has to set it up, else as `require_second_factor`."""
+    user = authentication.user
+    if user.two_factor_active or not auth.requires_two_factor(user):
+        return
+    require_second_factor(authentication)
+
+
+def require_second_factor(authentication: Authentication) -> None:
+    """Raises `AuthError`: TWO_FACTOR_ENROLMENT_REQUIRED for a user without a second factor, and
+    STEP_UP_REQUIRED for one who has not shown it in this session, as not every login asks for those beside an
+    authenticator app."""
+    user = authentication.user
+    if user.two_factor_active:
+        return
+    if not user.second_factors:
+        raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
+    in_person = authentication.session_id is not None and authentication.administrator is None
+    if in_person and user.second_factors.isdisjoint(authentication.factors):
+        raise AuthError(ErrorCode.STEP_UP_REQUIRED)
+
+
+def require_phishing_resistant(auth: Auth, authentication: Authentication) -> None:
+    """Raises `AuthError(STEP_UP_REQUIRED)` unless a factor that a look-alike site cannot pass on was shown in
+    this session, by the user in person (NIST SP 800-63B-4 section 3.2.5)."""
+    shown = frozenset() if authentication.administrator is not None else authentication.factors
+    if auth.features.phishing_resistant.isdisjoint(shown):
+        raise AuthError(ErrorCode.STEP_UP_REQUIRED)
 
 
 def require_write(auth: Auth, authentication: Authentication) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,16 +51,24 @@ async def verify_email(auth: Auth, token: str | Plaintext) -> None:
 
 
 async def verify_signup(
-    auth: Auth, token: str | Plaintext, binding: str | None, password: str | Plaintext | None = None
+    auth: Auth,
+    token: str | Plaintext,
+    binding: str | None,
+    password: str | Plaintext | None = None,
+    *,
+    shows: Callable[[AbstractUser], Awaitable[None]] | None = None,
 ) -> Verified:
     """Marks the account verified for the one who signed up. In the browser with the `binding` of the signup
-    all stays as it is; elsewhere the password says so, and what was begun with it ends. So nobody activates
-    the password of a stranger who signed up first. Raises `AuthError`: INVALID_LINK, SIGNUP_ELSEWHERE without
-    either, WRONG_PASSWORD, THROTTLED, OVERLOADED."""
+    all stays as it is; elsewhere the password says so, or what a feature makes of the account (`shows`, which
+    raises), and what was begun with it ends. So nobody activates the password of a stranger who signed up
+    first. Raises `AuthError`: INVALID_LINK, SIGNUP_ELSEWHERE without either, WRONG_PASSWORD, THROTTLED,
+    OVERLOADED."""
     token, password = Plaintext.of(token), None if password is None else Plaintext.of(password)
     async with _verifying(auth, token) as user:
         here = signed_up_with(user, binding)
-        if not here:
+        if not here and shows is not None:
+            await shows(user)
+        elif not here:
             await _require_password(auth, user, password)
         untouched = here and user.access_epoch == 0
         await _verify(auth, user, keep=here)

@@ -17,7 +17,7 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation
 from ..features.feature import RightAnswer
 from ..hooks import BeforeLogin, LoggedIn
-from ..models import AbstractPending, AbstractUser, exact
+from ..models import AbstractUser, exact
 from ..security.jwt import Transport
 from ..security.names import name_set
 from ..security.plaintext import Plaintext
@@ -26,7 +26,6 @@ from .devices import Device, remember_device
 from .guesses import Guess
 from .notices import mail_on_request
 from .passwords import is_rehashed
-from .pending import take
 from .session_tokens import TokenSet
 from .sessions import add_factors, start_session
 
@@ -40,14 +39,15 @@ MOST_OF_THE_APP: Final = 160
 class Proof:
     """What somebody has shown of a user: the names of the factors (RFC 8176: `pwd`, or our own). One that is
     `strong` needs no second factor beside it. `unchanged` are columns of the account that must still have
-    these values when the session is stored; the gate itself looks after the password. `spends` is what has
-    waited since an earlier request."""
+    these values when the session is stored; the gate itself looks after the password. `spends` is called
+    inside the transaction that stores it, after the account is locked: it spends what the proof was made of,
+    and is False where another request was faster."""
 
     user: AbstractUser
     factors: tuple[str, ...]
     strong: bool = False
     unchanged: Mapping[str, object] = field(default_factory=dict)
-    spends: AbstractPending | None = None
+    spends: Callable[[Auth], Awaitable[bool]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ async def _write_login(auth: Auth, proof: Proof, second: RightAnswer | None, **w
     same = await account.update(**changes) if changes else await exact(account, id=user.id)
     if not same:
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-    if proof.spends is not None and not await take(auth, proof.spends):
+    if proof.spends is not None and not await proof.spends(auth):
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)
     if second is not None and not await second.spend(auth, user):
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
-from ..models import AbstractUser, exact
+from ..models import AbstractPending, AbstractUser, exact
 from ..models.user import U
 from ..security.hashing import is_usable
 from ..security.jwt import Transport
@@ -37,9 +38,11 @@ BY_SIGNUP: Final = ("pwd", "mail")
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """The password was right, and a code is needed: `answer_challenge` takes this token with one."""
+    """The password was right, and a second factor of the user is needed: `answer_challenge` takes this token
+    with one."""
 
     token: str = field(repr=False)
+    user: AbstractUser = field(repr=False)
 
 
 async def login(
@@ -96,23 +99,39 @@ async def answer_challenge(
     """
     challenge, code = Plaintext.of(challenge), Plaintext.of(code)
     async with entering(auth, transport=transport, device=device, code=code) as entry:
-        found = await find(auth, CHALLENGE, challenge)
-        if found is None:
-            raise AuthError(ErrorCode.INVALID_TOKEN)
-        pending, proved = found
-        user = await exact(auth.tables.user.all(), id=pending.user_id, is_active=True)
-        if user is None or proved["state"] != _challenge_state(auth, user):
-            raise AuthError(ErrorCode.INVALID_TOKEN)
+        pending, proved, user = await _find_challenge(auth, challenge)
         entry.observation.user_id = user.id
         if not await attempt(auth, pending, CHALLENGE_ATTEMPTS):
             raise AuthError(ErrorCode.INVALID_TOKEN)
         async with counted_guess(auth, user, device=device) as entry.guess:
             unchanged = {"last_login_at": user.last_login_at, "access_epoch": user.access_epoch}
-            proof = Proof(user=user, factors=tuple(proved["factors"]), unchanged=unchanged, spends=pending)
+            proof = Proof(
+                user=user,
+                factors=tuple(proved["factors"]),
+                unchanged=unchanged,
+                spends=partial(take, pending=pending),
+            )
             answer = await admit(auth, proof, entry)
     if isinstance(answer, FactorNeeded):  # only for a proof without a code
         raise AuthError(ErrorCode.INVALID_TOKEN)
     return answer.tokens
+
+
+async def challenged(auth: Auth, challenge: str | Plaintext) -> AbstractUser:
+    """The user who has to answer this challenge; raises `AuthError(INVALID_TOKEN)`. Changes nothing."""
+    _, _, user = await _find_challenge(auth, Plaintext.of(challenge))
+    return user
+
+
+async def _find_challenge(auth: Auth, challenge: Plaintext) -> tuple[AbstractPending, Any, AbstractUser]:
+    found = await find(auth, CHALLENGE, challenge)
+    if found is None:
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    pending, proved = found
+    user = await exact(auth.tables.user.all(), id=pending.user_id, is_active=True)
+    if user is None or proved["state"] != _challenge_state(auth, user):
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    return pending, proved, user
 
 
 async def open_session(
@@ -240,9 +259,9 @@ async def begin_challenge(auth: Auth, /, proof: Proof) -> Challenge:
     before."""
     proved = {"factors": proof.factors, "state": _challenge_state(auth, proof.user)}
     token = await begin(auth, CHALLENGE, proved, user_id=proof.user.id, lifetime=CHALLENGE_LIFETIME)
-    if proof.spends is not None and not await take(auth, proof.spends):
+    if proof.spends is not None and not await proof.spends(auth):
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-    return Challenge(token)
+    return Challenge(token, proof.user)
 
 
 def _challenge_state(auth: Auth, user: AbstractUser) -> str:

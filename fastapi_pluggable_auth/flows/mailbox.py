@@ -36,13 +36,13 @@ def signed_up_with(user: AbstractUser, value: str | None) -> bool:
 
 def is_claimable(auth: Auth, user: AbstractUser) -> bool:
     """Whether the owner of the mailbox takes over an account that nobody is known to own: the address is not
-    verified, and there was no login for which it had to be. One that has never had a password, and to which
-    the app has signed nobody in, was made by an administrator or an import: no stranger has put anything
-    there."""
+    verified, and there was no login for which it had to be. One that nobody has signed up for, that has never
+    had a password, and to which the app has signed nobody in, was made by an administrator or an import: no
+    stranger has put anything there."""
     was_in = user.last_login_at is not None
     if user.is_verified or (was_in and auth.settings.require_verified_email):
         return False
-    return was_in or is_usable(user.hashed_password)
+    return was_in or user.signup_binding is not None or is_usable(user.hashed_password)
 
 
 async def claim_mailbox(auth: Auth, user: AbstractUser, **changes: object) -> dict[str, object] | None:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from ..auth import Auth, autonomous
 from ..models import AbstractPending, exact
 from ..security.plaintext import Plaintext
+
+
+@dataclass(frozen=True, slots=True)
+class Unstored:
+    """What the client alone has held until now, as anybody may begin it: a value that the app can check. Its
+    row is written when it is spent, and says so until the value has expired."""
+
+    kind: str
+    value: bytes = field(repr=False)
+    expires_at: datetime
 
 
 async def begin(
@@ -57,12 +69,31 @@ async def attempt(auth: Auth, pending: AbstractPending, most: int) -> bool:
     return False
 
 
-async def take(auth: Auth, pending: AbstractPending) -> bool:
+async def take(auth: Auth, pending: AbstractPending | Unstored) -> bool:
     """Spends it, once: False where another request was faster, or it has ended. Belongs inside the
     transaction that uses it, after the account is locked."""
     now = auth.clock()
+    if isinstance(pending, Unstored):
+        return await _take_unstored(auth, pending, now)
     unspent = auth.tables.pending.filter(id=pending.id, spent_at=None, expires_at__gt=now)
     return bool(await unspent.update(spent_at=now))
+
+
+async def _take_unstored(auth: Auth, pending: Unstored, now: datetime) -> bool:
+    """Whether the row that says so is the one of this request: the insert waits for that of another one, and
+    then does nothing."""
+    if now >= pending.expires_at:
+        return False
+    table, writer = auth.tables.pending, secrets.token_urlsafe(16)
+    spent = table(
+        id=_digest(pending.kind, base64.urlsafe_b64encode(pending.value).decode()),
+        kind=pending.kind,
+        data=writer,
+        expires_at=pending.expires_at,
+        spent_at=now,
+    )
+    await table.bulk_create([spent], ignore_conflicts=True)
+    return await table.filter(id=spent.id, data=writer).exists()
 
 
 @autonomous

@@ -16,9 +16,11 @@ from ..auth import Auth, transactional
 from ..email.kinds import MailKind
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind
+from ..features.feature import FirstWayIn
 from ..hooks import BeforeSignup, SignedUp, SigningUp
 from ..models import AbstractUser, every
 from ..models.user import U
+from ..security.hashing import unusable_hash
 from ..security.plaintext import Plaintext
 from .columns import (
     column_values,
@@ -37,29 +39,33 @@ from .throttle import may_mail
 async def signup(
     auth: Auth[U],
     email: str,
-    password: str | Plaintext,
+    password: str | Plaintext | None,
     accept_language: str = "",
     columns: Mapping[str, Any] | None = None,
     binding: str | None = None,
+    *,
+    instead: FirstWayIn | None = None,
 ) -> U:
     """Creates an account and queues its verification mail; both are stored, or neither.
 
     `email` is in its normal form; `accept_language`, a header, chooses the language of the mails. Of the
     columns, those are stored that the user has; hooks get the others as `extra`. `binding` is the random
-    value that the browser keeps, in which the link then verifies without a password. Raises `AuthError`:
+    value that the browser keeps, in which the link then verifies without a password. An account without a
+    password has another way in `instead`. Raises `AuthError`:
     SIGNUP_CLOSED unless the setting `signup` is `open`, what a hook refuses, PASSWORD_REFUSALS, EMAIL_TAKEN,
     OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With
     `prevent_enumeration` a taken address, username or other value that has to be unique gives an account that
     looks the same and is not stored: only a mail to the address tells, as a username that was free before a
     signup tells whether that signup made an account.
     """
-    password = Plaintext.of(password)
+    password = None if password is None else Plaintext.of(password)
     async with auth.events.observe(EventKind.SIGNUP) as observation:
         if auth.settings.signup != "open":
             raise AuthError(ErrorCode.SIGNUP_CLOSED)
         values, extra = column_values(auth, columns or {}), extra_values(auth, columns or {})
         await auth.hooks.fire(BeforeSignup, email, MappingProxyType(values), extra)
-        await require_good_password(auth, password, email, values.get("username"))
+        if password is not None:
+            await require_good_password(auth, password, email, values.get("username"))
         silent = auth.settings.prevent_enumeration
         # Before the address, on which the answer must not depend, and before the costly hash.
         clashing = await taken_columns(auth, values) if silent else []
@@ -69,8 +75,9 @@ async def signup(
         if taken and not silent:
             raise AuthError(ErrorCode.EMAIL_TAKEN)
         language = auth.mailer.language_for(accept_language)
-        hashed = await auth.hasher.hash(password)
-        own = {"language": language, **values, "email": email, "hashed_password": hashed}
+        hashed = unusable_hash() if password is None else await auth.hasher.hash(password)
+        first = {} if instead is None else instead.columns
+        own = {"language": language, **values, **first, "email": email, "hashed_password": hashed}
         # Where no browser keeps one, of a value that nobody has: so it says as well that a signup made it.
         own["signup_binding"] = binding_digest(email, binding or secrets.token_urlsafe(32))
         user = auth.tables.user(**own)
@@ -78,7 +85,7 @@ async def signup(
         may_tell = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)
         try:
             async with nullcontext() if silent else conflicts_refused(auth, values):
-                user = await _insert(auth, user, extra)
+                user = await _insert(auth, user, extra, instead)
             observation.user_id = user.id
         except IntegrityError as error:
             if not (taken or clashing):  # another request was faster, or it is something else
@@ -122,8 +129,10 @@ def _complete(user: AbstractUser) -> None:
 
 
 @transactional
-async def _insert(auth: Auth[U], user: U, extra: Mapping[str, Any]) -> U:
+async def _insert(auth: Auth[U], user: U, extra: Mapping[str, Any], instead: FirstWayIn | None) -> U:
     await user.save(force_create=True)
+    if instead is not None:
+        await instead.store(auth, user)
     await auth.outbox.add(MailKind.VERIFY, user.email, user_id=user.id)
     # A copy: another run of this transaction begins with nothing of what a hook did to its user.
     copied = copy(user)

@@ -90,3 +90,8 @@ def sign_in_page(request: Request, auth: Auth) -> str:
 def enrolment_page(request: Request, auth: Auth) -> str:
     """The address of the page that sets up two-factor, which leads back to this one."""
     return with_query(account_path(request, auth, "security"), next=way_back(request))
+
+
+def step_up_page(request: Request, auth: Auth) -> str:
+    """The address of the page that asks for a factor once more, which leads back to this one."""
+    return with_query(account_path(request, auth, "confirm-password"), next=way_back(request))

@@ -9,7 +9,12 @@ from typing import Final
 from ..auth import Auth
 from ..errors import AuthError, ErrorCode
 from ..events import EventKind, Observation, Outcome
-from ..flows.authentication import Authentication, require_recent_login, require_scopes
+from ..flows.authentication import (
+    Authentication,
+    require_enrolled,
+    require_recent_login,
+    require_scopes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +31,10 @@ class Demand:
         self.check(auth, authentication)
 
 
-def _require_enrolled(auth: Auth, authentication: Authentication) -> None:
-    if auth.lacks_two_factor(authentication.user):
-        raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
-
-
-ENROLLED: Final = Demand(_require_enrolled, (ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED,))
-"""To have set up two-factor, where the app requires it of this user."""
+ENROLLED: Final = Demand(
+    require_enrolled, (ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED, ErrorCode.STEP_UP_REQUIRED)
+)
+"""To have set up two-factor, where the app requires it of this user, and shown it."""
 
 RECENT: Final = Demand(
     require_recent_login, (ErrorCode.REAUTHENTICATION_REQUIRED, ErrorCode.IMPERSONATION_FORBIDDEN)

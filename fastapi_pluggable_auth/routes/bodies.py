@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from functools import wraps
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model, model_validator
+from pydantic_core import PydanticCustomError, PydanticUndefined
 
+from ..auth import Auth
+from ..features.feature import Features, FirstWayIn, SignUp
 from ..models import AbstractUser
 from ..schemas import (
+    Answering,
     Body,
     LoginData,
     NamedLoginData,
     NamedUserCreate,
     NamedUserOut,
     ProfileUpdate,
+    Reauthentication,
     UserCreate,
     UserOut,
 )
@@ -55,10 +61,62 @@ def profile_columns(bodies: Bodies) -> frozenset[str]:
 def columns_of(body: BaseModel, *, given: bool = False) -> dict[str, Any]:
     """What a body says of columns, or only what the client has `given`. Aliases are for clients, and what a
     serializer adds no client may say."""
-    values = body.model_dump(
-        by_alias=False, exclude={"email", "password"}, exclude_unset=given, warnings=False
-    )
+    left_out = {"email", "password", *getattr(body, "_ways", ())}
+    values = body.model_dump(by_alias=False, exclude=left_out, exclude_unset=given, warnings=False)
     return {name: value for name, value in values.items() if name in named_by(type(body))}
+
+
+def mounted_bodies(bodies: Bodies, features: Features) -> Bodies:
+    """Those that routes take, with what features add to them beside the host."""
+    made: dict[type[BaseModel], type[BaseModel]] = {**bodies}
+    if features.answers:
+        for body in (LoginData, Reauthentication):
+            made[body] = _answering(own_body(body, bodies), features.answers)
+    if features.sign_ups:
+        made[UserCreate] = _with_sign_ups(own_body(UserCreate, bodies), features.sign_ups.values())
+    return made
+
+
+async def first_way_in(auth: Auth, body: UserCreate, binding: str | None) -> FirstWayIn | None:
+    """What a signup has in place of a password. Raises `AuthError`."""
+    for name, way in auth.features.sign_ups.items():
+        if (shown := getattr(body, name, None)) is not None:
+            return await way.check(auth, body.email, shown, binding)
+    return None
+
+
+class _OneWayIn:
+    """What a signup has to have, where there is more than a password: one way in, and no second."""
+
+    _ways: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(bool(getattr(self, name)) for name in self._ways) != 1:
+            raise PydanticCustomError("way_in", "Send one of: {ways}", {"ways": ", ".join(self._ways)})
+        return self
+
+
+def _answering(body: type[Answering], answers: Mapping[str, Any]) -> type[BaseModel]:
+    fields: dict[str, Any] = {name: (kind | None, None) for name, kind in answers.items()}
+    made = create_model(body.__name__, __base__=body, __doc__=body.__doc__, __module__=__name__, **fields)
+    made.answers = tuple(answers)
+    return made
+
+
+def _with_sign_ups(body: type[UserCreate], ways: Iterable[SignUp]) -> type[BaseModel]:
+    password = copy(body.model_fields["password"])  # with the rules of the host
+    password.default, password.default_factory = PydanticUndefined, str
+    fields: dict[str, Any] = {
+        "password": (password.annotation, password),
+        **{way.field: (way.type | None, None) for way in ways},
+    }
+    base: Any = (_OneWayIn, body)
+    made: Any = create_model(
+        body.__name__, __base__=base, __doc__=body.__doc__, __module__=__name__, **fields
+    )
+    cast(Any, made)._ways = tuple(fields)
+    return made
 
 
 def with_bodies(endpoint: Callable[..., Any], bodies: Bodies) -> Callable[..., Any]:

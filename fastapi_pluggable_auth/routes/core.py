@@ -47,7 +47,7 @@ from ..schemas import (
     taken,
 )
 from ..security.jwt import Transport
-from .bodies import columns_of
+from .bodies import columns_of, first_way_in
 from .router import AuthRouter
 
 router = AuthRouter(prefix="/auth", tags=["auth"], about="Signing up, in and out.")
@@ -100,8 +100,10 @@ async def signup(auth: CurrentAuth, request: Request, response: Response, body: 
     accept_language = request.headers.get("accept-language", "")
     columns = columns_of(body)
     binding = new_signup_binding(request, auth)
+    password = taken(body, "password") if body.password else None
+    instead = await first_way_in(auth, body, binding)
     user = await signup_flow.signup(
-        auth, body.email, taken(body, "password"), accept_language, columns, binding
+        auth, body.email, password, accept_language, columns, binding, instead=instead
     )
     bind_signup(response, auth, binding)
     return user
@@ -152,7 +154,7 @@ async def login(
     a recovery code. Where cookies are on, a browser gets the tokens in them and not in the body; with
     `remember` false it forgets them when it is closed. With `device` in the body, the answer has the value
     for the next login on this device."""
-    password, code = taken(body, "password"), body.code and taken(body, "code")
+    password, code = taken(body, "password"), body.take_answer()
     device, transport = device_in(request, body), transport_for(request)
     tokens = await login_flow.login(auth, body.email, password, code, device, transport=transport)
     return session_answer(request, auth, tokens, remember=body.remember)
@@ -242,6 +244,6 @@ async def reauthenticate(
     """Confirm the password, so that sensitive changes are allowed again for a while. An account without a
     password sends the two-factor `code` alone."""
     password = taken(body, "password") if "password" in body.model_fields_set else None
-    code = body.code and taken(body, "code")
+    code = body.take_answer()
     await login_flow.reauthenticate(auth, authentication, password, code)
     return Message(detail="Confirmed.")

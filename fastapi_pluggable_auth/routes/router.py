@@ -20,12 +20,21 @@ _PARAMETER: Final = re.compile(r"\{\w+\}")
 
 
 class AuthRouter(APIRouter):
-    """Routes that are made for each app, from the same definitions. `about` is what the OpenAPI document says
-    of the router's tags. An `operation_id` of a route is its name there, whatever the prefixes, unless the
-    app makes ids of its own (`generate_unique_id_function`)."""
+    """Routes that are made for each app, from the same definitions. `about` is what the OpenAPI document
+    says of the router's tags; one that is `at_root` has no prefix of the app in front. An `operation_id`
+    of a route is its name there, whatever the prefixes, unless the app makes ids of its own
+    (`generate_unique_id_function`)."""
 
-    def __init__(self, *, about: str = "", route_class: type[AuthRoute] = AuthRoute, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        about: str = "",
+        at_root: bool = False,
+        route_class: type[AuthRoute] = AuthRoute,
+        **options: Any,
+    ) -> None:
         self.about = about
+        self._at_root = at_root
         self._definitions: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
         self._made = APIRouter()
         # Named, as mounted by hand they would else answer as the app around them does, which may be in HTML.
@@ -54,14 +63,17 @@ class AuthRouter(APIRouter):
             if bodies:
                 endpoint = with_bodies(endpoint, bodies)
                 own["response_model"] = own_body(own["response_model"], bodies)
-            router.add_api_route(prefix + self.prefix + path, endpoint, **own)
+            router.add_api_route(self._before(prefix) + path, endpoint, **own)
+
+    def _before(self, prefix: str) -> str:
+        return self.prefix if self._at_root else prefix + self.prefix
 
     def hidden_by(self, earlier: Sequence[BaseRoute], prefix: str) -> list[str]:
         """The routes that no request would reach, as these earlier routes of the app answer at their
         addresses."""
         hidden = []
         for path, _, options in self._definitions:
-            address = f"{prefix}{self.prefix}{path}"
+            address = f"{self._before(prefix)}{path}"
             for method in options["methods"] or ["GET"]:
                 scope = {"type": "http", "method": method, "path": _PARAMETER.sub("0", address)}
                 if any(route.matches({**scope, "root_path": ""})[0] is Match.FULL for route in earlier):

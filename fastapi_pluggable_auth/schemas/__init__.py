@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
@@ -229,7 +229,26 @@ class UserCreate(_Columns):
     password: NewPassword
 
 
-class LoginData(Body):
+class Answering(Body):
+    """A body that may answer for a second factor: with a `code`, or with what a feature takes in its place,
+    which is a field of its own."""
+
+    answers: ClassVar[tuple[str, ...]] = ()
+
+    code: OptionalCode = None
+
+    def take_answer(self) -> Plaintext | None:
+        """The answer, which is taken out of the body."""
+        if self.code:
+            return taken(self, "code")
+        for name in self.answers:
+            if (answer := getattr(self, name)) is not None:
+                setattr(self, name, None)
+                return Plaintext(answer.model_dump_json())
+        return None
+
+
+class LoginData(Answering):
     """A login; `code` is needed while two-factor is active. A client that keeps its tokens itself sends the
     `device` that it was given, null where it has none yet: others who guess do not delay it. With `remember`
     false, a browser forgets its cookies when it is closed."""
@@ -238,7 +257,6 @@ class LoginData(Body):
 
     email: Email
     password: Password
-    code: OptionalCode = None
     device: DeviceValue | None = Field(default=None, repr=False)
     remember: Flag = True
 
@@ -325,13 +343,12 @@ class LoginCodeRequest(Body):
     code: Annotated[LoginCode, Field(repr=False)]
 
 
-class Reauthentication(Body):
+class Reauthentication(Answering):
     """The password once more, where the account has one, with a code while two-factor is active."""
 
     model_config = proposed(password=_PASSWORD)
 
     password: Password = Field(default_factory=str, repr=False)
-    code: OptionalCode = None
 
 
 class ProfileUpdate(_Columns):

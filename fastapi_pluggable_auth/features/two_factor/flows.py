@@ -130,6 +130,8 @@ class AuthenticatorCodes:
         self, auth: Auth, user: AbstractUser, answer: Plaintext, guess: CountsCodes
     ) -> _Code | None:
         """What follows from a code. Raises `AuthError`: THROTTLED, CODES_LOCKED, TWO_FACTOR_UNAVAILABLE."""
+        if answer.look().startswith("{"):  # which a script has made, for another factor
+            return None
         await guess.count_code(unguessable=is_recovery_code(answer.look()))
         return await _look_at(auth, user, answer)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, GetPydanticSchema, ValidationError, Valid
 from pydantic_core.core_schema import no_info_wrap_validator_function
 
 from ...errors import PASSWORD_REFUSALS, AuthError, Code, ErrorCode
-from ...schemas import Text
+from ...schemas import LoginCodeRequest, Text, taken
 from ...security.plaintext import Plaintext
 from ...security.text import without_blanks
 from .faults import Fault, UnfilledError
@@ -89,19 +89,25 @@ class NewPasswordForm(BaseModel):
 
 
 class CodeForm(BaseModel):
-    """Asks for a code of the authenticator app or, in a field of its own, a recovery code."""
+    """Asks for a code of the authenticator app or, in a field of its own, a recovery code. Without either, a
+    script may have put another `answer` there, for a feature's factor."""
 
     code: Secret
     recovery_code: Secret
+    answer: Secret
 
     @property
     def filled(self) -> str:
         """The name of the field in which something was typed."""
         return "recovery_code" if self.recovery_code.look().strip() else "code"
 
-    def take(self) -> str | None:
-        """What was typed, if anything was."""
-        return code_from(self.recovery_code if self.filled == "recovery_code" else self.code)
+    def take(self) -> Plaintext | None:
+        """What was typed, or what a script has put there; None where it was nothing. Raises `ValidationError`
+        for what is not a code."""
+        typed = code_from(self.recovery_code if self.filled == "recovery_code" else self.code)
+        if typed is not None:
+            return taken(LoginCodeRequest(code=typed), "code")
+        return Plaintext(self.answer.take()) if self.answer.look() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,11 +74,12 @@ async def link_page(
         next = _wanted(auth, request)
         return render_page(auth, request, "dead_link", dead.code.status, purpose=purpose, next=next)
     path = request.url.path.rstrip("/").removesuffix("/form")
-    reset, here = None, False
+    reset, here, slots = None, False, []
     if purpose is Purpose.VERIFY:
         new = auth.links.generate(Purpose.RESET, user.id, link_state(Purpose.RESET, user))
         reset = f"{path.rpartition('/verify/')[0]}/reset-password/{new}"
         here = signed_up_with(user, signup_binding(request, auth))
+        slots = [slot for slot in auth.features.slots_in("verify") if slot.is_for(auth, user)]
     of_change = purpose in (Purpose.EMAIL_CHANGE, Purpose.STOP_EMAIL_CHANGE)
     return render_page(
         auth,
@@ -89,6 +90,8 @@ async def link_page(
         action=path if of_change else f"{path}/form",
         reset=reset,
         here=here,
+        slots=slots,
+        token=Plaintext.of(token).look(),
         claims=is_claimable(auth, user),
     )
 

@@ -112,7 +112,7 @@ def render_page(
         "notice": _notice(request, words),
         "minimum": MINIMUM_LENGTH,
         "maximum": MAXIMUM_LENGTH,
-        "slots": features.slots_in(name),
+        "slots": [slot for slot in features.slots_in(name) if slot.is_for(auth, user)],
         "navigation": [slot for slot in features.slots_in("navigation") if slot.is_for(auth, user)],
         **context,
     }

@@ -38,7 +38,7 @@ class PageRoute(AuthRoute):
         auth, code = auth_of(request), error.code
         if code in (ErrorCode.NOT_AUTHENTICATED, ErrorCode.INVALID_TOKEN):
             return RedirectResponse(sign_in_page(request, auth), 303, {"Referrer-Policy": "no-referrer"})
-        if code is ErrorCode.REAUTHENTICATION_REQUIRED:
+        if code in (ErrorCode.REAUTHENTICATION_REQUIRED, ErrorCode.STEP_UP_REQUIRED):
             return see_other(auth, request, "confirm-password", next=address_of(request))
         if code is ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED:
             return see_other(auth, request, "security", notice="two_factor_needed", next=way_on(request))

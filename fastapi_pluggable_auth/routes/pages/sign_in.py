@@ -99,24 +99,18 @@ async def code_form(auth: CurrentAuth, request: Request, form: Annotated[Challen
     """Signs in with the code."""
     field = form.filled
     try:
-        body = LoginCodeRequest(code=form.take())
-        shown = form.challenge, taken(body, "code")
+        challenge = Challenge(form.challenge.look(), await login_flow.challenged(auth, form.challenge.copy()))
+        answer = form.take() or taken(LoginCodeRequest(code=""), "code")  # which says what is wrong
         tokens = await login_flow.answer_challenge(
-            auth, *shown, device_of(request), transport=Transport.COOKIE
+            auth, form.challenge, answer, device_of(request), transport=Transport.COOKIE
         )
     except (ValidationError, AuthError) as error:
         if isinstance(error, AuthError) and error.code is ErrorCode.INVALID_TOKEN:
             return see_other(auth, request, "sign-in", notice="sign_in_again", next=safe_next(form.next))
         wrong = isinstance(error, AuthError) and error.code is ErrorCode.INVALID_CREDENTIALS
         said = AuthError(ErrorCode.INVALID_CODE) if wrong else error
-        return _code_page(
-            auth,
-            request,
-            form.challenge.look(),
-            form.next,
-            problem_with(said, code=field),
-            remember=form.remembers,
-        )
+        problem = problem_with(said, code=field)
+        return _code_page(auth, request, challenge, form.next, problem, remember=form.remembers)
     return await show_answer(auth, request, tokens, form.next, remember=form.remembers)
 
 
@@ -153,8 +147,8 @@ async def confirm_password_form(
     """The password, or the code where there is none, makes the login recent again, and leads back."""
     field = form.filled
     try:
-        body = Reauthentication(password=form.password.take(), code=form.take())
-        shown = taken(body, "password"), body.code and taken(body, "code")
+        body = Reauthentication(password=form.password.take())
+        shown = taken(body, "password"), form.take()
         await login_flow.reauthenticate(auth, authentication, *shown)
     except (ValidationError, AuthError) as error:
         return _confirm_page(auth, request, authentication, form.next, problem_with(error, code=field))
@@ -181,7 +175,7 @@ async def show_answer(
     """Asks for the code, or signs this browser in and leads on. It forgets that when it is closed, unless it
     is to `remember`."""
     if isinstance(answer, Challenge):
-        return _code_page(auth, request, answer.token, next, remember=remember)
+        return _code_page(auth, request, answer, next, remember=remember)
     sign_in(request, auth, answer, remember=remember)
     forget_note(request)
     return go_on(auth, request, await authenticate_cookies(request, auth, allow_ended=False), next)
@@ -220,7 +214,7 @@ def show_sign_in(
 def _code_page(
     auth: Auth,
     request: Request,
-    challenge: str,
+    challenge: Challenge,
     next: str | None,
     problem: Problem | None = None,
     *,
@@ -231,7 +225,8 @@ def _code_page(
         request,
         "code",
         problem=problem,
-        challenge=challenge,
+        user=challenge.user,
+        challenge=challenge.token,
         next=safe_next(next),
         remember=remember,
     )
@@ -252,5 +247,6 @@ def _confirm_page(
         problem=problem,
         user=user,
         has_password=is_usable(user.hashed_password),
+        may_confirm=is_usable(user.hashed_password) or user.has_second_factor,
         next=safe_next(next),
     )
