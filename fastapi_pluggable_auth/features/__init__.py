@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # where a misspelt name is an error
     from .administration.feature import Administration
     from .audit_log.feature import AuditLog
     from .feature import Credential, Feature, LinkSpec, LinkTable, MailSpec, MailTable, Reader, Slot
+    from .passkeys.feature import Passkeys
     from .personal_tokens.feature import PersonalTokens
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "MomentField",
     "Outward",
     "PageRoute",
+    "Passkeys",
     "PersonalTokens",
     "Reach",
     "Reader",
@@ -93,6 +95,7 @@ _HOMES: Final = {
     "MomentField": "..models",
     "Outward": "..models.outward",
     "PageRoute": "..routes.pages.route",
+    "Passkeys": ".passkeys.feature",
     "PersonalTokens": ".personal_tokens.feature",
     "RECENT_LOGIN": "..http.demands",
     "Reach": "..models",

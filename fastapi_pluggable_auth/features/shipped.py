@@ -8,6 +8,7 @@ from .administration.feature import Administration
 from .always import ALWAYS
 from .audit_log.feature import AuditLog
 from .feature import Feature
+from .passkeys.feature import Passkeys
 from .personal_tokens.feature import PersonalTokens
 
 SHIPPED: Final[tuple[Feature, ...]] = (
@@ -15,4 +16,5 @@ SHIPPED: Final[tuple[Feature, ...]] = (
     PersonalTokens(scopes={}),
     AuditLog(),
     Administration(),
+    Passkeys(),
 )

@@ -195,6 +195,16 @@ async def account_named(auth: Auth[U], name: str) -> U | None:
     return await exact(auth.tables.user.all(), **{column: name})
 
 
+async def require_password(auth: Auth, user: U | None, password: Plaintext) -> U:
+    """The user, whose password it is. Raises `AuthError(INVALID_CREDENTIALS)`, in the same time also where
+    there is none. Belongs inside a `counted_guess`."""
+    if user is None:
+        await auth.hasher.verify(password, None)
+    elif await check_password(auth, user, password):
+        return user
+    raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+
+
 async def _by_password(
     auth: Auth,
     name: str,
@@ -206,12 +216,9 @@ async def _by_password(
     async with entering(auth, transport=transport, device=device, code=code) as entry:
         user = await account_named(auth, name)
         async with counted_guess(auth, user, name, device=device) as entry.guess:
-            if user is None:
-                await auth.hasher.verify(password, None)
-                raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-            entry.observation.user_id = user.id
-            if not await check_password(auth, user, password):
-                raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+            if user is not None:
+                entry.observation.user_id = user.id
+            user = await require_password(auth, user, password)
             return await admit(auth, Proof(user=user, factors=BY_PASSWORD), entry)
 
 

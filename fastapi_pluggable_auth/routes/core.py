@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 from fastapi import Body, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -40,7 +40,6 @@ from ..schemas import (
     Message,
     Reauthentication,
     RefreshRequest,
-    ResetPassword,
     TokenPair,
     UserCreate,
     UserOut,
@@ -120,7 +119,17 @@ def session_answer(
     return CookieSession(expires_in=seconds_until(auth, tokens.access_expires_at))
 
 
-def device_in(request: Request, body: LoginData | ResetPassword) -> Device | None:
+class NamesDevice(Protocol):
+    """A body of a client that may want to be known."""
+
+    device: str | None
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """What the client has sent."""
+
+
+def device_in(request: Request, body: NamesDevice) -> Device | None:
     """What a client shows to be known again: a browser by a cookie, others by a field of the body, which has
     to be there."""
     asked = Device(body.device) if "device" in body.model_fields_set else None
