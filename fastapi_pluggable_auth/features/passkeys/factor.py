@@ -11,8 +11,8 @@ from ...auth import Auth
 from ...models import AbstractUser
 from ...security.plaintext import Plaintext
 from ..feature import CountsCodes
+from .credentials import Assertion
 from .names import FACTOR, SECOND_FACTOR_ONLY
-from .schemas import Assertion
 
 if TYPE_CHECKING:
     from .flows import Shown

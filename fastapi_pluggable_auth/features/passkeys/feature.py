@@ -12,10 +12,10 @@ from ...auth import Auth
 from ...flows.authentication import Authentication
 from ...models import AbstractUser
 from ..feature import Feature, SignUp
+from .credentials import Assertion, Registration
 from .factor import PasskeyFactor
 from .models import ACCESS_ENDED, Passkey
 from .names import FACTOR, PasskeyError, PasskeyEventKind, PasskeyMail, PasskeySettings
-from .schemas import Assertion, Registration
 
 # `flows` is imported where it is used: it needs fido2, which is an extra, and scripts know of this feature
 # also where it is not installed.

@@ -53,6 +53,7 @@ from .ceremony import (
     may_be_rp_id,
 )
 from .challenges import LIFETIME, Challenge, Purpose, new_challenge, open_challenge
+from .credentials import TRANSPORTS, Assertion, Registration
 from .makers import name_of
 from .models import Passkey
 from .names import (
@@ -65,7 +66,6 @@ from .names import (
     PasskeyRemoved,
     PasskeySettings,
 )
-from .schemas import TRANSPORTS, Assertion, Registration
 
 logger = logging.getLogger(__name__)
 
