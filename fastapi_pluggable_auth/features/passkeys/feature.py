@@ -14,6 +14,7 @@ from ...models import AbstractUser
 from ..feature import Feature, SignUp
 from .credentials import Assertion, Registration
 from .factor import PasskeyFactor
+from .keeping import passkeys_of, shown
 from .models import ACCESS_ENDED, Passkey
 from .names import FACTOR, PasskeyError, PasskeyEventKind, PasskeyMail, PasskeySettings
 
@@ -42,9 +43,7 @@ async def _ways_in(auth: Auth, user: AbstractUser) -> int:
 
 
 async def _exported(auth: Auth, authentication: Authentication) -> list[dict[str, Any]]:
-    from . import flows
-
-    return [flows.shown(passkey) for passkey in await flows.passkeys_of(auth, authentication.user.id)]
+    return [shown(passkey) for passkey in await passkeys_of(auth, authentication.user.id)]
 
 
 class Passkeys(Feature):

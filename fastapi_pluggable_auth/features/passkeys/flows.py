@@ -1,4 +1,4 @@
-"""Passkeys of users: added, shown, kept, removed."""
+"""What passkeys sign: logins, signups, what is confirmed, and passkeys that are added."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from tortoise.exceptions import IntegrityError
-from tortoise.expressions import F
 
 from ...auth import Auth, transactional
 from ...config import origin_of
@@ -36,8 +35,7 @@ from ...flows.notices import notify, notify_anyway
 from ...flows.pending import take
 from ...flows.session_tokens import TokenSet
 from ...flows.sessions import add_factors
-from ...flows.ways_in import keep_way_in
-from ...models import AbstractUser, exact, matching
+from ...models import AbstractUser, exact
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
 from .ceremony import (
@@ -54,6 +52,7 @@ from .ceremony import (
 )
 from .challenges import LIFETIME, Challenge, Purpose, new_challenge, open_challenge
 from .credentials import TRANSPORTS, Assertion, Registration
+from .keeping import locked, passkeys_of, write_factors
 from .makers import name_of
 from .models import Passkey
 from .names import (
@@ -63,7 +62,6 @@ from .names import (
     PasskeyError,
     PasskeyEventKind,
     PasskeyMail,
-    PasskeyRemoved,
     PasskeySettings,
 )
 
@@ -454,7 +452,7 @@ async def _add(
     purpose: Purpose,
 ) -> Passkey:
     user = authentication.user
-    now = await _locked(auth, user.id)
+    now = await locked(auth, user.id)
     if now is None or not now.is_active or now.access_epoch != user.access_epoch:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     passkeys = await passkeys_of(auth, user.id)
@@ -462,7 +460,7 @@ async def _add(
         raise AuthError(PasskeyError.TOO_MANY_PASSKEYS)
     passkey = await _store(auth, now, made, challenge)
     was_asked = now.two_factor_active or SECOND_FACTOR_ONLY in now.second_factors
-    await _write_factors(auth, now, [*passkeys, passkey])
+    await write_factors(auth, now, [*passkeys, passkey])
     if authentication.session_id is not None and purpose is not Purpose.UPGRADE:
         await add_factors(auth, authentication.session_id, [FACTOR])
     if not passkey.verifies_user and not was_asked:
@@ -573,122 +571,6 @@ async def check_first(auth: Auth, email: str, credential: Registration, browser:
     contexts = [_signup_of(email, browser or "")]
     purpose, challenge = _opened(auth, (Purpose.SIGN_UP,), contexts, credential)
     return FirstPasskey(_made(auth, purpose, challenge, credential, None), challenge)
-
-
-# Looking after them
-
-
-async def passkeys_of(auth: Auth, user_id: UUID) -> list[Passkey]:
-    """The passkeys of the user, the oldest first."""
-    found = await auth.tables.of(Passkey).filter(user_id=user_id).order_by("created_at", "id")
-    return [*matching(found, user_id=user_id)]
-
-
-async def passkey_of(auth: Auth, user_id: UUID, passkey_id: UUID) -> Passkey:
-    """One passkey of the user. Raises `AuthError(PASSKEY_NOT_FOUND)`."""
-    found = await exact(auth.tables.of(Passkey).all(), id=passkey_id, user_id=user_id)
-    if found is None:
-        raise AuthError(PasskeyError.PASSKEY_NOT_FOUND)
-    return found
-
-
-def shown(passkey: Passkey) -> dict[str, Any]:
-    """What its owner sees of it."""
-    return {
-        "id": passkey.id,
-        "name": passkey.name,
-        "signs_in": passkey.verifies_user,
-        "held": passkey.held_since is not None,
-        "synced": passkey.backed_up,
-        "transports": sorted(passkey.transports),
-        "created_at": passkey.created_at,
-        "last_used_at": passkey.last_used_at,
-    }
-
-
-async def change(
-    auth: Auth,
-    authentication: Authentication,
-    passkey_id: UUID,
-    *,
-    name: str | None = None,
-    keep: bool = False,
-) -> Passkey:
-    """Renames a passkey of the user; to `keep` one that is held, so that it signs in again, needs a recent
-    login. Raises `AuthError`: PASSKEY_NOT_FOUND, REAUTHENTICATION_REQUIRED, IMPERSONATION_FORBIDDEN."""
-    async with observed(auth, PasskeyEventKind.PASSKEY_CHANGED, authentication):
-        refuse_impersonation(authentication)
-        if keep:
-            require_recent_login(auth, authentication)
-        changes: dict[str, Any] = {} if name is None else {"name": name}
-        if keep:
-            changes["held_since"] = None
-        if changes:
-            own = auth.tables.of(Passkey).filter(id=passkey_id, user_id=authentication.user.id)
-            await own.update(**changes)
-        return await passkey_of(auth, authentication.user.id, passkey_id)
-
-
-async def remove(auth: Auth, authentication: Authentication, passkey_id: UUID) -> None:
-    """Removes a passkey of the user and tells the owner by mail. Where a login asked for a second factor for
-    it alone, all other sessions end. Raises `AuthError`: REAUTHENTICATION_REQUIRED, PASSKEY_NOT_FOUND,
-    LAST_WAY_IN."""
-    user = authentication.user
-    async with observed(auth, PasskeyEventKind.PASSKEY_REMOVED, authentication):
-        require_recent_login(auth, authentication)
-        removed = await _remove(auth, user.id, [passkey_id], authentication.session_id, last=False)
-        if not removed:
-            raise AuthError(PasskeyError.PASSKEY_NOT_FOUND)
-    await auth.hooks.fire(PasskeyRemoved, user, passkey_id, removed[0].name)
-
-
-async def remove_for(auth: Auth, user: AbstractUser, *passkey_ids: UUID) -> list[Passkey]:
-    """Removes passkeys of a user, all unless some are named, in the place of the owner, who is told by mail;
-    also the last way in, as a mailed link is one for whoever has lost all. Gives those that were there."""
-    seen = Observation(user.id)
-    ids = passkey_ids or [passkey.id for passkey in await passkeys_of(auth, user.id)]
-    removed = await _remove(auth, user.id, ids, None, last=True)
-    for passkey in removed:
-        await auth.events.emit(PasskeyEventKind.PASSKEY_REMOVED, Outcome.SUCCESS, seen)
-        await auth.hooks.fire(PasskeyRemoved, user, passkey.id, passkey.name)
-    return removed
-
-
-@transactional
-async def _remove(
-    auth: Auth, user_id: UUID, passkey_ids: Sequence[UUID], session_id: UUID | None, *, last: bool
-) -> list[Passkey]:
-    user = await _locked(auth, user_id)
-    passkeys = await passkeys_of(auth, user_id)
-    removed = [passkey for passkey in passkeys if passkey.id in passkey_ids]
-    if user is None or not removed:
-        return []
-    gone = [passkey.id for passkey in removed]
-    await auth.tables.of(Passkey).filter(user_id=user_id, id__in=gone).delete()
-    await _write_factors(auth, user, [passkey for passkey in passkeys if passkey.id not in gone])
-    if not last:
-        await keep_way_in(auth, user)
-    asked_before = SECOND_FACTOR_ONLY in user.second_factors and not user.two_factor_active
-    if asked_before and all(passkey.verifies_user for passkey in passkeys if passkey.id not in gone):
-        await end_access(auth, user_id, End.SECOND_FACTOR, session_id)
-    for passkey in removed:
-        await notify(auth, PasskeyMail.PASSKEY_REMOVED, user, name=passkey.name)
-    return removed
-
-
-async def _locked(auth: Auth, user_id: UUID) -> AbstractUser | None:
-    """The account, which no other request changes until the transaction ends."""
-    await auth.tables.user.filter(id=user_id).update(access_epoch=F("access_epoch"))
-    return await exact(auth.tables.user.all(), id=user_id)
-
-
-async def _write_factors(auth: Auth, user: AbstractUser, passkeys: Sequence[Passkey]) -> None:
-    """What the account says of its passkeys, which logins read without a look at them."""
-    ours = {FACTOR} if passkeys else set[str]()
-    if not all(passkey.verifies_user for passkey in passkeys):
-        ours.add(SECOND_FACTOR_ONLY)
-    factors = (user.second_factors - {FACTOR, SECOND_FACTOR_ONLY}) | ours
-    await auth.tables.user.filter(id=user.id).update(second_factors=factors)
 
 
 # Bytes

@@ -27,7 +27,7 @@ from ...schemas import (
     taken,
 )
 from ...security.plaintext import Plaintext
-from . import flows
+from . import flows, keeping
 from .challenges import Purpose
 from .models import Passkey
 from .names import PasskeyError, PasskeySettings
@@ -256,7 +256,7 @@ async def add(auth: CurrentAuth, authentication: EnrollingAuthentication, body: 
 @own.get("", operation_id="account_list_passkeys", summary="List the passkeys")
 async def list_passkeys(auth: CurrentAuth, authentication: EnrollingAuthentication) -> list[PasskeyOut]:
     """The passkeys of the user, the oldest first."""
-    return [out(passkey) for passkey in await flows.passkeys_of(auth, authentication.user.id)]
+    return [out(passkey) for passkey in await keeping.passkeys_of(auth, authentication.user.id)]
 
 
 @own.get(
@@ -269,7 +269,7 @@ async def get_passkey(
     auth: CurrentAuth, authentication: EnrollingAuthentication, passkey_id: TextId
 ) -> PasskeyOut:
     """One passkey of the user."""
-    return out(await flows.passkey_of(auth, authentication.user.id, passkey_id_from(passkey_id)))
+    return out(await keeping.passkey_of(auth, authentication.user.id, passkey_id_from(passkey_id)))
 
 
 @own.patch(
@@ -284,7 +284,7 @@ async def change(
     """Give a passkey another name. After a reset of the password, `keep` lets one sign in again; that needs a
     recent login."""
     wanted = passkey_id_from(passkey_id)
-    return out(await flows.change(auth, authentication, wanted, name=body.name, keep=body.keep))
+    return out(await keeping.change(auth, authentication, wanted, name=body.name, keep=body.keep))
 
 
 @own.delete(
@@ -298,7 +298,7 @@ async def change(
 )
 async def remove(auth: CurrentAuth, authentication: EnrollingAuthentication, passkey_id: TextId) -> None:
     """Remove a passkey, but not the last way in. Needs a recent login; the owner is told by mail."""
-    await flows.remove(auth, authentication, passkey_id_from(passkey_id))
+    await keeping.remove(auth, authentication, passkey_id_from(passkey_id))
 
 
 @well_known.get(
@@ -317,7 +317,7 @@ async def related_origins(auth: CurrentAuth) -> RelatedOrigins:
 
 def out(passkey: Passkey) -> PasskeyOut:
     """What its owner sees."""
-    return PasskeyOut(**flows.shown(passkey))
+    return PasskeyOut(**keeping.shown(passkey))
 
 
 def passkey_id_from(text: str) -> UUID:
