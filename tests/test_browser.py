@@ -48,7 +48,9 @@ pytestmark = [
 NEW = "a new horse battery"
 WAYS = ("Acorn", "Birch", "Cedar and all other trees of the wood")
 LOGO = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120 40" width="120" height="40">
-<rect width="120" height="40" rx="8" fill="#6a4bd8"/></svg>"""
+<rect width="120" height="40" rx="8" fill="#6a4bd8"/>
+<text x="60" y="26" fill="#fff" font-family="system-ui" font-size="18" text-anchor="middle">Lumen</text>
+</svg>"""
 SCREENSHOTS = os.environ.get("TEST_SCREENSHOTS")
 PHONE = {"width": 375, "height": 740}
 SMALL_PHONE = {"width": 320, "height": 640}
@@ -239,10 +241,16 @@ class Person:
         await self.page.set_viewport_size(DESK)
 
     async def _picture(self, name: str) -> None:
-        if SCREENSHOTS:
-            picture = Image.open(io.BytesIO(await self.page.screenshot(full_page=True))).convert("RGB")
-            few = picture.quantize(48, dither=Image.Dither.NONE).convert("RGB")
-            few.save(Path(SCREENSHOTS) / f"{name}.webp", lossless=True, method=6)
+        if not SCREENSHOTS:
+            return
+        window = self.page.viewport_size
+        height = await self.page.evaluate("document.documentElement.scrollHeight")
+        await self.page.set_viewport_size({**window, "height": height})
+        await self.page.wait_for_timeout(300)  # a frame is drawn only where it can be seen, and later
+        picture = Image.open(io.BytesIO(await self.page.screenshot())).convert("RGB")
+        await self.page.set_viewport_size(window)
+        few = picture.quantize(48, dither=Image.Dither.NONE).convert("RGB")
+        few.save(Path(SCREENSHOTS) / f"{name}.webp", lossless=True, method=6)
 
     async def tab_to(self, *, name: str = "", id: str = "") -> None:
         """Goes on by the keyboard alone to what has this name or id; all that is passed shows the focus."""
