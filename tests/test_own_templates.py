@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth import config as config_module
 from fastapi_pluggable_auth.cli import main
-from fastapi_pluggable_auth.email import rendering, template_folders
+from fastapi_pluggable_auth.email import rendering, template_check, template_folders
 from fastapi_pluggable_auth.email.sender import TemplateError, send_email_async
 from fastapi_pluggable_auth.email.template_folders import TEMPLATES
 from fastapi_pluggable_auth.models import Mail, MailState
@@ -208,6 +208,62 @@ def test_a_template_that_cannot_be_rendered_is_found_at_the_start(
     file = folder / ("bad" if fault.startswith("a broken include") else name)
     assert f"'verify', {file}, line {line}: " in str(refusal.value)
     assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("_layout.html", "{{ {'en': 1, 'ar': 1}[language] }}", "_layout.html"),
+        ("_layout.html", "{% if language == 'ja' %}{{ 1 / 0 }}{% endif %}", "ZeroDivisionError"),
+        ("_layout.html", "{% if direction == 'rtl' %}{{ 1 / 0 }}{% endif %}", "ZeroDivisionError"),
+        ("_layout.html", "{{ text('mine.hello', name=1) }}", "KeyError"),
+        ("_mail.txt", "{{ url }}", "'url' is undefined"),
+        ("pt-BR/_mail.txt", "{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("ja/verify.html", "{{ 1 / 0 }}", "ZeroDivisionError"),
+    ],
+)
+def test_a_mistake_that_shows_in_one_language_or_one_mail_alone_is_found_at_the_start(
+    name: str, text: str, said: str, folder: Path, settings: AuthSettings
+) -> None:
+    (folder / "words").mkdir()
+    (folder / "words" / "fr.toml").write_text('[mine]\nhello = "Salut"')
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    with pytest.raises(TemplateError, match=said):
+        include_auth(FastAPI(), settings=settings)
+
+
+def test_a_text_with_another_place_in_one_language_is_found_at_the_start(
+    folder: Path, settings: AuthSettings
+) -> None:
+    (folder / "words").mkdir()
+    for language, place in (("en", "name"), ("fr", "nom")):
+        (folder / "words" / f"{language}.toml").write_text(f'[mine]\nhello = "{{{place}}}"')
+    (folder / "_layout.html").write_text("{{ text('mine.hello', name=1) }}")
+    with pytest.raises(TemplateError, match="nom"):
+        include_auth(FastAPI(), settings=settings)
+
+
+def test_a_layout_of_the_app_is_not_tried_in_each_language(
+    folder: Path, settings: AuthSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which took a second and a half at each start."""
+    (folder / "_layout.html").write_text((TEMPLATES / "_layout.html").read_text())
+    tried: list[str] = []
+    monkeypatch.setattr(
+        template_check,
+        "render",
+        lambda *given, language, **options: (
+            tried.append(language) or rendering.render(*given, language=language, **options)
+        ),
+    )
+    include_auth(FastAPI(), settings=settings)
+    assert {*tried} == {"en", "ar"}
+    (folder / "de").mkdir()
+    (folder / "de" / "_layout.html").write_text("{{ subject }}")
+    tried.clear()
+    include_auth(FastAPI(), settings=settings)
+    assert {*tried} == {"en", "ar", "de"}
 
 
 @pytest.mark.parametrize("name", ["_layout.html", "de/_words.txt", "nl/reset.html"])

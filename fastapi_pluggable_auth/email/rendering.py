@@ -17,6 +17,7 @@ from ..words.languages import FALLBACK, direction_of, fallbacks
 from ..words.texts import NO_FEATURES, Folders, in_units, texts_of, words_in
 from .template_folders import (
     FORMER,
+    PACKAGE,
     TEMPLATES,
     RenderedMail,
     TemplateError,
@@ -28,8 +29,6 @@ from .worded import WordedMail, keys_of, keys_of_all, mails_in_words
 
 WORDS: Final = "_words.txt"
 """Macros of what every mail says: those of the words, or a file of the app."""
-
-PACKAGE: Final = Path(__file__).parent.parent
 
 PARTS: Final = (".subject.txt", ".txt", ".html")
 

@@ -11,12 +11,21 @@ from jinja2 import meta, nodes
 
 from ..config import AuthSettings
 from ..features.feature import Features, MailTable
-from ..words.languages import FALLBACK
+from ..words.languages import FALLBACK, direction_of
 from ..words.texts import Folders, own_files, places_of, read, texts_of, word_languages
+from ..words.texts import files_of as words_files
 from .kinds import mails_of
 from .preview import sample
 from .rendering import LINK_NAMES, environment_for, explained, files_of, language_of, render
-from .template_folders import FORMER, TEMPLATES, TemplateError, available_languages, template_roots
+from .template_folders import (
+    FORMER,
+    PACKAGE,
+    TEMPLATES,
+    TemplateError,
+    available_languages,
+    template_folders,
+    template_roots,
+)
 from .worded import SECTION as MAILS
 
 ALWAYS_THERE = frozenset({"app_name", "public_base_url", "language", "direction", "subject", "mail"})
@@ -51,9 +60,11 @@ def _problems(settings: AuthSettings, features: Features) -> Iterator[str]:
         return
     folders = features.folders
     known: dict[Path, _Parsed] = {}
-    for kind in _touched(settings.template_dir, features):
+    own = _own_templates(settings.template_dir)
+    languages = _telling(settings, folders, own)
+    for kind in _touched(own, features):
         context = sample(settings, kind, pages=True)
-        for language in sorted(available_languages(settings, folders)):
+        for language in languages:
             try:
                 render(settings, kind, context, language=language, features=folders)
                 yield from _in_other_branches(settings, kind, language, context, folders, known)
@@ -102,14 +113,49 @@ def _filled(key: str, english: Mapping[str, str]) -> set[str]:
     return filled | _FILLED_EVERYWHERE.get(section, set()) | ({"app"} if others else set())
 
 
-def _touched(template_dir: Path | None, features: Features) -> list[MailTable]:
-    """The mails in which something is the app's: all, where it has one of the parts that they share."""
-    roots, mails = template_roots(template_dir), mails_of(features).values()
+def _own_templates(template_dir: Path | None) -> list[Path]:
+    """What the app has in its folder, and what it put into that of the library."""
+    roots = template_roots(template_dir)
     files = [file for root in roots for folder in (root, *root.glob("*/")) for file in folder.glob("*")]
-    own = [file.name for file in files if TEMPLATES not in file.parents or file.suffix == FORMER]
-    if any(name.startswith("_") for name in own):
+    return [file for file in files if TEMPLATES not in file.parents or file.suffix == FORMER]
+
+
+def _touched(own: list[Path], features: Features) -> list[MailTable]:
+    """The mails in which something is the app's: all, where it has one of the parts that they share."""
+    mails, names = mails_of(features).values(), [file.name for file in own]
+    if any(name.startswith("_") for name in names):
         return [*mails]
-    return [kind for kind in mails if any(name.startswith(f"{kind}.") for name in own)]
+    return [kind for kind in mails if any(name.startswith(f"{kind}.") for name in names)]
+
+
+def _telling(settings: AuthSettings, features: Folders, own: list[Path]) -> list[str]:
+    """The languages in which mails are worth a look: one for each choice of folders, files of words and
+    direction of writing, or all, where a template of the app asks which it is. In those that are left out,
+    only the words of the library differ, and a look at all took most of the start."""
+    languages = sorted(available_languages(settings, features), key=lambda each: (each != FALLBACK, each))
+    if any(map(_asks_for_language, own)):
+        return languages
+    chosen: dict[object, str] = {}
+    for language in languages:
+        folders = template_folders(settings.template_dir, language, features)
+        files = words_files(settings.template_dir, language, features)
+        theirs = [each for each in files if PACKAGE not in each.parents]
+        differs = (*filter(Path.is_dir, folders), *theirs, direction_of(language))
+        chosen.setdefault(differs, language)
+    return [*chosen.values()]
+
+
+def _asks_for_language(file: Path) -> bool:
+    """Whether a template does more with `language` than to show it."""
+    try:
+        tree = jinja2.Environment(autoescape=True).parse(file.read_text("utf-8"))
+    except (jinja2.TemplateError, OSError, UnicodeError):  # which is found where a mail needs it
+        return False
+    shown = [each for output in tree.find_all(nodes.Output) for each in output.nodes]
+    return any(
+        each.name == "language" and not any(each is other for other in shown)
+        for each in tree.find_all(nodes.Name)
+    )
 
 
 def _in_other_branches(

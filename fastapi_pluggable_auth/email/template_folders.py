@@ -12,6 +12,8 @@ from ..config import LANGUAGE, AuthSettings
 from ..words.texts import FOLDER as WORDS
 from ..words.texts import NO_FEATURES, Folders, offered_languages
 
+PACKAGE: Final = Path(__file__).parent.parent
+
 TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
