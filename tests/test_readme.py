@@ -400,10 +400,10 @@ async def test_the_own_user_model_works(own_user: Callable[[str], None], mailbox
     await module["auth"].close()
 
 
-async def test_the_short_own_user_model_has_a_username(
+async def test_an_own_user_model_has_a_username_without_bodies_of_its_own(
     own_user: Callable[[str], None], mailbox: Mailbox
 ) -> None:
-    own_user(python_block("class User(AbstractUser)"))
+    own_user(python_block("class User(AbstractUser)", page("own-user.md")))
     app = FastAPI()
     auth = include_auth(app, user_model=importlib.import_module("app.models").User)
     async with (

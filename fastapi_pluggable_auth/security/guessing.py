@@ -18,7 +18,7 @@ RATED_LENGTH: Final = 40
 RATED_WORDS: Final = 32
 """Words about the owner that are looked at."""
 PLACES: Final = 16
-"""How many passwords may wait to be rated, which takes up to 30 ms each."""
+"""How many passwords may wait to be rated, one after the other."""
 GOOD: Final = 3
 """From this score on there is nothing to say."""
 
@@ -97,7 +97,7 @@ def _words_in(about: Iterable[str]) -> list[str]:
 
 
 def _affordable(password: str) -> str:
-    """What is looked at: no more than can be rated within some 30 ms."""
+    """What is looked at: neither so long nor so full of lookalikes that others wait long for its rating."""
     text = password[:RATED_LENGTH]
     combinations = prod(max(1, sum(sign in text for sign in signs)) for signs in _LOOKALIKES)
     return text if combinations <= _COMBINATIONS else text.translate(_PLAIN_SIGNS)
