@@ -45,10 +45,16 @@ def answers(dialect: str) -> bool:
     return True
 
 
+_labels: dict[str, str] = {}
+"""By module, the label that it has in this process."""
+
+
 def config(
     url: str, dialect: str, label: str = "models", models: str = "fastapi_pluggable_auth.models", **app: Any
 ) -> dict[str, Any]:
-    """A Tortoise configuration. The connection has the dialect's name: Tortoise caches SQL by that name."""
+    """A Tortoise configuration. The connection has the dialect's name: Tortoise caches SQL by that name. The
+    label of a module sticks to the process: under a second one, none are found."""
+    assert _labels.setdefault(models, label) == label, f"{models} has the label {_labels[models]} already"
     return {
         "connections": {dialect: url},
         "apps": {label: {"models": [models], "default_connection": dialect, **app}},

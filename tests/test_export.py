@@ -241,7 +241,7 @@ async def test_the_profile_is_what_the_app_shows_and_the_user_fills_in(
         "user_out": MemberOut,
     }
     auth = include_auth(app, settings=settings, user_model=Member, **bodies)
-    config = databases.config(spare.url, spare.dialect, models="tests.own_columns")
+    config = databases.config(spare.url, f"{spare.dialect} columns", "shop", "tests.own_columns")
     async with TortoiseContext() as context:
         await context.init(config)
         await context.generate_schemas()

@@ -596,5 +596,5 @@ def test_a_route_with_a_mistake_is_refused_when_the_app_is_made() -> None:
 
 
 def test_each_argument_of_include_auth_has_a_line_of_its_own() -> None:
-    named = re.findall(r"^ {4}`(\w+)`: ", include_auth.__doc__ or "", re.MULTILINE)
+    named = re.findall(r"^`(\w+)`: ", inspect.getdoc(include_auth) or "", re.MULTILINE)
     assert named == [*inspect.signature(include_auth).parameters]
