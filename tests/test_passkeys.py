@@ -79,3 +79,22 @@ async def test_a_passkey_that_was_added_signs_in(keys: Keys, mailbox: Mailbox) -
     listed = (await keys.client.get("/account/passkeys", headers=headers)).json()
     assert [each["id"] for each in listed] == [shown["id"]]
     assert listed[0]["last_used_at"] is not None
+
+
+@pytest.mark.parametrize("how", ["program", "passkey"])
+async def test_an_account_verified_elsewhere_keeps_the_passkey_that_signed_up(
+    how: str, client: httpx.AsyncClient, mailbox: Mailbox, phone: SoftwareAuthenticator
+) -> None:
+    options = (await client.post("/auth/passkey/sign-up/options", json={"email": EMAIL})).json()
+    body = {"email": EMAIL, "credential": phone.create(options)}
+    signup = await client.post("/auth/signup", json=body)
+    assert signup.status_code == 201, signup.text
+    if how == "program":
+        assert (await client.get(mailbox.link(EMAIL))).status_code == 200
+    else:
+        token = {"token": mailbox.token(EMAIL)}
+        shown = phone.get((await client.post("/auth/passkey/verify/options", json=token)).json())
+        verified = await client.post("/auth/passkey/verify", json={**token, "credential": shown})
+        assert verified.status_code == 200, verified.text
+    keys = Keys(Account(client, mailbox, EMAIL, ""), phone)
+    assert (await keys.sign_in()).status_code == 200

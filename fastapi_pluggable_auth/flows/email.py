@@ -111,7 +111,7 @@ async def _mark_verified(auth: Auth, user: AbstractUser, changes: dict[str, Any]
     if not await unverified.update(**changes):
         raise AuthError(ErrorCode.INVALID_LINK)
     if not keep:
-        await end_access(auth, user.id, End.CLAIM)
+        await end_access(auth, user.id, End.VERIFIED)
 
 
 def _still_valid(purpose: LinkTable, link: Link, user: AbstractUser) -> bool:

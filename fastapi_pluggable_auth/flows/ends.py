@@ -35,6 +35,7 @@ ENDS: Final = {
     End.RIGHTS_TAKEN:     Takes(_NONE,   _NONE,   _NONE),
     End.RESET:            Takes(_ALL,    _ALL,    _ALL),
     End.CLAIM:            Takes(_ALL,    _ALL,    _ALL),
+    End.VERIFIED:         Takes(_ALL,    _ALL,    _ALL),
     End.ADMINISTRATOR:    Takes(_ALL,    _ALL,    _ALL),
     End.DISABLED:         Takes(_ALL,    _ALL,    _ALL),
     End.DELETED:          Takes(_ALL,    _ALL,    _ALL),

@@ -33,6 +33,9 @@ class End(Enum):
     """A new password was set by mail."""
     CLAIM = auto()
     """The owner of the mailbox takes over what somebody else may have begun."""
+    VERIFIED = auto()
+    """The address was verified, and not in the browser that signed up: what signs in stays, what was begun
+    with it ends."""
     ADMINISTRATOR = auto()
     """An administrator ended all sessions, or asked for a new password."""
     DISABLED = auto()
@@ -51,7 +54,7 @@ class Reach(Enum):
 
 
 ALL_ACCESS: Final[Mapping[End, Reach]] = dict.fromkeys(
-    (End.RESET, End.CLAIM, End.ADMINISTRATOR, End.DISABLED, End.DELETED), Reach.ALL
+    (End.RESET, End.CLAIM, End.VERIFIED, End.ADMINISTRATOR, End.DISABLED, End.DELETED), Reach.ALL
 )
 """The ends that leave nothing by which anybody gets in, as somebody else may have made it."""
 

@@ -67,5 +67,5 @@ async def _verify(auth: Auth, user_id: UUID) -> bool:
     unverified = auth.tables.user.filter(id=user_id, is_verified=False)
     if not await unverified.update(**verified(auth)):
         return False
-    await end_access(auth, user_id, End.CLAIM)
+    await end_access(auth, user_id, End.VERIFIED)
     return True

@@ -60,7 +60,7 @@ ACCESS_ENDED: Final = (
         where=Q(totp_secret__not_isnull=True, totp_confirmed=False),
         change=lambda _: _NO_SECRET,
     ),
-    AccessEnded(RecoveryCode, {End.CLAIM: Reach.ALL}),
+    AccessEnded(RecoveryCode, dict.fromkeys((End.CLAIM, End.VERIFIED), Reach.ALL)),
 )
 """A pending secret ends with the session that it was begun in. Whatever switches two-factor off deletes the
 recovery codes with it."""
