@@ -283,10 +283,20 @@ SMALL_TARGETS = """
     .map(element => element.outerHTML)
 """
 LINES = "element => new Set([...element.getClientRects()].map(part => part.top)).size"
+BEYOND_THE_CARD = """(() => {
+  const { left, right } = document.querySelector("main").getBoundingClientRect()
+  return [...document.querySelectorAll("main *")]
+    .filter(element => element.checkVisibility())
+    .filter(element => {
+      const box = element.getBoundingClientRect()
+      return box.left < left || box.right > right
+    })
+    .map(element => element.outerHTML)
+})()"""
 FOCUSED = """(() => {
   const element = document.activeElement, { outlineStyle, outlineWidth } = getComputedStyle(element)
   const { top, bottom, left, right } = element.getBoundingClientRect()
-  const inside = top >= 0 && bottom <= innerHeight && left >= 0 && right <= innerWidth
+  const inside = top > -1 && bottom < innerHeight + 1 && left > -1 && right < innerWidth + 1
   const ringed = outlineStyle !== "none" && parseFloat(outlineWidth) >= 2
   const name = element.ariaLabel ?? element.innerText
   return { id: element.id, name, seen: element === document.body || inside && ringed }
@@ -665,6 +675,15 @@ async def test_the_keyboard_is_enough_for_tokens_and_what_happened(full_site: Si
     assert "Failed" in await person.page.inner_text("main")
     await person.press(name="Change password")
     await person.sees("Your account")
+    full_site.clock.advance(minutes=16)
+    await person.press(name="Tokens")
+    await person.sees("Access tokens", "second")
+    await person.look("tokens-later")
+    await person.press(name="Create token")
+    await person.sees("Confirm your password")
+    await person.page.keyboard.type(PASSWORD)  # into the field that has the focus
+    await person.page.keyboard.press("Enter")
+    await person.sees("Access tokens", "Expires after")
 
 
 async def test_people_are_invited_and_accept_by_the_keyboard_alone(
@@ -674,6 +693,9 @@ async def test_people_are_invited_and_accept_by_the_keyboard_alone(
     chief, invited = person.address("iris"), person.address("kim")
     await registered(person, chief)
     assert await person.page.get_by_role("link", name="Invite").count() == 0
+    await person.open("/account/invite")
+    await person.sees("That did not work")
+    await person.look("refused")
     full_site.change(chief, "is_superuser", True)
     await person.open("/account/profile")
     await person.press(name="Invite")
@@ -701,6 +723,7 @@ async def test_people_are_invited_and_accept_by_the_keyboard_alone(
     other = Person(full_site, await context.new_page(), person.javascript)
     await other.follow_link(invited, "Your invitation")
     await other.sees("Welcome", invited)
+    link = other.page.url
     await other.look("invite")
     await other.tab_to(id="new_password")
     await other.page.keyboard.type("short")
@@ -712,6 +735,9 @@ async def test_people_are_invited_and_accept_by_the_keyboard_alone(
     await other.press(name="Set password")
     await other.sees("Your account is ready")
     await other.look("invite-done")
+    await other.page.goto(link)
+    await other.sees("This link does not work any more", "If you have set your password already, sign in.")
+    await other.look("invite-dead-link")
     await other.press(name="Sign in")
     await other.sees("Sign in")
     await other.sign_in(invited)
@@ -744,6 +770,40 @@ async def test_five_tabs_and_the_way_out_fit_on_one_line_of_a_desk_and_two_of_a_
             assert len(boxes) == 6
             assert len({*middles}) <= lines, language
             assert middles[-1] == max(middles)
+
+
+async def test_nothing_is_cut_on_the_pages_of_features_however_long_the_names(
+    full_site: Site, person: Person
+) -> None:
+    """On a desk and a small phone."""
+    person = Person(full_site, person.page, person.javascript)
+    email = await registered(person, person.address("lea"))
+    full_site.change(email, "is_superuser", True)
+
+    async def look(what: str) -> None:
+        for size in (DESK, SMALL_PHONE):
+            await person.page.set_viewport_size(size)
+            assert await person.page.evaluate("document.documentElement.scrollWidth") <= size["width"], what
+            beyond = await person.page.evaluate(BEYOND_THE_CARD)
+            assert beyond == [], what
+
+    await person.open("/account/security/tokens")
+    await person.page.check("#scope-1")
+    await person.page.check("#scope-2")
+    await person.send("Create token", name="w" * 64)
+    await person.sees("Your new token", "w" * 64)
+    await look("new token")
+    await person.open("/account/security/tokens")
+    await look("tokens")
+    await person.page.get_by_role("button", name=f"Revoke: {'w' * 64}").click()
+    await person.sees("Access tokens", "The token is revoked.")
+    await person.page.set_extra_http_headers({"User-Agent": "w" * 250})
+    await person.send("Sign out")
+    await person.sign_in(email)
+    await person.sees("Your account")
+    for path in ("security/activity", "invite"):
+        await person.open(f"/account/{path}")
+        await look(path)
 
 
 async def test_mails_are_whole_in_the_mailbox(site: Site, person: Person) -> None:
