@@ -34,7 +34,9 @@ PARTS = {
     "features.audit_log.recording",
     *("sessions.start_session", "email.owner_of", "email_change.request_email_change"),
     *("features.two_factor.flows.switch_off", "account.erase", "sessions.add_factors"),
-    "login.begin_challenge",
+    *("login.begin_challenge", "login.challenged", "login.require_password"),
+    *("ways_in", "features.passkeys.keeping.locked", "features.passkeys.keeping.write_factors"),
+    *(f"features.passkeys.flows.{name}" for name in ("check_first", "check_second_factor")),
     *("gate.entering", "gate.admit", "gate.second_factor", "gate.renew"),
     *("login.account_named", "password.require_good_password", "purge.keep_purging"),
     *(

@@ -923,7 +923,7 @@ async def is_managed_by_commands(world: World) -> None:
     email = world.address()
     await world.run("users", "create", email, "--no-password", "--verified", "--role", "editor")
     await world.run("users", "list", "--search", "ada", "--json")
-    for command in ("show", "disable", "enable", "verify", "unlock", "reset-2fa", "logout"):
+    for command in ("show", "disable", "enable", "verify", "unlock", "reset-2fa", "reset-passkeys", "logout"):
         await world.run("users", command, email)
         await world.run("users", command, "nobody@example.com", status=1)
     for command in ("grant", "revoke"):

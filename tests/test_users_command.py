@@ -22,6 +22,7 @@ from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.commands.database import connected
 from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.features.audit_log.models import AuditEvent
+from fastapi_pluggable_auth.features.passkeys.models import Passkey
 from fastapi_pluggable_auth.flows.login import login
 from fastapi_pluggable_auth.models import Device, Mail, RecoveryCode, Session, User
 from fastapi_pluggable_auth.security.totp import generate_totp_secret
@@ -376,6 +377,82 @@ def test_two_factor_is_reset(users: Command, url: str) -> None:
     shown = json.loads(users("show", EMAIL, "--json"))
     assert (shown["two_factor"], shown["recovery_codes"]) == (False, 0)
     assert read(url, lambda: RecoveryCode.all().count()) == 0
+
+
+async def make_passkey(user: User, name: str, *, signs_in: bool = True) -> None:
+    """As the routes store it, which commands have no part in."""
+    await Passkey.create(
+        user_id=user.id,
+        digest=uuid4().hex,
+        credential_id=uuid4().hex,
+        public_key="AA",
+        aaguid=uuid4(),
+        backup_eligible=True,
+        backed_up=True,
+        verifies_user=signs_in,
+        name=name,
+        created_at=datetime.now(UTC),
+    )
+    ours = {"passkey"} | (set() if signs_in else {"security_key"})
+    await User.filter(id=user.id).update(second_factors=user.second_factors | ours)
+
+
+def test_passkeys_are_shown_and_removed_and_the_owner_is_told(users: Command, url: str) -> None:
+    async def prepare() -> None:
+        user = await create_user(Auth(AuthSettings()), EMAIL)
+        await make_passkey(user, "Phone")
+        await make_passkey(user, "Laptop")
+
+    read(url, prepare)
+    assert users("list").split()[4] == "key"
+    assert json.loads(users("list", "--json"))["second_factors"] == ["passkey"]
+    assert re.search(r"^passkeys +2$", users("show", EMAIL), re.MULTILINE)
+    shown = json.loads(users("show", EMAIL, "--json"))
+    assert [(each["name"], each["signs_in"]) for each in shown["passkeys"]] == [
+        ("Phone", True),
+        ("Laptop", True),
+    ]
+    assert users("reset-passkeys", EMAIL).endswith(f"  {EMAIL}  passkeys removed\n")
+    after = json.loads(users("show", EMAIL, "--json"))
+    assert (after["passkeys"], after["second_factors"], users("list").split()[4]) == ([], [], "-")
+    assert read(url, lambda: Mail.filter(kind="passkey_removed", recipient=EMAIL).count()) == 2
+    assert read(url, lambda: AuditEvent.filter(kind="passkey_removed", outcome="success").count()) == 2
+    users("reset-passkeys", EMAIL)
+    assert read(url, lambda: Mail.all().count()) == 2, "again changes nothing"
+
+
+def test_a_key_that_is_asked_for_beside_the_password_goes_with_the_sessions(users: Command, url: str) -> None:
+    async def prepare() -> None:
+        user = await create_user(Auth(AuthSettings()), EMAIL, PASSWORD, verified=True)
+        auth = Auth(AuthSettings())
+        await login(auth, EMAIL, PASSWORD)
+        await auth.close()
+        await make_passkey(user, "Key", signs_in=False)
+
+    read(url, prepare)
+    assert users("list").split()[4] == "2fa"
+    users("reset-2fa", EMAIL)
+    assert "a login still asks for a passkey" in users.errors
+    assert json.loads(users("show", EMAIL, "--json"))["sessions"] == 1
+    users("reset-passkeys", EMAIL)
+    assert (users.errors, users("list").split()[4]) == ("", "-")
+    assert json.loads(users("show", EMAIL, "--json"))["sessions"] == 0
+    users("reset-2fa", EMAIL)
+    assert users.errors == ""
+
+
+@sqlite
+def test_passkeys_are_removed_where_fido2_is_not_installed(users: Command, url: str) -> None:
+    async def prepare() -> None:
+        await make_passkey(await create_user(Auth(AuthSettings()), EMAIL), "Phone")
+
+    read(url, prepare)
+    without = "import sys; sys.modules['fido2'] = None; from fastapi_pluggable_auth.cli import main; "
+    for command in ("show", "reset-passkeys"):
+        work = f"{without}sys.exit(main(['users', {command!r}, {EMAIL!r}]))"
+        done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert read(url, lambda: Passkey.all().count()) == 0
 
 
 def test_a_stored_name_writes_nothing_of_its_own_on_a_terminal(users: Command, url: str) -> None:

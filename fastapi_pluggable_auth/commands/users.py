@@ -33,6 +33,8 @@ from ..features.administration.users import (
     unlock_user,
 )
 from ..features.administration.vouching import set_password, verify_user
+from ..features.passkeys.keeping import passkeys_of, remove_for, shown
+from ..features.passkeys.names import SECOND_FACTOR_ONLY
 from ..features.two_factor.flows import remaining_recovery_codes
 from ..flows.account import AccountInUseError
 from ..flows.authorization import grant
@@ -54,17 +56,29 @@ Work = Callable[[argparse.Namespace, Auth], Awaitable[int]]
 
 USERNAME_NEEDED: Final = "Users of this app have usernames: pass --username."
 
+
+async def _reset_two_factor(auth: Auth, user_id: UUID) -> None:
+    await reset_two_factor(auth, user_id)
+    if SECOND_FACTOR_ONLY in (await find_user(auth, user_id)).second_factors:
+        print("note: a login still asks for a passkey; `users reset-passkeys` removes all.", file=sys.stderr)
+
+
+async def _reset_passkeys(auth: Auth, user_id: UUID) -> None:
+    await remove_for(auth, await find_user(auth, user_id))
+
+
 CHANGES: Final[dict[str, tuple[str, str, Callable[[Auth, UUID], Awaitable[None]]]]] = {
     "disable": ("refuse logins and end all sessions", "disabled", disable_user),
     "enable": ("allow logins again", "enabled", enable_user),
     "verify": ("mark the address verified, as its owner is known", "verified", verify_user),
     "unlock": ("forget wrong passwords and codes, after too many of them", "unlocked", unlock_user),
-    "reset-2fa": ("switch two-factor off, end all sessions and tell the owner", "reset", reset_two_factor),
+    "reset-2fa": ("switch two-factor off, end all sessions and tell the owner", "reset", _reset_two_factor),
+    "reset-passkeys": ("remove all passkeys and tell the owner", "passkeys removed", _reset_passkeys),
     "logout": ("end all sessions", "logged out", end_sessions),
 }
 """What they do, what is said afterwards, and the flow."""
 
-ENDING: Final = frozenset({"disable", "verify", "reset-2fa", "logout"})
+ENDING: Final = frozenset({"disable", "verify", "reset-2fa", "reset-passkeys", "logout"})
 """Those of them that end access."""
 
 COLUMNS: Final = (
@@ -75,6 +89,7 @@ COLUMNS: Final = (
     "is_active",
     "is_verified",
     "pending_email",
+    "second_factors",
     "is_superuser",
     "roles",
     "permissions",
@@ -343,17 +358,19 @@ async def _import_lines(
 
 async def _show(options: argparse.Namespace, auth: Auth) -> int:
     user = await find_user(auth, options.name)
-    shown = _columns(user) | {
+    passkeys = [shown(passkey) for passkey in await passkeys_of(auth, user.id)]
+    facts = _columns(user) | {
         "has_password": is_usable(user.hashed_password),
         "two_factor": user.two_factor_active,
         "recovery_codes": await remaining_recovery_codes(auth, user),
+        "passkeys": [{name: plain(value) for name, value in each.items()} for each in passkeys],
         "sessions": await count_sessions(auth, user.id),
     }
     if options.json:
-        print(json.dumps(shown))
+        print(json.dumps(facts))
         return 0
-    width = max(map(len, shown))
-    for name, value in shown.items():
+    width = max(map(len, facts))
+    for name, value in (facts | {"passkeys": len(passkeys)}).items():
         print(f"{name:<{width}}  {printable(_text(value))}")
     return 0
 
@@ -382,10 +399,12 @@ async def _delete(options: argparse.Namespace, auth: Auth) -> int:
 
 
 def _line(user: AbstractUser) -> str:
-    """Of fields that two spaces separate; the address, and a username, come last."""
+    """Of fields that two spaces separate; the address, and a username, come last. A `2fa` is asked for after
+    every password, a `key` signs in by itself."""
     active = "active" if user.is_active else "disabled"
     verified = "verified" if user.is_verified else "unverified"
-    factors = "2fa" if user.two_factor_active else "-"
+    asked = user.two_factor_active or SECOND_FACTOR_ONLY in user.second_factors
+    factors = "2fa" if asked else "key" if user.second_factors else "-"
     created = f"{user.created_at:%Y-%m-%dT%H:%M:%SZ}"
     username = getattr(user, "username", None)
     names = user.email if username is None else f"{user.email}  {username}"

@@ -320,6 +320,7 @@ def _columns(auth: CurrentAuth, user: AbstractUser) -> dict[str, object]:
         "roles": sorted(user.roles),
         "permissions": sorted(user.permissions),
         "two_factor": user.two_factor_active,
+        "second_factors": sorted(user.second_factors),
         "password_reset_required": user.password_reset_required,
         **times,
     }

@@ -103,7 +103,9 @@ def _invitation(create: type[UserCreate]) -> type[BaseModel]:
 
 
 class AccountSummary(Schema):
-    """An account, as administrators see it. Times are UTC. `two_factor`: a login needs a code."""
+    """An account, as administrators see it. Times are UTC. `two_factor`: a login needs a code of an
+    authenticator app. `second_factors` are what the user has beside one: `passkey`, and `security_key` where
+    a login always needs a passkey."""
 
     id: UUID
     email: str
@@ -115,6 +117,7 @@ class AccountSummary(Schema):
     roles: list[str]
     permissions: list[str]
     two_factor: bool
+    second_factors: list[str]
     password_reset_required: bool
     created_at: datetime
     last_login_at: datetime | None

@@ -29,6 +29,10 @@ def _routers(auth: Auth) -> Iterable[APIRouter]:
     yield routes.router
     yield routes.own
     yield routes.well_known
+    if "administration" in auth.features:
+        from . import admin_routes
+
+        yield admin_routes.router
 
 
 async def _check_first(auth: Auth, email: str, credential: Registration, browser: str | None) -> Any:

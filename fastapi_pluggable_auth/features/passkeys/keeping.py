@@ -99,7 +99,7 @@ async def remove(auth: Auth, authentication: Authentication, passkey_id: UUID) -
 
 async def remove_for(auth: Auth, user: AbstractUser, *passkey_ids: UUID) -> list[Passkey]:
     """Removes passkeys of a user, all unless some are named, in the place of the owner, who is told by mail;
-    also the last way in, as a mailed link is one for whoever has lost all. Gives those that were there."""
+    also the last way in, as a mailed link lets an owner in who has lost all. Gives those that were there."""
     seen = Observation(user.id)
     ids = passkey_ids or [passkey.id for passkey in await passkeys_of(auth, user.id)]
     removed = await _remove(auth, user.id, ids, None, last=True)
