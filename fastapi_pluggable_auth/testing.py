@@ -13,7 +13,7 @@ PYTEST_DONT_REWRITE: a conftest may import from here before it names the plugin.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -21,6 +21,7 @@ from itertools import count
 from types import ModuleType
 from typing import Any, Final, Generic, TypeAlias
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import httpx
 import pytest
@@ -33,6 +34,9 @@ from .auth import Auth, transactional
 from .config import AuthSettings, origin_of
 from .email import sender
 from .email.local import KeptMail, MemoryProvider
+from .errors import AuthError
+from .features.passkeys.names import PasskeySettings
+from .features.passkeys.testing import SoftwareAuthenticator, encoded
 from .flows.session_tokens import TokenSet
 from .flows.sessions import start_session
 from .lookup import STATE_ATTRIBUTE
@@ -205,6 +209,7 @@ class AuthClient(httpx.AsyncClient):
         self._services: Auth = getattr(app.state, STATE_ATTRIBUTE)
         address = self._services.settings.public_base_url
         self._root = urlsplit(address).path.rstrip("/")
+        self._authenticator: SoftwareAuthenticator | None = None
         transport = httpx.ASGITransport(app, root_path=self._root)
         super().__init__(transport=transport, base_url=origin_of(address))
 
@@ -213,6 +218,66 @@ class AuthClient(httpx.AsyncClient):
         tokens = await _start(self._services, user)
         self.headers["Authorization"] = f"Bearer {tokens.access_token}"
         return tokens
+
+    @property
+    def authenticator(self) -> SoftwareAuthenticator:
+        """Where this client has its passkeys: `create` and `get` answer the options of the app, as the
+        browser would. Raises `LookupError` where the app has no passkeys."""
+        if self._authenticator is None:
+            auth = self._services
+            if "passkeys" not in auth.features:
+                raise LookupError("The app has no passkeys: include_auth(app, features=[Passkeys()]).")
+            named = auth.features.settings_of(PasskeySettings).passkey_origins
+            here = origin_of(auth.settings.public_base_url)
+            origins = [each for each in named if urlsplit(each).scheme in ("http", "https")]
+            self._authenticator = SoftwareAuthenticator(origins[0] if origins else here)
+        return self._authenticator
+
+    async def add_passkey(self, user: AbstractUser, name: str | None = None) -> UUID:
+        """Adds a passkey of this user, who need not be signed in, by the routes of the app; gives its id. Who
+        is signed in stays so. Raises `LookupError` where the app has no passkeys, `AuthError` where it
+        refuses."""
+        authenticator, tokens = self.authenticator, await _start(self._services, user)
+        theirs = {"Authorization": f"Bearer {tokens.access_token}"}
+        try:
+            options = await self._posted("/account/passkeys/options", {}, theirs)
+            made = authenticator.create({**options, "excludeCredentials": []})  # as on a device of its own
+            body = {"credential": made, "name": name}
+            return UUID((await self._posted("/account/passkeys", body, theirs))["id"])
+        finally:
+            await self._services.tables.session.filter(id=tokens.session_id).delete()
+
+    async def sign_in_with_passkey(self, user: AbstractUser) -> None:
+        """Signs this user in by the newest passkey that `add_passkey` has made, by the routes of the app; all
+        later requests are theirs. Raises `LookupError` where there is none, `AuthError` where the app
+        refuses."""
+        theirs = [
+            {"id": encoded(each.id)}
+            for each in self.authenticator.credentials.values()
+            if each.user_handle == user.id.bytes
+        ]
+        if not theirs:
+            raise LookupError(f"This client has no passkey of {user.email}: add_passkey(user) makes one.")
+        options = await self._posted("/auth/passkey/options", {})
+        credential = self.authenticator.get({**options, "allowCredentials": theirs})
+        answer = await self._posted("/auth/passkey/login", {"credential": credential})
+        self.headers.pop("Authorization", None)
+        if "access_token" in answer:  # else the client has got cookies
+            self.headers["Authorization"] = f"Bearer {answer['access_token']}"
+
+    async def _posted(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """What a route of the package answers. Raises `AuthError` where it refuses."""
+        prefix = self._services.settings.route_prefix
+        response = await self.post(f"{prefix}{path}", json=body, headers=headers)
+        if response.is_error and response.headers.get("content-type") == "application/json":
+            refusal = response.json()
+            if (code := self._services.features.errors.get(refusal.get("code", ""))) is not None:
+                raise AuthError(code, detail=str(refusal["detail"]))
+        response.raise_for_status()
+        answer: dict[str, Any] = response.json()
+        return answer
 
     async def submit(self, path: str, fields: dict[str, str], *, page: str = "") -> httpx.Response:
         """Fills in the form that posts to this path, and sends it as a browser does; it is on `page`, or at

@@ -15,6 +15,7 @@ from fastapi_pluggable_auth import Auth, AuthSettings, Refused, features, includ
 from fastapi_pluggable_auth.config import Settings
 from fastapi_pluggable_auth.errors import ErrorTable
 from fastapi_pluggable_auth.events import EventTable
+from fastapi_pluggable_auth.features import passkeys
 from fastapi_pluggable_auth.features.feature import Feature, Slot
 from fastapi_pluggable_auth.hooks import AfterEvent, BeforeLogin, Event, HookError
 
@@ -37,6 +38,18 @@ def test_each_public_name_is_imported_when_it_is_used() -> None:
     inside = [each for each in told.split() if each.count(".") > 2 and ".two_factor." not in each]
     parts = {each.rpartition(".")[2] for each in inside}
     assert parts == {"models"}
+
+
+def test_the_names_of_passkeys_are_imported_without_their_library() -> None:
+    for name in passkeys.__all__:
+        assert getattr(passkeys, name) is not None, name
+    with pytest.raises(AttributeError, match="has no attribute 'PasskeyLost'"):
+        passkeys.PasskeyLost  # type: ignore[attr-defined]  # noqa: B018
+    work = (
+        "import sys; sys.modules['fido2'] = None;"
+        "from fastapi_pluggable_auth.features.passkeys import PasskeyAdded, PasskeySettings"
+    )
+    subprocess.run([sys.executable, "-c", work], check=True)
 
 
 def test_a_value_of_a_feature_is_frozen() -> None:

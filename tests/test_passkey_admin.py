@@ -100,7 +100,8 @@ async def test_who_may_not_act_on_an_account_sees_and_removes_no_passkey(root: A
         assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
     await User.filter(id=user.id).update(permissions=["accounts:read"])
     assert (await passkeys(eve, admin.id)).status_code == 200
-    assert (await remove(eve, admin.id, own)).json()["code"] == "permission_denied"
+    for user_id, passkey_id in ((admin.id, own), (user.id, theirs)):
+        assert (await remove(eve, user_id, passkey_id)).json()["code"] == "permission_denied"
     await User.filter(id=user.id).update(permissions=["accounts:read", "accounts:write"])
     refused = await remove(eve, admin.id, own)
     assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied"), "of a superuser"
