@@ -25,6 +25,7 @@ TABLES = (
     "auth_throttle",
     "auth_mail",
     "auth_recovery_code",
+    "auth_identity",
     "auth_passkey",
     "auth_personal_token",
     "auth_device",

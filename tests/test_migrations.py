@@ -273,6 +273,7 @@ async def test_no_model_changes_without_a_migration() -> None:
         "0005_audit",
         "0006_generations_and_devices",
         "0007_passkeys",
+        "0008_identities",
     ],
 )
 async def test_the_sql_of_each_step_can_be_read(step: str, spare: SpareDatabase) -> None:

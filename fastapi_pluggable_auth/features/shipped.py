@@ -10,6 +10,7 @@ from .audit_log.feature import AuditLog
 from .feature import Feature
 from .passkeys.feature import Passkeys
 from .personal_tokens.feature import PersonalTokens
+from .social_login.feature import SocialLogin
 
 SHIPPED: Final[tuple[Feature, ...]] = (
     *ALWAYS,
@@ -17,4 +18,5 @@ SHIPPED: Final[tuple[Feature, ...]] = (
     AuditLog(),
     Administration(),
     Passkeys(),
+    SocialLogin(),
 )

@@ -79,7 +79,8 @@ async def signup(
         first = {} if instead is None else instead.columns
         own = {"language": language, **values, **first, "email": email, "hashed_password": hashed}
         # Where no browser keeps one, of a value that nobody has: so it says as well that a signup made it.
-        own["signup_binding"] = binding_digest(email, binding or secrets.token_urlsafe(32))
+        if not own.get("is_verified"):
+            own["signup_binding"] = binding_digest(email, binding or secrets.token_urlsafe(32))
         user = auth.tables.user(**own)
         # Counted for a new address too, so that both take the same time.
         may_tell = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)
@@ -133,7 +134,8 @@ async def _insert(auth: Auth[U], user: U, extra: Mapping[str, Any], instead: Fir
     await user.save(force_create=True)
     if instead is not None:
         await instead.store(auth, user)
-    await auth.outbox.add(MailKind.VERIFY, user.email, user_id=user.id)
+    if not user.is_verified:
+        await auth.outbox.add(MailKind.VERIFY, user.email, user_id=user.id)
     # A copy: another run of this transaction begins with nothing of what a hook did to its user.
     copied = copy(user)
     await auth.hooks.fire(SigningUp, copied, extra)

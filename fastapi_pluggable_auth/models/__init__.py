@@ -6,6 +6,7 @@ Tortoise reads the source of each model for comments: small files take it 6 ms o
 from ..features.audit_log.models import AbstractAuditEvent, AuditEvent
 from ..features.passkeys.models import AbstractPasskey, Passkey
 from ..features.personal_tokens.models import AbstractPersonalToken, PersonalToken
+from ..features.social_login.models import AbstractIdentity, Identity
 from ..features.two_factor.models import AbstractRecoveryCode, RecoveryCode
 from .clashes import require_own_tables, require_own_tables_to_make
 from .columns import (
@@ -35,6 +36,7 @@ __all__ = [
     "EMAIL_LENGTH",
     "AbstractAuditEvent",
     "AbstractDevice",
+    "AbstractIdentity",
     "AbstractMail",
     "AbstractPasskey",
     "AbstractPending",
@@ -50,6 +52,7 @@ __all__ = [
     "EmailField",
     "End",
     "Expired",
+    "Identity",
     "Mail",
     "MailState",
     "MomentField",

@@ -11,6 +11,7 @@ from ..features.administration import models as administration
 from ..features.audit_log import models as audit_log
 from ..features.passkeys import models as passkeys
 from ..features.personal_tokens import models as personal_tokens
+from ..features.social_login import models as social_login
 from ..features.two_factor import models as two_factor
 from .lifetimes import AccessEnded, Expired
 
@@ -19,6 +20,7 @@ TABLES: Final[tuple[type[Model], ...]] = (
     personal_tokens.PersonalToken,
     audit_log.AuditEvent,
     passkeys.Passkey,
+    social_login.Identity,
 )
 EXPIRED: Final[tuple[Expired, ...]] = (personal_tokens.EXPIRED, audit_log.EXPIRED)
 ACCESS_ENDED: Final[tuple[AccessEnded, ...]] = (
@@ -26,5 +28,6 @@ ACCESS_ENDED: Final[tuple[AccessEnded, ...]] = (
     administration.ACCESS_ENDED,
     personal_tokens.ACCESS_ENDED,
     *passkeys.ACCESS_ENDED,
+    *social_login.ACCESS_ENDED,
     *audit_log.ACCESS_ENDED,
 )

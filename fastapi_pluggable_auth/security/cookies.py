@@ -37,6 +37,7 @@ class Cookies:
     def __init__(self, *, secure: bool) -> None:
         self._secure = secure
         prefix = "__Host-" if secure else ""
+        self._prefix = prefix
         self.access = f"{prefix}access_token"
         self.refresh = f"{prefix}refresh_token"
         self.visitor = f"{prefix}visitor"
@@ -44,6 +45,10 @@ class Cookies:
         self.mail_note = f"{prefix}mail_note"
         self.until_closed = f"{prefix}until_closed"
         self.device = f"{prefix}device"
+
+    def of_feature(self, name: str) -> str:
+        """The name of a cookie that a feature sets."""
+        return self._prefix + name
 
     def set(self, name: str, value: str, max_age: int | None = None) -> str:
         """The `Set-Cookie` header for a value that lives so many seconds, or as long as the browser runs."""

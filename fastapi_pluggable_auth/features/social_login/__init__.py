@@ -1,0 +1,1 @@
+"""Signing in at others: Google, GitHub, and any provider of OpenID Connect."""

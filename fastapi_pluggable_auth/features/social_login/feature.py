@@ -1,0 +1,77 @@
+"""What social login brings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+
+from ...auth import Auth
+from ...flows.authentication import Authentication
+from ...models import AbstractUser
+from ..feature import Feature
+from .models import ACCESS_ENDED, Identity
+from .names import SocialError, SocialEventKind, SocialMail
+from .providers import Provider
+from .settings import SocialSettings, settings_for
+
+# `flows` is imported where it is used: it needs joserfc, which is an extra, and scripts know of this feature
+# also where it is not installed.
+
+
+def _routers(auth: Auth) -> Iterable[APIRouter]:
+    from . import routes
+    from .credentials import credentials_of
+
+    for provider in routes.providers_of(auth).values():
+        credentials_of(auth, provider)
+    yield routes.router
+    yield routes.callbacks
+    yield routes.own
+
+
+async def _ways_in(auth: Auth, user: AbstractUser) -> int:
+    from .routes import providers_of
+
+    own = auth.tables.of(Identity).filter(user_id=user.id, provider__in=[*providers_of(auth)])
+    return await own.count()
+
+
+async def _exported(auth: Auth, authentication: Authentication) -> list[dict[str, Any]]:
+    from . import flows
+
+    return [flows.shown(each) for each in await flows.identities_of(auth, authentication.user.id)]
+
+
+class SocialLogin(Feature):
+    """Signing in at others: `SocialLogin(Google(), GitHub(), Oidc("acme", issuer=...))`. Needs the extra
+    `social`. Without `settings`, those of the environment count, with AUTH_<NAME>_CLIENT_ID and
+    AUTH_<NAME>_CLIENT_SECRET for each provider.
+
+    Raises `ValueError` for two providers of one name; where the app starts, `ImportError` without the extra,
+    and `ValueError` for a provider without a client id.
+    """
+
+    providers: Mapping[str, Provider]
+
+    def __init__(self, *providers: Provider, settings: SocialSettings | None = None) -> None:
+        by_name = {provider.name: provider for provider in providers}
+        if len(by_name) < len(providers):
+            raise ValueError("Two providers have the same name: give one of them another `name`.")
+        object.__setattr__(self, "providers", by_name)
+        super().__init__(
+            name="social_login",
+            settings=settings or settings_for(providers),
+            errors=SocialError,
+            events=SocialEventKind,
+            mails=SocialMail,
+            tables=(Identity,),
+            access_ended=ACCESS_ENDED,
+            export={"identities": _exported},
+            rates={"social_start": "30/minute", "social_callback": "30/minute"},
+            ways_in=_ways_in,
+            routers=_routers,
+            words=Path(__file__).parent / "words",
+        )

@@ -1,0 +1,575 @@
+"""Signing in at others, and the identities of users."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+from tortoise.exceptions import IntegrityError
+from tortoise.expressions import F
+
+from ...auth import Auth, transactional
+from ...errors import AuthError, ErrorCode
+from ...events import EventKind, Observation, Outcome
+from ...flows.authentication import Authentication, authenticate_session, observed, require_recent_login
+from ...flows.devices import Device
+from ...flows.gate import FactorNeeded, Proof, SignedIn, admit, entering, renew
+from ...flows.guesses import counted_guess
+from ...flows.login import Challenge, begin_challenge
+from ...flows.mailbox import claim_mailbox, is_claimable, verified
+from ...flows.notices import notify
+from ...flows.pending import begin, find, take
+from ...flows.session_tokens import TokenSet
+from ...flows.signup import signup
+from ...flows.ways_in import keep_way_in
+from ...hooks import EmailVerified, MailboxClaimed
+from ...models import AbstractUser, exact, matching
+from ...security.addresses import normalise_email
+from ...security.jwt import Transport
+from ...security.plaintext import Plaintext
+from ...security.text import is_single_line
+from .credentials import credentials_of
+from .id_tokens import TokenError, check_claims, claims_in, key_id_of
+from .models import Identity
+from .names import (
+    BeforeSocialSignup,
+    IdentityLinked,
+    IdentityRemoved,
+    SocialError,
+    SocialEventKind,
+    SocialMail,
+)
+from .profile import Profile
+from .providers import Provider
+from .remote import Granted, Remote
+from .states import State, open_nonce, s256
+
+logger = logging.getLogger(__name__)
+
+CODE: Final = "social_code"
+CODE_LIFETIME: Final = timedelta(seconds=60)
+REAUTHENTICATED_WITHIN: Final = 60
+"""Seconds since the user has signed in at the provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Somebody whom a provider has named. `strong` is whether it says that a second factor was shown, and is
+    trusted for that."""
+
+    provider: Provider
+    profile: Profile
+    issuer: str
+    strong: bool = False
+
+
+async def authorization_url(auth: Auth, provider: Provider, state: State, redirect_uri: str) -> str:
+    """Where the browser signs in (RFC 6749 section 4.1.1, with PKCE). Raises `AuthError`:
+    PROVIDER_UNAVAILABLE, SOCIAL_REFUSED."""
+    document = await auth.service(Remote).document(provider)
+    endpoint = document.get("authorization_endpoint")
+    if not isinstance(endpoint, str) or not endpoint.startswith(("https://", "http://")):
+        raise refused(provider, "no authorization_endpoint")
+    fields = {
+        **provider.parameters,
+        "response_type": "code",
+        "client_id": _client_id(auth, provider),
+        "redirect_uri": redirect_uri,
+        "scope": " ".join(provider.scopes),
+        "state": state.value,
+        "code_challenge": s256(state.verifier),
+        "code_challenge_method": "S256",
+    }
+    if provider.issuer is not None:
+        fields["nonce"] = state.nonce
+    if state.purpose == "reauthenticate":
+        fields |= {"prompt": "login", "max_age": "0"}
+    return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(fields)}"
+
+
+async def arrive(
+    auth: Auth, provider: Provider, state: State, redirect_uri: str, code: Plaintext, issuer: str | None
+) -> Arrived:
+    """Who has come back with this code. Raises `AuthError`: SOCIAL_REFUSED, PROVIDER_UNAVAILABLE."""
+    remote = auth.service(Remote)
+    document = await remote.document(provider)
+    announced = document.get("authorization_response_iss_parameter_supported") is True
+    if (announced or issuer is not None) and provider.issuer_of is None and issuer != provider.issuer:
+        raise refused(provider, "another issuer has answered")  # RFC 9207
+    granted = await remote.grant(
+        provider,
+        {
+            "grant_type": "authorization_code",
+            "code": code.take(),
+            "redirect_uri": redirect_uri,
+            "code_verifier": state.verifier,
+        },
+    )
+    again = REAUTHENTICATED_WITHIN if state.purpose == "reauthenticate" else None
+    claims = await _claims(auth, provider, granted, state.nonce, again)
+    return _arrived(provider, claims)
+
+
+async def arrive_by_token(auth: Auth, provider: Provider, id_token: Plaintext, nonce: str) -> Arrived:
+    """Who a token is of that a native app has got, for a nonce of ours, as it is or as its SHA-256 in hex.
+    Raises `AuthError`: SOCIAL_REFUSED, SOCIAL_EXPIRED, PROVIDER_UNAVAILABLE."""
+    if provider.issuer is None:
+        raise AuthError(SocialError.PROVIDER_UNKNOWN)
+    open_nonce(auth, provider.name, nonce)
+    granted = Granted("", id_token.take())
+    try:
+        return _arrived(provider, await _claims(auth, provider, granted, nonce, None))
+    except AuthError as error:
+        if error.code is not SocialError.SOCIAL_REFUSED:
+            raise
+        hashed = hashlib.sha256(nonce.encode()).hexdigest()
+        return _arrived(provider, await _claims(auth, provider, granted, hashed, None))
+
+
+async def _claims(
+    auth: Auth, provider: Provider, granted: Granted, nonce: str, max_age: int | None
+) -> Mapping[str, Any]:
+    """What the provider says of the user, by a token that it has signed, or by what it has at its
+    addresses."""
+    remote = auth.service(Remote)
+
+    async def fetch(url: str) -> Any:
+        return await remote.fetch(provider, url, granted.access_token)
+
+    if provider.issuer is None:
+        assert provider.claims is not None  # noqa: S101 - as `Provider` has checked
+        return await _read(provider, provider.claims(fetch))
+    if granted.id_token is None:
+        raise refused(provider, "no id_token")
+    try:
+        keys = await remote.keys(provider, key_id_of(granted.id_token))
+        claims = claims_in(granted.id_token, keys, provider.algorithms)
+        check_claims(
+            claims,
+            issuer=provider.issuer_of(claims) if provider.issuer_of else provider.issuer,
+            client_id=_client_id(auth, provider),
+            nonce=nonce,
+            now=auth.clock().timestamp(),
+            access_token=granted.access_token or None,
+            max_age=max_age,
+        )
+    except (TokenError, ValueError) as error:
+        raise refused(provider, f"id_token: {error}") from error
+    endpoint = (await remote.document(provider)).get("userinfo_endpoint")
+    if "email" in claims or not granted.access_token or not isinstance(endpoint, str):
+        return claims
+    more = await fetch(endpoint)
+    if not isinstance(more, dict) or more.get("sub") != claims["sub"]:  # Core section 5.3.2
+        raise refused(provider, "userinfo of somebody else")
+    return {**more, **claims}
+
+
+async def _read(provider: Provider, work: Any) -> Mapping[str, Any]:
+    """What a provider's own function makes of answers that are not as they should be is a refusal."""
+    try:
+        claims = await work
+    except AuthError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise refused(provider, f"claims: {type(error).__name__}") from error
+    if not isinstance(claims, Mapping):
+        raise refused(provider, "claims")
+    return claims
+
+
+def _arrived(provider: Provider, claims: Mapping[str, Any]) -> Arrived:
+    try:
+        profile = provider.profile(claims)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise refused(provider, f"profile: {error}") from error
+    if not 0 < len(profile.subject) <= 255:
+        raise refused(provider, "no subject")
+    methods = claims.get("amr")
+    strong = provider.trusted_for_two_factor and isinstance(methods, list) and "mfa" in methods
+    issuer = claims.get("iss") if provider.issuer is not None else None
+    return Arrived(provider, profile, issuer or provider.identifies, strong)
+
+
+# Signing in
+
+
+async def sign_in(
+    auth: Auth,
+    arrived: Arrived,
+    spends: Any,
+    device: Device | None = None,
+    *,
+    transport: Transport,
+    accept_language: str = "",
+) -> TokenSet | Challenge:
+    """Starts a session of the user whom the provider has named, who may be new, or gives a challenge where a
+    second factor is to be shown. `spends` is what it was begun with, which is good once.
+
+    Raises `AuthError`: SOCIAL_EXPIRED, EMAIL_UNVOUCHED, SIGN_IN_TO_LINK, NO_ACCOUNT, IDENTITY_HELD,
+    SIGNUP_CLOSED, what a hook refuses, and as the gate does.
+    """
+    user = await account_of(auth, arrived, accept_language)
+    async with entering(auth, transport=transport, device=device) as entry:
+        entry.observation.user_id = user.id
+        answer = await admit(auth, _proof(arrived, user, spends), entry)
+    return await begin_challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
+
+
+def _proof(arrived: Arrived, user: AbstractUser, spends: Any) -> Proof:
+    factors = (arrived.provider.name,)
+    return Proof(user=user, factors=factors, strong=arrived.strong, spends=partial(take, pending=spends))
+
+
+async def code_for(auth: Auth, arrived: Arrived, state: State, accept_language: str) -> str:
+    """A code for a client that gets its tokens by `exchange`: good once, for 60 s, with the verifier of its
+    challenge. Raises as `sign_in` does."""
+    user = await account_of(auth, arrived, accept_language)
+    if not await _spent(auth, state):
+        raise AuthError(SocialError.SOCIAL_EXPIRED)
+    data = {
+        "challenge": state.challenge,
+        "provider": arrived.provider.name,
+        "strong": arrived.strong,
+        "epoch": user.access_epoch,
+    }
+    return await begin(auth, CODE, data, user_id=user.id, lifetime=CODE_LIFETIME)
+
+
+@transactional
+async def _spent(auth: Auth, state: State) -> bool:
+    return await take(auth, state.spent)
+
+
+async def exchange(
+    auth: Auth,
+    code: Plaintext,
+    verifier: Plaintext,
+    answer: Plaintext | None = None,
+    device: Device | None = None,
+    *,
+    transport: Transport,
+) -> TokenSet:
+    """Spends a code for a session. Raises `AuthError`: SOCIAL_EXPIRED, TWO_FACTOR_REQUIRED, which spends
+    nothing, and as a login does."""
+    found = await find(auth, CODE, code)
+    if found is None:
+        raise AuthError(SocialError.SOCIAL_EXPIRED)
+    pending, said = found
+    if not hmac.compare_digest(s256(verifier.take()), str(said["challenge"])):
+        raise AuthError(SocialError.SOCIAL_EXPIRED)
+    user = await exact(auth.tables.user.all(), id=pending.user_id, access_epoch=said["epoch"])
+    if user is None:
+        raise AuthError(SocialError.SOCIAL_EXPIRED)
+    async with entering(auth, transport=transport, device=device, code=answer) as entry:
+        entry.observation.user_id = user.id
+        proof = Proof(
+            user=user,
+            factors=(said["provider"],),
+            strong=said["strong"],
+            unchanged={"access_epoch": user.access_epoch},
+            spends=partial(take, pending=pending),
+        )
+        if answer is None:
+            admitted = await admit(auth, proof, entry)
+        else:
+            async with counted_guess(auth, user, device=device) as entry.guess:
+                admitted = await admit(auth, proof, entry)
+    if isinstance(admitted, SignedIn):
+        return admitted.tokens
+    raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+
+
+async def account_of(auth: Auth, arrived: Arrived, accept_language: str = "") -> AbstractUser:
+    """The account of an identity. One that is new here is connected to the account with its address, where
+    the provider vouches for that, or gets one. Raises as `sign_in` does."""
+    for _ in range(2):
+        if (known := await _known(auth, arrived)) is not None:
+            return known
+        try:
+            return await _first_time(auth, arrived, accept_language)
+        except (IntegrityError, _RacedError):  # another request was faster
+            continue
+    raise AuthError(SocialError.SOCIAL_EXPIRED)
+
+
+class _RacedError(Exception):
+    """Something has changed since it was looked at."""
+
+
+async def _known(auth: Auth, arrived: Arrived) -> AbstractUser | None:
+    identity = await _identity(auth, arrived)
+    if identity is None:
+        return None
+    if identity.held_since is not None:
+        raise AuthError(SocialError.IDENTITY_HELD)
+    user = await exact(auth.tables.user.all(), id=identity.user_id)
+    if user is None:
+        return None
+    said = {"email": _address(arrived.profile), "vouched": arrived.profile.vouched}
+    own = auth.tables.of(Identity).filter(id=identity.id, user_id=user.id)
+    await own.update(last_used_at=auth.clock(), **said)
+    return user
+
+
+async def _identity(auth: Auth, arrived: Arrived) -> Identity | None:
+    digest = digest_of(arrived)
+    found = await exact(auth.tables.of(Identity).all(), digest=digest)
+    same = found is not None and found.subject == arrived.profile.subject
+    return found if same else None
+
+
+async def _first_time(auth: Auth, arrived: Arrived, accept_language: str) -> AbstractUser:
+    profile = arrived.profile
+    email = _address(profile)
+    if email is None or not profile.vouched:
+        taken = email is not None and await auth.tables.user.filter(email=email).exists()
+        silent = auth.settings.prevent_enumeration
+        raise AuthError(SocialError.SIGN_IN_TO_LINK if taken and not silent else SocialError.EMAIL_UNVOUCHED)
+    user = await exact(auth.tables.user.all(), email=email)
+    if user is None:
+        return await _sign_up(auth, arrived, email, accept_language)
+    if not user.is_active:
+        return user  # whom the gate refuses
+    was_verified, claims = user.is_verified, is_claimable(auth, user)
+    identity = await _connect(auth, user, arrived, claims=claims)
+    if claims:
+        seen = Observation(user.id)
+        await auth.events.emit(EventKind.MAILBOX_CLAIMED, Outcome.SUCCESS, seen)
+    await _report_link(auth, user, identity)
+    if not was_verified:
+        await auth.hooks.fire(EmailVerified, user)
+    if claims:
+        await auth.hooks.fire(MailboxClaimed, user)
+    now = await exact(auth.tables.user.all(), id=user.id)
+    if now is None:
+        raise _RacedError
+    return now
+
+
+@transactional
+async def _connect(auth: Auth, user: AbstractUser, arrived: Arrived, *, claims: bool) -> Identity:
+    """Connects an identity whose provider vouches for the address of the account, which is then verified;
+    what a stranger may have put on one that never was is dropped first."""
+    if claims:
+        if await claim_mailbox(auth, user) is None:
+            raise _RacedError
+    else:
+        same = {"id": user.id, "email": user.email, "is_active": True, "is_verified": user.is_verified}
+        changes = {"access_epoch": F("access_epoch")} if user.is_verified else verified(auth)
+        await auth.tables.user.filter(**same).update(**changes)
+        if await exact(auth.tables.user.all(), id=user.id, email=user.email, is_active=True) is None:
+            raise _RacedError
+    identity = await _store(auth, user, arrived)
+    await notify(auth, SocialMail.IDENTITY_LINKED, user, provider=arrived.provider.label)
+    return identity
+
+
+async def _store(auth: Auth, user: AbstractUser, arrived: Arrived) -> Identity:
+    now, profile = auth.clock(), arrived.profile
+    return await auth.tables.of(Identity).create(
+        user_id=user.id,
+        provider=arrived.provider.name,
+        issuer=arrived.issuer,
+        subject=profile.subject,
+        digest=digest_of(arrived),
+        email=_address(profile),
+        vouched=profile.vouched,
+        last_used_at=now,
+        created_at=now,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FirstIdentity:
+    """The identity that an account is made with, whose address the provider vouches for."""
+
+    arrived: Arrived
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+    async def store(self, auth: Auth, user: AbstractUser) -> None:
+        """Raises `IntegrityError` where another request was faster."""
+        await _store(auth, user, self.arrived)
+
+
+async def _sign_up(auth: Auth, arrived: Arrived, email: str, accept_language: str) -> AbstractUser:
+    provider, profile = arrived.provider, arrived.profile
+    if not provider.signup or (provider.domains and email.rpartition("@")[2] not in provider.domains):
+        raise AuthError(SocialError.NO_ACCOUNT)
+    columns: dict[str, Any] = {}
+    name = (profile.name or "").strip()
+    if name and len(name) <= 64 and is_single_line(name):
+        columns["display_name"] = name
+    await auth.hooks.fire(BeforeSocialSignup, profile, columns)
+    now = auth.clock()
+    first = FirstIdentity(arrived, {"is_verified": True, "verified_at": now})
+    try:
+        user = await signup(auth, email, None, accept_language, columns, instead=first)
+    except AuthError as error:
+        if error.code is ErrorCode.EMAIL_TAKEN:
+            raise _RacedError from error
+        raise
+    found = await exact(auth.tables.user.all(), id=user.id)
+    if found is None:  # it was taken meanwhile, which an outsider is not to learn
+        raise _RacedError
+    return found
+
+
+async def _report_link(auth: Auth, user: AbstractUser, identity: Identity) -> None:
+    await auth.events.emit(SocialEventKind.IDENTITY_LINKED, Outcome.SUCCESS, Observation(user.id))
+    await auth.hooks.fire(IdentityLinked, user, identity.id, identity.provider)
+
+
+# Those of a user who is signed in
+
+
+async def session_of(auth: Auth, state: State) -> Authentication:
+    """The session that has begun it, where it still lives. Raises `AuthError(INVALID_TOKEN)`."""
+    if state.user_id is None or state.session_id is None:
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    return await authenticate_session(auth, UUID(state.user_id), UUID(state.session_id), 0)
+
+
+async def link(auth: Auth, authentication: Authentication, arrived: Arrived, state: State) -> Identity:
+    """Connects an identity to the account of the user who has begun it. Raises `AuthError`: IDENTITY_TAKEN,
+    SOCIAL_EXPIRED, REAUTHENTICATION_REQUIRED, IMPERSONATION_FORBIDDEN."""
+    user = authentication.user
+    async with observed(auth, SocialEventKind.IDENTITY_LINKED, authentication):
+        require_recent_login(auth, authentication)
+        try:
+            identity, new = await _link(auth, user, arrived, state)
+        except IntegrityError as error:
+            raise AuthError(SocialError.IDENTITY_TAKEN) from error
+    if new:
+        await auth.hooks.fire(IdentityLinked, user, identity.id, identity.provider)
+    return identity
+
+
+@transactional
+async def _link(auth: Auth, user: AbstractUser, arrived: Arrived, state: State) -> tuple[Identity, bool]:
+    await auth.tables.user.filter(id=user.id).update(access_epoch=F("access_epoch"))
+    same = {"id": user.id, "is_active": True, "access_epoch": user.access_epoch}
+    if await exact(auth.tables.user.all(), **same) is None:
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    if not await take(auth, state.spent):
+        raise AuthError(SocialError.SOCIAL_EXPIRED)
+    known = await _identity(auth, arrived)
+    if known is not None:
+        if known.user_id != user.id:
+            raise AuthError(SocialError.IDENTITY_TAKEN)
+        return known, False
+    identity = await _store(auth, user, arrived)
+    await notify(auth, SocialMail.IDENTITY_LINKED, user, provider=arrived.provider.label)
+    return identity, True
+
+
+async def reauthenticate(auth: Auth, authentication: Authentication, arrived: Arrived, state: State) -> None:
+    """Makes the session's login recent again, as its user has just signed in at the provider. Raises
+    `AuthError`: REAUTHENTICATION_FAILED, IDENTITY_HELD, TWO_FACTOR_REQUIRED where a second factor is on."""
+    user = authentication.user
+    async with observed(auth, EventKind.REAUTHENTICATION, authentication) as observation:
+        identity = await _identity(auth, arrived)
+        if identity is None or identity.user_id != user.id:
+            raise AuthError(ErrorCode.REAUTHENTICATION_FAILED)
+        if identity.held_since is not None:
+            raise AuthError(SocialError.IDENTITY_HELD)
+        if not arrived.strong:
+            for factor in auth.features.factors:
+                if await factor.enrolled(auth, user):
+                    raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+        try:
+            proof = _proof(arrived, user, state.spent)
+            observation.factors = await renew(auth, authentication, proof, None)
+        except AuthError as error:
+            if error.code is ErrorCode.INVALID_CREDENTIALS:
+                raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
+            raise
+
+
+async def identities_of(auth: Auth, user_id: UUID) -> list[Identity]:
+    """The identities of the user, the oldest first."""
+    found = await auth.tables.of(Identity).filter(user_id=user_id).order_by("created_at", "id")
+    return [*matching(found, user_id=user_id)]
+
+
+async def identity_of(auth: Auth, user_id: UUID, identity_id: UUID) -> Identity:
+    """One identity of the user. Raises `AuthError(IDENTITY_NOT_FOUND)`."""
+    found = await exact(auth.tables.of(Identity).all(), id=identity_id, user_id=user_id)
+    if found is None:
+        raise AuthError(SocialError.IDENTITY_NOT_FOUND)
+    return found
+
+
+def shown(identity: Identity) -> dict[str, Any]:
+    """What its owner sees of it."""
+    return {
+        "id": identity.id,
+        "provider": identity.provider,
+        "email": identity.email,
+        "held": identity.held_since is not None,
+        "created_at": identity.created_at,
+        "last_used_at": identity.last_used_at,
+    }
+
+
+async def keep(auth: Auth, authentication: Authentication, identity_id: UUID) -> Identity:
+    """Lets an identity sign in again that was held when all access ended. Raises `AuthError`:
+    REAUTHENTICATION_REQUIRED, IDENTITY_NOT_FOUND."""
+    async with observed(auth, SocialEventKind.IDENTITY_KEPT, authentication):
+        require_recent_login(auth, authentication)
+        own = auth.tables.of(Identity).filter(id=identity_id, user_id=authentication.user.id)
+        await own.update(held_since=None)
+        return await identity_of(auth, authentication.user.id, identity_id)
+
+
+async def remove(auth: Auth, authentication: Authentication, identity_id: UUID) -> None:
+    """Disconnects an identity and tells its owner by mail. Raises `AuthError`: REAUTHENTICATION_REQUIRED,
+    IDENTITY_NOT_FOUND, LAST_WAY_IN."""
+    user = authentication.user
+    async with observed(auth, SocialEventKind.IDENTITY_REMOVED, authentication):
+        require_recent_login(auth, authentication)
+        removed = await _remove(auth, user, identity_id)
+    await auth.hooks.fire(IdentityRemoved, user, removed.id, removed.provider)
+
+
+@transactional
+async def _remove(auth: Auth, user: AbstractUser, identity_id: UUID) -> Identity:
+    await auth.tables.user.filter(id=user.id).update(access_epoch=F("access_epoch"))
+    own = {"id": identity_id, "user_id": user.id}
+    identity = await exact(auth.tables.of(Identity).all(), **own)
+    if identity is None or not await auth.tables.of(Identity).filter(**own).delete():
+        raise AuthError(SocialError.IDENTITY_NOT_FOUND)
+    await keep_way_in(auth, user)
+    await notify(auth, SocialMail.IDENTITY_REMOVED, user, provider=identity.provider)
+    return identity
+
+
+def digest_of(arrived: Arrived) -> str:
+    """What finds an identity."""
+    said = f"{arrived.issuer}\0{arrived.profile.subject}"
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _address(profile: Profile) -> str | None:
+    """The address in its normal form; None where it is not one."""
+    try:
+        return None if profile.email is None else normalise_email(profile.email)
+    except ValueError:
+        return None
+
+
+def refused(provider: Provider, why: str) -> AuthError:
+    """The browser learns only that it was refused."""
+    logger.warning("An answer of the provider %s was refused: %s.", provider.name, why)
+    return AuthError(SocialError.SOCIAL_REFUSED)
+
+
+def _client_id(auth: Auth, provider: Provider) -> str:
+    return credentials_of(auth, provider)[0]

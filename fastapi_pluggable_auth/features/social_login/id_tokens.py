@@ -1,0 +1,137 @@
+"""Tokens of others (OpenID Connect Core section 3.1.3.7), checked with joserfc."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+try:
+    from joserfc import jwk, jws, jwt
+    from joserfc.errors import JoseError
+except ImportError as error:
+    raise ImportError("Social login needs joserfc: pip install 'fastapi-pluggable-auth[social]'") from error
+
+LEEWAY: Final = 60
+"""Seconds that two clocks may differ."""
+
+MAXIMUM_LENGTH: Final = 16_384
+
+
+class TokenError(Exception):
+    """A token that proves nothing. Says why, for the log."""
+
+
+def key_id_of(token: str) -> str | None:
+    """The id of the key that is said to have signed it, before anything is checked. Raises `TokenError`."""
+    if len(token) > MAXIMUM_LENGTH:
+        raise TokenError("length")
+    try:
+        found = jws.extract_compact(token.encode()).headers().get("kid")
+    except (JoseError, ValueError) as error:
+        raise TokenError("form") from error
+    return found if isinstance(found, str) else None
+
+
+def has_key(keys: Mapping[str, Any], key_id: str | None) -> bool:
+    """Whether a published set has this key; any will do where the token names none."""
+    return key_id is None or any(each.get("kid") == key_id for each in keys.get("keys", ()))
+
+
+def claims_in(token: str, keys: Mapping[str, Any], algorithms: Collection[str]) -> dict[str, Any]:
+    """What a token says that one of these keys has signed. Raises `TokenError`."""
+    try:
+        # Of one signature at a time: a set may hold keys for encryption, and of kinds that nobody knows.
+        found = [key for key in keys["keys"] if key.get("use", "sig") == "sig" and key.get("kty") != "oct"]
+        usable = jwk.KeySet([key for each in found if (key := _imported(each)) is not None])
+        claims = jwt.decode(token, usable, algorithms=[*algorithms]).claims
+    except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TokenError(type(error).__name__) from error
+    return dict(claims)
+
+
+def _imported(key: Mapping[str, Any]) -> Any:
+    try:
+        return jwk.import_key({**key})
+    except (JoseError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_claims(
+    claims: Mapping[str, Any],
+    *,
+    issuer: str,
+    client_id: str,
+    nonce: str | None,
+    now: float,
+    access_token: str | None,
+    max_age: int | None = None,
+) -> None:
+    """Raises `TokenError` for a token of another issuer, for somebody else, of another time or another
+    sign-in."""
+    if claims.get("iss") != issuer:
+        raise TokenError("issuer")
+    audience = claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    if client_id not in audiences:
+        raise TokenError("audience")
+    if (len(audiences) > 1 or "azp" in claims) and claims.get("azp") != client_id:
+        raise TokenError("authorized party")
+    if now >= _moment(claims, "exp") + LEEWAY:
+        raise TokenError("expired")
+    if _moment(claims, "iat") > now + LEEWAY:
+        raise TokenError("issued in the future")
+    if "nbf" in claims and _moment(claims, "nbf") > now + LEEWAY:
+        raise TokenError("not good yet")
+    said = claims.get("nonce")
+    if nonce is not None and not (
+        isinstance(said, str) and hmac.compare_digest(said.encode(), nonce.encode())
+    ):
+        raise TokenError("nonce")
+    if "at_hash" in claims and access_token is not None and not _is_hash(claims["at_hash"], access_token):
+        raise TokenError("hash of the access token")
+    if max_age is not None and now - _moment(claims, "auth_time") > max_age + LEEWAY:
+        raise TokenError("signed in too long ago")
+    subject = claims.get("sub")
+    if not (isinstance(subject, str) and 0 < len(subject) <= 255):
+        raise TokenError("subject")
+
+
+def _moment(claims: Mapping[str, Any], name: str) -> float:
+    value = claims.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TokenError(name)
+    return value
+
+
+def _is_hash(said: object, access_token: str) -> bool:
+    """The left half of the digest, of the size that goes with the signature (section 3.1.3.6)."""
+    halves = []
+    for algorithm in ("sha256", "sha384", "sha512"):
+        digest = hashlib.new(algorithm, access_token.encode()).digest()
+        halves.append(base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode())
+    return said in halves
+
+
+def signed(claims: Mapping[str, Any], private_key: str, key_id: str) -> str:
+    """A token of ours that ES256 signs. Raises `ValueError` for what is not such a key."""
+    key = jwk.import_key(private_key, "EC")
+    return jwt.encode({"alg": "ES256", "kid": key_id}, {**claims}, key, algorithms=["ES256"])
+
+
+def new_key() -> Any:
+    """A key that ES256 signs with, for tests."""
+    return jwk.ECKey.generate_key("P-256", {"use": "sig"}, auto_kid=True)
+
+
+def public_half(key: Any) -> dict[str, Any]:
+    """What is published of it."""
+    return {**key.as_dict(private=False)}
+
+
+def signed_by(key: Any, claims: Mapping[str, Any]) -> str:
+    """A token that this key signs."""
+    header = {"alg": "ES256", "kid": key.kid}
+    return jwt.encode(header, {**claims}, key, algorithms=["ES256"])

@@ -1,0 +1,204 @@
+"""Providers: where they are, and how to read what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from .profile import Profile, profile_of, text_of
+
+Fetch = Callable[[str], Awaitable[Any]]
+"""Gets what is at an address of the provider, with the user's access token."""
+
+ALGORITHMS: Final = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA"),
+)
+"""Of signatures by a key whose public half the provider publishes; none of a shared secret."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """One provider. With an `issuer` it speaks OpenID Connect, and its addresses are looked up there; any
+    other has its own (RFC 6749), and `claims` fetches what it says of the user.
+
+    `name` stands in addresses and in the table: letters, digits and `-`. `label` is what people call it. The
+    credentials of the app there are `client_id` and `client_secret`, else AUTH_<NAME>_CLIENT_ID and
+    AUTH_<NAME>_CLIENT_SECRET. `profile` reads the claims. Without `signup` nobody gets an account by it, and
+    with `domains` only addresses of these do. One that is `trusted_for_two_factor` is asked for no second
+    factor where it says that the user has shown one (`amr` with `mfa`).
+
+    Raises `ValueError` for one that is not whole.
+    """
+
+    name: str
+    label: str
+    issuer: str | None = None
+    authorization_endpoint: str | None = None
+    token_endpoint: str | None = None
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    claims: Callable[[Fetch], Awaitable[Mapping[str, Any]]] | None = None
+    profile: Callable[[Mapping[str, Any]], Profile] = profile_of
+    client_id: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    algorithms: tuple[str, ...] = ALGORITHMS
+    signup: bool = True
+    domains: frozenset[str] = frozenset()
+    trusted_for_two_factor: bool = False
+    issuer_of: Callable[[Mapping[str, Any]], str] | None = None
+    """What the issuer of a token has to be, given its claims, where one provider has several."""
+    make_secret: Callable[[str, float], str] | None = None
+    """Makes the secret for a request, of the client id and the time, where it is not always the same."""
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.isascii() or not self.name.replace("-", "").isalnum():
+            raise ValueError(f"{self.name!r} cannot name a provider: use letters, digits and `-`.")
+        if self.issuer is None and not (self.authorization_endpoint and self.token_endpoint and self.claims):
+            raise ValueError(
+                f"The provider {self.name} needs an issuer, or authorization_endpoint, token_endpoint and "
+                f"claims."
+            )
+
+    @property
+    def identifies(self) -> str:
+        """What its users are known under: the issuer, or the address where they sign in."""
+        return self.issuer or f"https://{urlsplit(self.authorization_endpoint or '').hostname}"
+
+
+def Oidc(name: str, *, issuer: str, label: str | None = None, **options: Any) -> Provider:
+    """Any provider of OpenID Connect, such as Keycloak, Authentik, Auth0 or Okta. It vouches for addresses by
+    `email_verified`; one that says so of addresses that anybody may type is to get its own `profile`."""
+    return Provider(name=name, label=label or name.capitalize(), issuer=issuer, **options)
+
+
+def Google(*, hd: str | None = None, **options: Any) -> Provider:
+    """Google (https://developers.google.com/identity/openid-connect/openid-connect). With `hd`, only accounts
+    of that domain of Google Workspace."""
+
+    def profile(claims: Mapping[str, Any]) -> Profile:
+        if hd is not None and claims.get("hd") != hd:
+            raise ValueError("an account of another domain")
+        return profile_of(claims)
+
+    more = {} if hd is None else {"hd": hd}
+    return Provider(
+        name="google",
+        label="Google",
+        issuer="https://accounts.google.com",
+        profile=profile,
+        parameters=more,
+        **options,
+    )
+
+
+def Microsoft(*, tenant: str = "common", **options: Any) -> Provider:
+    """Microsoft Entra ID (https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference). Its
+    tenants say any address, so none is vouched for unless `xms_edov` says that its domain was verified."""
+
+    def profile(claims: Mapping[str, Any]) -> Profile:
+        found = profile_of(claims)
+        owned = claims.get("xms_edov") in (True, 1, "1", "true")
+        return Profile(found.subject, found.email, owned, found.name)
+
+    shared = tenant in ("common", "organizations", "consumers")
+    return Provider(
+        name="microsoft",
+        label="Microsoft",
+        issuer=f"https://login.microsoftonline.com/{tenant}/v2.0",
+        profile=profile,
+        issuer_of=_of_tenant if shared else None,
+        **options,
+    )
+
+
+def _of_tenant(claims: Mapping[str, Any]) -> str:
+    tenant = claims.get("tid")
+    if not isinstance(tenant, str) or not tenant.replace("-", "").isalnum():
+        raise ValueError("no tenant")
+    return f"https://login.microsoftonline.com/{tenant}/v2.0"
+
+
+def GitLab(*, url: str = "https://gitlab.com", **options: Any) -> Provider:
+    """GitLab (https://docs.gitlab.com/integration/openid_connect_provider)."""
+    return Provider(name="gitlab", label="GitLab", issuer=url.rstrip("/"), **options)
+
+
+def GitHub(**options: Any) -> Provider:
+    """GitHub (https://docs.github.com/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps), which is
+    not a provider of OpenID Connect."""
+
+    async def claims(fetch: Fetch) -> Mapping[str, Any]:
+        user = await fetch("https://api.github.com/user")
+        emails = await fetch("https://api.github.com/user/emails")
+        primary: Mapping[str, Any] = next((each for each in emails if each.get("primary") is True), {})
+        said = {"email": primary.get("email"), "email_verified": primary.get("verified")}
+        return {"sub": text_of(user.get("id")), "name": user.get("name") or user.get("login"), **said}
+
+    return Provider(
+        name="github",
+        label="GitHub",
+        authorization_endpoint="https://github.com/login/oauth/authorize",
+        token_endpoint="https://github.com/login/oauth/access_token",  # noqa: S106
+        scopes=("read:user", "user:email"),
+        claims=claims,
+        **options,
+    )
+
+
+def Discord(**options: Any) -> Provider:
+    """Discord (https://discord.com/developers/docs/topics/oauth2)."""
+
+    async def claims(fetch: Fetch) -> Mapping[str, Any]:
+        user = await fetch("https://discord.com/api/v10/users/@me")
+        said = {"email": user.get("email"), "email_verified": user.get("verified")}
+        return {
+            "sub": text_of(user.get("id")),
+            "name": user.get("global_name") or user.get("username"),
+            **said,
+        }
+
+    return Provider(
+        name="discord",
+        label="Discord",
+        authorization_endpoint="https://discord.com/oauth2/authorize",
+        token_endpoint="https://discord.com/api/oauth2/token",  # noqa: S106
+        scopes=("identify", "email"),
+        claims=claims,
+        **options,
+    )
+
+
+def Apple(*, team_id: str, key_id: str, private_key: str, **options: Any) -> Provider:
+    """Sign in with Apple (https://developer.apple.com/documentation/signinwithapplerestapi). `private_key` is
+    the `.p8` file's text, of which each request gets a secret that lives five minutes. The answer comes by
+    POST; `email_verified` may be a text there."""
+
+    def profile(claims: Mapping[str, Any]) -> Profile:
+        found = profile_of(claims)
+        return Profile(found.subject, found.email, claims.get("email_verified") in (True, "true"), found.name)
+
+    def secret(client_id: str, now: float) -> str:
+        from .id_tokens import signed  # here, as joserfc is an extra
+
+        claims = {
+            "iss": team_id,
+            "iat": int(now),
+            "exp": int(now) + 300,
+            "aud": "https://appleid.apple.com",
+            "sub": client_id,
+        }
+        return signed(claims, private_key, key_id)
+
+    return Provider(
+        name="apple",
+        label="Apple",
+        issuer="https://appleid.apple.com",
+        scopes=("openid", "email", "name"),
+        profile=profile,
+        parameters={"response_mode": "form_post"},
+        make_secret=secret,
+        **options,
+    )

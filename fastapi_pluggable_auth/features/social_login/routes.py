@@ -1,0 +1,470 @@
+"""Signing in at others, and the identities of the user who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+from fastapi import Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel
+
+from ...auth import Auth
+from ...dependencies import CurrentAuth, EnrollingAuthentication
+from ...errors import AuthError, ErrorCode
+from ...flows.authentication import Authentication, require_recent_login
+from ...flows.login import Challenge
+from ...http.addresses import with_query
+from ...http.browsers import is_browser
+from ...http.cookies import device_of, sign_in, transport_for
+from ...http.demands import RECENT_LOGIN, SIGNED_IN
+from ...http.rates import rate_limited
+from ...http.responses import documented
+from ...http.route import AuthRoute
+from ...lookup import auth_of
+from ...routes.core import device_in, session_answer
+from ...routes.router import AuthRouter
+from ...schemas import CookieSession, DeviceTokenPair, TextId, TokenPair, taken
+from ...security.cookies import Cookies, received_cookies
+from ...security.jwt import Transport
+from ...security.plaintext import Plaintext
+from ...security.redirects import safe_next
+from . import flows
+from .models import Identity
+from .names import SocialError
+from .providers import Provider
+from .schemas import (
+    CodeChallenge,
+    IdentityOut,
+    IdentityUpdate,
+    ProviderOut,
+    SocialBegun,
+    SocialExchange,
+    SocialNonce,
+    SocialStart,
+    SocialToken,
+)
+from .settings import SocialSettings
+from .states import LIFETIME, Purpose, State, cookie_of, new_nonce, open_nonce, opened, sealed
+
+TAG: Final = "social login"
+MOST_BEGUN: Final = 3
+"""How many sign-ins a browser may have under way: each has a cookie, of which it keeps only so many."""
+
+REFUSALS: Final = (
+    SocialError.SOCIAL_EXPIRED,
+    SocialError.SOCIAL_REFUSED,
+    SocialError.SOCIAL_DENIED,
+    SocialError.PROVIDER_UNKNOWN,
+    SocialError.PROVIDER_UNAVAILABLE,
+    SocialError.EMAIL_UNVOUCHED,
+    SocialError.SIGN_IN_TO_LINK,
+    SocialError.NO_ACCOUNT,
+    SocialError.IDENTITY_TAKEN,
+    SocialError.IDENTITY_HELD,
+    ErrorCode.SIGNUP_CLOSED,
+    ErrorCode.INVALID_CREDENTIALS,
+    ErrorCode.PASSWORD_RESET_REQUIRED,
+    ErrorCode.RATE_LIMITED,
+)
+
+router = AuthRouter(prefix="/auth", tags=[TAG], about="Signing in at others (OpenID Connect, OAuth 2).")
+
+own = AuthRouter(prefix="/account/identities", tags=[TAG], responses=documented(*SIGNED_IN))
+
+
+class CallbackRoute(AuthRoute):
+    """Where a browser comes back to: whatever goes wrong, it gets a page with a way on."""
+
+    def refusal(self, request: Request, error: AuthError) -> Response:
+        """The sign-in page that says so, or that of the front-end; JSON for what is not a browser."""
+        auth = auth_of(request)
+        if not is_browser(request):
+            return super().refusal(request, error)
+        if auth.pages:
+            from ...routes.pages.sign_in import show_sign_in  # in apps that have imported the pages
+
+            return show_sign_in(auth, request, None, error=error)
+        if auth.features.settings_of(SocialSettings).social_return_url is not None:
+            return _to_front_end(auth, error=error.code.code)
+        return super().refusal(request, error)
+
+
+callbacks = AuthRouter(prefix="/auth/social", tags=[TAG], route_class=CallbackRoute, include_in_schema=False)
+
+
+@router.get("/providers", operation_id="auth_list_providers", summary="List the providers")
+async def list_providers(auth: CurrentAuth, request: Request) -> list[ProviderOut]:
+    """The providers at which users can sign in, and where a browser begins: by a link, not by a form."""
+    return [
+        ProviderOut(name=each.name, label=each.label, start=_path(auth, f"social/{each.name}/start"))
+        for each in providers_of(auth).values()
+    ]
+
+
+@router.post(
+    "/social/{provider}/start",
+    operation_id="auth_social_start",
+    summary="Begin to sign in at a provider",
+    dependencies=[rate_limited("social_start")],
+    responses=documented(
+        SocialError.PROVIDER_UNKNOWN,
+        SocialError.PROVIDER_UNAVAILABLE,
+        SocialError.CODE_CHALLENGE_NEEDED,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.RATE_LIMITED,
+    ),
+)
+async def start(
+    auth: CurrentAuth, request: Request, response: Response, provider: TextId, body: SocialStart
+) -> SocialBegun:
+    """Where the browser is to go. It gets a cookie, without which it cannot come back: an app opens
+    `GET /auth/social/{provider}/start` in the browser instead."""
+    chosen = provider_named(auth, provider)
+    state = State(
+        provider=chosen.name,
+        next=safe_next(body.next),
+        challenge=body.code_challenge,
+        remember=body.remember,
+    )
+    return SocialBegun(url=await begin(auth, request, response, chosen, state))
+
+
+@callbacks.get("/{provider}/start", dependencies=[rate_limited("social_start")])
+async def start_page(
+    auth: CurrentAuth,
+    request: Request,
+    provider: TextId,
+    next: str = "",
+    code_challenge: Annotated[CodeChallenge | None, Query()] = None,
+    remember: str = "yes",
+) -> Response:
+    """Sends the browser to the provider."""
+    chosen = provider_named(auth, provider)
+    state = State(
+        provider=chosen.name, next=safe_next(next), challenge=code_challenge, remember=remember == "yes"
+    )
+    response = RedirectResponse("/", 303, {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"})
+    response.headers["location"] = await begin(auth, request, response, chosen, state)
+    return response
+
+
+@callbacks.get("/{provider}/callback", dependencies=[rate_limited("social_callback")])
+async def callback(
+    auth: CurrentAuth,
+    request: Request,
+    provider: TextId,
+    code: Annotated[str, Query(max_length=4096)] = "",
+    state: Annotated[str, Query(max_length=256)] = "",
+    iss: Annotated[str | None, Query(max_length=512)] = None,
+    error: Annotated[str, Query(max_length=256)] = "",
+) -> Response:
+    """Where the provider sends the browser back to."""
+    chosen, secret = provider_named(auth, provider), Plaintext(code)
+    del code  # an error tracker would send it with this frame
+    cookie = _received(request, auth, cookie_of(state))
+    begun = opened(auth, chosen.name, state, cookie)
+    if error or not secret.look():
+        raise AuthError(SocialError.SOCIAL_DENIED if error in _DENIED else SocialError.SOCIAL_REFUSED)
+    arrived = await flows.arrive(auth, chosen, begun, _redirect_uri(auth, chosen), secret, iss)
+    response = await _finish(auth, request, begun, arrived)
+    names = Cookies(secure=auth.settings.is_https)
+    response.headers.append("set-cookie", names.delete(names.of_feature(begun.cookie)))
+    return response
+
+
+_DENIED: Final = {"access_denied", "user_cancelled_login", "user_cancelled_authorize", "consent_required"}
+
+
+class CallbackForm(BaseModel):
+    """What a provider posts (OAuth 2.0 Form Post Response Mode)."""
+
+    code: str = ""
+    state: str = ""
+    iss: str = ""
+    error: str = ""
+
+
+@callbacks.post("/{provider}/callback", dependencies=[rate_limited("social_callback")])
+async def posted_callback(
+    auth: CurrentAuth, provider: TextId, form: Annotated[CallbackForm, Form()]
+) -> Response:
+    """The same by a page of the provider: it comes without the cookie, which a GET brings back."""
+    chosen = provider_named(auth, provider)
+    fields = {name: value[:4096] for name, value in form.model_dump().items() if value}
+    headers = {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+    return RedirectResponse(f"{_redirect_uri(auth, chosen)}?{urlencode(fields)}", 303, headers)
+
+
+async def _finish(auth: Auth, request: Request, state: State, arrived: flows.Arrived) -> Response:
+    language = request.headers.get("accept-language", "")
+    if state.purpose == "link":
+        await flows.link(auth, await flows.session_of(auth, state), arrived, state)
+        return _lead_on(auth, request, state, "identity_linked")
+    if state.purpose == "reauthenticate":
+        await flows.reauthenticate(auth, await flows.session_of(auth, state), arrived, state)
+        return _lead_on(auth, request, state, "confirmed")
+    if state.challenge is not None:
+        code = await flows.code_for(auth, arrived, state, language)
+        return _to_front_end(auth, social_code=code, next=state.next)
+    device = device_of(request)
+    answer = await flows.sign_in(
+        auth, arrived, state.spent, device, transport=Transport.COOKIE, accept_language=language
+    )
+    if auth.pages:
+        from ...routes.pages.sign_in import show_answer  # in apps that have imported the pages
+
+        return await show_answer(auth, request, answer, state.next, remember=state.remember)
+    if isinstance(answer, Challenge):
+        raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+    sign_in(request, auth, answer, remember=state.remember)
+    return RedirectResponse(state.next or auth.settings.home_url, 303, {"Referrer-Policy": "no-referrer"})
+
+
+def _lead_on(auth: Auth, request: Request, state: State, done: str) -> Response:
+    if auth.pages:
+        from ...routes.pages.rendering import see_other  # in apps that have imported the pages
+
+        return see_other(auth, request, state.next or "security", notice=done)
+    return _to_front_end(auth, done=done)
+
+
+def _to_front_end(auth: Auth, **said: str | None) -> Response:
+    url = auth.features.settings_of(SocialSettings).social_return_url or auth.settings.home_url
+    headers = {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+    return RedirectResponse(with_query(url, **said), 303, headers)
+
+
+@router.post(
+    "/social/exchange",
+    operation_id="auth_social_exchange",
+    summary="Take the tokens of a sign-in at a provider",
+    dependencies=[rate_limited("login", sets_cookies=True)],
+    responses=documented(
+        SocialError.SOCIAL_EXPIRED,
+        ErrorCode.INVALID_CREDENTIALS,
+        ErrorCode.EMAIL_NOT_VERIFIED,
+        ErrorCode.PASSWORD_RESET_REQUIRED,
+        ErrorCode.TWO_FACTOR_REQUIRED,
+        ErrorCode.TWO_FACTOR_UNAVAILABLE,
+        ErrorCode.CSRF_REFUSED,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.THROTTLED,
+        ErrorCode.CODES_LOCKED,
+        ErrorCode.RATE_LIMITED,
+    ),
+)
+async def exchange(
+    auth: CurrentAuth, request: Request, body: SocialExchange
+) -> DeviceTokenPair | TokenPair | CookieSession:
+    """Spend the one-time code that `SOCIAL_RETURN_URL` got, within a minute. Where a second factor is needed,
+    send it again with `code`."""
+    secrets = taken(body, "social_code"), taken(body, "code_verifier")
+    device, transport = device_in(request, body), transport_for(request)
+    tokens = await flows.exchange(auth, *secrets, body.take_answer(), device, transport=transport)
+    return session_answer(request, auth, tokens)
+
+
+@router.post(
+    "/social/{provider}/nonce",
+    operation_id="auth_social_nonce",
+    summary="Begin to sign in with a provider's token",
+    dependencies=[rate_limited("social_start")],
+    responses=documented(SocialError.PROVIDER_UNKNOWN, ErrorCode.RATE_LIMITED),
+)
+async def nonce(auth: CurrentAuth, provider: TextId) -> SocialNonce:
+    """A nonce for the token of a native app, or of One Tap."""
+    return SocialNonce(nonce=new_nonce(auth, provider_named(auth, provider).name))
+
+
+@router.post(
+    "/social/{provider}/token",
+    operation_id="auth_social_token",
+    summary="Sign in with a provider's token",
+    dependencies=[rate_limited("login", sets_cookies=True)],
+    responses=documented(
+        *(code for code in REFUSALS if code is not SocialError.SOCIAL_DENIED),
+        ErrorCode.EMAIL_NOT_VERIFIED,
+        ErrorCode.TWO_FACTOR_REQUIRED,
+        ErrorCode.CSRF_REFUSED,
+        ErrorCode.VALIDATION_ERROR,
+    ),
+)
+async def token(
+    auth: CurrentAuth, request: Request, provider: TextId, body: SocialToken
+) -> DeviceTokenPair | TokenPair | CookieSession:
+    """Sign in with the id_token that a native app has got at the provider, for a nonce of this app."""
+    chosen = provider_named(auth, provider)
+    spends = open_nonce(auth, chosen.name, body.nonce)
+    arrived = await flows.arrive_by_token(auth, chosen, taken(body, "id_token"), body.nonce)
+    device, transport = device_in(request, body), transport_for(request)
+    language = request.headers.get("accept-language", "")
+    answer = await flows.sign_in(auth, arrived, spends, device, transport=transport, accept_language=language)
+    if isinstance(answer, Challenge):
+        raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+    return session_answer(request, auth, answer)
+
+
+@own.get("", operation_id="account_list_identities", summary="List the identities")
+async def list_identities(auth: CurrentAuth, authentication: EnrollingAuthentication) -> list[IdentityOut]:
+    """The accounts elsewhere by which the user signs in, the oldest first."""
+    return [_out(each) for each in await flows.identities_of(auth, authentication.user.id)]
+
+
+@own.post(
+    "/{provider}",
+    operation_id="account_connect_identity",
+    summary="Begin to connect an identity",
+    responses=documented(
+        SocialError.PROVIDER_UNKNOWN,
+        SocialError.PROVIDER_UNAVAILABLE,
+        *RECENT_LOGIN,
+        ErrorCode.VALIDATION_ERROR,
+    ),
+)
+async def connect(
+    auth: CurrentAuth,
+    request: Request,
+    response: Response,
+    authentication: EnrollingAuthentication,
+    provider: TextId,
+    body: SocialStart,
+) -> SocialBegun:
+    """Where the browser is to go to connect an account there. Needs a recent login."""
+    require_recent_login(auth, authentication)
+    return await _begin_for(auth, request, response, authentication, provider, body, "link")
+
+
+@own.post(
+    "/{provider}/reauthenticate",
+    operation_id="account_reauthenticate_at_provider",
+    summary="Begin to confirm at a provider",
+    responses=documented(
+        SocialError.PROVIDER_UNKNOWN, SocialError.PROVIDER_UNAVAILABLE, ErrorCode.VALIDATION_ERROR
+    ),
+)
+async def reauthenticate(
+    auth: CurrentAuth,
+    request: Request,
+    response: Response,
+    authentication: EnrollingAuthentication,
+    provider: TextId,
+    body: SocialStart,
+) -> SocialBegun:
+    """Where the browser is to go to sign in once more. Only for providers of OpenID Connect, which say when
+    their user has signed in."""
+    if provider_named(auth, provider).issuer is None:
+        raise AuthError(SocialError.PROVIDER_UNKNOWN)
+    return await _begin_for(auth, request, response, authentication, provider, body, "reauthenticate")
+
+
+@own.patch(
+    "/{identity_id}",
+    operation_id="account_keep_identity",
+    summary="Keep an identity",
+    responses=documented(SocialError.IDENTITY_NOT_FOUND, *RECENT_LOGIN, ErrorCode.VALIDATION_ERROR),
+)
+async def keep(
+    auth: CurrentAuth, authentication: EnrollingAuthentication, identity_id: TextId, body: IdentityUpdate
+) -> IdentityOut:
+    """After a reset of the password, `keep` lets an identity sign in again. Needs a recent login."""
+    wanted = _identity_id(identity_id)
+    if body.keep:
+        return _out(await flows.keep(auth, authentication, wanted))
+    return _out(await flows.identity_of(auth, authentication.user.id, wanted))
+
+
+@own.delete(
+    "/{identity_id}",
+    operation_id="account_disconnect_identity",
+    summary="Disconnect an identity",
+    status_code=204,
+    responses=documented(
+        SocialError.IDENTITY_NOT_FOUND, ErrorCode.LAST_WAY_IN, *RECENT_LOGIN, ErrorCode.VALIDATION_ERROR
+    ),
+)
+async def disconnect(auth: CurrentAuth, authentication: EnrollingAuthentication, identity_id: TextId) -> None:
+    """Disconnect an identity, but not the last way in. Needs a recent login; the owner is told by mail."""
+    await flows.remove(auth, authentication, _identity_id(identity_id))
+
+
+async def _begin_for(
+    auth: Auth,
+    request: Request,
+    response: Response,
+    authentication: Authentication,
+    provider: str,
+    body: SocialStart,
+    purpose: Purpose,
+) -> SocialBegun:
+    if authentication.session_id is None:
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    chosen = provider_named(auth, provider)
+    state = State(
+        provider=chosen.name,
+        purpose=purpose,
+        next=safe_next(body.next),
+        user_id=str(authentication.user.id),
+        session_id=str(authentication.session_id),
+    )
+    return SocialBegun(url=await begin(auth, request, response, chosen, state))
+
+
+async def begin(auth: Auth, request: Request, response: Response, provider: Provider, state: State) -> str:
+    """Gives the browser the cookie that brings it back, and the address of the provider. Raises
+    `AuthError`."""
+    if state.purpose == "sign_in" and state.challenge is None and not auth.uses_cookies:
+        raise AuthError(SocialError.CODE_CHALLENGE_NEEDED)
+    url = await flows.authorization_url(auth, provider, state, _redirect_uri(auth, provider))
+    names = Cookies(secure=auth.settings.is_https)
+    received = [*received_cookies(request.scope["headers"])]
+    begun = [name for name in received if name.startswith(names.of_feature("social_"))]
+    for name in begun[: len(begun) + 1 - MOST_BEGUN]:
+        response.headers.append("set-cookie", names.delete(name))
+    lifetime = int(LIFETIME.total_seconds())
+    cookie = names.set(names.of_feature(state.cookie), sealed(auth, state), lifetime)
+    response.headers.append("set-cookie", cookie)
+    return url
+
+
+def providers_of(auth: Auth) -> Mapping[str, Provider]:
+    """The providers of the app, by their names."""
+    feature = next(each for each in auth.features if each.name == "social_login")
+    found: Mapping[str, Provider] = feature.providers  # type: ignore[attr-defined]  # of `SocialLogin`
+    return found
+
+
+def provider_named(auth: Auth, name: str) -> Provider:
+    """Raises `AuthError(PROVIDER_UNKNOWN)`."""
+    found = providers_of(auth).get(name)
+    if found is None:
+        raise AuthError(SocialError.PROVIDER_UNKNOWN)
+    return found
+
+
+def _path(auth: Auth, path: str) -> str:
+    return f"{auth.settings.route_prefix}/auth/{path}"
+
+
+def _redirect_uri(auth: Auth, provider: Provider) -> str:
+    """Each provider has its own, so that the answer of one cannot be taken for that of another."""
+    return auth.settings.public_url(f"auth/social/{quote(provider.name)}/callback")
+
+
+def _received(request: Request, auth: Auth, name: str) -> str | None:
+    names = Cookies(secure=auth.settings.is_https)
+    values = received_cookies(request.scope["headers"]).get(names.of_feature(name), [])
+    return values[0] if len(values) == 1 else None
+
+
+def _out(identity: Identity) -> IdentityOut:
+    return IdentityOut(**flows.shown(identity))
+
+
+def _identity_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise AuthError(SocialError.IDENTITY_NOT_FOUND) from error

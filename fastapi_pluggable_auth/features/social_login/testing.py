@@ -1,0 +1,151 @@
+"""A provider of OpenID Connect for tests: a real server on this machine, that signs in whom a test names."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from .id_tokens import new_key, public_half, signed_by
+from .states import s256
+
+CLIENT_ID: Final = "the-app-under-test"
+CLIENT_SECRET: Final = "secret-of-the-app-under-test"  # noqa: S105
+
+
+class IdentityProvider:
+    """What `identity_provider` gives: `issuer` is for `Oidc("name", issuer=...)`. Anyone who comes is signed
+    in as the last `user`, until a test makes it `fail`."""
+
+    def __init__(self) -> None:
+        self.issuer = ""
+        self.key = new_key()
+        self.claims: dict[str, Any] = {}
+        self.error: str | None = None
+        self.extra: dict[str, Any] = {}
+        """Claims of the next tokens beside or in place of those that are right."""
+        self._codes: dict[str, dict[str, str]] = {}
+
+    def user(
+        self, email: str | None = "kim@example.com", *, email_verified: bool = True, **claims: Any
+    ) -> dict[str, Any]:
+        """Who signs in next. A `sub` of their own tells two users apart."""
+        self.error = None
+        said = {} if email is None else {"email": email, "email_verified": email_verified}
+        self.claims = {"sub": f"sub-of-{email}", **said, **claims}
+        return self.claims
+
+    def fail(self, error: str = "access_denied") -> None:
+        """Whoever comes next is sent back with this error."""
+        self.error = error
+
+    def id_token(self, nonce: str | None, client_id: str = CLIENT_ID) -> str:
+        """A token for the user, as the token endpoint and native apps give it."""
+        now = int(time.time())
+        claims = {
+            "iss": self.issuer,
+            "aud": client_id,
+            "iat": now,
+            "exp": now + 300,
+            "auth_time": now,
+            **({} if nonce is None else {"nonce": nonce}),
+            **self.claims,
+            **self.extra,
+        }
+        return signed_by(self.key, {name: value for name, value in claims.items() if value is not None})
+
+    def document(self) -> dict[str, Any]:
+        """What it publishes of itself."""
+        return {
+            "issuer": self.issuer,
+            "authorization_endpoint": f"{self.issuer}/authorize",
+            "token_endpoint": f"{self.issuer}/token",
+            "userinfo_endpoint": f"{self.issuer}/userinfo",
+            "jwks_uri": f"{self.issuer}/jwks",
+            "authorization_response_iss_parameter_supported": True,
+            "response_types_supported": ["code"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        }
+
+    def authorize(self, asked: dict[str, str]) -> str:
+        """Where the browser goes from the page of the provider."""
+        back = {"state": asked["state"], "iss": self.issuer}
+        if self.error is not None:
+            back["error"] = self.error
+        else:
+            back["code"] = secrets.token_urlsafe(16)
+            self._codes[back["code"]] = asked
+        return f"{asked['redirect_uri']}?{urlencode(back)}"
+
+    def token(self, sent: dict[str, str]) -> dict[str, Any]:
+        """What it gives for a code, once."""
+        asked = self._codes.pop(sent.get("code", ""), None)
+        if asked is None or asked["redirect_uri"] != sent.get("redirect_uri"):
+            return {"error": "invalid_grant"}
+        if s256(sent.get("code_verifier", "")) != asked["code_challenge"]:
+            return {"error": "invalid_grant"}
+        return {
+            "access_token": secrets.token_urlsafe(16),
+            "token_type": "Bearer",
+            "id_token": self.id_token(asked.get("nonce"), asked["client_id"]),
+        }
+
+    @contextmanager
+    def serving(self) -> Iterator[IdentityProvider]:
+        """While it answers, at a port of this machine."""
+        with ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self)) as server:
+            self.issuer = f"http://127.0.0.1:{server.server_port}"
+            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread.start()
+            try:
+                yield self
+            finally:
+                server.shutdown()
+                thread.join()
+
+
+def _handler_of(provider: IdentityProvider) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            url = urlsplit(self.path)
+            if url.path == "/.well-known/openid-configuration":
+                self._json(provider.document())
+            elif url.path == "/jwks":
+                self._json({"keys": [public_half(provider.key)]})
+            elif url.path == "/userinfo":
+                self._json(provider.claims)
+            elif url.path == "/authorize":
+                self.send_response(303)
+                self.send_header("Location", provider.authorize(_fields(url.query)))
+                self.end_headers()
+            else:
+                self.send_error(404)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+            answer = provider.token(_fields(body))
+            self._json(answer, 400 if "error" in answer else 200)
+
+        def _json(self, said: dict[str, Any], status: int = 200) -> None:
+            body = json.dumps(said).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Tests are quiet."""
+
+    return Handler
+
+
+def _fields(text: str) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(text).items()}
