@@ -103,9 +103,10 @@ def served(
     folder: Path,
     features: Sequence[Feature] = (),
     roles: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
     **values: str,
 ) -> Iterator[Site]:
-    """An app under a real server."""
+    """An app under a real server, which browsers know by this host."""
     database = folder / "test.sqlite3"
     app = app_with_plain_init_in_lifespan(f"sqlite://{database}")
 
@@ -133,7 +134,8 @@ def served(
         roles=roles,
         features=features,
     )
-    with serving(app) as base:
+    with serving(app) as address:
+        base = address.replace("127.0.0.1", host)
         settings.public_base_url = base
         yield Site(base, clock, mails, database)
 

@@ -19,9 +19,11 @@ from fastapi_pluggable_auth.features import (
     Administration,
     AuditLog,
     Feature,
+    Passkeys,
     PersonalTokens,
 )
 from fastapi_pluggable_auth.features.audit_log.recording import UNKEPT_KINDS
+from fastapi_pluggable_auth.features.passkeys.names import PasskeyMail
 from fastapi_pluggable_auth.features.personal_tokens.flows import PersonalTokenMail
 from fastapi_pluggable_auth.features.two_factor.flows import TwoFactorMail
 from fastapi_pluggable_auth.models import PersonalToken, User
@@ -44,6 +46,7 @@ FEATURES: list[Feature] = [
     Administration(),
     AuditLog(),
     PersonalTokens(scopes=SCOPES),
+    Passkeys(),
     Feature(name="boats", events=BoatEventKind),
 ]
 
@@ -148,7 +151,7 @@ async def test_the_page_that_a_mail_leads_to_has_the_section_where_one_acts(
 
 
 def test_a_mail_about_what_the_reader_may_not_have_done_leads_to_what_ends_it() -> None:
-    assert PAGES == {
+    assert {
         MailKind.MAILBOX_CLAIMED: "forgot-password",
         MailKind.ACCOUNT_EXISTS: "sign-in",
         MailKind.SIGNUP_CLASH: "sign-up",
@@ -161,7 +164,8 @@ def test_a_mail_about_what_the_reader_may_not_have_done_leads_to_what_ends_it() 
         TwoFactorMail.RECOVERY_CODES_RENEWED: "profile#change-password",
         TwoFactorMail.RECOVERY_CODE_USED: "profile#change-password",
         PersonalTokenMail.PERSONAL_TOKEN_CREATED: "security/tokens",
-    }
+        **dict.fromkeys(PasskeyMail, "security#passkeys"),
+    } == PAGES
 
 
 @pytest.mark.parametrize("language", ["en", "de"])

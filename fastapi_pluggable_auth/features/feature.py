@@ -39,6 +39,10 @@ class Credential:
     authenticate: Callable[[Any, str], Coroutine[Any, Any, Any]]
 
 
+Detour: TypeAlias = Callable[[Any, Any], Awaitable["str | None"]]
+"""What comes first after a sign-in by the pages, of an `Auth` and the `Authentication` of the user: a notice
+for the security page (a key of the words `notices`), or None."""
+
 Export: TypeAlias = Callable[[Any, Any], "Awaitable[object] | AsyncIterator[object]"]
 """Makes a part of the data that a user exports, of an `Auth` and the `Authentication` of the user: a value or
 the entries of a list that may be long. No secret is in it, and no transaction is open between two entries."""
@@ -55,14 +59,16 @@ class Slot:
     """A template for a place in the pages. On the page `security`, `values` makes what the template finds as
     `values`, of an `Auth` and the `Authentication` of the user; only where it has an `image`, a PNG in
     base64, the page shows one. Elsewhere, but for the places `sign_in` and `sign_up`, `shown` says for
-    which users of an `Auth` it is there. Raises `ValueError` for a place that there is not, and for
-    values or `shown` elsewhere.
+    which users of an `Auth` it is there. On the page `sign_in`, browsers may also fill in the name with what
+    `autofill` says (HTML section 4.10.18.7, such as `webauthn`). Raises `ValueError` for a place that there
+    is not, and for values, `shown` or `autofill` elsewhere.
     """
 
     place: Place
     template: str
     values: Callable[[Any, Any], Awaitable[Mapping[str, Any]]] | None = None
     shown: Callable[[Any, Any], bool] | None = None
+    autofill: str = ""
 
     def __post_init__(self) -> None:
         if self.place not in get_args(Place):
@@ -71,6 +77,8 @@ class Slot:
             raise ValueError(f"The template {self.template} gets no values in the place {self.place!r}.")
         if self.shown is not None and self.place in ("sign_in", "sign_up"):
             raise ValueError(f"The template {self.template} is there for all in the place {self.place!r}.")
+        if self.autofill and self.place != "sign_in":
+            raise ValueError(f"Nothing is filled in for {self.template} in the place {self.place!r}.")
 
     def is_for(self, auth: Any, user: AbstractUser | None) -> bool:
         """Whether the pages of this user have it."""
@@ -174,11 +182,13 @@ class FirstWayIn(Protocol):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignUp:
     """Another way to sign up: a `field` of the body of a signup that takes the place of the password, with
-    the type of what it holds. `check` gives what an account is made with, of an `Auth`, the address, the
+    the type of what it holds. `factor` names it in sessions and tokens, and in the `second_factors` of the
+    account. `check` gives what an account is made with, of an `Auth`, the address, the
     value of the field and that of the browser's cookie, and raises `AuthError`."""
 
     field: str
     type: Any
+    factor: str
     check: Callable[[Any, str, Any, str | None], Awaitable[FirstWayIn]]
 
 
@@ -255,10 +265,11 @@ class Feature:
     answer for one in place of a code: the factor gets them as JSON. `phishing_resistant` names those that a
     look-alike site cannot pass on. `sign_up` is another way to sign up, and `ways_in` counts the ways in that
     a user has here, of which the last one stays.
-    `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, `templates` is the
-    folder of its templates, and `words` that of its words: `<language>.toml`, with those of its mails
-    (`mails.<name>.subject`, `.text` ...) and the sentences of its errors. A mail may be templates instead, in
-    folders by language (`<language>/<name>.txt`).
+    `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, and `detour` leads to the
+    security page after a sign-in. `templates` is the folder of its templates; `scripts` are files there that
+    the script of the pages has as well, together in a scope of their own. `words` is the folder of its words:
+    `<language>.toml`, with those of its mails (`mails.<name>.subject`, `.text` ...) and the sentences of its
+    errors. A mail may be templates instead, in folders by language (`<language>/<name>.txt`).
     """
 
     name: str
@@ -285,6 +296,8 @@ class Feature:
     slots: tuple[Slot, ...] = ()
     templates: Path | None = None
     words: Path | None = None
+    scripts: tuple[str, ...] = ()
+    detour: Detour | None = None
 
 
 class Features:
@@ -346,11 +359,18 @@ class Features:
             templates=tuple(feature.templates for feature in self._all if feature.templates),
             words=tuple(feature.words for feature in self._all if feature.words),
         )
+        self.scripts = tuple(feature.scripts for feature in self._all if feature.scripts)
+        """The files that each adds to the script of the pages."""
+        self.detours = tuple(feature.detour for feature in self._all if feature.detour)
+        """Each may lead elsewhere after a sign-in."""
         self.merged("template", _pages_of)  # of two, a slot would show that of the other feature
         for feature in self._all:
             for slot in feature.slots:
                 if slot.template not in _pages_of(feature):
                     raise ValueError(f"The feature {feature.name} has no template {slot.template}.")
+            for script in feature.scripts:
+                if feature.templates is None or not (feature.templates / script).is_file():
+                    raise ValueError(f"The feature {feature.name} has no script {script}.")
 
     def __iter__(self) -> Iterator[Feature]:
         return iter(self._all)

@@ -33,7 +33,8 @@ CHALLENGE_ATTEMPTS: Final = 20
 """Codes after which the password is needed again."""
 
 BY_PASSWORD: Final = ("pwd",)
-BY_SIGNUP: Final = ("pwd", "mail")
+MAIL: Final = "mail"
+BY_SIGNUP: Final = (*BY_PASSWORD, MAIL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +162,26 @@ async def enter_after_signup(
     auth: Auth, user: AbstractUser, device: Device | None = None, *, transport: Transport
 ) -> TokenSet | Challenge:
     """The first session, in the browser that has signed up and just verified the address: the password was
-    chosen there, and the mail came. Only for an account that is `untouched` since.
+    chosen there, or what a feature has in its place, and the mail came. Only for an account that is
+    `untouched` since.
 
     Raises `AuthError`: INVALID_CREDENTIALS where something of the account has ended meanwhile; else like
     `open_session`.
     """
     async with entering(auth, transport=transport, device=device) as entry:
-        proof = Proof(user=user, factors=BY_SIGNUP, unchanged={"access_epoch": user.access_epoch})
+        proof = Proof(
+            user=user, factors=_by_signup(auth, user), unchanged={"access_epoch": user.access_epoch}
+        )
         answer = await admit(auth, proof, entry)
     return await begin_challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
+
+
+def _by_signup(auth: Auth, user: AbstractUser) -> tuple[str, ...]:
+    """What an account was signed up with, and the mail."""
+    if is_usable(user.hashed_password):
+        return BY_SIGNUP
+    ways = (way.factor for way in auth.features.sign_ups.values())
+    return (*(name for name in ways if name in user.second_factors), MAIL)
 
 
 async def reauthenticate(

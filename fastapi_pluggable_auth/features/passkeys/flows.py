@@ -391,6 +391,11 @@ async def _known(
     return found, user
 
 
+async def has_enough(auth: Auth, user_id: UUID) -> bool:
+    """Whether the user has a passkey that signs in by itself now."""
+    return any(_is_enough(passkey) for passkey in await passkeys_of(auth, user_id))
+
+
 def _is_enough(passkey: Passkey) -> bool:
     return passkey.verifies_user and passkey.held_since is None
 
@@ -574,6 +579,11 @@ async def check_first(auth: Auth, email: str, credential: Registration, browser:
 
 
 # Bytes
+
+
+def handle_of(user: AbstractUser) -> str:
+    """What authenticators know the account by."""
+    return _encoded(user.id.bytes)
 
 
 def digest_of(credential_id: str) -> str:

@@ -19,6 +19,7 @@ from ...http.browsers import wants_page
 from ...http.cookies import signup_binding
 from ...http.mail_note import mail_note
 from ...schemas import Message
+from ...security.hashing import is_usable
 from ...security.plaintext import Plaintext
 from .forms import Rejected, problem_with
 from .rendering import render_page
@@ -73,7 +74,8 @@ async def link_page(
             raise
         next = _wanted(auth, request)
         return render_page(auth, request, "dead_link", dead.code.status, purpose=purpose, next=next)
-    path = request.url.path.rstrip("/").removesuffix("/form")
+    shown = Plaintext.of(token).look()
+    path = f"{request.url.path.partition(shown)[0]}{shown}"  # without what forms add
     reset, here, slots = None, False, []
     if purpose is Purpose.VERIFY:
         new = auth.links.generate(Purpose.RESET, user.id, link_state(Purpose.RESET, user))
@@ -91,7 +93,8 @@ async def link_page(
         reset=reset,
         here=here,
         slots=slots,
-        token=Plaintext.of(token).look(),
+        token=shown,
+        has_password=is_usable(user.hashed_password),
         claims=is_claimable(auth, user),
     )
 

@@ -74,15 +74,16 @@ def render_page(
     if problem is not None:
         words = words.knowing(wait=words.wait(problem.retry_after))
         words = words.saying(f"errors.{problem.code}", problem.detail)
-    assets = _assets(auth.settings.template_dir, features.folders.templates)
+    assets = _assets(auth.settings.template_dir, features.folders.templates, features.scripts)
     home_url = home(request, auth)
     allowed = [f"form-action {_form_targets(home_url)}"]
     if pictures := _sources_of_pictures(auth, drawn=image is not None):
         allowed.append(f"img-src {' '.join(pictures)}")
 
-    def strength() -> str:
+    def asked(address: str) -> str:
+        """The same address, which the script of the page then may ask."""
         allowed.append("connect-src 'self'")
-        return account_path(request, auth, "password-strength")
+        return address
 
     values = {
         "name": name,
@@ -104,7 +105,8 @@ def render_page(
         "path": lambda page, next=None: with_query(account_path(request, auth, page), next=next),
         "home": home_url,
         "next": None,
-        "strength": strength,
+        "asked": asked,
+        "strength": lambda: asked(account_path(request, auth, "password-strength")),
         "title": words(title or f"{name}.title"),
         "user": user,
         "problem": problem,
@@ -113,6 +115,7 @@ def render_page(
         "minimum": MINIMUM_LENGTH,
         "maximum": MAXIMUM_LENGTH,
         "slots": [slot for slot in features.slots_in(name) if slot.is_for(auth, user)],
+        "autofill": " ".join(slot.autofill for slot in features.slots_in("sign_in") if slot.autofill),
         "navigation": [slot for slot in features.slots_in("navigation") if slot.is_for(auth, user)],
         **context,
     }
@@ -150,7 +153,7 @@ def _sources_of_pictures(auth: Auth, *, drawn: bool) -> list[str]:
 class _Assets:
     """What is made once for the folders of templates of an app."""
 
-    def __init__(self, folders: list[Path]) -> None:
+    def __init__(self, folders: list[Path], scripts: tuple[tuple[str, ...], ...]) -> None:
         self.environment = Environment(
             loader=FileSystemLoader(folders),
             autoescape=True,
@@ -159,7 +162,8 @@ class _Assets:
             lstrip_blocks=True,
         )
         self.style = self._source("page.css") + self._source("page_extra.css")
-        self.script = self._source("page.js")
+        added = ["".join(self._source(name) for name in names) for names in scripts]
+        self.script = self._source("page.js") + "".join(f";(() => {{\n{each}}})()\n" for each in added)
         self.policy = (
             f"default-src 'none'; style-src '{_digest(self.style)}'; script-src '{_digest(self.script)}'; "
             "base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
@@ -171,8 +175,10 @@ class _Assets:
 
 
 @lru_cache(maxsize=16)
-def _assets(template_dir: Path | None, features: tuple[Path, ...]) -> _Assets:
-    return _Assets([*([] if template_dir is None else [template_dir]), TEMPLATES, *features])
+def _assets(
+    template_dir: Path | None, features: tuple[Path, ...], scripts: tuple[tuple[str, ...], ...]
+) -> _Assets:
+    return _Assets([*([] if template_dir is None else [template_dir]), TEMPLATES, *features], scripts)
 
 
 def _digest(source: str) -> str:

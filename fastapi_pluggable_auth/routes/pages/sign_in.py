@@ -3,7 +3,7 @@ change needs a recent login."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Form, Request, Response
 from pydantic import ValidationError
@@ -71,7 +71,7 @@ class ConfirmForm(CodeForm, NextForm):
 async def sign_in_page(auth: CurrentAuth, request: Request, next: str = "") -> Response:
     """The form, or straight on for users who are signed in."""
     if (authentication := await current_visitor(auth, request)) is not None:
-        return go_on(auth, request, authentication, next)
+        return await go_on(auth, request, authentication, next)
     note = mail_note(request, auth)
     return show_sign_in(auth, request, next, "" if note is None else note.email)
 
@@ -134,7 +134,7 @@ async def confirm_password_page(
     auth: CurrentAuth, request: Request, authentication: EnrollingAuthentication, next: str = ""
 ) -> Response:
     """The form."""
-    return _confirm_page(auth, request, authentication, next)
+    return confirm_page(auth, request, authentication, next)
 
 
 @router.post("/confirm-password", dependencies=[rate_limited("reauthenticate")])
@@ -151,8 +151,13 @@ async def confirm_password_form(
         shown = taken(body, "password"), form.take()
         await login_flow.reauthenticate(auth, authentication, *shown)
     except (ValidationError, AuthError) as error:
-        return _confirm_page(auth, request, authentication, form.next, problem_with(error, code=field))
-    back = safe_next(form.next) or account_path(request, auth, "profile")
+        return confirm_page(auth, request, authentication, form.next, problem_with(error, code=field))
+    return confirmed(auth, request, form.next)
+
+
+def confirmed(auth: Auth, request: Request, next: str | None) -> Response:
+    """Leads back to what needed a recent login."""
+    back = safe_next(next) or account_path(request, auth, "profile")
     notice = "confirmed" if back.startswith(account_path(request, auth, "")) else None
     return see_other(auth, request, back, notice=notice)
 
@@ -178,15 +183,20 @@ async def show_answer(
         return _code_page(auth, request, answer, next, remember=remember)
     sign_in(request, auth, answer, remember=remember)
     forget_note(request)
-    return go_on(auth, request, await authenticate_cookies(request, auth, allow_ended=False), next)
+    entered = await authenticate_cookies(request, auth, allow_ended=False)
+    return await go_on(auth, request, entered, next)
 
 
-def go_on(auth: Auth, request: Request, authentication: Authentication, next: str | None) -> Response:
-    """Leads a user who is signed in to `next`, or home; where two-factor has to be set up, there first."""
+async def go_on(auth: Auth, request: Request, authentication: Authentication, next: str | None) -> Response:
+    """Leads a user who is signed in to `next`, or home; where two-factor has to be set up, or a feature has
+    something to decide, there first."""
     address = onward(request, auth, next)
     if auth.lacks_two_factor(authentication.user):
         later = safe_next(address)
         return see_other(auth, request, "security", notice="two_factor_needed", next=later)
+    for detour in auth.features.detours:
+        if (notice := await detour(auth, authentication)) is not None:
+            return see_other(auth, request, "security", notice=notice, next=safe_next(address))
     return go_to(address)
 
 
@@ -198,6 +208,7 @@ def show_sign_in(
     error: Rejected | None = None,
     *,
     remember: bool = False,
+    **context: Any,
 ) -> Response:
     """The form, with what was wrong with the last try."""
     return render_page(
@@ -208,6 +219,7 @@ def show_sign_in(
         email=email,
         next=safe_next(next),
         remember=remember,
+        **context,
     )
 
 
@@ -224,6 +236,7 @@ def _code_page(
         auth,
         request,
         "code",
+        title=None if challenge.user.two_factor_active else "code.other_title",
         problem=problem,
         user=challenge.user,
         challenge=challenge.token,
@@ -232,21 +245,24 @@ def _code_page(
     )
 
 
-def _confirm_page(
+def confirm_page(
     auth: Auth,
     request: Request,
     authentication: Authentication,
     next: str,
     problem: Problem | None = None,
 ) -> Response:
+    """The form, with what was wrong with the last try."""
     user = authentication.user
+    has_password = is_usable(user.hashed_password)
     return render_page(
         auth,
         request,
         "confirm_password",
+        title=None if has_password else "code.other_title",
         problem=problem,
         user=user,
-        has_password=is_usable(user.hashed_password),
-        may_confirm=is_usable(user.hashed_password) or user.has_second_factor,
+        has_password=has_password,
+        may_confirm=has_password or user.has_second_factor,
         next=safe_next(next),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Form, Request, Response
 
@@ -15,8 +15,9 @@ from ...http.csrf import check_form
 from ...http.mail_note import keep_note, mail_note
 from ...http.rates import rate_limited
 from ...schemas import UserCreate, taken
+from ...security.plaintext import Plaintext
 from ...security.redirects import safe_next
-from ..bodies import columns_of, own_body
+from ..bodies import columns_of, first_way_in, own_body
 from ..router import AuthRouter
 from .faults import UnfilledError
 from .forms import EmailForm, NewPasswordForm, NextForm, Problem, problem_with, problem_with_fields
@@ -42,8 +43,12 @@ class SignUpRoute(PageRoute):
         return response
 
 
-class SignUpForm(EmailForm, NewPasswordForm, NextForm):
-    """An address and a password, beside the fields that the app adds."""
+class AddressForm(EmailForm, NextForm):
+    """An address, beside the fields that the app adds."""
+
+
+class SignUpForm(AddressForm, NewPasswordForm):
+    """The same with a password."""
 
 
 router = AuthRouter(
@@ -58,7 +63,7 @@ router = AuthRouter(
 @router.get("/sign-up")
 async def sign_up_page(auth: CurrentAuth, request: Request, next: str = "") -> Response:
     """The form, with the address for which a mail was asked before."""
-    _, fields = _body_of(auth)
+    _, fields = body_of(auth)
     note = mail_note(request, auth)
     entered = {field.name: field.default or "" for field in fields}
     return _page(auth, request, entered, next, "" if note is None else note.email)
@@ -67,28 +72,49 @@ async def sign_up_page(auth: CurrentAuth, request: Request, next: str = "") -> R
 @router.post("/sign-up", dependencies=[Depends(check_form), rate_limited("signup")])
 async def sign_up_form(auth: CurrentAuth, request: Request, form: Annotated[SignUpForm, Form()]) -> Response:
     """Creates the account; the link is in the mail, as the page says that follows."""
+    body, _ = body_of(auth)
+    return await signed_up(auth, request, form, body, "password", form.new_password)
+
+
+async def signed_up(
+    auth: Auth,
+    request: Request,
+    form: AddressForm,
+    body: type[UserCreate],
+    field: str,
+    value: Any,
+    **context: Any,
+) -> Response:
+    """The same with what the form has for a `field` of this body: the password, or what is in its place. The
+    page has the `context` where the account is refused."""
     language, binding = request.headers.get("accept-language", ""), new_signup_binding(request, auth)
-    body, fields = _body_of(auth)
+    _, fields = body_of(auth)
     entered = entered_in(fields, await request.form())
     next = safe_next(form.next)
     try:
-        account = filled(body, fields, entered, {"email": form.email, "password": form.new_password.take()})
+        account = filled(body, fields, entered, {"email": form.email, field: _shown(value)})
         columns = columns_of(account)
-        password = taken(account, "password")
-        await signup_flow.signup(auth, account.email, password, language, columns, binding)
+        password = taken(account, "password") if account.password else None
+        instead = await first_way_in(auth, account, binding)
+        await signup_flow.signup(auth, account.email, password, language, columns, binding, instead=instead)
     except UnfilledError as error:
-        return _page(auth, request, entered, next, form.email, problem_with_fields(error))
+        return _page(auth, request, entered, next, form.email, problem_with_fields(error), **context)
     except AuthError as error:
         if error.code is ErrorCode.EMAIL_TAKEN:
             keep_note(request, auth, account.email, next=next)
-        return _page(auth, request, entered, next, form.email, problem_with(error))
+        return _page(auth, request, entered, next, form.email, problem_with(error), **context)
     keep_note(request, auth, account.email, awaited="signup", next=next, signed_up=True)
     response = see_other(auth, request, "check-mail")
     bind_signup(response, auth, binding)
     return response
 
 
-def _body_of(auth: Auth) -> tuple[type[UserCreate], tuple[OwnField, ...]]:
+def _shown(value: Any) -> Any:
+    return value.take() if isinstance(value, Plaintext) else value
+
+
+def body_of(auth: Auth) -> tuple[type[UserCreate], tuple[OwnField, ...]]:
+    """The body of a signup by the page, and what it asks for beside an address and a password."""
     body: type[UserCreate] = own_body(UserCreate, auth.bodies)
     return body, own_fields(body, auth.tables.user)
 
@@ -100,8 +126,9 @@ def _page(
     next: str | None,
     email: str,
     problem: Problem | None = None,
+    **context: Any,
 ) -> Response:
-    _, fields = _body_of(auth)
+    _, fields = body_of(auth)
     return render_page(
         auth,
         request,
@@ -112,4 +139,5 @@ def _page(
         own_fields=fields,
         entered=entered,
         username=entered.get("username", ""),
+        **context,
     )

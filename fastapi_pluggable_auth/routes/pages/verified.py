@@ -25,7 +25,7 @@ async def after_verification(auth: Auth, request: Request, verified: Verified) -
     next = None if note is None else note.next
     if (visitor := await current_visitor(auth, request)) is not None:
         same = visitor.user.id == user.id
-        return go_on(auth, request, visitor, next) if same else done_page(auth, request, Purpose.VERIFY)
+        return await go_on(auth, request, visitor, next) if same else done_page(auth, request, Purpose.VERIFY)
     chosen_here = note is not None and note.signed_up and verified.untouched
     if chosen_here and is_from_trusted_page(request):
         try:
