@@ -41,7 +41,7 @@ from ...routes.router import AuthRouter
 from ...schemas import EmailRequest, Reauthentication, Text, UserCreate, taken
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
-from . import flows
+from . import flows, keeping
 from .challenges import Purpose
 from .credentials import Assertion, Registration
 from .models import Passkey
@@ -300,7 +300,7 @@ async def rename_form(
     """Gives a passkey another name."""
     try:
         name = _Named(display_name=form.name.strip()).display_name
-        await flows.change(auth, authentication, passkey_id_from(form.passkey), name=name)
+        await keeping.change(auth, authentication, passkey_id_from(form.passkey), name=name)
     except (ValidationError, AuthError) as error:
         return await show_security(auth, request, authentication, error, "passkeys")
     return see_other(auth, request, "security", notice="saved", next=wanted(request))
@@ -315,7 +315,7 @@ async def keep_form(
 ) -> Response:
     """Lets a passkey sign in again."""
     try:
-        await flows.change(auth, authentication, passkey_id_from(form.passkey), keep=True)
+        await keeping.change(auth, authentication, passkey_id_from(form.passkey), keep=True)
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "passkeys")
     return see_other(auth, request, "security", notice="passkey_kept", next=wanted(request))
@@ -330,7 +330,7 @@ async def remove_form(
 ) -> Response:
     """Removes a passkey, but not the last way in."""
     try:
-        await flows.remove(auth, authentication, passkey_id_from(form.passkey))
+        await keeping.remove(auth, authentication, passkey_id_from(form.passkey))
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "passkeys")
     return see_other(auth, request, "security", notice="passkey_removed", next=wanted(request))
@@ -353,10 +353,10 @@ async def passkey_endpoints(auth: CurrentAuth) -> PasskeyEndpoints:
 async def on_the_security_page(auth: Auth, authentication: Authentication) -> Mapping[str, Any]:
     """The passkeys of the user, and what browsers are told of them."""
     user = authentication.user
-    passkeys = await flows.passkeys_of(auth, user.id)
+    passkeys = await keeping.passkeys_of(auth, user.id)
     party = flows.relying_party(auth)
     return {
-        "passkeys": [flows.shown(passkey) for passkey in passkeys],
+        "passkeys": [keeping.shown(passkey) for passkey in passkeys],
         "recent": is_recent(auth, authentication),
         "signals": {
             "rpId": party.id,
