@@ -41,7 +41,7 @@ from fastapi_pluggable_auth import (
 )
 from fastapi_pluggable_auth.cli import COMMANDS, main
 from fastapi_pluggable_auth.email.kinds import MailKind
-from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
+from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
 from fastapi_pluggable_auth.features.administration import users
 from fastapi_pluggable_auth.features.two_factor import sealing
 from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle
@@ -1045,7 +1045,7 @@ def app(request: pytest.FixtureRequest, settings: AuthSettings, clock: Clock) ->
         clock=clock,
         pages=True,
         roles={"editor": ["notes:write"]},
-        features=[Administration(), PersonalTokens(scopes={"notes:read": "Read notes"}), AuditLog()],
+        features=[Administration(), PersonalTokens(scopes={"notes:read": "Read notes"}), AuditLog(), Passkeys()],
     )
 
     @app.get("/reports", include_in_schema=False)

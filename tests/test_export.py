@@ -54,7 +54,7 @@ ADMINISTRATOR = {"is_verified": True, "is_superuser": True}
 
 @pytest.fixture
 def features() -> list[Feature]:
-    return [Administration(), PersonalTokens(scopes={"notes:read": "Read notes"}), AuditLog()]
+    return [Administration(), PersonalTokens(scopes={"notes:read": "Read notes"}), AuditLog(), Passkeys()]
 
 
 async def export(account: Account, **headers: str) -> httpx.Response:

@@ -24,7 +24,7 @@ from fastapi_pluggable_auth import AuthError, AuthSettings, include_auth
 from fastapi_pluggable_auth.email.message import build_message
 from fastapi_pluggable_auth.email.provider import MailError
 from fastapi_pluggable_auth.email.tokens import LinkSigner, Purpose
-from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
+from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
 from fastapi_pluggable_auth.flows.login import CHALLENGE
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.security.addresses import normalise_email
@@ -78,7 +78,7 @@ def test_no_generated_request_breaks_the_contract_of_the_openapi_document(
 
     app = FastAPI(lifespan=lifespan)
     personal_tokens = PersonalTokens(scopes={"notes:read": "Read your notes"})
-    include_auth(app, settings=settings, features=[Administration(), personal_tokens, AuditLog()])
+    include_auth(app, settings=settings, features=[Administration(), personal_tokens, AuditLog(), Passkeys()])
     with serving(app) as base:
         command = [
             Path(sys.executable).parent / "schemathesis",

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from fastapi_pluggable_auth import AuthSettings, CurrentUser, include_auth
-from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
+from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
 
 from . import browsers, node
 from .conftest import EMAIL, PASSWORD, SECRET
@@ -44,7 +44,7 @@ def base(tmp_path: Path) -> Iterator[str]:
         require_verified_email=False,
         database_timeout=60,
     )
-    features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog()]
+    features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()]
     include_auth(app, settings=settings, features=features)
 
     @app.get("/hello")

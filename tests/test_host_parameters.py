@@ -20,7 +20,7 @@ from starlette.routing import Route
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthError, AuthSettings, CurrentUser, include_auth
-from fastapi_pluggable_auth.features import Administration, PersonalTokens
+from fastapi_pluggable_auth.features import Administration, Passkeys, PersonalTokens
 from fastapi_pluggable_auth.routes import core, email
 
 from .conftest import EMAIL, PASSWORD
@@ -298,7 +298,7 @@ async def test_each_parameter_of_an_app_works_with_the_routes_of_the_package(
     name: str,
 ) -> None:
     app = FastAPI(**{name: value})
-    features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"})]
+    features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), Passkeys()]
     include_auth(app, settings=unverified, pages=True, features=features)
     add_host_routes(app)
     walked = await walk(app)

@@ -17,7 +17,7 @@ from tortoise import Model
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth, require
-from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
+from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import (
     Device,
@@ -135,7 +135,7 @@ def app(settings: AuthSettings, clock: Clock) -> FastAPI:
         app,
         settings=settings,
         clock=clock,
-        features=[PersonalTokens(scopes={"notes:read": "Read your notes"}), Administration(), AuditLog()],
+        features=[PersonalTokens(scopes={"notes:read": "Read your notes"}), Administration(), AuditLog(), Passkeys()],
     )
 
     @app.get("/notes", dependencies=[Depends(require(scope="notes:read"))])

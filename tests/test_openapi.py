@@ -31,9 +31,10 @@ from fastapi_pluggable_auth import (
     schemas,
 )
 from fastapi_pluggable_auth.dependencies import SignedIn
-from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
+from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
 from fastapi_pluggable_auth.features.administration import schemas as admin_schemas
 from fastapi_pluggable_auth.features.audit_log import schemas as audit_schemas
+from fastapi_pluggable_auth.features.passkeys import schemas as passkey_schemas
 from fastapi_pluggable_auth.features.personal_tokens import schemas as token_schemas
 from fastapi_pluggable_auth.features.two_factor import schemas as two_factor_schemas
 from fastapi_pluggable_auth.http.route import AuthRoute
@@ -49,7 +50,7 @@ def with_everything(settings: AuthSettings, app: FastAPI, **options: Any) -> Fas
     """The app with every route that there is."""
     update = {"cookies": True, "dev_mailbox": True, "email_provider": "memory"}
     chosen = settings.model_copy(update=update)
-    features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog()]
+    features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()]
     include_auth(app, settings=chosen, pages=True, features=features, **options)
     return app
 
@@ -82,7 +83,7 @@ async def test_ids_made_of_a_tag_or_a_name_are_there_for_every_route_and_differ(
 
 OURS = {
     name: model
-    for module in (schemas, admin_schemas, audit_schemas, token_schemas, two_factor_schemas)
+    for module in (schemas, admin_schemas, audit_schemas, passkey_schemas, token_schemas, two_factor_schemas)
     for name, model in vars(module).items()
     if isinstance(model, type) and issubclass(model, schemas.Schema) and model.__name__ == name != "_Columns"
 }
@@ -313,7 +314,7 @@ def codes_in(document: dict[str, Any], path: str, method: str = "get") -> dict[i
 
 
 NOBODY = ["not_authenticated", "invalid_token"]
-ENROL = ["two_factor_enrolment_required"]
+ENROL = ["two_factor_enrolment_required", "step_up_required"]
 REFUSED: dict[str, dict[int, list[str]]] = {
     "/current": {401: NOBODY, 403: ENROL},
     "/optional": {401: ["invalid_token"], 403: ENROL},

@@ -16,7 +16,7 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthSettings, CurrentUser, OptionalUser, include_auth
 from fastapi_pluggable_auth.authorization import require
 from fastapi_pluggable_auth.errors import AuthError, ErrorCode
-from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
+from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
 from fastapi_pluggable_auth.features.administration import users as users_flow
 from fastapi_pluggable_auth.features.administration.importing import import_users
 from fastapi_pluggable_auth.features.two_factor.sealing import seal_secrets
@@ -44,7 +44,7 @@ def app(settings: AuthSettings) -> FastAPI:
         settings=settings,
         user_model=Guest,
         pages=True,
-        features=[Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog()],
+        features=[Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()],
     )
 
     @app.get("/notes")

@@ -165,7 +165,8 @@ class Schema(BaseModel):
         super().__init_subclass__(**kwargs)
         if cls.__module__.partition(".")[0] == _PACKAGE:
             cls.__qualname__ = f"Auth-{cls.__name__}"
-            setattr(sys.modules[cls.__module__], cls.__qualname__, cls)  # where pickle looks for it
+            # Where pickle looks for it; one that is made for an app does not take the place of it.
+            vars(sys.modules[cls.__module__]).setdefault(cls.__qualname__, cls)
 
 
 class Body(Schema):
