@@ -16,7 +16,7 @@ from tortoise.fields.data import CharEnumFieldInstance
 
 from fastapi_pluggable_auth import Auth
 from fastapi_pluggable_auth.flows.throttle import Key
-from fastapi_pluggable_auth.models import AuditEvent, MailState, PersonalToken, RecoveryCode
+from fastapi_pluggable_auth.models import AuditEvent, MailState, Passkey, PersonalToken, RecoveryCode
 from fastapi_pluggable_auth.security.identifiers import time_ordered_id
 
 from .flows_table import flow_functions
@@ -54,6 +54,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
         last_login_at=day,
         verified_at=day,
         rehash_note="n" * 64,
+        second_factors=["passkey", "security_key"],
         **own,
     )
     await tables.user.create(id=carol, email=CAROL, is_verified=True, is_superuser=True, **own)
@@ -128,6 +129,24 @@ async def settle(auth: Auth, password_hash: str) -> None:
             scopes=["notes:read"],
             expires_at=ends,
             last_used_at=used,
+            created_at=day,
+        )
+    for alone in (True, False):
+        await tables.of(Passkey).create(
+            user_id=bob,
+            digest=("8" if alone else "9") * 64,
+            credential_id="Ym9i" if alone else "Ym9iMg",
+            public_key="a2V5",
+            counter=7,
+            transports=["internal"],
+            aaguid=UUID(int=7),
+            backup_eligible=alone,
+            backed_up=alone,
+            discoverable=alone,
+            verifies_user=alone,
+            held_since=None if alone else day,
+            name="Bob's phone",
+            last_used_at=day if alone else None,
             created_at=day,
         )
     for digest, seen_in in (("3" * 64, ids["session"]), ("4" * 64, None)):

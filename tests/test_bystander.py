@@ -43,11 +43,13 @@ from fastapi_pluggable_auth.cli import COMMANDS, main
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
 from fastapi_pluggable_auth.features.administration import users
+from fastapi_pluggable_auth.features.passkeys import keeping
+from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator
 from fastapi_pluggable_auth.features.two_factor import sealing
 from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle
 from fastapi_pluggable_auth.flows.login import answer_challenge
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
-from fastapi_pluggable_auth.models import PersonalToken, User
+from fastapi_pluggable_auth.models import Passkey, PersonalToken, User
 from fastapi_pluggable_auth.security.hashing import unusable_hash
 from fastapi_pluggable_auth.security.jwt import REFRESH
 from fastapi_pluggable_auth.security.throttle import Counter
@@ -751,6 +753,89 @@ async def uses_two_factor_on_the_pages(world: World) -> None:
     await visitor.submit("disable")
 
 
+# Passkeys
+
+
+@step
+async def uses_passkeys(world: World) -> None:
+    ada, phone, key = await world.ada(), SoftwareAuthenticator(BASE), SoftwareAuthenticator(BASE)
+    own = "/account/passkeys"
+
+    async def adds(authenticator: SoftwareAuthenticator, status: int = 201, **asked: Any) -> Any:
+        options = await ada.ask("POST", f"{own}/options", asked)
+        return await ada.ask("POST", own, {"credential": authenticator.create(options)}, status)
+
+    async def shows(path: str, status: int = 200, by: SoftwareAuthenticator = phone) -> Any:
+        options = await ada.ask("POST", f"{path.removesuffix('/login')}/options")
+        answer = await ada.ask("POST", path, {"credential": by.get(options)}, status)
+        if "access_token" in answer:
+            ada.access, ada.refresh = answer["access_token"], answer["refresh_token"]
+        return answer
+
+    added = await adds(phone)
+    await ada.ask("GET", own)
+    await ada.ask("GET", f"{own}/{added['id']}")
+    await ada.ask("PATCH", f"{own}/{added['id']}", {"name": "Phone"})
+    for passkey in await Passkey.filter(user__email=BOB):
+        for method, body in (("GET", None), ("PATCH", {"name": "Mine", "keep": True}), ("DELETE", None)):
+            await ada.ask(method, f"{own}/{passkey.id}", body, 404)
+    stolen = await Passkey.filter(user__email=BOB).first()
+    assert stolen is not None
+    options = await ada.ask("POST", f"{own}/options")
+    known, made = {*key.credentials}, key.create(options)
+    (made_id,) = key.credentials.keys() - known
+    key.credentials.pop(made_id)
+    await ada.ask("POST", own, {"credential": made | {"id": stolen.credential_id}}, 400)
+    await shows("/auth/passkey/login")
+    await shows("/auth/passkey/reauthenticate")
+    await adds(key, second_factor=True)
+    password = {"email": ada.email, "password": PASSWORD}
+    await world.ask("POST", "/auth/login", password, 401)
+    asked = await world.ask("POST", "/auth/passkey/second-factor/options", password)
+    await world.ask("POST", "/auth/login", {**password, "passkey": key.get(asked)})
+    phone.credentials[next(iter(phone.credentials))].counter = 2
+    await shows("/auth/passkey/login")
+    phone.credentials[next(iter(phone.credentials))].counter = 1
+    await shows("/auth/passkey/login", 400)
+    await world.ask("POST", "/auth/forgot-password", {"email": ada.email})
+    await world.ask("POST", world.link(ada.email, "/reset-password/"), {"new_password": NEW})
+    asked = await world.ask("POST", "/auth/passkey/second-factor/options", password | {"password": NEW})
+    await ada.login(NEW, passkey=key.get(asked))
+    await ada.ask("PATCH", f"{own}/{added['id']}", {"keep": True})
+    for passkey in await ada.ask("GET", own):
+        await ada.ask("DELETE", f"{own}/{passkey['id']}", status=204)
+    await world.ask("GET", "/.well-known/webauthn", status=404)
+
+
+@step
+async def signs_up_with_a_passkey(world: World) -> None:
+    for email, elsewhere in ((world.address(), True), (world.address(), False), (BOB, False)):
+        phone = SoftwareAuthenticator(BASE)
+        options = await world.ask("POST", "/auth/passkey/sign-up/options", {"email": email})
+        body = {"email": email, "credential": phone.create(options)}
+        await world.ask("POST", "/auth/signup", body, 400 if email == BOB else 201)
+        if email == BOB:
+            continue
+        link = world.link(email)
+        if elsewhere:
+            token = {"token": link.rpartition("/")[2]}
+            options = await world.ask("POST", "/auth/passkey/verify/options", token)
+            await world.ask("POST", "/auth/passkey/verify", {**token, "credential": phone.get(options)})
+        else:
+            await world.ask("POST", link, {"new_password": NEW})
+        options = await world.ask("POST", "/auth/passkey/options")
+        status = 200 if elsewhere else 401
+        await world.ask("POST", "/auth/passkey/login", {"credential": phone.get(options)}, status)
+
+
+@step
+async def loses_all_passkeys(world: World) -> None:
+    ada, phone = await world.ada(), SoftwareAuthenticator(BASE)
+    options = await ada.ask("POST", "/account/passkeys/options")
+    await ada.ask("POST", "/account/passkeys", {"credential": phone.create(options)}, 201)
+    assert len(await keeping.remove_for(world.auth, await User.get(id=ada.id))) == 1
+
+
 # Personal tokens, and what has happened
 
 
@@ -1045,7 +1130,12 @@ def app(request: pytest.FixtureRequest, settings: AuthSettings, clock: Clock) ->
         clock=clock,
         pages=True,
         roles={"editor": ["notes:write"]},
-        features=[Administration(), PersonalTokens(scopes={"notes:read": "Read notes"}), AuditLog(), Passkeys()],
+        features=[
+            Administration(),
+            PersonalTokens(scopes={"notes:read": "Read notes"}),
+            AuditLog(),
+            Passkeys(),
+        ],
     )
 
     @app.get("/reports", include_in_schema=False)

@@ -21,6 +21,7 @@ from fastapi_pluggable_auth.features import (
     AuditLog,
     Authentication,
     Feature,
+    Passkeys,
     PersonalTokens,
 )
 from fastapi_pluggable_auth.flows.export import PIECE
@@ -45,6 +46,7 @@ SHOWN = {
     "auth_device": "id user_agent created_at last_used_at expires_at",
     "auth_mail": "id kind recipient state created_at sent_at",
     "auth_personal_token": "id name scopes created_at last_used_at expires_at",
+    "auth_passkey": "id name transports created_at last_used_at",
     "auth_audit_event": "id time kind outcome reason factors address user_agent session_id",
 }
 """By table, the columns whose values users get. All others may hold secrets."""

@@ -135,7 +135,12 @@ def app(settings: AuthSettings, clock: Clock) -> FastAPI:
         app,
         settings=settings,
         clock=clock,
-        features=[PersonalTokens(scopes={"notes:read": "Read your notes"}), Administration(), AuditLog(), Passkeys()],
+        features=[
+            PersonalTokens(scopes={"notes:read": "Read your notes"}),
+            Administration(),
+            AuditLog(),
+            Passkeys(),
+        ],
     )
 
     @app.get("/notes", dependencies=[Depends(require(scope="notes:read"))])

@@ -454,9 +454,11 @@ def proposal(document: dict[str, Any], schema: dict[str, Any], name: str = "") -
         return schema["examples"][0]
     if "anyOf" in schema:
         return proposal(document, schema["anyOf"][0], name)
+    if "const" in schema:
+        return schema["const"]
     kind = schema["type"]
     if kind == "object":
-        return {name: proposal(document, field, name) for name, field in schema["properties"].items()}
+        return {name: proposal(document, field, name) for name, field in schema.get("properties", {}).items()}
     if kind == "array":
         return [proposal(document, schema["items"], name)]
     assert kind in ("boolean", "integer") or schema.get("format") in NEEDS_NONE, name

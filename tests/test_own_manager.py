@@ -149,11 +149,14 @@ async def hide() -> None:
     await every(Guest).filter(email=EMAIL).update(is_deleted=True)
 
 
+IDS = ("user_id", "session_id", "token_id", "event_id", "passkey_id")
+
+
 async def test_a_hidden_user_is_known_on_no_route(ada: Signed) -> None:
     """Of all routes that ask who it is: 401 each."""
     document = ada.app.openapi()
     asked = [
-        (method, path.format(**dict.fromkeys(("user_id", "session_id", "token_id", "event_id"), uuid4())))
+        (method, path.format(**dict.fromkeys(IDS, uuid4())))
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
         if operation.get("security") and path != "/perhaps"

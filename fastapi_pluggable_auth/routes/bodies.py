@@ -8,7 +8,7 @@ from copy import copy
 from functools import wraps
 from typing import Any, ClassVar, Self, TypeAlias, cast
 
-from pydantic import BaseModel, create_model, model_validator
+from pydantic import BaseModel, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from ..auth import Auth
@@ -109,7 +109,8 @@ def _with_sign_ups(body: type[UserCreate], ways: Iterable[SignUp]) -> type[BaseM
     password.default, password.default_factory = PydanticUndefined, str
     fields: dict[str, Any] = {
         "password": (password.annotation, password),
-        **{way.field: (way.type | None, None) for way in ways},
+        # What a document proposes is a signup with a password, as no more than one of both is taken.
+        **{way.field: (way.type | None, Field(default=None, examples=[None])) for way in ways},
     }
     base: Any = (_OneWayIn, body)
     made: Any = create_model(

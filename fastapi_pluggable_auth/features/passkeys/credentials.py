@@ -46,7 +46,8 @@ class RegistrationResponse(_FromBrowser):
     clientDataJSON: Encoded
     attestationObject: Encoded
     transports: Annotated[
-        list[Annotated[str, Strict(), Field(max_length=32)]], Field(max_length=16, default_factory=list)
+        list[Annotated[str, Strict(), Field(max_length=32, examples=["internal"])]],
+        Field(max_length=16, default_factory=list),
     ]
 
 

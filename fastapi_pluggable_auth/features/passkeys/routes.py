@@ -88,7 +88,7 @@ def bound_browser(request: Request, response: Response, auth: Auth) -> str:
     dependencies=[rate_limited("passkey_options")],
     responses=documented(ErrorCode.RATE_LIMITED),
 )
-async def options(auth: CurrentAuth, request: Request, response: Response) -> dict[str, Any]:
+async def passkey_options(auth: CurrentAuth, request: Request, response: Response) -> dict[str, Any]:
     """What `navigator.credentials.get()` needs, the same for everybody, good for five minutes and one
     login (`PublicKeyCredential.parseRequestOptionsFromJSON`)."""
     return flows.request_options(auth, Purpose.SIGN_IN, bound_browser(request, response, auth))
@@ -109,7 +109,7 @@ async def options(auth: CurrentAuth, request: Request, response: Response) -> di
         ErrorCode.RATE_LIMITED,
     ),
 )
-async def login(
+async def passkey_login(
     auth: CurrentAuth, request: Request, body: PasskeyLogin
 ) -> DeviceTokenPair | TokenPair | CookieSession:
     """Start a session with a passkey, which counts as two factors. `device` and `remember` are like those of
@@ -135,7 +135,9 @@ async def login(
         ErrorCode.RATE_LIMITED,
     ),
 )
-async def second_factor_options(auth: CurrentAuth, request: Request, body: LoginData) -> dict[str, Any]:
+async def passkey_second_factor_options(
+    auth: CurrentAuth, request: Request, body: LoginData
+) -> dict[str, Any]:
     """What `navigator.credentials.get()` needs where a login has answered `two_factor_required`: send the
     same address and password, and then all to `POST /auth/login`, with the credential as `passkey`."""
     password = taken(body, "password")
@@ -148,7 +150,7 @@ async def second_factor_options(auth: CurrentAuth, request: Request, body: Login
     summary="Begin to confirm with a passkey",
     responses=documented(*SIGNED_IN),
 )
-async def reauthenticate_options(
+async def passkey_reauthenticate_options(
     auth: CurrentAuth, authentication: EnrollingAuthentication
 ) -> dict[str, Any]:
     """What `navigator.credentials.get()` needs."""
@@ -169,7 +171,7 @@ async def reauthenticate_options(
         ErrorCode.RATE_LIMITED,
     ),
 )
-async def reauthenticate(
+async def passkey_reauthenticate(
     auth: CurrentAuth, authentication: EnrollingAuthentication, body: PasskeyProof
 ) -> Message:
     """Show a passkey once more, so that sensitive changes are allowed again for a while."""
@@ -184,7 +186,7 @@ async def reauthenticate(
     dependencies=[rate_limited("signup")],
     responses=documented(ErrorCode.SIGNUP_CLOSED, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
-async def sign_up_options(
+async def passkey_sign_up_options(
     auth: CurrentAuth, request: Request, response: Response, body: PasskeySignUpOptions
 ) -> dict[str, Any]:
     """What `navigator.credentials.create()` needs, the same for any address. Send what it gives as
@@ -199,7 +201,7 @@ async def sign_up_options(
     dependencies=[rate_limited("verify")],
     responses=documented(ErrorCode.INVALID_LINK, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
-async def verify_options(auth: CurrentAuth, body: LinkProof) -> dict[str, Any]:
+async def passkey_verify_options(auth: CurrentAuth, body: LinkProof) -> dict[str, Any]:
     """What `navigator.credentials.get()` needs in a browser that did not sign up."""
     return await flows.verification_options(auth, Plaintext(body.token))
 
@@ -211,7 +213,7 @@ async def verify_options(auth: CurrentAuth, body: LinkProof) -> dict[str, Any]:
     dependencies=[rate_limited("verify")],
     responses=documented(ErrorCode.INVALID_LINK, *SHOWN, ErrorCode.RATE_LIMITED),
 )
-async def verify(auth: CurrentAuth, body: LinkPasskey) -> Message:
+async def passkey_verify(auth: CurrentAuth, body: LinkPasskey) -> Message:
     """Verify an address with its mailed link and the passkey that signed up with it, in any browser."""
     await flows.verify_by_passkey(auth, taken(body, "token"), body.credential)
     return Message(detail="The e-mail address is verified.")
@@ -223,7 +225,7 @@ async def verify(auth: CurrentAuth, body: LinkPasskey) -> Message:
     summary="Begin to add a passkey",
     responses=documented(*RECENT_LOGIN, ErrorCode.VALIDATION_ERROR),
 )
-async def addition_options(
+async def passkey_addition_options(
     auth: CurrentAuth,
     authentication: EnrollingAuthentication,
     body: PasskeyOptions = PasskeyOptions(),  # noqa: B008 - nothing changes it
@@ -248,7 +250,9 @@ async def addition_options(
         ErrorCode.VALIDATION_ERROR,
     ),
 )
-async def add(auth: CurrentAuth, authentication: EnrollingAuthentication, body: PasskeyCreate) -> PasskeyOut:
+async def add_passkey(
+    auth: CurrentAuth, authentication: EnrollingAuthentication, body: PasskeyCreate
+) -> PasskeyOut:
     """Add the passkey that the browser has made. Needs a recent login; the owner is told by mail."""
     return out(await flows.add(auth, authentication, body.credential, body.name))
 
@@ -278,7 +282,7 @@ async def get_passkey(
     summary="Rename or keep a passkey",
     responses=documented(PasskeyError.PASSKEY_NOT_FOUND, *RECENT_LOGIN, ErrorCode.VALIDATION_ERROR),
 )
-async def change(
+async def change_passkey(
     auth: CurrentAuth, authentication: EnrollingAuthentication, passkey_id: TextId, body: PasskeyUpdate
 ) -> PasskeyOut:
     """Give a passkey another name. After a reset of the password, `keep` lets one sign in again; that needs a
@@ -296,18 +300,20 @@ async def change(
         PasskeyError.PASSKEY_NOT_FOUND, ErrorCode.LAST_WAY_IN, *RECENT_LOGIN, ErrorCode.VALIDATION_ERROR
     ),
 )
-async def remove(auth: CurrentAuth, authentication: EnrollingAuthentication, passkey_id: TextId) -> None:
+async def remove_passkey(
+    auth: CurrentAuth, authentication: EnrollingAuthentication, passkey_id: TextId
+) -> None:
     """Remove a passkey, but not the last way in. Needs a recent login; the owner is told by mail."""
     await keeping.remove(auth, authentication, passkey_id_from(passkey_id))
 
 
 @well_known.get(
     "/webauthn",
-    operation_id="passkey_related_origins",
+    operation_id="auth_passkey_related_origins",
     summary="Other origins with the same passkeys",
     responses=documented(PasskeyError.PASSKEY_NOT_FOUND),
 )
-async def related_origins(auth: CurrentAuth) -> RelatedOrigins:
+async def passkey_related_origins(auth: CurrentAuth) -> RelatedOrigins:
     """Where the app names such origins (WebAuthn Level 3 section 5.11)."""
     origins = auth.features.settings_of(PasskeySettings).passkey_related_origins
     if not origins:
