@@ -429,6 +429,7 @@ async def signs_in_and_out_on_the_pages(world: World) -> None:
     await visitor.submit("password", password=PASSWORD)
     other = await world.visitor()
     await other.open("/reports")
+    await other.submit("password", email=ada.email, password=PASSWORD)
 
 
 @step
