@@ -54,7 +54,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
         last_login_at=day,
         verified_at=day,
         rehash_note="n" * 64,
-        second_factors=["passkey", "security_key"],
+        second_factors=["security_key"],
         **own,
     )
     await tables.user.create(id=carol, email=CAROL, is_verified=True, is_superuser=True, **own)

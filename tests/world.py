@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import httpx
@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings, include_auth
+from fastapi_pluggable_auth.features import Feature
 from fastapi_pluggable_auth.security.hashing import hash_password
 from fastapi_pluggable_auth.testing import FakeClock
 
@@ -23,7 +24,9 @@ T = TypeVar("T")
 class World:
     """The app, with settings of its own beside these, its clock, and a client at `base`."""
 
-    def __init__(self, base: str = "http://localhost:8000", **settings: Any) -> None:
+    def __init__(
+        self, base: str = "http://localhost:8000", *, features: Iterable[Feature] = (), **settings: Any
+    ) -> None:
         self.base = base
         self.runner = asyncio.Runner()
         self.clock = FakeClock()
@@ -39,7 +42,7 @@ class World:
             **settings,
         )
         self.app = FastAPI()
-        self.auth = include_auth(self.app, settings=self.settings, clock=self.clock)
+        self.auth = include_auth(self.app, settings=self.settings, clock=self.clock, features=features)
         self.hashed = hash_password(PASSWORD, self.settings)
         self.users = 0
         self.run(self._open)

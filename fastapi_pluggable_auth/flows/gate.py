@@ -177,13 +177,14 @@ async def _unverified(auth: Auth, user: AbstractUser) -> AuthError:
     signed up with an address would learn that it was new; its owner gets another link, after the answer."""
     if not auth.settings.prevent_enumeration:
         return AuthError(ErrorCode.EMAIL_NOT_VERIFIED)
-    await auth.autonomous.after_answer(lambda: _mail_link(auth, user.email))
+    await auth.autonomous.after_answer(lambda: mail_new_link(auth, user))
     return AuthError(ErrorCode.INVALID_CREDENTIALS)
 
 
-async def _mail_link(auth: Auth, email: str) -> None:
+async def mail_new_link(auth: Auth, user: AbstractUser) -> None:
+    """Another link to verify the address, within the limits, for who has shown that the account is theirs."""
     with collect_mails() as mails:
-        await mail_on_request(auth, MailKind.VERIFY, email)
+        await mail_on_request(auth, MailKind.VERIFY, user.email)
     await auth.dispatcher.after_response(mails)
 
 

@@ -28,7 +28,7 @@ from ...flows.authentication import (
 from ...flows.devices import Device
 from ...flows.email import Verified, owner_of, verify_signup
 from ...flows.ends import End, end_access
-from ...flows.gate import Proof, SignedIn, admit, entering, renew
+from ...flows.gate import Proof, SignedIn, admit, entering, mail_new_link, renew
 from ...flows.guesses import counted_guess
 from ...flows.login import account_named, require_password
 from ...flows.notices import notify, notify_anyway
@@ -210,13 +210,49 @@ async def sign_in(
     """
     async with entering(auth, transport=transport, device=device) as entry:
         challenge = _opened(auth, (Purpose.SIGN_IN,), browsers, credential)[1]
-        passkey, user = await _known(auth, credential)
+        passkey, user = await _known_to_outsiders(auth, challenge, credential)
         entry.observation.user_id = user.id
         shown = await _shown(auth, Purpose.SIGN_IN, challenge, credential, passkey, user)
         proof = Proof(user=user, factors=(FACTOR,), strong=True, spends=shown.spend)
         answer = await admit(auth, proof, entry)
     assert isinstance(answer, SignedIn)  # noqa: S101 - it was strong
     return answer.tokens
+
+
+async def _known_to_outsiders(
+    auth: Auth, challenge: Challenge, credential: Assertion
+) -> tuple[Passkey, AbstractUser]:
+    """The passkey and its owner. With `prevent_enumeration`, one of a signup that nobody has verified looks
+    like one that is not known, whatever it has signed: else its maker would learn whether that signup made an
+    account."""
+    silent = auth.settings.prevent_enumeration
+    try:
+        passkey, user = await _known(auth, credential)
+    except AuthError as error:
+        if not silent:
+            raise
+        await exact(auth.tables.user.all(), id=uuid4())  # as long as for one that is known
+        raise AuthError(ErrorCode.INVALID_CREDENTIALS) from error
+    if _looks_new(auth, user):
+        await auth.autonomous.after_answer(lambda: _mail_if_shown(auth, challenge, credential, passkey, user))
+        raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+    return passkey, user
+
+
+def _looks_new(auth: Auth, user: AbstractUser) -> bool:
+    """Whether nobody may learn that the account is there."""
+    settings = auth.settings
+    return settings.prevent_enumeration and settings.require_verified_email and not user.is_verified
+
+
+async def _mail_if_shown(
+    auth: Auth, challenge: Challenge, credential: Assertion, passkey: Passkey, user: AbstractUser
+) -> None:
+    try:
+        await _shown(auth, Purpose.SIGN_IN, challenge, credential, passkey, user)
+    except AuthError:
+        return
+    await mail_new_link(auth, user)
 
 
 async def reauthentication_options(auth: Auth, authentication: Authentication) -> Options:
@@ -259,7 +295,7 @@ async def options_after_password(
     async with counted_guess(auth, user, name, device=device) as guess:
         owner = await require_password(auth, user, password)
         guess.proves = False
-        if not owner.is_active:
+        if not owner.is_active or _looks_new(auth, owner):
             raise AuthError(ErrorCode.INVALID_CREDENTIALS)
     if FACTOR not in owner.second_factors:
         raise AuthError(PasskeyError.PASSKEY_NOT_FOUND)
@@ -343,7 +379,9 @@ async def _shown(
     if policy.verifies_user and not passkey.verifies_user:
         raise AuthError(PasskeyError.PASSKEY_REFUSED)
     handle = response.userHandle
-    if handle and _bytes(handle) != user.id.bytes:
+    if handle is None and purpose is Purpose.SIGN_IN:  # where nothing else has said who it is
+        raise _refused("no user handle")
+    if handle is not None and _bytes(handle) != user.id.bytes:
         raise _refused("user handle")
     try:
         use = check_assertion(
@@ -523,8 +561,9 @@ def _is_discoverable(credential: Registration) -> bool | None:
 async def _store(auth: Auth, user: AbstractUser, made: Mapping[str, Any], challenge: Challenge) -> Passkey:
     """Belongs inside a transaction that has locked or made the account."""
     table = auth.tables.of(Passkey)
-    if await table.filter(digest=made["digest"]).exists():
-        raise AuthError(PasskeyError.PASSKEY_EXISTS)
+    if (former := await _require_free(auth, made["digest"])) is not None:
+        await table.filter(user_id=former.id, digest=made["digest"]).delete()
+        await write_factors(auth, former, await passkeys_of(auth, former.id))
     try:
         passkey = await table.create(user_id=user.id, created_at=auth.clock(), **made)
     except IntegrityError as error:  # another request was faster
@@ -532,6 +571,17 @@ async def _store(auth: Auth, user: AbstractUser, made: Mapping[str, Any], challe
     if not await take(auth, challenge.spent):
         raise AuthError(PasskeyError.PASSKEY_EXPIRED)
     return passkey
+
+
+async def _require_free(auth: Auth, digest: str) -> AbstractUser | None:
+    """Raises `AuthError(PASSKEY_EXISTS)` where an account has this credential. With `prevent_enumeration` one
+    that nobody has verified gives it up (section 7.1, step 26): else whoever has signed it up with a made-up
+    credential, and tries that once more, would learn that there was no account before. Gives that account."""
+    found = await exact(auth.tables.of(Passkey).all(), digest=digest)
+    owner = None if found is None else await exact(auth.tables.user.all(), id=found.user_id)
+    if owner is not None and not _looks_new(auth, owner):
+        raise AuthError(PasskeyError.PASSKEY_EXISTS)
+    return owner
 
 
 # Signing up
@@ -572,10 +622,13 @@ class FirstPasskey:
 
 
 async def check_first(auth: Auth, email: str, credential: Registration, browser: str | None) -> FirstPasskey:
-    """What a signup with this passkey stores. Raises `AuthError`: PASSKEY_EXPIRED, PASSKEY_REFUSED."""
+    """What a signup with this passkey stores. Raises `AuthError`: PASSKEY_EXPIRED, PASSKEY_REFUSED,
+    PASSKEY_EXISTS, which does not depend on the address."""
     contexts = [_signup_of(email, browser or "")]
     purpose, challenge = _opened(auth, (Purpose.SIGN_UP,), contexts, credential)
-    return FirstPasskey(_made(auth, purpose, challenge, credential, None), challenge)
+    made = _made(auth, purpose, challenge, credential, None)
+    await _require_free(auth, made["digest"])
+    return FirstPasskey(made, challenge)
 
 
 # Bytes
