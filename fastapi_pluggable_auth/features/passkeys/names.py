@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Generic
+from typing import Annotated, Any, Final, Generic
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, WrapValidator
 
 from ...config import Settings
 from ...config.urls import AnyOrigin, WebOrigin
@@ -25,6 +26,17 @@ SECOND_FACTOR_ONLY = "security_key"
 does not sign in by itself."""
 
 
+_ANDROID: Final = re.compile("android:apk-key-hash:[A-Za-z0-9_-]{43}")
+
+
+def _passkey_origin(value: Any, otherwise: Any) -> str:
+    return value if isinstance(value, str) and _ANDROID.fullmatch(value) else str(otherwise(value))
+
+
+PasskeyOrigin = Annotated[AnyOrigin, WrapValidator(_passkey_origin)]
+"""Also an Android app, by the digest of the certificate that it is signed with."""
+
+
 class PasskeySettings(Settings):
     """Passkeys."""
 
@@ -33,7 +45,7 @@ class PasskeySettings(Settings):
         description="The domain that passkeys are made for: the host of `PUBLIC_BASE_URL`, unless set, or a"
         " parent of it. Another one later makes all passkeys useless.",
     )
-    passkey_origins: CommaSeparated[AnyOrigin] = Field(
+    passkey_origins: CommaSeparated[PasskeyOrigin] = Field(
         default=[],
         description="Origins of the pages and apps that use passkeys; that of `PUBLIC_BASE_URL`, unless set.",
     )
