@@ -157,7 +157,7 @@ def main(path: str) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    os.environ["PUBLIC_BASE_URL"] = f"http://127.0.0.1:{port}"
+    os.environ["PUBLIC_BASE_URL"] = f"http://localhost:{port}"
     Path(".env").write_text("JWT_SECRET=c3qXvN9tLb2RkZ8wYp5Dh7GsJm4TfEu6\nEMAIL_PROVIDER=memory\n")
     page = Page(port)
     try:

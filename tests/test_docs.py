@@ -18,7 +18,7 @@ from fastapi_pluggable_auth import AuthSettings
 
 from . import browsers
 from .docs_server import DocsServer
-from .shipped import ALL_CODES, ALL_EVENT_KINDS
+from .shipped import ALL_CODES, ALL_EVENT_KINDS, FEATURE_SETTINGS
 from .snippets import RUN, blocks, snippets
 
 ROOT = Path(__file__).parent.parent
@@ -94,7 +94,7 @@ def test_every_error_code_has_one_entry_and_every_entry_is_a_code() -> None:
 
 def test_every_setting_is_in_one_table_of_the_reference() -> None:
     listed = re.findall(r"^\| `([A-Z_0-9]+)`", settings_page.tables(), re.MULTILINE)
-    assert listed == [f"AUTH_{name.upper()}" for name in AuthSettings.model_fields]
+    assert listed == [f"AUTH_{name.upper()}" for name in (*AuthSettings.model_fields, *FEATURE_SETTINGS)]
 
 
 def test_every_name_of_the_package_is_in_the_python_reference() -> None:
@@ -173,7 +173,9 @@ async def test_the_client_of_the_page_on_cookies_works_without_a_token(
 
 def test_every_code_and_every_setting_that_a_page_names_exists() -> None:
     codes = {code.code for code in ALL_CODES}
-    names = {name.upper() for name in AuthSettings.model_fields} | {code.name for code in ALL_CODES}
+    names = {name.upper() for name in (*AuthSettings.model_fields, *FEATURE_SETTINGS)} | {
+        code.name for code in ALL_CODES
+    }
     for page, text in PAGES.items():
         assert set(re.findall(r"(?:40\d|409|422|429|503) `([a-z_]+)`", text)) <= codes, page
         found = re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", text)

@@ -8,34 +8,37 @@ from datetime import timedelta
 from pathlib import Path
 
 import annotated_types
+from pydantic.fields import FieldInfo
 
 from fastapi_pluggable_auth import AuthSettings
-from fastapi_pluggable_auth.config import PREFIX
+from fastapi_pluggable_auth.config import PREFIX, Settings
+from fastapi_pluggable_auth.features.shipped import SHIPPED
 
 
-def groups() -> Iterator[tuple[str, list[str]]]:
-    """The title of each class that `AuthSettings` is made of, and the names of its settings."""
-    for subject in reversed(AuthSettings.__bases__):
-        yield str(subject.__doc__).rstrip("."), [*subject.model_fields]
+def groups() -> Iterator[type[Settings]]:
+    """Each class that `AuthSettings` is made of, then those of the features; its docstring is the title."""
+    yield from reversed(AuthSettings.__bases__)
+    for feature in SHIPPED:
+        if isinstance(feature.settings, type):
+            yield feature.settings
 
 
 def tables() -> str:
     """A table for each group."""
     parts = []
-    for title, names in groups():
-        rows = "\n".join(map(_setting, names))
+    for subject in groups():
+        title = str(subject.__doc__).rstrip(".")
+        rows = "\n".join(_setting(name, field) for name, field in subject.model_fields.items())
         parts.append(f"## {title}\n\n| name | type | default | purpose |\n|---|---|---|---|\n{rows}")
     return "\n\n".join(parts)
 
 
-def _setting(name: str) -> str:
-    field = AuthSettings.model_fields[name]
+def _setting(name: str, field: FieldInfo) -> str:
     anchor = f"`{PREFIX}{name.upper()}`{{ #{name} }}"
-    return f"| {anchor} | {_kind(name)} | {_default(field.default)} | {field.description} |"
+    return f"| {anchor} | {_kind(field)} | {_default(field.default)} | {field.description} |"
 
 
-def _kind(name: str) -> str:
-    field = AuthSettings.model_fields[name]
+def _kind(field: FieldInfo) -> str:
     annotation = field.annotation
     arguments = [argument for argument in typing.get_args(annotation) if argument is not type(None)]
     if typing.get_origin(annotation) is typing.Literal:
