@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -20,19 +23,60 @@ name = "simple"
 url = "https://pypi.org/simple/"
 """
 
+BROUGHT = {
+    "anyio": "fastapi",
+    "coverage": "pytest-cov",
+    "opentelemetry-api": "opentelemetry-sdk",
+    "pillow": "qrcode",
+    "prometheus-client": "prometheus-fastapi-instrumentator",
+    "starlette": "fastapi",
+}
+"""What others need whatever their version, and what is imported for their sake."""
+
+
+def named(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=!; ]", each, maxsplit=1)[0].lower() for each in requirements}
+
+
+def imported(statements: list[ast.stmt]) -> Iterator[str]:
+    """The modules that they import themselves, neither for types alone nor within a function."""
+    for statement in statements:
+        if isinstance(statement, ast.Import):
+            yield from (each.name for each in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and not statement.level:
+            yield statement.module or ""
+
+
+def test_what_the_tests_and_examples_import_is_in_their_extra() -> None:
+    """Else they run only where another extra, or what it needs, has brought it."""
+    extra = named(PROJECT["dependencies"]) | named(PROJECT["optional-dependencies"]["test"])
+    installed = packages_distributions()
+    seen, missing = set(), set()
+    for folder in ("tests", "examples"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for module in imported(ast.parse(path.read_text("utf-8")).body):
+                top = module.partition(".")[0]
+                packages = {re.sub(r"[._]", "-", each).lower() for each in installed.get(top, ())}
+                packages -= {PROJECT["name"]}
+                seen |= packages
+                if packages and not {BROUGHT.get(each, each) for each in packages} & extra:
+                    missing.add((path.name, module))
+    assert missing == set()
+    assert len(seen) > 25
+
 
 def test_no_extra_names_the_package_itself() -> None:
     """Poetry takes that for a package to be found elsewhere."""
     lists = PROJECT["optional-dependencies"].values()
-    named = [re.split(r"[\[<>=! ]", each, maxsplit=1)[0] for extra in lists for each in extra]
-    assert len(named) > 20
-    assert PROJECT["name"] not in named
+    packages = set().union(*(named(extra) for extra in lists))
+    assert len(packages) > 20
+    assert PROJECT["name"] not in packages
 
 
 def test_the_extra_for_developers_has_all_that_the_tests_and_pages_need() -> None:
     extras = {name: {*packages} for name, packages in PROJECT["optional-dependencies"].items()}
     assert extras["dev"] >= extras["test"] | extras["browser"] | extras["docs"]
-    for name in ("argon2", "limits", "redis", "postgres", "mysql", "demo", "cli"):
+    for name in ("argon2", "limits", "redis", "postgres", "mysql", "demo", "cli", "passkeys", "social"):
         assert extras["test"] >= extras[name], name
 
 

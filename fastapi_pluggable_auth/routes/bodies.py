@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from copy import copy
 from functools import wraps
-from typing import Any, ClassVar, Self, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, Self, TypeAlias, cast
 
 from pydantic import BaseModel, Field, create_model, model_validator
-from pydantic_core import PydanticCustomError, PydanticUndefined
+from pydantic_core import PydanticCustomError
 
 from ..auth import Auth
 from ..features.feature import Features, FirstWayIn, SignUp
@@ -105,10 +104,9 @@ def _answering(body: type[Answering], answers: Mapping[str, Any]) -> type[BaseMo
 
 
 def _with_sign_ups(body: type[UserCreate], ways: Iterable[SignUp]) -> type[BaseModel]:
-    password = copy(body.model_fields["password"])  # with the rules of the host
-    password.default, password.default_factory = PydanticUndefined, str
+    password = body.model_fields["password"]  # with the rules of the host
     fields: dict[str, Any] = {
-        "password": (password.annotation, password),
+        "password": (Annotated[password.annotation, password], Field(default_factory=str)),
         # What a document proposes is a signup with a password, as no more than one of both is taken.
         **{way.field: (way.type | None, Field(default=None, examples=[None])) for way in ways},
     }

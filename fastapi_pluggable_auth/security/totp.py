@@ -17,6 +17,7 @@ from .text import without_blanks
 
 STEP_SECONDS: Final = 30
 WINDOW: Final = 1
+LEAST_BITS: Final = 112
 _SIX_DIGITS: Final = re.compile(r"[0-9]{6}")
 
 
@@ -39,10 +40,12 @@ def code_at(secret: str, moment: datetime) -> str:
 
 def matching_step(secret: str, code: str, now: datetime, after: int | None = None) -> int | None:
     """The time step that the code belongs to, or None. Steps up to `after` are spent and never match.
-    Raises `ValueError` when the secret is not base32, or has less than 112 bits (NIST SP 800-63B-4)."""
+    Raises `ValueError` when the secret is not base32, or has less than `LEAST_BITS` (NIST SP 800-63B-4)."""
     if not isinstance(code, str) or not _SIX_DIGITS.fullmatch(code := without_blanks(code)):
         return None
     totp = pyotp.TOTP(secret)
+    if 8 * len(totp.byte_secret()) < LEAST_BITS:  # pyotp refuses it only from 2.12 on
+        raise ValueError(f"The TOTP secret has less than {LEAST_BITS} bits.")
     current = int(now.timestamp()) // STEP_SECONDS
     for step in range(current - WINDOW, current + WINDOW + 1):
         right = hmac.compare_digest(totp.generate_otp(step), code)
