@@ -135,7 +135,7 @@ class Auth(Generic[U_co]):
         mails = mails_of(self.features)
         self.mailer = Mailer(settings, email_provider, self.features.folders)
         self.outbox = Outbox(settings, self.tables, self._now, mails, pages=pages)
-        composer = Composer(settings, self.tables, self.mailer, self.links, mails)
+        composer = Composer(settings, self.tables, self.mailer, self.links, mails, self._now)
         self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)
         self._require_two_factor: Callable[[Any], bool] | None = require_two_factor
         self.tortoise_context: TortoiseContext | None = None

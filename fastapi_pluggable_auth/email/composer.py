@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from ..config import AuthSettings
 from ..features.feature import MailTable, Reader
-from ..models import AbstractMail, AbstractUser, Tables, exact
+from ..models import AbstractMail, AbstractPending, AbstractUser, Tables, exact
+from ..security.clock import Clock
+from ..security.keys import key_set
+from ..security.mailed_codes import code_for
 from .addresses import link_url, page_url
 from .sender import Mailer, RenderedMail
 from .tokens import LinkSigner, link_state
@@ -22,21 +25,28 @@ class Composer:
         mailer: Mailer,
         links: LinkSigner,
         mails: Mapping[str, MailTable],
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._tables = tables
         self._mailer = mailer
         self._links = links
         self._mails = mails
+        self._clock = clock
 
     async def compose(self, mail: AbstractMail) -> RenderedMail | None:
         """The mail as it is to be sent now; None where it no longer applies. Raises `TemplateError`."""
         kind = self._mails[mail.kind]
-        spec = kind.spec
+        spec, context = kind.spec, dict(mail.context)
+        if spec.code:
+            waiting = await self._waiting(context.pop("waiting", ""))
+            if waiting is None:
+                return None
+            context["code"] = code_for(key_set(self._settings), waiting.id)
+            context["lifetime"] = waiting.expires_at - mail.created_at
         if spec.reader is Reader.ADDRESS:
-            return self._mailer.render(kind, email=mail.recipient, **mail.context)
+            return self._mailer.render(kind, email=mail.recipient, **context)
         user = await self._owner_of(mail)
-        context = dict(mail.context)
         pages = context.pop("pages", False)
         if spec.page:
             context["page_url"] = page_url(self._settings, kind, pages=pages)
@@ -49,6 +59,13 @@ class Composer:
             context["url"] = link_url(self._settings, kind, token)
             context["lifetime"] = self._links.lifetime(spec.link)
         return self._mailer.render(kind, language=user.language, email=mail.recipient, **context)
+
+    async def _waiting(self, waiting: str) -> AbstractPending | None:
+        """What the code is for; None where it is spent, or too late."""
+        found = await exact(self._tables.pending.all(), id=waiting)
+        if found is None or found.spent_at is not None or self._clock() >= found.expires_at:
+            return None
+        return found
 
     async def _owner_of(self, mail: AbstractMail) -> AbstractUser | None:
         active = self._tables.user.all()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -76,12 +76,14 @@ class Outbox:
         *,
         user_id: UUID | None = None,
         mail_id: UUID | None = None,
+        expires_at: datetime | None = None,
         **context: Any,
     ) -> None:
         """Queues a mail; inside a transaction it stands or falls with it. Without a user, the one who owns
         the address when the mail is sent is meant, and nothing is sent where nobody does. A `mail_id` is for
-        work that may run twice."""
+        work that may run twice. What is of no use after `expires_at` is given up then."""
         now = self._clock()
+        give_up_at = now + self._settings.email_max_age
         if self._pages and kind.spec.page:  # the process that sends the mail may not know
             context["pages"] = True
         mail = await self._tables.mail.create(
@@ -91,7 +93,7 @@ class Outbox:
             recipient=recipient,
             context=context,
             next_attempt_at=now,
-            give_up_at=now + self._settings.email_max_age,
+            give_up_at=give_up_at if expires_at is None else min(give_up_at, expires_at),
             created_at=now,
         )
         collected = _collected.get()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from html import escape
 from pathlib import Path
 from secrets import token_urlsafe
@@ -25,6 +26,8 @@ def sample(settings: AuthSettings, kind: MailTable, *, pages: bool) -> dict[str,
     context = {**_SAMPLE, **spec.sample}
     if spec.page:
         context["page_url"] = page_url(settings, kind, pages=pages)
+    if spec.code:
+        context |= {"code": "123456", "lifetime": timedelta(minutes=10)}
     if spec.link is not None:
         unknown = {"jwt_secret": token_urlsafe(48), "jwt_algorithm": "HS256"}
         links = LinkSigner(settings.model_copy(update=unknown))

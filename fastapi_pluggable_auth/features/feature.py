@@ -129,7 +129,8 @@ class Reader(Enum):
 class MailSpec:
     """What a mail is; its words are a section of its name, or templates.
 
-    `link` is made when it is sent, and given to the templates as `url`, with its `lifetime`. `page` is where
+    `link` is made when it is sent, and given to the templates as `url`, with its `lifetime`; and so is the
+    `code` for what waits (`flows.mailed_codes`), as `code`. `page` is where
     the reader acts, `page_url` in the templates: a page below `/account`, and a section of it, as in
     `profile#change-password`. `still_applies` tells whether the
     account is still in the state that the mail speaks of: else it is not sent. `sample` is what the flow adds
@@ -138,6 +139,7 @@ class MailSpec:
 
     reader: Reader = Reader.OWNER
     link: LinkTable | None = None
+    code: bool = False
     page: str = ""
     still_applies: Callable[[AbstractMail, AbstractUser], bool] = lambda mail, user: True
     sample: Mapping[str, Any] = field(default_factory=dict)

@@ -38,7 +38,7 @@ async def begin(
     """Stores what waits and returns the random value, of 256 bits, that finds it again."""
     value = secrets.token_urlsafe(32)
     await auth.tables.pending.create(
-        id=_digest(kind, value),
+        id=id_of(kind, value),
         kind=kind,
         user_id=user_id,
         data=json.dumps(data),
@@ -49,7 +49,7 @@ async def begin(
 
 async def find(auth: Auth, kind: str, value: Plaintext) -> tuple[AbstractPending, Any] | None:
     """What waits, with its data; None where it has expired, was spent or has ended."""
-    found = await exact(auth.tables.pending.all(), id=_digest(kind, value.look()))
+    found = await exact(auth.tables.pending.all(), id=id_of(kind, value.look()))
     if found is None or found.spent_at is not None or auth.clock() >= found.expires_at:
         return None
     return found, json.loads(found.data)
@@ -86,7 +86,7 @@ async def _take_unstored(auth: Auth, pending: Unstored, now: datetime) -> bool:
         return False
     table, writer = auth.tables.pending, secrets.token_urlsafe(16)
     spent = table(
-        id=_digest(pending.kind, base64.urlsafe_b64encode(pending.value).decode()),
+        id=id_of(pending.kind, base64.urlsafe_b64encode(pending.value).decode()),
         kind=pending.kind,
         data=writer,
         expires_at=pending.expires_at,
@@ -102,5 +102,6 @@ async def _count(auth: Auth, pending_id: str, tried: int) -> int:
     return await same.update(attempts=tried + 1)
 
 
-def _digest(kind: str, value: str) -> str:
+def id_of(kind: str, value: str) -> str:
+    """What finds it, and gives away nothing of the value."""
     return hashlib.sha256(f"{kind}\0{value}".encode()).hexdigest()

@@ -136,6 +136,13 @@ LoginCode = Annotated[
     Field(pattern=f"^(?:[0-9]{{6}}|{RECOVERY_CODE})$", examples=["123456"]),
     BeforeValidator(code_without_blanks),
 ]
+MailedCode = Annotated[
+    str,
+    Strict(),
+    Field(pattern="^[0-9]{6}$", examples=["123456"]),
+    BeforeValidator(code_without_blanks),
+]
+"""The code of a mail."""
 OptionalCode = Annotated[LoginCode | None, BeforeValidator(_empty_as_none), Field(repr=False)]
 DeviceValue = Annotated[Text, Field(max_length=128, examples=["the-device-of-the-last-login"])]
 DisplayName = Annotated[

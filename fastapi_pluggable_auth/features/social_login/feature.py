@@ -22,7 +22,7 @@ from .settings import SocialSettings, settings_for
 
 
 def _routers(auth: Auth) -> Iterable[APIRouter]:
-    from . import routes
+    from . import address_routes, routes
     from .credentials import credentials_of
 
     for provider in routes.providers_of(auth).values():
@@ -30,6 +30,11 @@ def _routers(auth: Auth) -> Iterable[APIRouter]:
     yield routes.router
     yield routes.callbacks
     yield routes.own
+    yield address_routes.router
+    if auth.pages:
+        from . import address_pages
+
+        yield address_pages.router
 
 
 async def _ways_in(auth: Auth, user: AbstractUser) -> int:
@@ -73,5 +78,6 @@ class SocialLogin(Feature):
             rates={"social_start": "30/minute", "social_callback": "30/minute"},
             ways_in=_ways_in,
             routers=_routers,
+            templates=Path(__file__).parent / "templates",
             words=Path(__file__).parent / "words",
         )

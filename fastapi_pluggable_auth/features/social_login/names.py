@@ -10,7 +10,7 @@ from ...errors import ErrorTable
 from ...events import EventTable
 from ...hooks import AfterEvent, BeforeEvent
 from ...models.user import U
-from ..feature import MailSpec, MailTable
+from ..feature import MailSpec, MailTable, Reader
 from .profile import Profile
 
 
@@ -55,6 +55,7 @@ class SocialMail(MailTable):
         "identity_linked",
         MailSpec(page="security#identities", sample={"provider": "Example"}),
     )
+    SOCIAL_CODE = "social_code", MailSpec(reader=Reader.ADDRESS, code=True)
     IDENTITY_REMOVED = (
         "identity_removed",
         MailSpec(page="security#identities", sample={"provider": "Example"}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
@@ -31,7 +31,7 @@ from ...security.cookies import Cookies, received_cookies
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
 from ...security.redirects import safe_next
-from . import flows
+from . import addresses, flows
 from .models import Identity
 from .names import SocialError
 from .providers import Provider
@@ -48,6 +48,9 @@ from .schemas import (
 )
 from .settings import SocialSettings
 from .states import LIFETIME, Purpose, State, cookie_of, new_nonce, open_nonce, opened, sealed
+
+if TYPE_CHECKING:
+    from ...routes.pages.forms import Problem
 
 TAG: Final = "social login"
 MOST_BEGUN: Final = 3
@@ -206,13 +209,18 @@ async def _finish(auth: Auth, request: Request, state: State, arrived: flows.Arr
     if state.purpose == "reauthenticate":
         await flows.reauthenticate(auth, await flows.session_of(auth, state), arrived, state)
         return _lead_on(auth, request, state, "confirmed")
-    if state.challenge is not None:
-        code = await flows.code_for(auth, arrived, state, language)
-        return _to_front_end(auth, social_code=code, next=state.next)
     device = device_of(request)
-    answer = await flows.sign_in(
-        auth, arrived, state.spent, device, transport=Transport.COOKIE, accept_language=language
-    )
+    try:
+        if state.challenge is not None:
+            code = await flows.code_for(auth, arrived, state, language)
+            return _to_front_end(auth, social_code=code, next=state.next)
+        answer = await flows.sign_in(
+            auth, arrived, state.spent, device, transport=Transport.COOKIE, accept_language=language
+        )
+    except AuthError as error:
+        if error.code not in (SocialError.EMAIL_UNVOUCHED, SocialError.SIGN_IN_TO_LINK):
+            raise
+        return await _ask_address(auth, request, arrived, state)
     if auth.pages:
         from ...routes.pages.sign_in import show_answer  # in apps that have imported the pages
 
@@ -221,6 +229,29 @@ async def _finish(auth: Auth, request: Request, state: State, arrived: flows.Arr
         raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
     sign_in(request, auth, answer, remember=state.remember)
     return RedirectResponse(state.next or auth.settings.home_url, 303, {"Referrer-Policy": "no-referrer"})
+
+
+async def _ask_address(auth: Auth, request: Request, arrived: flows.Arrived, state: State) -> Response:
+    """Asks for an address, and for a code that is mailed there: on a page, or on that of the front-end."""
+    wanted = await addresses.want_address(auth, arrived, state)
+    if state.challenge is not None or not auth.pages:
+        return _to_front_end(auth, social_address=wanted.token, email=wanted.email, next=state.next)
+    return ask_address(auth, request, wanted.token, wanted.email or "", state.next)
+
+
+def ask_address(
+    auth: Auth,
+    request: Request,
+    token: str,
+    email: str,
+    next: str | None,
+    problem: Problem | None = None,
+) -> Response:
+    """The page that asks for an address."""
+    from ...routes.pages.rendering import render_page  # in apps that have imported the pages
+
+    next = safe_next(next)
+    return render_page(auth, request, "social_address", problem=problem, token=token, email=email, next=next)
 
 
 def _lead_on(auth: Auth, request: Request, state: State, done: str) -> Response:

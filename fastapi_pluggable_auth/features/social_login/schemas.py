@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, Strict
 
-from ...schemas import Answering, Body, DeviceValue, Flag, Schema, Text
+from ...schemas import Answering, Body, DeviceValue, Email, Flag, MailedCode, Schema, Text
 
 CodeChallenge = Annotated[
     str,
@@ -16,6 +16,14 @@ CodeChallenge = Annotated[
     Field(pattern=r"^[A-Za-z0-9_-]{43}$", examples=["E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"]),
 ]
 """The S256 challenge of a verifier (RFC 7636 section 4.2)."""
+
+
+Verifier = Annotated[
+    str,
+    Strict(),
+    Field(pattern=r"^[A-Za-z0-9._~-]{43,128}$", examples=["dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"]),
+]
+"""What the challenge was made of (section 4.1)."""
 
 
 class SocialStart(Body):
@@ -38,9 +46,29 @@ class SocialExchange(Answering):
     answers for a second factor."""
 
     social_code: Annotated[Text, Field(max_length=128, repr=False, examples=["the-code-of-the-callback"])]
-    code_verifier: Annotated[
-        str, Strict(), Field(pattern=r"^[A-Za-z0-9._~-]{43,128}$", repr=False, examples=["v" * 43])
-    ]
+    code_verifier: Annotated[Verifier, Field(repr=False)]
+    device: DeviceValue | None = Field(default=None, repr=False)
+
+
+class SocialAddress(Body):
+    """An address for somebody whose provider gives none, or does not vouch for it."""
+
+    social_address: Annotated[Text, Field(max_length=128, repr=False, examples=["the-token-of-the-callback"])]
+    email: Email
+
+
+class SocialCodeSent(Schema):
+    """A code was mailed, which answers this `challenge`."""
+
+    challenge: str
+
+
+class SocialAddressCode(Body):
+    """The code of the mail, with the verifier of the challenge that the sign-in was begun with, if it was."""
+
+    challenge: Annotated[Text, Field(max_length=128, repr=False, examples=["the-challenge"])]
+    code: Annotated[MailedCode, Field(repr=False)]
+    code_verifier: Verifier | None = Field(default=None, repr=False)
     device: DeviceValue | None = Field(default=None, repr=False)
 
 

@@ -1,0 +1,128 @@
+"""An address for somebody whose provider gives none, or does not vouch for it: they show that it is theirs
+by a code that is mailed there."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from ...auth import Auth
+from ...errors import AuthError, ErrorCode
+from ...flows.devices import Device
+from ...flows.gate import FactorNeeded, Proof, admit, entering
+from ...flows.login import Challenge, begin_challenge
+from ...flows.mailed_codes import check_code, mail_code
+from ...flows.pending import begin, find, take
+from ...flows.session_tokens import TokenSet
+from ...flows.throttle import may_mail
+from ...security.jwt import Transport
+from ...security.plaintext import Plaintext
+from .flows import Arrived, account_of
+from .names import SocialError, SocialMail
+from .profile import Profile
+from .providers import Provider
+from .states import State, s256
+
+WANTED: Final = "social_address"
+"""The kind of what waits for an address."""
+MAILED: Final = "social_code_mail"
+"""The kind of what waits for the code."""
+LIFETIME: Final = timedelta(minutes=30)
+BY_MAIL: Final = "mail"
+
+
+@dataclass(frozen=True, slots=True)
+class AddressWanted:
+    """Somebody was named whose address is yet to be shown: `token` is for `mail_address_code`, with an
+    address such as the provider's."""
+
+    token: str = field(repr=False)
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Who has shown that an address is theirs, and what they were on the way to."""
+
+    answer: TokenSet | Challenge
+    next: str | None
+    remember: bool
+
+
+async def want_address(auth: Auth, arrived: Arrived, state: State) -> AddressWanted:
+    """Keeps who has arrived for half an hour, until they have shown an address. Raises
+    `AuthError(SOCIAL_EXPIRED)` where what they began is spent."""
+    profile = arrived.profile
+    if not await _spend(auth, state):
+        raise AuthError(SocialError.SOCIAL_EXPIRED)
+    data = {
+        "provider": arrived.provider.name,
+        "profile": dataclasses.asdict(profile),
+        "issuer": arrived.issuer,
+        "strong": arrived.strong,
+        "next": state.next,
+        "remember": state.remember,
+        "challenge": state.challenge,
+    }
+    token = await begin(auth, WANTED, data, user_id=None, lifetime=LIFETIME)
+    return AddressWanted(token, profile.email)
+
+
+async def mail_address_code(auth: Auth, token: Plaintext, email: str, accept_language: str = "") -> str:
+    """Mails a code to the address, whether or not there is an account, and gives the challenge that it
+    answers. Raises `AuthError`: SOCIAL_EXPIRED, THROTTLED after too many mails to this address."""
+    found = await find(auth, WANTED, token)
+    if found is None:
+        raise AuthError(SocialError.SOCIAL_EXPIRED)
+    _, wanted = found
+    if not await may_mail(auth, SocialMail.SOCIAL_CODE, email):
+        raise AuthError(ErrorCode.THROTTLED)
+    return await mail_code(
+        auth,
+        MAILED,
+        SocialMail.SOCIAL_CODE,
+        email,
+        {**wanted, "email": email},
+        language=auth.mailer.language_for(accept_language),
+    )
+
+
+async def sign_in_with_code(
+    auth: Auth,
+    provider_named: Any,
+    challenge: Plaintext,
+    code: Plaintext,
+    device: Device | None = None,
+    verifier: Plaintext | None = None,
+    *,
+    transport: Transport,
+    accept_language: str = "",
+) -> Shown:
+    """Signs in the one who has shown the address, by the rules for one that a provider vouches for. A client
+    that began with a `code_challenge` sends its verifier. Raises `AuthError`: MAILED_CODE_REFUSED,
+    SOCIAL_EXPIRED, and as `flows.sign_in` does."""
+    pending, said = await check_code(auth, MAILED, challenge, code)
+    if said["challenge"] is not None and (verifier is None or s256(verifier.take()) != said["challenge"]):
+        raise AuthError(SocialError.SOCIAL_EXPIRED)
+    provider: Provider = provider_named(auth, said["provider"])
+    profile = Profile(**{**said["profile"], "email": said["email"], "vouched": True})
+    arrived = Arrived(provider, profile, said["issuer"], said["strong"])
+    user = await account_of(auth, arrived, accept_language)
+    async with entering(auth, transport=transport, device=device) as entry:
+        entry.observation.user_id = user.id
+        proof = Proof(
+            user=user,
+            factors=(provider.name, BY_MAIL),
+            strong=arrived.strong,
+            spends=partial(take, pending=pending),
+        )
+        answer = await admit(auth, proof, entry)
+    shown = await begin_challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
+    return Shown(shown, said["next"], said["remember"])
+
+
+async def _spend(auth: Auth, state: State) -> bool:
+    return await take(auth, state.spent)

@@ -1,0 +1,64 @@
+"""Codes by mail, for what waits until somebody shows that a mailbox is theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from ..auth import Auth, transactional
+from ..errors import AuthError, ErrorCode
+from ..features.feature import MailTable
+from ..models import AbstractPending
+from ..security.keys import key_set
+from ..security.mailed_codes import is_code_for
+from ..security.plaintext import Plaintext
+from .pending import attempt, begin, find, id_of
+
+LIFETIME: Final = timedelta(minutes=10)
+ATTEMPTS: Final = 5
+"""Codes that are looked at: of a million, for ten minutes (NIST SP 800-63B-4 section 3.1.3.2)."""
+
+
+@transactional
+async def mail_code(
+    auth: Auth,
+    /,
+    kind: str,
+    mail: MailTable,
+    recipient: str,
+    data: Mapping[str, Any],
+    *,
+    user_id: UUID | None = None,
+    lifetime: timedelta = LIFETIME,
+    **context: Any,
+) -> str:
+    """Mails a code to this address and gives the challenge that it answers: the client keeps that, and shows
+    both. A mail that would come too late is not sent."""
+    challenge = await begin(auth, kind, data, user_id=user_id, lifetime=lifetime)
+    await auth.outbox.add(
+        mail,
+        recipient,
+        user_id=user_id,
+        expires_at=auth.clock() + lifetime,
+        waiting=id_of(kind, challenge),
+        **context,
+    )
+    return challenge
+
+
+async def check_code(
+    auth: Auth, kind: str, challenge: Plaintext, code: Plaintext
+) -> tuple[AbstractPending, Any]:
+    """What waits for this code, which is right; `take` spends it. Raises `AuthError(MAILED_CODE_REFUSED)` for
+    a wrong code, after the fifth, and where nothing waits any more."""
+    found = await find(auth, kind, challenge)
+    if found is None:
+        raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
+    pending, data = found
+    if not await attempt(auth, pending, ATTEMPTS):
+        raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
+    if not is_code_for(key_set(auth.settings), pending.id, code.take()):
+        raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
+    return pending, data
