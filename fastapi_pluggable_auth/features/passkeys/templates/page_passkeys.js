@@ -25,6 +25,12 @@ const say = (form, name) => {
   const lines = [...form.querySelectorAll("[data-said]")], line = lines.find(each => each.dataset.said === name) ?? lines[0]
   for (const each of lines) each.hidden = each !== line || !name || name === "AbortError"
 }
+// Where the app does not even begin, the form says why. A page that another tab has outlived is opened again.
+const refused = async (form, answer) => {
+  const { code } = await answer.json().catch(() => ({}))
+  if (code === "csrf_refused") location.reload()
+  else form.submit()
+}
 const offer = async form => {
   try {
     const credential = await fill(() => ask(form))
@@ -44,7 +50,7 @@ if (supported) {
         const made = form.dataset.passkey === "create", options = await ask(form)
         post(form, await (made ? create : get)(options))
       } catch (error) {
-        if (error instanceof Response) return form.submit() // which says what is wrong
+        if (error instanceof Response) return refused(form, error)
         say(form, error.name)
         if ("autofill" in form.dataset && error.name !== "AbortError") offer(form)
       }
@@ -59,15 +65,18 @@ if (supported) {
     tell("AllAcceptedCredentials", { rpId, userId, allAcceptedCredentialIds })
     tell("CurrentUserDetails", { rpId, userId, name, displayName })
   }
+  // Once a login; again where the user has gone on meanwhile.
   for (const form of document.querySelectorAll("form[data-upgrade]")) (async () => {
+    const { login } = form.dataset, key = "passkey-upgrade"
     try {
-      const { login } = form.dataset, key = "passkey-upgrade"
       if (localStorage[key] === login) return
-      localStorage[key] = login
       const credential = await upgrade(() => ask(form))
       if (!credential) return
       form.querySelector("[data-credential]").value = JSON.stringify(credential)
       await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), keepalive: true })
-    } catch { /* another login, another try */ }
+    } catch { /* there is another login */ }
+    try {
+      localStorage[key] = login
+    } catch { /* nothing is kept here */ }
   })()
 }

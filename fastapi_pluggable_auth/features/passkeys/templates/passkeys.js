@@ -69,10 +69,12 @@ const fill = async ask => {
   return null
 }
 
-// Has the browser make a passkey by itself, right after a login with a password; null where it cannot.
+// Has the browser make a passkey by itself, right after a login with a password, unless something else asks; null
+// where it cannot.
 const upgrade = async ask => {
+  const ended = next()
   if (!supported || !(await PublicKeyCredential.getClientCapabilities?.())?.conditionalCreate) return null
-  return create(await ask(), "conditional", AbortSignal.timeout(20000))
+  return create(await ask(), "conditional", AbortSignal.any([ended, AbortSignal.timeout(20000)]))
 }
 
 // Says to what keeps passkeys what became of them: "UnknownCredential", "AllAcceptedCredentials",
