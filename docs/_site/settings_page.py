@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Iterator
 from datetime import timedelta
@@ -27,7 +28,7 @@ def tables() -> str:
     """A table for each group."""
     parts = []
     for subject in groups():
-        title = str(subject.__doc__).rstrip(".")
+        title = str(inspect.getdoc(subject)).rstrip(".")
         rows = "\n".join(_setting(name, field) for name, field in subject.model_fields.items())
         parts.append(f"## {title}\n\n| name | type | default | purpose |\n|---|---|---|---|\n{rows}")
     return "\n\n".join(parts)
