@@ -6,8 +6,10 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html import escape
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import HTMLResponse
@@ -22,6 +24,7 @@ from .features.administration.feature import Administration
 from .features.administration.users import create_user, find_user
 from .features.audit_log.feature import AuditLog
 from .features.feature import Feature
+from .features.passkeys.feature import Passkeys
 from .features.personal_tokens.feature import PersonalTokens
 from .flows.authorization import grant
 from .models import User
@@ -31,6 +34,7 @@ FEATURES: Final[tuple[Feature, ...]] = (
     Administration(),
     AuditLog(),
     PersonalTokens(scopes={"notes:read": "Read your notes"}),
+    Passkeys(),
 )
 """All that the package has, beside two-factor, which is there anyway."""
 
@@ -57,7 +61,7 @@ HOME: Final = """<!doctype html>
   <li><a href="/account/sign-up">Create an account</a>{mails}</li>
   <li><a href="/account/sign-in">Sign in</a>, <a href="/account/forgot-password">or reset a password</a></li>
   <li><a href="/account/profile">Profile</a>: name, address, password, all that is kept of you as a file</li>
-  <li><a href="/account/security">Security</a>: two-factor, devices</li>
+  <li><a href="/account/security">Security</a>: passkeys, two-factor, devices</li>
   <li><a href="/account/security/activity">Activity</a>: what was done to your account</li>
   <li><a href="/account/security/tokens">Access tokens</a> for programs</li>
 </ul>
@@ -82,7 +86,8 @@ HOME: Final = """<!doctype html>
 
 def demo_app(database: Path, base_url: str) -> FastAPI:
     """The app that `fastapi-pluggable-auth demo` serves. Its secret, and so each session, lasts one start,
-    and so does the password of its administrator, `app.state.administrator_password`.
+    and so does the password of its administrator, `app.state.administrator_password`. Raises `ImportError`
+    where fido2 is not installed.
 
     Where others reach it, mails are printed to the terminal instead of being shown in a mailbox.
     """
@@ -99,6 +104,7 @@ def demo_app(database: Path, base_url: str) -> FastAPI:
             yield
 
     local = is_local(base_url)
+    features = [each for each in FEATURES if each.name != "passkeys" or not _is_address(base_url)]
     app = FastAPI(title="fastapi-pluggable-auth demo", lifespan=lifespan)
     app.state.administrator_password = secrets.token_urlsafe(12)
     auth = include_auth(
@@ -114,7 +120,7 @@ def demo_app(database: Path, base_url: str) -> FastAPI:
         ),
         pages=True,
         roles=ROLES,
-        features=FEATURES,
+        features=features,
     )
 
     @app.get("/", include_in_schema=False)
@@ -139,6 +145,15 @@ def demo_app(database: Path, base_url: str) -> FastAPI:
         return {"message": f"Notes of {user.email}"}
 
     return app
+
+
+def _is_address(url: str) -> bool:
+    """Whether it has an address in the place of a name, where no browser has passkeys."""
+    try:
+        ip_address(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
+    return True
 
 
 async def _make_administrator(auth: Auth, password: str) -> None:

@@ -19,6 +19,7 @@ import pytest
 from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.demo import FEATURES, demo_app
 from fastapi_pluggable_auth.features.always import ALWAYS
+from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator
 from fastapi_pluggable_auth.features.shipped import SHIPPED
 
 from .conftest import EMAIL, PASSWORD
@@ -33,10 +34,24 @@ def test_the_demo_without_uvicorn_says_what_to_install(
     assert "fastapi-pluggable-auth[demo]" in capsys.readouterr().err
 
 
+def test_the_demo_without_fido2_says_what_to_install(tmp_path: Path) -> None:
+    work = (
+        "import sys; sys.modules['fido2'] = None; from fastapi_pluggable_auth.cli import main;"
+        "sys.exit(main(['demo', '--port', '0']))"
+    )
+    command = [sys.executable, "-c", work]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "The demo needs fido2: pip install 'fastapi-pluggable-auth[demo]'\n",
+    )
+
+
 def test_the_demo_starts_on_any_address(tmp_path: Path) -> None:
-    """Where others reach it, they read no mails."""
+    """Where others reach it, they read no mails; and an address has no passkeys."""
     app = demo_app(tmp_path / "demo.sqlite3", "http://192.168.0.9:8000")
     assert not app.state.pluggable_auth.settings.dev_mailbox
+    assert "passkeys" not in app.state.pluggable_auth.features
 
 
 class Demo:
@@ -138,6 +153,22 @@ def test_the_demo_has_an_administrator_with_a_new_password_at_each_start(tmp_pat
         finally:
             demo.stopped()
     assert len(passwords) == 2
+
+
+def test_a_passkey_signs_in_to_the_demo(demo: Demo) -> None:
+    base = demo.base()
+    printed = re.search(r"Sign in as (\S+) with the password (\S+)", demo.printed)
+    assert printed
+    login = {"email": printed[1], "password": printed[2]}
+    phone = SoftwareAuthenticator(base)
+    with httpx.Client(base_url=base, timeout=60) as client:
+        tokens = client.post("/auth/login", json=login).json()
+        headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+        options = client.post("/account/passkeys/options", headers=headers).json()
+        body = {"credential": phone.create(options)}
+        assert client.post("/account/passkeys", json=body, headers=headers).status_code == 201
+        body = {"credential": phone.get(client.post("/auth/passkey/options").json())}
+        assert client.post("/auth/passkey/login", json=body).status_code == 200
 
 
 def test_the_demo_has_every_feature_of_the_package() -> None:

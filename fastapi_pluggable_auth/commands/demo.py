@@ -57,9 +57,12 @@ def _demo(host: str, port: int) -> int:
     database = Path.cwd() / DEMO_DATABASE
     with _listening(host, port) as listener, _without_warnings():
         port = listener.getsockname()[1]
-        base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        with valid_settings():
-            app = demo_app(database, base_url)
+        base_url = f"http://{_name_of(host)}:{port}"
+        try:
+            with valid_settings():
+                app = demo_app(database, base_url)
+        except ImportError as error:
+            raise CommandError("The demo needs fido2: pip install 'fastapi-pluggable-auth[demo]'") from error
         if database.exists():
             asyncio.run(_require_own_tables(database, app))
 
@@ -71,6 +74,13 @@ def _demo(host: str, port: int) -> int:
         with suppress(KeyboardInterrupt):
             Server(uvicorn.Config(app, log_level="warning")).run([listener])
     return 0
+
+
+def _name_of(host: str) -> str:
+    """As browsers write it; they have passkeys for names only."""
+    if host == "127.0.0.1":
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 @contextmanager
