@@ -21,6 +21,7 @@ from fastapi_pluggable_auth.features.passkeys.testing import (
     ELIGIBLE,
     PRESENT,
     VERIFIED,
+    SoftwareAuthenticator,
     cbor,
     decoded,
     encoded,
@@ -127,7 +128,27 @@ def _bytes(number: int) -> bytes:
     return number.to_bytes((number.bit_length() + 7) // 8)
 
 
-def other_library_registers(options: dict[str, Any], credential: dict[str, Any], *, verified: bool) -> bool:
+class Checked(SoftwareAuthenticator):
+    """An ordinary one, of which the independent library accepts whatever it makes."""
+
+    def create(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The same."""
+        made, asked = super().create(options), options["authenticatorSelection"]["userVerification"]
+        present = asked != "preferred"  # where the browser makes one by itself
+        assert other_library_registers(dict(options), made, verified=asked == "required", present=present)
+        return made
+
+    def get(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The same."""
+        signed = super().get(options)
+        public, verified = self.credentials[decoded(signed["id"])].public_key, options["userVerification"]
+        assert other_library_signs_in(dict(options), signed, public, verified=verified == "required")
+        return signed
+
+
+def other_library_registers(
+    options: dict[str, Any], credential: dict[str, Any], *, verified: bool, present: bool = True
+) -> bool:
     """Whether `webauthn` takes this new credential for an answer to these options, which it has to read."""
     asked = parse_registration_options_json(options)
     try:
@@ -136,6 +157,7 @@ def other_library_registers(options: dict[str, Any], credential: dict[str, Any],
             expected_challenge=asked.challenge,
             expected_rp_id=RP_ID,
             expected_origin=ORIGIN,
+            require_user_presence=present,
             require_user_verification=verified,
             supported_pub_key_algs=ALGORITHMS,
         )

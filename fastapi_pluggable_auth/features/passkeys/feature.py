@@ -50,7 +50,7 @@ async def _check_first(auth: Auth, email: str, credential: Registration, browser
 
 async def _ways_in(auth: Auth, user: AbstractUser) -> int:
     own = auth.tables.of(Passkey).filter(user_id=user.id)
-    return await own.filter(verifies_user=True).count()
+    return await own.filter(verifies_user=True, held_since=None).count()
 
 
 async def _exported(auth: Auth, authentication: Authentication) -> list[dict[str, Any]]:
