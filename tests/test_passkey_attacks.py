@@ -178,7 +178,7 @@ SIGNED: dict[str, tuple[Callable[[Forger], None], str, bool]] = {
 
 @pytest.mark.parametrize("attack", SIGNED)
 async def test_nobody_signs_in_with(attack: str, victim: Victim) -> None:
-    """WebAuthn Level 3 section 7.2 steps 5 to 23; ASVS V6.7.1; NIST SP 800-63B-4 section 3.2.5."""
+    """A-92. WebAuthn Level 3 section 7.2 steps 5 to 23; ASVS V6.7.1; NIST SP 800-63B-4 section 3.2.5."""
     change, code, seen_by_others = SIGNED[attack]
     public, sessions = victim.key.public_key, await Session.all().count()
     options = await victim.options("/auth/passkey/options")
@@ -196,7 +196,7 @@ async def test_nobody_signs_in_with(attack: str, victim: Victim) -> None:
 
 @on_each_database
 async def test_a_signature_signs_in_once_also_of_many_at_once(victim: Victim) -> None:
-    """Section 13.4.3: replay; ASVS V6.7.2. One session, whatever the database."""
+    """A-92. Section 13.4.3: replay; ASVS V6.7.2. One session, whatever the database."""
     before = await Session.all().count()
     signed = {"credential": victim.key.get(await victim.options("/auth/passkey/options"))}
     answers = await asyncio.gather(
@@ -211,7 +211,7 @@ async def test_a_signature_signs_in_once_also_of_many_at_once(victim: Victim) ->
 
 
 async def test_a_challenge_is_good_for_five_minutes(victim: Victim, clock: Clock) -> None:
-    """ASVS V6.7.2, V6.6.2."""
+    """A-92. ASVS V6.7.2, V6.6.2."""
     signed = {"credential": victim.key.get(await victim.options("/auth/passkey/options"))}
     clock.advance(minutes=5)
     refused(await victim.ask("/auth/passkey/login", signed, signed_in=False), "passkey_expired")
@@ -280,7 +280,7 @@ GOOD = {
 @pytest.mark.parametrize("begun", BEGINNINGS)
 @pytest.mark.parametrize("ended", ENDINGS)
 async def test_a_challenge_is_good_for_its_purpose_alone(begun: str, ended: str, victim: Victim) -> None:
-    """Section 13.4.3; ASVS V6.7.2: that of a sign-in confirms nothing, adds nothing, and so on."""
+    """A-92. Section 13.4.3; ASVS V6.7.2: that of a sign-in confirms nothing, adds nothing, and so on."""
     if ended == "second factor" or begun == "second factor":
         second = Forger()
         assert (await victim.add(second, second_factor=True)).status_code == 201
@@ -406,7 +406,7 @@ async def test_a_challenge_of_one_session_is_not_good_in_another(victim: Victim,
 
 @on_each_database
 async def test_a_credential_is_of_one_account(victim: Victim, eve: Account) -> None:
-    """Section 7.1 step 26."""
+    """A-92. Section 7.1 step 26."""
     evil = Victim(eve, Forger(id=victim.key.id))
     refused(await evil.add(evil.key), "passkey_exists")
     refused(await victim.add(Forger(id=victim.key.id)), "passkey_exists")
@@ -438,7 +438,7 @@ async def test_ids_have_up_to_1023_bytes_and_differ_in_each_byte(victim: Victim)
 async def test_a_counter_that_goes_back_is_refused_and_its_owner_learns_of_it(
     victim: Victim, auth: Auth, mailbox: Mailbox
 ) -> None:
-    """Section 6.1.1, section 7.2 step 22; ASVS V6.7.1."""
+    """A-92. Section 6.1.1, section 7.2 step 22; ASVS V6.7.1."""
     heard: list[SecurityEvent] = []
     auth.on(SecurityEvent)(heard.append)
     victim.key.counter = 5
