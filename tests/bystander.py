@@ -16,7 +16,14 @@ from tortoise.fields.data import CharEnumFieldInstance
 
 from fastapi_pluggable_auth import Auth
 from fastapi_pluggable_auth.flows.throttle import Key
-from fastapi_pluggable_auth.models import AuditEvent, MailState, Passkey, PersonalToken, RecoveryCode
+from fastapi_pluggable_auth.models import (
+    AuditEvent,
+    Identity,
+    MailState,
+    Passkey,
+    PersonalToken,
+    RecoveryCode,
+)
 from fastapi_pluggable_auth.security.identifiers import time_ordered_id
 
 from .flows_table import flow_functions
@@ -147,6 +154,19 @@ async def settle(auth: Auth, password_hash: str) -> None:
             held_since=None if alone else day,
             name="Bob's phone",
             last_used_at=day if alone else None,
+            created_at=day,
+        )
+    for known in (True, False):
+        await tables.of(Identity).create(
+            user_id=bob,
+            provider="acme",
+            issuer="https://acme.example",
+            subject="bob" if known else "robert",
+            digest=("a" if known else "b") * 64,
+            email=BOB if known else None,
+            vouched=known,
+            held_since=None if known else day,
+            last_used_at=day if known else None,
             created_at=day,
         )
     for digest, seen_in in (("3" * 64, ids["session"]), ("4" * 64, None)):

@@ -37,6 +37,7 @@ PARTS = {
     *("login.begin_challenge", "login.challenged", "login.require_password"),
     *("ways_in", "features.passkeys.keeping.locked", "features.passkeys.keeping.write_factors"),
     *(f"features.passkeys.flows.{name}" for name in ("check_first", "check_second_factor")),
+    *(f"features.social_login.flows.{name}" for name in ("account_of", "session_of")),
     *("gate.entering", "gate.admit", "gate.second_factor", "gate.renew"),
     *("login.account_named", "password.require_good_password", "purge.keep_purging"),
     *(

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 import httpx
@@ -41,15 +42,24 @@ from fastapi_pluggable_auth import (
 )
 from fastapi_pluggable_auth.cli import COMMANDS, main
 from fastapi_pluggable_auth.email.kinds import MailKind
-from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
+from fastapi_pluggable_auth.features import (
+    Administration,
+    AuditLog,
+    Oidc,
+    Passkeys,
+    PersonalTokens,
+    SocialLogin,
+)
 from fastapi_pluggable_auth.features.administration import users
 from fastapi_pluggable_auth.features.passkeys import keeping
 from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator
+from fastapi_pluggable_auth.features.social_login.states import s256
+from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from fastapi_pluggable_auth.features.two_factor import sealing
 from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle
 from fastapi_pluggable_auth.flows.login import answer_challenge
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
-from fastapi_pluggable_auth.models import Passkey, PersonalToken, User
+from fastapi_pluggable_auth.models import Identity, Passkey, PersonalToken, User
 from fastapi_pluggable_auth.security.hashing import unusable_hash
 from fastapi_pluggable_auth.security.jwt import REFRESH
 from fastapi_pluggable_auth.security.throttle import Counter
@@ -179,6 +189,7 @@ class World:
     url: str
     folder: Path
     routes: set[tuple[str, str]]
+    identities: IdentityProvider
     called: Called = field(default_factory=Called)
     commands: set[tuple[str, ...]] = field(default_factory=set)
     shown: set[tuple[str, str]] = field(default_factory=set)
@@ -837,6 +848,69 @@ async def loses_all_passkeys(world: World) -> None:
     assert len(await keeping.remove_for(world.auth, await User.get(id=ada.id))) == 1
 
 
+# Identities at others
+
+
+@step
+async def signs_in_at_others(world: World) -> None:
+    acme, verifier = world.identities, "v" * 43
+
+    async def comes_back(browser: httpx.AsyncClient, url: str, status: int = 303) -> str:
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+        answer = await browser.get(acme.authorize(asked))
+        assert answer.status_code == status, answer.text
+        return str(answer.headers.get("location"))
+
+    async def signs_in(email: str | None, status: int = 303, **asked: Any) -> tuple[httpx.AsyncClient, str]:
+        acme.user(email, email_verified=status == 303)
+        browser = (await world.visitor()).client
+        begun = await browser.get("/auth/social/acme/start", params=asked)
+        return browser, await comes_back(browser, begun.headers["location"], status)
+
+    await world.ask("GET", "/auth/providers")
+    await world.ask("POST", "/auth/social/acme/start", {})
+    email, known = world.address(), await world.ada()
+    browser, _ = await signs_in(email, next="/notes")
+    own = "/account/identities"
+    for again, status in ((email, 303), (known.email, 303), (BOB, 409), (None, 403)):
+        await signs_in(again, status)
+    acme.claims["sub"] = "bob"
+    acme.user(world.address())
+    _, back = await signs_in(world.address(), code_challenge=s256(verifier))
+    code = parse_qs(urlsplit(back).query)["social_code"][0]
+    for status in (200, 400):
+        body = {"social_code": code, "code_verifier": verifier}
+        await world.ask("POST", "/auth/social/exchange", body, status)
+    nonce = (await world.ask("POST", "/auth/social/acme/nonce"))["nonce"]
+    body = {"id_token": acme.id_token(nonce), "nonce": nonce}
+    await world.ask("POST", "/auth/social/acme/token", body)
+    posted = await browser.post("/auth/social/acme/callback", data={"code": "c", "state": "s"})
+    assert posted.status_code == 303
+    acme.user(email)
+    page = {"Origin": BASE, "Sec-Fetch-Site": "same-origin", "Accept": "application/json"}
+    page["X-Requested-With"] = "fetch"
+    for path in (f"{own}/acme/reauthenticate", f"{own}/acme"):
+        if path == f"{own}/acme":
+            acme.user(world.address())
+        begun = await browser.post(path, json={}, headers=page)
+        assert begun.status_code == 200, begun.text
+        await comes_back(browser, begun.json()["url"])
+    for identity in await Identity.filter(user__email=BOB):
+        for method in ("PATCH", "DELETE"):
+            body = {"keep": True} if method == "PATCH" else None
+            answer = await browser.request(method, f"{own}/{identity.id}", json=body, headers=page)
+            assert answer.status_code == 404, answer.text
+    first, second = (await browser.get(own, headers=page)).json()
+    for method, identity, status in (
+        ("PATCH", first, 200),
+        ("DELETE", first, 204),
+        ("DELETE", second, 409),
+    ):
+        body = {"keep": True} if method == "PATCH" else None
+        answer = await browser.request(method, f"{own}/{identity['id']}", json=body, headers=page)
+        assert answer.status_code == status, answer.text
+
+
 # Personal tokens, and what has happened
 
 
@@ -1120,8 +1194,17 @@ def settings(settings: AuthSettings) -> AuthSettings:
     return settings
 
 
+@pytest.fixture
+def identities() -> Iterator[IdentityProvider]:
+    """Where Ada signs in as well."""
+    with IdentityProvider().serving() as provider:
+        yield provider
+
+
 @pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.full)], ids=["", "transactions"])
-def app(request: pytest.FixtureRequest, settings: AuthSettings, clock: Clock) -> FastAPI:
+def app(
+    request: pytest.FixtureRequest, settings: AuthSettings, clock: Clock, identities: IdentityProvider
+) -> FastAPI:
     """A host app with all that can be turned on, and routes of its own. It may wrap each request in a
     transaction that a refusal rolls back."""
     app = FastAPI()
@@ -1136,6 +1219,9 @@ def app(request: pytest.FixtureRequest, settings: AuthSettings, clock: Clock) ->
             PersonalTokens(scopes={"notes:read": "Read notes"}),
             AuditLog(),
             Passkeys(),
+            SocialLogin(
+                Oidc("acme", issuer=identities.issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
+            ),
         ],
     )
 
@@ -1183,6 +1269,7 @@ def leaves() -> set[tuple[str, ...]]:
 @pytest.fixture
 async def world(
     app: FastAPI,
+    identities: IdentityProvider,
     auth: Auth,
     settings: AuthSettings,
     clock: Clock,
@@ -1216,7 +1303,7 @@ async def world(
         for model in reversed([*auth.tables]):
             await model.all().delete()
         await settle(auth, await auth.hasher.hash(PASSWORD))
-        world = World(app, auth, settings, clock, client, database.url, tmp_path, routes)
+        world = World(app, auth, settings, clock, client, database.url, tmp_path, routes, identities)
         yield world
         for opened in world.opened:
             await opened.aclose()

@@ -21,8 +21,10 @@ from fastapi_pluggable_auth.features import (
     AuditLog,
     Authentication,
     Feature,
+    Oidc,
     Passkeys,
     PersonalTokens,
+    SocialLogin,
 )
 from fastapi_pluggable_auth.flows.export import PIECE
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
@@ -47,6 +49,7 @@ SHOWN = {
     "auth_mail": "id kind recipient state created_at sent_at",
     "auth_personal_token": "id name scopes created_at last_used_at expires_at",
     "auth_passkey": "id name transports created_at last_used_at",
+    "auth_identity": "id provider email created_at last_used_at",
     "auth_audit_event": "id time kind outcome reason factors address user_agent session_id",
 }
 """By table, the columns whose values users get. All others may hold secrets."""
@@ -56,7 +59,9 @@ ADMINISTRATOR = {"is_verified": True, "is_superuser": True}
 
 @pytest.fixture
 def features() -> list[Feature]:
-    return [Administration(), PersonalTokens(scopes={"notes:read": "Read notes"}), AuditLog(), Passkeys()]
+    tokens = PersonalTokens(scopes={"notes:read": "Read notes"})
+    social = SocialLogin(Oidc("acme", issuer="https://acme.example", client_id="app"))
+    return [Administration(), tokens, AuditLog(), Passkeys(), social]
 
 
 async def export(account: Account, **headers: str) -> httpx.Response:

@@ -31,11 +31,19 @@ from fastapi_pluggable_auth import (
     schemas,
 )
 from fastapi_pluggable_auth.dependencies import SignedIn
-from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
+from fastapi_pluggable_auth.features import (
+    Administration,
+    AuditLog,
+    Oidc,
+    Passkeys,
+    PersonalTokens,
+    SocialLogin,
+)
 from fastapi_pluggable_auth.features.administration import schemas as admin_schemas
 from fastapi_pluggable_auth.features.audit_log import schemas as audit_schemas
 from fastapi_pluggable_auth.features.passkeys import schemas as passkey_schemas
 from fastapi_pluggable_auth.features.personal_tokens import schemas as token_schemas
+from fastapi_pluggable_auth.features.social_login import schemas as social_schemas
 from fastapi_pluggable_auth.features.two_factor import schemas as two_factor_schemas
 from fastapi_pluggable_auth.http.route import AuthRoute
 from fastapi_pluggable_auth.schemas import UserCreate, UserOut
@@ -51,6 +59,8 @@ def with_everything(settings: AuthSettings, app: FastAPI, **options: Any) -> Fas
     update = {"cookies": True, "dev_mailbox": True, "email_provider": "memory"}
     chosen = settings.model_copy(update=update)
     features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()]
+    acme = Oidc("acme", issuer="https://acme.example", client_id="app")
+    features.append(SocialLogin(acme))
     include_auth(app, settings=chosen, pages=True, features=features, **options)
     return app
 
@@ -83,7 +93,15 @@ async def test_ids_made_of_a_tag_or_a_name_are_there_for_every_route_and_differ(
 
 OURS = {
     name: model
-    for module in (schemas, admin_schemas, audit_schemas, passkey_schemas, token_schemas, two_factor_schemas)
+    for module in (
+        schemas,
+        admin_schemas,
+        audit_schemas,
+        passkey_schemas,
+        social_schemas,
+        token_schemas,
+        two_factor_schemas,
+    )
     for name, model in vars(module).items()
     if isinstance(model, type) and issubclass(model, schemas.Schema) and model.__name__ == name != "_Columns"
 }

@@ -32,7 +32,14 @@ from fastapi_pluggable_auth import (
 )
 from fastapi_pluggable_auth import config as config_module
 from fastapi_pluggable_auth.email.kinds import MailKind
-from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
+from fastapi_pluggable_auth.features import (
+    Administration,
+    AuditLog,
+    Oidc,
+    Passkeys,
+    PersonalTokens,
+    SocialLogin,
+)
 from fastapi_pluggable_auth.http.route import AuthRoute
 from fastapi_pluggable_auth.models import RefreshToken, User
 from fastapi_pluggable_auth.routes import account as account_routes
@@ -450,6 +457,8 @@ async def test_every_path_answers_with_and_without_slashes_at_its_end_and_no_red
     settings.cookies, settings.dev_mailbox, settings.email_provider = True, True, "memory"
     accounts, parent = FastAPI(), FastAPI()
     features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()]
+    acme = Oidc("acme", issuer="https://acme.example", client_id="app")
+    features.append(SocialLogin(acme))
     include_auth(accounts, settings=settings, pages=True, features=features)
     by_hand, outer = APIRouter(prefix="/v1"), APIRouter(prefix="/by-hand")
     by_hand.include_router(core.router)

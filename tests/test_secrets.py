@@ -420,7 +420,7 @@ async def test_no_token_is_in_the_representation_of_what_the_flows_give(account:
     assert isinstance(tokens, TokenSet)
     given = [tokens.access_token, tokens.refresh_token, tokens.device]
     assert all(given)
-    shown = repr([tokens, Challenge(MATERIAL), Device(MATERIAL)])
+    shown = repr([tokens, Challenge(MATERIAL, User()), Device(MATERIAL)])
     assert not [each for each in (*given, MATERIAL) if str(each) in shown]
 
 

@@ -28,7 +28,7 @@ class Migration(PackageMigration):
                     ("issuer", fields.CharField(max_length=255)),
                     ("subject", fields.CharField(max_length=255)),
                     ("digest", fields.CharField(unique=True, max_length=64)),
-                    ("email", EmailField(null=True, max_length=320)),
+                    ("email", EmailField(null=True)),
                     ("vouched", fields.BooleanField(default=False)),
                     ("held_since", MomentField(null=True)),
                     ("last_used_at", MomentField(null=True)),

@@ -6,11 +6,11 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
@@ -26,7 +26,7 @@ from ...flows.guesses import counted_guess
 from ...flows.login import Challenge, begin_challenge
 from ...flows.mailbox import claim_mailbox, is_claimable, verified
 from ...flows.notices import notify
-from ...flows.pending import begin, find, take
+from ...flows.pending import Unstored, begin, find, take
 from ...flows.session_tokens import TokenSet
 from ...flows.signup import signup
 from ...flows.ways_in import keep_way_in
@@ -35,7 +35,7 @@ from ...models import AbstractUser, exact, matching
 from ...security.addresses import normalise_email
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
-from ...security.text import is_single_line
+from ...security.text import is_single_line, is_unicode
 from .credentials import credentials_of
 from .id_tokens import TokenError, check_claims, claims_in, key_id_of
 from .models import Identity
@@ -75,9 +75,7 @@ async def authorization_url(auth: Auth, provider: Provider, state: State, redire
     """Where the browser signs in (RFC 6749 section 4.1.1, with PKCE). Raises `AuthError`:
     PROVIDER_UNAVAILABLE, SOCIAL_REFUSED."""
     document = await auth.service(Remote).document(provider)
-    endpoint = document.get("authorization_endpoint")
-    if not isinstance(endpoint, str) or not endpoint.startswith(("https://", "http://")):
-        raise refused(provider, "no authorization_endpoint")
+    endpoint = auth.service(Remote).address(provider, document, "authorization_endpoint")
     fields = {
         **provider.parameters,
         "response_type": "code",
@@ -96,53 +94,59 @@ async def authorization_url(auth: Auth, provider: Provider, state: State, redire
 
 
 async def arrive(
-    auth: Auth, provider: Provider, state: State, redirect_uri: str, code: Plaintext, issuer: str | None
+    auth: Auth,
+    provider: Provider,
+    state: State,
+    redirect_uri: str,
+    code: Plaintext,
+    issuer: str | None,
+    name: str | None = None,
 ) -> Arrived:
-    """Who has come back with this code. Raises `AuthError`: SOCIAL_REFUSED, PROVIDER_UNAVAILABLE."""
+    """Who has come back with this code. `name` is what came with it, which the browser may say: it counts
+    where the provider itself names nobody. Raises `AuthError`: SOCIAL_REFUSED, PROVIDER_UNAVAILABLE."""
     remote = auth.service(Remote)
     document = await remote.document(provider)
     announced = document.get("authorization_response_iss_parameter_supported") is True
-    if (announced or issuer is not None) and provider.issuer_of is None and issuer != provider.issuer:
-        raise refused(provider, "another issuer has answered")  # RFC 9207
-    granted = await remote.grant(
-        provider,
-        {
-            "grant_type": "authorization_code",
-            "code": code.take(),
-            "redirect_uri": redirect_uri,
-            "code_verifier": state.verifier,
-        },
-    )
+    if announced and issuer is None:
+        raise refused(provider, "the issuer is missing")  # RFC 9207
+    if issuer is not None and not _may_be_from(provider, issuer):
+        raise refused(provider, "another issuer has answered")
+    granted = await remote.grant(provider, code, Plaintext(state.verifier), redirect_uri)
     again = REAUTHENTICATED_WITHIN if state.purpose == "reauthenticate" else None
     claims = await _claims(auth, provider, granted, state.nonce, again)
-    return _arrived(provider, claims)
+    if issuer is not None and provider.issuer_of is not None and issuer != claims["iss"]:
+        raise refused(provider, "another issuer has answered")
+    arrived = _arrived(provider, claims)
+    named = replace(arrived.profile, name=arrived.profile.name or name)
+    return replace(arrived, profile=named)
+
+
+def _may_be_from(provider: Provider, issuer: str) -> bool:
+    """A provider that publishes no issuer may still name itself by its host."""
+    if provider.issuer is None:
+        return urlsplit(issuer).hostname == urlsplit(provider.identifies).hostname
+    return provider.issuer_of is not None or issuer == provider.issuer
 
 
 async def arrive_by_token(auth: Auth, provider: Provider, id_token: Plaintext, nonce: str) -> Arrived:
     """Who a token is of that a native app has got, for a nonce of ours, as it is or as its SHA-256 in hex.
-    Raises `AuthError`: SOCIAL_REFUSED, SOCIAL_EXPIRED, PROVIDER_UNAVAILABLE."""
+    Raises `AuthError`: PROVIDER_UNKNOWN, SOCIAL_REFUSED, SOCIAL_EXPIRED, PROVIDER_UNAVAILABLE."""
     if provider.issuer is None:
         raise AuthError(SocialError.PROVIDER_UNKNOWN)
     open_nonce(auth, provider.name, nonce)
-    granted = Granted("", id_token.take())
-    try:
-        return _arrived(provider, await _claims(auth, provider, granted, nonce, None))
-    except AuthError as error:
-        if error.code is not SocialError.SOCIAL_REFUSED:
-            raise
-        hashed = hashlib.sha256(nonce.encode()).hexdigest()
-        return _arrived(provider, await _claims(auth, provider, granted, hashed, None))
+    granted = Granted(Plaintext(""), id_token)
+    return _arrived(provider, await _claims(auth, provider, granted, nonce, None, native=True))
 
 
 async def _claims(
-    auth: Auth, provider: Provider, granted: Granted, nonce: str, max_age: int | None
+    auth: Auth, provider: Provider, granted: Granted, nonce: str, max_age: int | None, *, native: bool = False
 ) -> Mapping[str, Any]:
     """What the provider says of the user, by a token that it has signed, or by what it has at its
     addresses."""
     remote = auth.service(Remote)
 
     async def fetch(url: str) -> Any:
-        return await remote.fetch(provider, url, granted.access_token)
+        return await remote.fetch(provider, url, granted.access_token.copy())
 
     if provider.issuer is None:
         assert provider.claims is not None  # noqa: S101 - as `Provider` has checked
@@ -150,21 +154,21 @@ async def _claims(
     if granted.id_token is None:
         raise refused(provider, "no id_token")
     try:
-        keys = await remote.keys(provider, key_id_of(granted.id_token))
-        claims = claims_in(granted.id_token, keys, provider.algorithms)
+        keys = await remote.keys(provider, key_id_of(granted.id_token.look()))
+        claims = claims_in(granted.id_token.take(), keys, provider.algorithms)
         check_claims(
             claims,
             issuer=provider.issuer_of(claims) if provider.issuer_of else provider.issuer,
-            client_id=_client_id(auth, provider),
-            nonce=nonce,
+            client_ids={_client_id(auth, provider), *(provider.native_client_ids if native else ())},
+            nonces=(nonce, hashlib.sha256(nonce.encode()).hexdigest()) if native else (nonce,),
             now=auth.clock().timestamp(),
-            access_token=granted.access_token or None,
+            access_token=granted.access_token.look() or None,
             max_age=max_age,
         )
     except (TokenError, ValueError) as error:
         raise refused(provider, f"id_token: {error}") from error
     endpoint = (await remote.document(provider)).get("userinfo_endpoint")
-    if "email" in claims or not granted.access_token or not isinstance(endpoint, str):
+    if "email" in claims or not granted.access_token.look() or not isinstance(endpoint, str):
         return claims
     more = await fetch(endpoint)
     if not isinstance(more, dict) or more.get("sub") != claims["sub"]:  # Core section 5.3.2
@@ -190,7 +194,7 @@ def _arrived(provider: Provider, claims: Mapping[str, Any]) -> Arrived:
         profile = provider.profile(claims)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise refused(provider, f"profile: {error}") from error
-    if not 0 < len(profile.subject) <= 255:
+    if not 0 < len(profile.subject) <= 255 or not is_unicode(profile.subject):
         raise refused(provider, "no subject")
     methods = claims.get("amr")
     strong = provider.trusted_for_two_factor and isinstance(methods, list) and "mfa" in methods
@@ -223,20 +227,62 @@ async def sign_in(
     return await begin_challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
 
 
+async def sign_in_by_token(
+    auth: Auth,
+    arrived: Arrived,
+    nonce: Unstored,
+    answer: Plaintext | None = None,
+    device: Device | None = None,
+    *,
+    transport: Transport,
+    accept_language: str = "",
+) -> TokenSet:
+    """Starts a session of the user whom a token of a native app has named. `answer` answers for a second
+    factor. Raises `AuthError`: TWO_FACTOR_REQUIRED, which spends nothing, and as `sign_in` and a login do."""
+    user = await account_of(auth, arrived, accept_language)
+    return await _enter(auth, _proof(arrived, user, nonce), answer, device, transport)
+
+
+async def _enter(
+    auth: Auth, proof: Proof, answer: Plaintext | None, device: Device | None, transport: Transport
+) -> TokenSet:
+    async with entering(auth, transport=transport, device=device, code=answer) as entry:
+        entry.observation.user_id = proof.user.id
+        if answer is None:
+            admitted = await admit(auth, proof, entry)
+        else:
+            async with counted_guess(auth, proof.user, device=device) as entry.guess:
+                admitted = await admit(auth, proof, entry)
+    if isinstance(admitted, SignedIn):
+        return admitted.tokens
+    raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+
+
 def _proof(arrived: Arrived, user: AbstractUser, spends: Any) -> Proof:
-    factors = (arrived.provider.name,)
-    return Proof(user=user, factors=factors, strong=arrived.strong, spends=partial(take, pending=spends))
+    return Proof(
+        user=user,
+        factors=(arrived.provider.name,),
+        strong=arrived.strong,
+        spends=partial(_spend, digest=digest_of(arrived), user_id=user.id, pending=spends),
+    )
+
+
+async def _spend(auth: Auth, digest: str, user_id: UUID, pending: Any) -> bool:
+    """The identity may have been removed or held since it was looked at."""
+    identity = auth.tables.of(Identity).filter(user_id=user_id, held_since=None)
+    return await exact(identity, digest=digest) is not None and await take(auth, pending)
 
 
 async def code_for(auth: Auth, arrived: Arrived, state: State, accept_language: str) -> str:
     """A code for a client that gets its tokens by `exchange`: good once, for 60 s, with the verifier of its
-    challenge. Raises as `sign_in` does."""
+    challenge. Raises `AuthError`: SOCIAL_EXPIRED, and as `sign_in` does."""
     user = await account_of(auth, arrived, accept_language)
     if not await _spent(auth, state):
         raise AuthError(SocialError.SOCIAL_EXPIRED)
     data = {
         "challenge": state.challenge,
         "provider": arrived.provider.name,
+        "identity": digest_of(arrived),
         "strong": arrived.strong,
         "epoch": user.access_epoch,
     }
@@ -268,36 +314,27 @@ async def exchange(
     user = await exact(auth.tables.user.all(), id=pending.user_id, access_epoch=said["epoch"])
     if user is None:
         raise AuthError(SocialError.SOCIAL_EXPIRED)
-    async with entering(auth, transport=transport, device=device, code=answer) as entry:
-        entry.observation.user_id = user.id
-        proof = Proof(
-            user=user,
-            factors=(said["provider"],),
-            strong=said["strong"],
-            unchanged={"access_epoch": user.access_epoch},
-            spends=partial(take, pending=pending),
-        )
-        if answer is None:
-            admitted = await admit(auth, proof, entry)
-        else:
-            async with counted_guess(auth, user, device=device) as entry.guess:
-                admitted = await admit(auth, proof, entry)
-    if isinstance(admitted, SignedIn):
-        return admitted.tokens
-    raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+    proof = Proof(
+        user=user,
+        factors=(said["provider"],),
+        strong=said["strong"],
+        unchanged={"access_epoch": user.access_epoch},
+        spends=partial(_spend, digest=said["identity"], user_id=user.id, pending=pending),
+    )
+    return await _enter(auth, proof, answer, device, transport)
 
 
 async def account_of(auth: Auth, arrived: Arrived, accept_language: str = "") -> AbstractUser:
     """The account of an identity. One that is new here is connected to the account with its address, where
-    the provider vouches for that, or gets one. Raises as `sign_in` does."""
-    for _ in range(2):
+    the provider vouches for that, or gets one. Raises `AuthError`: NO_ACCOUNT, and as `sign_in` does."""
+    for _ in range(3):
         if (known := await _known(auth, arrived)) is not None:
             return known
         try:
             return await _first_time(auth, arrived, accept_language)
         except (IntegrityError, _RacedError):  # another request was faster
             continue
-    raise AuthError(SocialError.SOCIAL_EXPIRED)
+    raise AuthError(SocialError.NO_ACCOUNT)  # the address is that of an account which the app does not show
 
 
 class _RacedError(Exception):
@@ -364,8 +401,8 @@ async def _connect(auth: Auth, user: AbstractUser, arrived: Arrived, *, claims: 
     else:
         same = {"id": user.id, "email": user.email, "is_active": True, "is_verified": user.is_verified}
         changes = {"access_epoch": F("access_epoch")} if user.is_verified else verified(auth)
-        await auth.tables.user.filter(**same).update(**changes)
-        if await exact(auth.tables.user.all(), id=user.id, email=user.email, is_active=True) is None:
+        await auth.tables.user.filter(**same, hashed_password=user.hashed_password).update(**changes)
+        if await exact(auth.tables.user.all(), **same | {"is_verified": True}) is None:
             raise _RacedError
     identity = await _store(auth, user, arrived)
     await notify(auth, SocialMail.IDENTITY_LINKED, user, provider=arrived.provider.label)
@@ -405,7 +442,7 @@ async def _sign_up(auth: Auth, arrived: Arrived, email: str, accept_language: st
         raise AuthError(SocialError.NO_ACCOUNT)
     columns: dict[str, Any] = {}
     name = (profile.name or "").strip()
-    if name and len(name) <= 64 and is_single_line(name):
+    if name and len(name) <= 64 and is_single_line(name) and is_unicode(name):
         columns["display_name"] = name
     await auth.hooks.fire(BeforeSocialSignup, profile, columns)
     now = auth.clock()

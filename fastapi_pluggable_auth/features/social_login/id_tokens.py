@@ -63,8 +63,8 @@ def check_claims(
     claims: Mapping[str, Any],
     *,
     issuer: str,
-    client_id: str,
-    nonce: str | None,
+    client_ids: Collection[str],
+    nonces: Collection[str],
     now: float,
     access_token: str | None,
     max_age: int | None = None,
@@ -75,9 +75,9 @@ def check_claims(
         raise TokenError("issuer")
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
-    if client_id not in audiences:
+    if not any(_is_one_of(each, client_ids) for each in audiences):
         raise TokenError("audience")
-    if (len(audiences) > 1 or "azp" in claims) and claims.get("azp") != client_id:
+    if (len(audiences) > 1 or "azp" in claims) and not _is_one_of(claims.get("azp"), client_ids):
         raise TokenError("authorized party")
     if now >= _moment(claims, "exp") + LEEWAY:
         raise TokenError("expired")
@@ -85,10 +85,7 @@ def check_claims(
         raise TokenError("issued in the future")
     if "nbf" in claims and _moment(claims, "nbf") > now + LEEWAY:
         raise TokenError("not good yet")
-    said = claims.get("nonce")
-    if nonce is not None and not (
-        isinstance(said, str) and hmac.compare_digest(said.encode(), nonce.encode())
-    ):
+    if not _is_one_of(claims.get("nonce"), nonces):
         raise TokenError("nonce")
     if "at_hash" in claims and access_token is not None and not _is_hash(claims["at_hash"], access_token):
         raise TokenError("hash of the access token")
@@ -97,6 +94,13 @@ def check_claims(
     subject = claims.get("sub")
     if not (isinstance(subject, str) and 0 < len(subject) <= 255):
         raise TokenError("subject")
+
+
+def _is_one_of(said: object, allowed: Collection[str]) -> bool:
+    if not isinstance(said, str):
+        return False
+    known = said.encode("utf-8", "replace")
+    return any(hmac.compare_digest(known, each.encode()) for each in allowed)
 
 
 def _moment(claims: Mapping[str, Any], name: str) -> float:

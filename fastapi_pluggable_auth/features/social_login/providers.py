@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,8 +28,10 @@ class Provider:
     `name` stands in addresses and in the table: letters, digits and `-`. `label` is what people call it. The
     credentials of the app there are `client_id` and `client_secret`, else AUTH_<NAME>_CLIENT_ID and
     AUTH_<NAME>_CLIENT_SECRET. `profile` reads the claims. Without `signup` nobody gets an account by it, and
-    with `domains` only addresses of these do. One that is `trusted_for_two_factor` is asked for no second
-    factor where it says that the user has shown one (`amr` with `mfa`).
+    with `domains` only addresses of these do. `native_client_ids` are those that native apps have there
+    beside `client_id`, such as the bundle id of an app for Apple: at `/auth/social/{provider}/token` theirs
+    count too. One that is `trusted_for_two_factor` is asked for no second factor where it says that the user
+    has shown one (`amr` with `mfa`).
 
     Raises `ValueError` for one that is not whole.
     """
@@ -45,6 +48,7 @@ class Provider:
     client_secret: str | None = field(default=None, repr=False)
     parameters: Mapping[str, str] = field(default_factory=dict)
     algorithms: tuple[str, ...] = ALGORITHMS
+    native_client_ids: frozenset[str] = frozenset()
     signup: bool = True
     domains: frozenset[str] = frozenset()
     trusted_for_two_factor: bool = False
@@ -94,6 +98,11 @@ def Google(*, hd: str | None = None, **options: Any) -> Provider:
     )
 
 
+_CONSUMERS: Final = "9188040d-6c67-4c5b-b112-36a304b66dad"
+"""The tenant of personal accounts, as its tokens name it."""
+_TENANT: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 def Microsoft(*, tenant: str = "common", **options: Any) -> Provider:
     """Microsoft Entra ID (https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference). Its
     tenants say any address, so none is vouched for unless `xms_edov` says that its domain was verified."""
@@ -103,7 +112,10 @@ def Microsoft(*, tenant: str = "common", **options: Any) -> Provider:
         owned = claims.get("xms_edov") in (True, 1, "1", "true")
         return Profile(found.subject, found.email, owned, found.name)
 
-    shared = tenant in ("common", "organizations", "consumers")
+    tenant = _CONSUMERS if tenant == "consumers" else tenant
+    shared = tenant in ("common", "organizations")
+    if not shared and not _TENANT.fullmatch(tenant):
+        raise ValueError("Name a tenant of Microsoft by its id: its tokens do.")
     return Provider(
         name="microsoft",
         label="Microsoft",
@@ -116,7 +128,7 @@ def Microsoft(*, tenant: str = "common", **options: Any) -> Provider:
 
 def _of_tenant(claims: Mapping[str, Any]) -> str:
     tenant = claims.get("tid")
-    if not isinstance(tenant, str) or not tenant.replace("-", "").isalnum():
+    if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
         raise ValueError("no tenant")
     return f"https://login.microsoftonline.com/{tenant}/v2.0"
 

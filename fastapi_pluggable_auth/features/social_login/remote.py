@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -17,6 +17,7 @@ from ...auth import Auth
 from ...config import is_local
 from ...database import deadline_paused
 from ...errors import AuthError
+from ...security.plaintext import Plaintext
 from ...security.tls import https_context
 from .credentials import credentials_of
 from .id_tokens import has_key
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 TIMEOUT: Final = 10.0
 """Seconds for one request, all in all."""
 MAXIMUM_BYTES: Final = 512 * 1024
+PAUSE: Final = 5.0
+"""Seconds without another try at an address that did not answer."""
 KEPT: Final = 3600.0
 """Seconds that addresses and keys are good without another look."""
 AGAIN: Final = 60.0
@@ -48,8 +51,8 @@ class _Known:
 class Granted:
     """What a provider gives for a code."""
 
-    access_token: str = field(repr=False)
-    id_token: str | None = field(default=None, repr=False)
+    access_token: Plaintext
+    id_token: Plaintext | None = None
 
 
 class Remote:
@@ -59,6 +62,7 @@ class Remote:
         self._auth = auth
         self._known: dict[str, _Known] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+        self._failed: dict[str, float] = {}
 
     async def document(self, provider: Provider) -> Mapping[str, Any]:
         """The addresses of a provider (OpenID Connect Discovery section 4). Raises `AuthError`:
@@ -75,72 +79,118 @@ class Remote:
         """Its keys: read again where this one is not among them, at most once a minute. Raises
         `AuthError`."""
         known = await self._look(provider)
-        now = asyncio.get_running_loop().time()
-        age = None if known.keys_at is None else now - known.keys_at
-        missing = not has_key(known.keys, key_id)
-        if age is None or age > KEPT or (missing and age > AGAIN):
-            known.keys_at = now
-            known.keys = await self._get(provider, self._address(provider, known.document, "jwks_uri"))
+        async with self._turn(provider):
+            now = asyncio.get_running_loop().time()
+            age = None if known.keys_at is None else now - known.keys_at
+            if age is None or age > KEPT or (age > AGAIN and not has_key(known.keys, key_id)):
+                address = self.address(provider, known.document, "jwks_uri")
+                known.keys = await self._get_once(provider, address)
+                known.keys_at = now
         return known.keys
 
-    async def grant(self, provider: Provider, fields: Mapping[str, str]) -> Granted:
+    async def grant(
+        self, provider: Provider, code: Plaintext, verifier: Plaintext, redirect_uri: str
+    ) -> Granted:
         """What it gives for a code (RFC 6749 section 4.1.3). Raises `AuthError`: PROVIDER_UNAVAILABLE,
         SOCIAL_REFUSED."""
         document = await self.document(provider)
-        address = self._address(provider, document, "token_endpoint")
+        address = self.address(provider, document, "token_endpoint")
+        answer = await self._send(
+            provider,
+            "POST",
+            address,
+            lambda: self._request_for_tokens(provider, document, code, verifier, redirect_uri),
+        )
+        tokens = {name: answer.pop(name, None) for name in ("access_token", "id_token")}
+        for name, said in tokens.items():
+            if not isinstance(said, str) and (said is not None or name == "access_token"):
+                raise _refused(provider, f"token endpoint: {answer.get('error', 'no token')!r:.80}")
+        given = {name: Plaintext(said) for name, said in tokens.items() if said is not None}
+        tokens.clear()
+        return Granted(**given)
+
+    def _request_for_tokens(
+        self,
+        provider: Provider,
+        document: Mapping[str, Any],
+        code: Plaintext,
+        verifier: Plaintext,
+        redirect_uri: str,
+    ) -> tuple[dict[str, str], dict[str, str] | None]:
+        """Headers and body."""
         client_id, secret = credentials_of(self._auth, provider)
-        headers, body = {"Accept": "application/json"}, {**fields, "client_id": client_id}
+        headers = {"Accept": "application/json"}
+        body = {
+            "grant_type": "authorization_code",
+            "code": code.take(),
+            "redirect_uri": redirect_uri,
+            "code_verifier": verifier.take(),
+            "client_id": client_id,
+        }
         methods = document.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
         if secret and "client_secret_basic" in methods and provider.make_secret is None:
             pair = f"{quote(client_id, safe='')}:{quote(secret, safe='')}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         elif secret:
             body["client_secret"] = secret
-        answer = await self._send(provider, "POST", address, headers=headers, data=body)
-        access_token, id_token = answer.get("access_token"), answer.get("id_token")
-        if not isinstance(access_token, str) or not isinstance(id_token, str | None):
-            raise _refused(provider, f"token endpoint: {answer.get('error', 'no token')!r:.80}")
-        return Granted(access_token, id_token)
+        return headers, body
 
-    async def fetch(self, provider: Provider, url: str, access_token: str) -> Any:
+    async def fetch(self, provider: Provider, url: str, access_token: Plaintext) -> Any:
         """What is at an address of the provider for this user."""
-        return await self._get(provider, url, {"Authorization": f"Bearer {access_token}"})
+        accept = {"Accept": "application/json"}
+        return await self._send(
+            provider, "GET", url, lambda: ({**accept, "Authorization": f"Bearer {access_token.take()}"}, None)
+        )
 
     async def _look(self, provider: Provider) -> _Known:
         """One request at a time for each provider."""
         issuer, loop = provider.issuer or "", asyncio.get_running_loop()
-        async with self._turns.setdefault(issuer, asyncio.Lock()):
+        async with self._turn(provider):
             known = self._known.get(issuer)
             if known is None or loop.time() - known.at > KEPT:
-                document = await self._get(provider, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+                address = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+                document = await self._get_once(provider, address)
                 said = document.get("issuer")
                 if said != issuer and not (provider.issuer_of is not None and "{tenantid}" in str(said)):
                     raise _refused(provider, f"says to be {said!r:.80}")
                 known = self._known[issuer] = _Known(document, loop.time())
             return known
 
-    def _address(self, provider: Provider, document: Mapping[str, Any], name: str) -> str:
+    def _turn(self, provider: Provider) -> asyncio.Lock:
+        return self._turns.setdefault(provider.issuer or "", asyncio.Lock())
+
+    def address(self, provider: Provider, document: Mapping[str, Any], name: str) -> str:
+        """An address that the provider publishes. Raises `AuthError(SOCIAL_REFUSED)`."""
         address = document.get(name)
-        if not isinstance(address, str):
-            raise _refused(provider, f"has no {name}")
+        if not isinstance(address, str) or not self._may_reach(address):
+            raise _refused(provider, f"{name} is {address!r:.80}")
         return address
 
-    async def _get(self, provider: Provider, url: str, headers: Mapping[str, str] | None = None) -> Any:
-        accept = {"Accept": "application/json", **(headers or {})}
-        return await self._send(provider, "GET", url, headers=accept)
+    async def _get_once(self, provider: Provider, url: str) -> dict[str, Any]:
+        """What it publishes there. Those who have waited for their turn while it did not answer do not try
+        for themselves."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._failed.get(url, -PAUSE) < PAUSE:
+            raise AuthError(SocialError.PROVIDER_UNAVAILABLE, retry_after=int(PAUSE))
+        try:
+            said = await self._send(provider, "GET", url, lambda: ({"Accept": "application/json"}, None))
+        except AuthError:
+            self._failed[url] = loop.time()
+            raise
+        if not isinstance(said, dict):
+            raise _refused(provider, f"no object at {url!r:.80}")
+        return said
 
     async def _send(
         self,
         provider: Provider,
         method: str,
         url: str,
-        *,
-        headers: Mapping[str, str],
-        data: Mapping[str, str] | None = None,
+        made: Callable[[], tuple[dict[str, str], dict[str, str] | None]],
     ) -> Any:
+        """`made` gives headers and body when they are sent: no frame that waits shows them."""
         if not self._may_reach(url):
             raise _refused(provider, f"{url!r:.80} is not an address with https")
-        body = bytearray()
         try:
             with deadline_paused():
                 async with (
@@ -148,23 +198,30 @@ class Remote:
                     httpx.AsyncClient(
                         verify=await https_context(), timeout=TIMEOUT, follow_redirects=False
                     ) as client,
-                    client.stream(method, url, headers={**headers}, data=data) as answer,
                 ):
-                    async for chunk in answer.aiter_bytes():
-                        body += chunk
-                        if len(body) > MAXIMUM_BYTES:
-                            raise ValueError("an answer without end")
-            if answer.status_code >= 500:
-                raise ValueError(f"status {answer.status_code}")
-            said = json.loads(body)
+                    status, said = await self._answer(client, _built(client, method, url, made))
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, RecursionError) as error:
             logger.warning("The provider %s did not answer: %s", provider.name, type(error).__name__)
-            raise AuthError(SocialError.PROVIDER_UNAVAILABLE, retry_after=5) from error
-        if answer.status_code >= 400 and method == "GET":
-            raise _refused(provider, f"status {answer.status_code}")
-        if not isinstance(said, dict | list):
+            raise AuthError(SocialError.PROVIDER_UNAVAILABLE, retry_after=int(PAUSE)) from None
+        if status >= 400 and method == "GET":
+            raise _refused(provider, f"status {status}")
+        if not isinstance(said, dict | list) or (method == "POST" and not isinstance(said, dict)):
             raise _refused(provider, "no object")
         return said
+
+    async def _answer(self, client: httpx.AsyncClient, request: httpx.Request) -> tuple[int, Any]:
+        answer = await client.send(request, stream=True)
+        try:
+            if answer.status_code >= 500:
+                raise ValueError(f"status {answer.status_code}")
+            body = bytearray()
+            async for chunk in answer.aiter_raw():  # as it comes: what is packed may be without end
+                body += chunk
+                if len(body) > MAXIMUM_BYTES:
+                    raise ValueError("an answer without end")
+        finally:
+            await answer.aclose()
+        return answer.status_code, json.loads(body)
 
     def _may_reach(self, url: str) -> bool:
         """An app on this machine may have its provider there as well."""
@@ -172,6 +229,16 @@ class Remote:
         if parts.scheme == "https":
             return True
         return parts.scheme == "http" and self._auth.settings.is_local and is_local(url)
+
+
+def _built(
+    client: httpx.AsyncClient,
+    method: str,
+    url: str,
+    made: Callable[[], tuple[dict[str, str], dict[str, str] | None]],
+) -> httpx.Request:
+    headers, body = made()
+    return client.build_request(method, url, headers={**headers, "Accept-Encoding": "identity"}, data=body)
 
 
 def _refused(provider: Provider, why: str) -> AuthError:

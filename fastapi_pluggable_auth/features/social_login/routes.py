@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Final
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from fastapi import Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ...auth import Auth
 from ...dependencies import CurrentAuth, EnrollingAuthentication
@@ -18,7 +19,7 @@ from ...flows.authentication import Authentication, require_recent_login
 from ...flows.login import Challenge
 from ...http.addresses import with_query
 from ...http.browsers import is_browser
-from ...http.cookies import device_of, sign_in, transport_for
+from ...http.cookies import authenticate_cookies, authenticates_by_cookie, device_of, sign_in, transport_for
 from ...http.demands import RECENT_LOGIN, SIGNED_IN
 from ...http.rates import rate_limited
 from ...http.responses import documented
@@ -89,10 +90,14 @@ class CallbackRoute(AuthRoute):
         if auth.pages:
             from ...routes.pages.sign_in import show_sign_in  # in apps that have imported the pages
 
-            return show_sign_in(auth, request, None, error=error)
+            return show_sign_in(auth, request, _next_of(request, auth), error=error)
         if auth.features.settings_of(SocialSettings).social_return_url is not None:
             return _to_front_end(auth, error=error.code.code)
         return super().refusal(request, error)
+
+    def invalid(self, request: Request, errors: Sequence[Any]) -> Response:
+        """What no provider sends."""
+        return self.refusal(request, AuthError(SocialError.SOCIAL_REFUSED))
 
 
 callbacks = AuthRouter(prefix="/auth/social", tags=[TAG], route_class=CallbackRoute, include_in_schema=False)
@@ -163,31 +168,52 @@ async def callback(
     state: Annotated[str, Query(max_length=256)] = "",
     iss: Annotated[str | None, Query(max_length=512)] = None,
     error: Annotated[str, Query(max_length=256)] = "",
+    name: Annotated[str | None, Query(max_length=256)] = None,
 ) -> Response:
     """Where the provider sends the browser back to."""
     chosen, secret = provider_named(auth, provider), Plaintext(code)
     del code  # an error tracker would send it with this frame
-    cookie = _received(request, auth, cookie_of(state))
-    begun = opened(auth, chosen.name, state, cookie)
+    begun = _begun(request, auth, chosen, state)
     if error or not secret.look():
-        raise AuthError(SocialError.SOCIAL_DENIED if error in _DENIED else SocialError.SOCIAL_REFUSED)
-    arrived = await flows.arrive(auth, chosen, begun, _redirect_uri(auth, chosen), secret, iss)
+        raise AuthError(_ERRORS.get(error, SocialError.SOCIAL_REFUSED))
+    arrived = await flows.arrive(auth, chosen, begun, _redirect_uri(auth, chosen), secret, iss, name)
     response = await _finish(auth, request, begun, arrived)
     names = Cookies(secure=auth.settings.is_https)
     response.headers.append("set-cookie", names.delete(names.of_feature(begun.cookie)))
     return response
 
 
-_DENIED: Final = {"access_denied", "user_cancelled_login", "user_cancelled_authorize", "consent_required"}
+_DENIED: Final = SocialError.SOCIAL_DENIED
+_ERRORS: Final = {
+    **dict.fromkeys(("access_denied", "user_cancelled_login", "user_cancelled_authorize"), _DENIED),
+    **dict.fromkeys(("consent_required", "login_required", "interaction_required"), _DENIED),
+    **dict.fromkeys(("server_error", "temporarily_unavailable"), SocialError.PROVIDER_UNAVAILABLE),
+}
+"""What a provider reports (RFC 6749 section 4.1.2.1, Core section 3.1.2.6); Apple has its own for no."""
 
 
 class CallbackForm(BaseModel):
     """What a provider posts (OAuth 2.0 Form Post Response Mode)."""
 
-    code: str = ""
+    code: str = Field(default="", repr=False)
     state: str = ""
     iss: str = ""
     error: str = ""
+    user: str = ""
+
+    def fields(self) -> dict[str, str]:
+        """For the same callback by GET. Apple says the name of a user here, the first time, and nowhere
+        else."""
+        said = self.model_dump(exclude={"user"}) | {"name": _name_in(self.user)}
+        return {name: value[:4096] for name, value in said.items() if value}
+
+
+def _name_in(user: str) -> str:
+    try:
+        name = json.loads(user[:2048])["name"]
+        return " ".join(str(name[part]) for part in ("firstName", "lastName") if name.get(part))[:128]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return ""
 
 
 @callbacks.post("/{provider}/callback", dependencies=[rate_limited("social_callback")])
@@ -196,18 +222,19 @@ async def posted_callback(
 ) -> Response:
     """The same by a page of the provider: it comes without the cookie, which a GET brings back."""
     chosen = provider_named(auth, provider)
-    fields = {name: value[:4096] for name, value in form.model_dump().items() if value}
     headers = {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
-    return RedirectResponse(f"{_redirect_uri(auth, chosen)}?{urlencode(fields)}", 303, headers)
+    return RedirectResponse(
+        f"{_redirect_uri(auth, chosen)}?{urlencode(form.fields(), errors='replace')}", 303, headers
+    )
 
 
 async def _finish(auth: Auth, request: Request, state: State, arrived: flows.Arrived) -> Response:
     language = request.headers.get("accept-language", "")
     if state.purpose == "link":
-        await flows.link(auth, await flows.session_of(auth, state), arrived, state)
+        await flows.link(auth, await _session_of(request, auth, state), arrived, state)
         return _lead_on(auth, request, state, "identity_linked")
     if state.purpose == "reauthenticate":
-        await flows.reauthenticate(auth, await flows.session_of(auth, state), arrived, state)
+        await flows.reauthenticate(auth, await _session_of(request, auth, state), arrived, state)
         return _lead_on(auth, request, state, "confirmed")
     device = device_of(request)
     try:
@@ -319,23 +346,27 @@ async def nonce(auth: CurrentAuth, provider: TextId) -> SocialNonce:
         *(code for code in REFUSALS if code is not SocialError.SOCIAL_DENIED),
         ErrorCode.EMAIL_NOT_VERIFIED,
         ErrorCode.TWO_FACTOR_REQUIRED,
+        ErrorCode.TWO_FACTOR_UNAVAILABLE,
         ErrorCode.CSRF_REFUSED,
         ErrorCode.VALIDATION_ERROR,
+        ErrorCode.THROTTLED,
+        ErrorCode.CODES_LOCKED,
     ),
 )
 async def token(
     auth: CurrentAuth, request: Request, provider: TextId, body: SocialToken
 ) -> DeviceTokenPair | TokenPair | CookieSession:
-    """Sign in with the id_token that a native app has got at the provider, for a nonce of this app."""
+    """Sign in with the id_token that a native app has got at the provider, for a nonce of this app. Where a
+    second factor is needed, send them again with `code`."""
     chosen = provider_named(auth, provider)
     spends = open_nonce(auth, chosen.name, body.nonce)
     arrived = await flows.arrive_by_token(auth, chosen, taken(body, "id_token"), body.nonce)
     device, transport = device_in(request, body), transport_for(request)
     language = request.headers.get("accept-language", "")
-    answer = await flows.sign_in(auth, arrived, spends, device, transport=transport, accept_language=language)
-    if isinstance(answer, Challenge):
-        raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
-    return session_answer(request, auth, answer)
+    tokens = await flows.sign_in_by_token(
+        auth, arrived, spends, body.take_answer(), device, transport=transport, accept_language=language
+    )
+    return session_answer(request, auth, tokens)
 
 
 @own.get("", operation_id="account_list_identities", summary="List the identities")
@@ -452,7 +483,7 @@ async def begin(auth: Auth, request: Request, response: Response, provider: Prov
     names = Cookies(secure=auth.settings.is_https)
     received = [*received_cookies(request.scope["headers"])]
     begun = [name for name in received if name.startswith(names.of_feature("social_"))]
-    for name in begun[: len(begun) + 1 - MOST_BEGUN]:
+    for name in begun[: max(0, len(begun) + 1 - MOST_BEGUN)]:
         response.headers.append("set-cookie", names.delete(name))
     lifetime = int(LIFETIME.total_seconds())
     cookie = names.set(names.of_feature(state.cookie), sealed(auth, state), lifetime)
@@ -482,6 +513,34 @@ def _path(auth: Auth, path: str) -> str:
 def _redirect_uri(auth: Auth, provider: Provider) -> str:
     """Each provider has its own, so that the answer of one cannot be taken for that of another."""
     return auth.settings.public_url(f"auth/social/{quote(provider.name)}/callback")
+
+
+def _begun(request: Request, auth: Auth, provider: Provider, state: str) -> State:
+    """What this browser has begun, of which the frames that wait show no cookie. One that is for a user who
+    is signed in ends in the same session. Raises `AuthError(SOCIAL_EXPIRED)`."""
+    return opened(auth, provider.name, state, _received(request, auth, cookie_of(state)))
+
+
+def _next_of(request: Request, auth: Auth) -> str | None:
+    """Where this browser wanted to go."""
+    provider = providers_of(auth).get(request.path_params.get("provider", ""))
+    try:
+        return (
+            None if provider is None else _begun(request, auth, provider, request.query_params["state"]).next
+        )
+    except (AuthError, KeyError):
+        return safe_next(request.query_params.get("next"))
+
+
+async def _session_of(request: Request, auth: Auth, state: State) -> Authentication:
+    """The session that has begun it. A browser in which somebody else has signed in meanwhile is refused:
+    what they have at the provider is not for this account."""
+    authentication = await flows.session_of(auth, state)
+    if authenticates_by_cookie(request):
+        here = await authenticate_cookies(request, auth, allow_ended=False)
+        if here.session_id != authentication.session_id:
+            raise AuthError(SocialError.SOCIAL_EXPIRED)
+    return authentication
 
 
 def _received(request: Request, auth: Auth, name: str) -> str | None:

@@ -72,8 +72,9 @@ class SocialAddressCode(Body):
     device: DeviceValue | None = Field(default=None, repr=False)
 
 
-class SocialToken(Body):
-    """A token that a provider has given a native app, for a nonce of ours."""
+class SocialToken(Answering):
+    """A token that a provider has given a native app, for a nonce of ours; `code` answers for a second
+    factor."""
 
     id_token: Annotated[Text, Field(max_length=16384, repr=False, examples=["the-id-token"])]
     nonce: Annotated[Text, Field(max_length=1024, examples=["the-nonce"])]

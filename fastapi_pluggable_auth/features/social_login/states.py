@@ -20,6 +20,9 @@ from .names import SocialError
 LIFETIME: Final = timedelta(minutes=10)
 NONCE_LIFETIME: Final = timedelta(minutes=10)
 
+MOST: Final = 2900
+"""Characters that a cookie has room for (RFC 6265 section 6.1), in Base64 and with a signature."""
+
 _USE: Final = "social login"
 _NONCE_USE: Final = "social login nonce"
 
@@ -63,7 +66,10 @@ def cookie_of(value: str) -> str:
 def sealed(auth: Auth, state: State) -> str:
     """What the browser keeps for ten minutes."""
     expires = int((auth.clock() + LIFETIME).timestamp())
-    return sign_text(key_set(auth.settings), _USE, json.dumps({**asdict(state), "expires": expires}))
+    said = asdict(state) | {"expires": expires}
+    if len(text := json.dumps(said)) > MOST:
+        text = json.dumps(said | {"next": None})
+    return sign_text(key_set(auth.settings), _USE, text)
 
 
 def opened(auth: Auth, provider: str, value: str, cookie: str | None) -> State:
