@@ -9,7 +9,7 @@ from ..features.feature import MailTable, Reader
 from ..models import AbstractMail, AbstractPending, AbstractUser, Tables, exact
 from ..security.clock import Clock
 from ..security.keys import key_set
-from ..security.mailed_codes import code_for
+from ..security.mailed_codes import code_for, link_token
 from .addresses import link_url, page_url
 from .sender import Mailer, RenderedMail
 from .tokens import LinkSigner, link_state
@@ -44,6 +44,9 @@ class Composer:
                 return None
             context["code"] = code_for(key_set(self._settings), waiting.id)
             context["lifetime"] = waiting.expires_at - mail.created_at
+            if spec.code_page:
+                path = spec.code_page.replace("{token}", link_token(key_set(self._settings), waiting.id))
+                context["url"] = self._settings.public_url(path)
         if spec.reader is Reader.ADDRESS:
             return self._mailer.render(kind, email=mail.recipient, **context)
         user = await self._owner_of(mail)

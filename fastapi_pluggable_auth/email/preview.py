@@ -28,6 +28,8 @@ def sample(settings: AuthSettings, kind: MailTable, *, pages: bool) -> dict[str,
         context["page_url"] = page_url(settings, kind, pages=pages)
     if spec.code:
         context |= {"code": "123456", "lifetime": timedelta(minutes=10)}
+        if spec.code_page:
+            context["url"] = settings.public_url(spec.code_page.replace("{token}", token_urlsafe(48)))
     if spec.link is not None:
         unknown = {"jwt_secret": token_urlsafe(48), "jwt_algorithm": "HS256"}
         links = LinkSigner(settings.model_copy(update=unknown))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # where a misspelt name is an error
     from ..routes.router import AuthRouter
     from .administration.feature import Administration
     from .audit_log.feature import AuditLog
+    from .email_sign_in.feature import EmailSignIn
     from .feature import Credential, Feature, LinkSpec, LinkTable, MailSpec, MailTable, Reader, Slot
     from .passkeys.feature import Passkeys
     from .personal_tokens.feature import PersonalTokens
@@ -58,6 +59,7 @@ __all__ = [
     "CurrentAuth",
     "CurrentAuthentication",
     "Discord",
+    "EmailSignIn",
     "End",
     "ErrorTable",
     "EventTable",
@@ -107,6 +109,7 @@ _HOMES: Final = {
     "CurrentAuth": "..dependencies",
     "CurrentAuthentication": "..dependencies",
     "Discord": ".social_login.providers",
+    "EmailSignIn": ".email_sign_in.feature",
     "End": "..models",
     "ErrorTable": "..errors",
     "EventTable": "..events",

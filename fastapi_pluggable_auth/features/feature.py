@@ -130,7 +130,8 @@ class MailSpec:
     """What a mail is; its words are a section of its name, or templates.
 
     `link` is made when it is sent, and given to the templates as `url`, with its `lifetime`; and so is the
-    `code` for what waits (`flows.mailed_codes`), as `code`. `page` is where
+    `code` for what waits (`flows.mailed_codes`), as `code`, with a link to the `code_page`, a path with
+    `{token}` in it, where there is one. `page` is where
     the reader acts, `page_url` in the templates: a page below `/account`, and a section of it, as in
     `profile#change-password`. `still_applies` tells whether the
     account is still in the state that the mail speaks of: else it is not sent. `sample` is what the flow adds
@@ -140,6 +141,7 @@ class MailSpec:
     reader: Reader = Reader.OWNER
     link: LinkTable | None = None
     code: bool = False
+    code_page: str = ""
     page: str = ""
     still_applies: Callable[[AbstractMail, AbstractUser], bool] = lambda mail, user: True
     sample: Mapping[str, Any] = field(default_factory=dict)
@@ -266,7 +268,8 @@ class Feature:
     ask for beside the password; `answers` are fields of its body, each with the type of what it holds, that
     answer for one in place of a code: the factor gets them as JSON. `phishing_resistant` names those that a
     look-alike site cannot pass on. `sign_up` is another way to sign up, and `ways_in` counts the ways in that
-    a user has here, of which the last one stays.
+    a user has here, of which the last one stays. `options` are what the app has chosen, for its own routes:
+    `auth.features.options_of(name)`.
     `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, and `detour` leads to the
     security page after a sign-in. `templates` is the folder of its templates; `scripts` are files there that
     the script of the pages has as well, together in a scope of their own. `words` is the folder of its words:
@@ -294,6 +297,7 @@ class Feature:
     phishing_resistant: frozenset[str] = frozenset()
     sign_up: SignUp | None = None
     ways_in: WaysIn | None = None
+    options: object = None
     routers: Callable[[Any], Iterable[APIRouter]] | None = None
     slots: tuple[Slot, ...] = ()
     templates: Path | None = None
@@ -387,6 +391,13 @@ class Features:
         if found is None:
             raise LookupError(f"No feature of this app has the settings {kind.__name__}.")
         return found
+
+    def options_of(self, name: str) -> Any:
+        """What the app has chosen for the feature of this name. Raises `LookupError` where it has none."""
+        for feature in self._all:
+            if feature.name == name:
+                return feature.options
+        raise LookupError(f"The app does not have the feature {name}.")
 
     def scopes_of(self, name: str) -> Mapping[str, str]:
         """Those of the feature of this name: none where the app does not have it."""

@@ -7,6 +7,7 @@ from typing import Final
 from .administration.feature import Administration
 from .always import ALWAYS
 from .audit_log.feature import AuditLog
+from .email_sign_in.feature import EmailSignIn
 from .feature import Feature
 from .passkeys.feature import Passkeys
 from .personal_tokens.feature import PersonalTokens
@@ -19,4 +20,5 @@ SHIPPED: Final[tuple[Feature, ...]] = (
     Administration(),
     Passkeys(),
     SocialLogin(),
+    EmailSignIn(),
 )

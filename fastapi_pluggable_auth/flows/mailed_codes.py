@@ -11,10 +11,10 @@ from ..auth import Auth, transactional
 from ..errors import AuthError, ErrorCode
 from ..features.feature import MailTable
 from ..models import AbstractPending
-from ..security.keys import key_set
-from ..security.mailed_codes import is_code_for
+from ..security.keys import SignatureError, key_set
+from ..security.mailed_codes import code_for, is_code_for, waiting_for
 from ..security.plaintext import Plaintext
-from .pending import attempt, begin, find, id_of
+from .pending import attempt, begin, find, find_by_id, id_of
 
 LIFETIME: Final = timedelta(minutes=10)
 ATTEMPTS: Final = 5
@@ -62,3 +62,17 @@ async def check_code(
     if not is_code_for(key_set(auth.settings), pending.id, code.take()):
         raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
     return pending, data
+
+
+async def find_by_link(auth: Auth, kind: str, token: Plaintext) -> tuple[AbstractPending, Any] | None:
+    """What waits for a link of such a mail; None where nothing does any more. Changes nothing."""
+    try:
+        waiting = waiting_for(key_set(auth.settings), token.look())
+    except SignatureError:
+        return None
+    return await find_by_id(auth, kind, waiting)
+
+
+def code_of(auth: Auth, pending: AbstractPending) -> str:
+    """The code that the mail has, for the one who has opened its link."""
+    return code_for(key_set(auth.settings), pending.id)

@@ -49,7 +49,12 @@ async def begin(
 
 async def find(auth: Auth, kind: str, value: Plaintext) -> tuple[AbstractPending, Any] | None:
     """What waits, with its data; None where it has expired, was spent or has ended."""
-    found = await exact(auth.tables.pending.all(), id=id_of(kind, value.look()))
+    return await find_by_id(auth, kind, id_of(kind, value.look()))
+
+
+async def find_by_id(auth: Auth, kind: str, waiting: str) -> tuple[AbstractPending, Any] | None:
+    """The same for one whose id is known."""
+    found = await exact(auth.tables.pending.all(), id=waiting, kind=kind)
     if found is None or found.spent_at is not None or auth.clock() >= found.expires_at:
         return None
     return found, json.loads(found.data)

@@ -1,0 +1,1 @@
+"""Signing in by mail: with a code, or by a link."""

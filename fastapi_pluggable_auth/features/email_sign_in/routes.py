@@ -1,0 +1,173 @@
+"""Signing in with a code or a link that was mailed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import Body, Request, Response
+
+from ...auth import Auth
+from ...dependencies import CurrentAuth
+from ...errors import AuthError, ErrorCode
+from ...flows.devices import Device
+from ...flows.login import Challenge
+from ...flows.session_tokens import TokenSet
+from ...http.browsers import wants_page
+from ...http.cookies import device_of, transport_for
+from ...http.csrf import check_form
+from ...http.rates import rate_limited
+from ...http.responses import documented
+from ...routes.core import device_in, session_answer
+from ...routes.pages.links import LinkToken
+from ...routes.pages.rendering import render_page
+from ...routes.router import AuthRouter
+from ...schemas import CookieSession, DeviceTokenPair, Message, TokenPair, taken
+from ...security.plaintext import Plaintext
+from . import flows
+from .names import EmailSignInError
+from .options import options_of
+from .schemas import EmailSignInBegun, EmailSignInCode, EmailSignInLink, EmailSignInRequest
+
+VALID: Final = "The link is valid."
+
+SIGNED_IN: Final = (
+    ErrorCode.INVALID_CREDENTIALS,
+    ErrorCode.PASSWORD_RESET_REQUIRED,
+    ErrorCode.TWO_FACTOR_REQUIRED,
+    ErrorCode.CSRF_REFUSED,
+    ErrorCode.VALIDATION_ERROR,
+    ErrorCode.RATE_LIMITED,
+)
+
+router = AuthRouter(
+    prefix="/auth/email-sign-in", tags=["mailed sign-in"], about="Signing in with a mailed code or link."
+)
+
+
+@router.post(
+    "",
+    operation_id="auth_email_sign_in",
+    summary="Ask for a mail to sign in with",
+    dependencies=[rate_limited("forgot_password")],
+    status_code=202,
+    responses=documented(ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
+)
+async def ask(auth: CurrentAuth, request: Request, body: EmailSignInRequest) -> EmailSignInBegun:
+    """Mail a code and a link to the owner of the address. The answer is the same whether or not there is an
+    account; the code answers its `challenge`."""
+    signup, language = options_of(auth).signup, request.headers.get("accept-language", "")
+    challenge = await flows.ask(auth, body.email, may_sign_up=signup, accept_language=language)
+    return EmailSignInBegun(challenge=challenge)
+
+
+@router.post(
+    "/code",
+    operation_id="auth_email_sign_in_code",
+    summary="Sign in with the code of the mail",
+    dependencies=[rate_limited("login", sets_cookies=True)],
+    responses=documented(ErrorCode.MAILED_CODE_REFUSED, *SIGNED_IN),
+)
+async def code(
+    auth: CurrentAuth, request: Request, body: EmailSignInCode
+) -> DeviceTokenPair | TokenPair | CookieSession:
+    """Start a session, which is one factor: a second one is still asked for. Five codes are looked at."""
+    options = options_of(auth)
+    answer = await flows.sign_in_with_code(
+        auth,
+        taken(body, "challenge"),
+        taken(body, "code"),
+        options.allowed,
+        device_in(request, body),
+        may_sign_up=options.signup,
+        transport=transport_for(request),
+        accept_language=request.headers.get("accept-language", ""),
+    )
+    return _session(request, auth, answer, remember=body.remember)
+
+
+@router.get(
+    "/{token}",
+    operation_id="auth_check_email_sign_in",
+    summary="Check the link of the mail",
+    dependencies=[rate_limited("verify")],
+    response_model=Message,
+    responses=documented(
+        EmailSignInError.SIGN_IN_LINK_REFUSED, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED
+    ),
+)
+async def check(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
+    """Whether the link still works; nothing is changed. A browser gets a page with the code, for where it was
+    asked for, and a button to sign in here instead."""
+    if not wants_page(request):
+        await flows.open_link(auth, token)
+        return Message(detail=VALID)
+    return await link_page(auth, request, token)
+
+
+@router.post(
+    "/{token}",
+    operation_id="auth_email_sign_in_link",
+    summary="Sign in with the link of the mail",
+    dependencies=[rate_limited("login", sets_cookies=True)],
+    responses=documented(EmailSignInError.SIGN_IN_LINK_REFUSED, *SIGNED_IN),
+)
+async def link(
+    auth: CurrentAuth,
+    request: Request,
+    token: LinkToken,
+    body: Annotated[EmailSignInLink, Body()] = None,  # type: ignore[assignment]  # null counts as no body
+) -> DeviceTokenPair | TokenPair | CookieSession:
+    """Start a session where the link was opened, as its user has asked for it there."""
+    given = body or EmailSignInLink()
+    answer = await _by_link(auth, request, token, device_in(request, given))
+    return _session(request, auth, answer, remember=given.remember)
+
+
+@router.post("/{token}/form", dependencies=[rate_limited("login")], include_in_schema=False)
+async def link_form(auth: CurrentAuth, request: Request, token: LinkToken) -> Response:
+    """The same by the button of the page."""
+    await check_form(request)
+    try:
+        answer = await _by_link(auth, request, token, device_of(request))
+    except AuthError as error:
+        if error.code is not EmailSignInError.SIGN_IN_LINK_REFUSED:
+            raise
+        return await link_page(auth, request, token)
+    from ...routes.pages.sign_in import show_answer  # in apps that have imported the pages
+
+    return await show_answer(auth, request, answer, None)
+
+
+async def link_page(auth: Auth, request: Request, token: Plaintext) -> Response:
+    """The code, for where it was asked for, and a button to sign in here; or that the link is dead."""
+    try:
+        opened = await flows.open_link(auth, token)
+    except AuthError as error:
+        if error.code is not EmailSignInError.SIGN_IN_LINK_REFUSED:
+            raise
+        return render_page(auth, request, "email_sign_in_link", error.code.status, opened=None)
+    action = f"{request.url.path.rstrip('/').removesuffix('/form')}/form" if auth.pages else None
+    return render_page(auth, request, "email_sign_in_link", opened=opened, action=action)
+
+
+async def _by_link(
+    auth: Auth, request: Request, token: Plaintext, device: Device | None
+) -> TokenSet | Challenge:
+    options = options_of(auth)
+    return await flows.sign_in_with_link(
+        auth,
+        token,
+        options.allowed,
+        device,
+        may_sign_up=options.signup,
+        transport=transport_for(request),
+        accept_language=request.headers.get("accept-language", ""),
+    )
+
+
+def _session(
+    request: Request, auth: Auth, answer: TokenSet | Challenge, *, remember: bool
+) -> DeviceTokenPair | TokenPair | CookieSession:
+    if isinstance(answer, Challenge):
+        raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+    return session_answer(request, auth, answer, remember=remember)
