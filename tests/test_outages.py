@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -34,7 +35,9 @@ from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import (
     AuditEvent,
+    Identity,
     Mail,
+    Passkey,
     Pending,
     PersonalToken,
     RecoveryCode,
@@ -390,6 +393,19 @@ async def rows_of_every_kind(auth: Auth) -> None:
     await Pending.create(id="3" * 64, user_id=user.id, kind="x", data="", expires_at=later)
     await Throttle.create(id="x", count=1, started_at=now, blocked_until=now)
     await tables.of(AuditEvent).create(time=now, user_id=user.id, kind="login", outcome="success")
+    await tables.of(Passkey).create(
+        user_id=user.id,
+        digest="4" * 64,
+        credential_id="eA",
+        public_key="eA",
+        transports=[],
+        aaguid=UUID(int=0),
+        backup_eligible=False,
+        backed_up=False,
+        verifies_user=True,
+        name="x",
+    )
+    await tables.of(Identity).create(user_id=user.id, provider="x", issuer="x", subject="x", digest="5" * 64)
 
 
 @pytest.mark.parametrize("spare", [pytest.param("postgres", marks=pytest.mark.full), "mysql"], indirect=True)
