@@ -19,12 +19,15 @@ from fastapi_pluggable_auth.features import (
     Administration,
     AuditLog,
     Feature,
+    Oidc,
     Passkeys,
     PersonalTokens,
+    SocialLogin,
 )
 from fastapi_pluggable_auth.features.audit_log.recording import UNKEPT_KINDS
 from fastapi_pluggable_auth.features.passkeys.names import PasskeyMail
 from fastapi_pluggable_auth.features.personal_tokens.flows import PersonalTokenMail
+from fastapi_pluggable_auth.features.social_login.names import SocialMail
 from fastapi_pluggable_auth.features.two_factor.flows import TwoFactorMail
 from fastapi_pluggable_auth.models import PersonalToken, User
 from fastapi_pluggable_auth.words.texts import texts_of
@@ -47,6 +50,7 @@ FEATURES: list[Feature] = [
     AuditLog(),
     PersonalTokens(scopes=SCOPES),
     Passkeys(),
+    SocialLogin(Oidc("acme", issuer="https://id.example.com", client_id="app")),
     Feature(name="boats", events=BoatEventKind),
 ]
 
@@ -165,6 +169,7 @@ def test_a_mail_about_what_the_reader_may_not_have_done_leads_to_what_ends_it() 
         TwoFactorMail.RECOVERY_CODE_USED: "profile#change-password",
         PersonalTokenMail.PERSONAL_TOKEN_CREATED: "security/tokens",
         **dict.fromkeys(PasskeyMail, "security#passkeys"),
+        **dict.fromkeys(SocialMail, "security#identities"),
     } == PAGES
 
 

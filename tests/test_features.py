@@ -221,5 +221,5 @@ def test_a_slot_is_in_a_place_that_there_is() -> None:
     async def values(auth: object, authentication: object) -> dict[str, object]:
         return {}
 
-    with pytest.raises(ValueError, match="gets no values in the place 'sign_in'"):
+    with pytest.raises(ValueError, match="gets no user in the place 'sign_in'"):
         Slot(place="sign_in", template="panel.html", values=values)

@@ -56,25 +56,26 @@ EXPORTED: Final = ("exported_at", "profile", "account", "sessions", "devices", "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
-    """A template for a place in the pages. On the page `security`, `values` makes what the template finds as
-    `values`, of an `Auth` and the `Authentication` of the user; only where it has an `image`, a PNG in
-    base64, the page shows one. Elsewhere, but for the places `sign_in` and `sign_up`, `shown` says for
-    which users of an `Auth` it is there. On the page `sign_in`, browsers may also fill in the name with what
-    `autofill` says (HTML section 4.10.18.7, such as `webauthn`). Raises `ValueError` for a place that there
-    is not, and for values, `shown` or `autofill` elsewhere.
+    """A template for a place in the pages. It finds `values`: a mapping or, on the pages `security` and
+    `confirm_password`, what is made of an `Auth` and the `Authentication` of the user. Only where those of
+    `security` have an `image`, a PNG in base64, the page shows one; where those of `confirm_password` have
+    something in `confirms`, the user can confirm there without a password. But for the places `sign_in` and
+    `sign_up`, `shown` says for which users of an `Auth` it is there. On the page `sign_in`, browsers may also
+    fill in the name with what `autofill` says (HTML section 4.10.18.7, such as `webauthn`). Raises
+    `ValueError` for a place that there is not, and for values, `shown` or `autofill` elsewhere.
     """
 
     place: Place
     template: str
-    values: Callable[[Any, Any], Awaitable[Mapping[str, Any]]] | None = None
+    values: Callable[[Any, Any], Awaitable[Mapping[str, Any]]] | Mapping[str, Any] | None = None
     shown: Callable[[Any, Any], bool] | None = None
     autofill: str = ""
 
     def __post_init__(self) -> None:
         if self.place not in get_args(Place):
             raise ValueError(f"{self.place!r} is not a place in the pages: {', '.join(get_args(Place))}.")
-        if self.values is not None and self.place != "security":
-            raise ValueError(f"The template {self.template} gets no values in the place {self.place!r}.")
+        if callable(self.values) and self.place not in ("security", "confirm_password"):
+            raise ValueError(f"The template {self.template} gets no user in the place {self.place!r}.")
         if self.shown is not None and self.place in ("sign_in", "sign_up"):
             raise ValueError(f"The template {self.template} is there for all in the place {self.place!r}.")
         if self.autofill and self.place != "sign_in":
@@ -83,6 +84,12 @@ class Slot:
     def is_for(self, auth: Any, user: AbstractUser | None) -> bool:
         """Whether the pages of this user have it."""
         return self.shown is None or (user is not None and self.shown(auth, user))
+
+    async def values_for(self, auth: Any, authentication: Any) -> Mapping[str, Any]:
+        """What its template finds on the page of this user."""
+        if callable(self.values):
+            return await self.values(auth, authentication)
+        return self.values or {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

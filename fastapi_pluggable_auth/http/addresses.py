@@ -22,16 +22,22 @@ def path_of(request: Request) -> str:
 
 
 def account_path(request: Request, auth: Auth, page: str) -> str:
-    """The path of an account page, as the browser sees it: a page of the app that has the `Auth`. Never one
-    that begins like the address of another host: the place of a mount may be what the client has sent."""
-    path = f"{included(request).root_path}{auth.settings.route_prefix}/account/{page}"
+    """The path of an account page, as the browser sees it: a page of the app that has the `Auth`."""
+    return own_path(request, auth, f"account/{page}")
+
+
+def own_path(request: Request, auth: Auth, path: str) -> str:
+    """The same of any route of the library. Never one that begins like the address of another host: the place
+    of a mount may be what the client has sent."""
+    path = f"{included(request).root_path}{auth.settings.route_prefix}/{path}"
     return f"/{quote(path.lstrip('/'))}"
 
 
 def with_query(address: str, **values: str | None) -> str:
     """The address with these values in its query, where they are not empty."""
     query = urlencode({name: value for name, value in values.items() if value})
-    return f"{address}{'&' if '?' in address else '?'}{query}" if query else address
+    page, sharp, section = address.partition("#")
+    return f"{page}{'&' if '?' in page else '?'}{query}{sharp}{section}" if query else address
 
 
 def home(request: Request, auth: Auth) -> str | None:

@@ -183,7 +183,7 @@ async def confirm_form(
             body = Reauthentication(password=form.password.take())
             await login_flow.reauthenticate(auth, authentication, taken(body, "password"), form.credential)
     except (ValidationError, AuthError) as error:
-        return confirm_page(auth, request, authentication, form.next, problem_with(error))
+        return await confirm_page(auth, request, authentication, form.next, problem_with(error))
     return confirmed(auth, request, form.next)
 
 

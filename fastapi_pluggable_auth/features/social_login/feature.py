@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from ...auth import Auth
 from ...flows.authentication import Authentication
 from ...models import AbstractUser
-from ..feature import Feature
+from ..feature import Feature, Slot
 from .models import ACCESS_ENDED, Identity
 from .names import SocialError, SocialEventKind, SocialMail
 from .providers import Provider
@@ -32,9 +32,9 @@ def _routers(auth: Auth) -> Iterable[APIRouter]:
     yield routes.own
     yield address_routes.router
     if auth.pages:
-        from . import address_pages
+        from . import address_pages, pages
 
-        yield address_pages.router
+        yield from (address_pages.router, pages.leading, pages.router)
 
 
 async def _ways_in(auth: Auth, user: AbstractUser) -> int:
@@ -48,6 +48,35 @@ async def _exported(auth: Auth, authentication: Authentication) -> list[dict[str
     from . import flows
 
     return [flows.shown(each) for each in await flows.identities_of(auth, authentication.user.id)]
+
+
+async def _on_the_security_page(auth: Auth, authentication: Authentication) -> Mapping[str, Any]:
+    from . import pages
+
+    return await pages.on_the_security_page(auth, authentication)
+
+
+async def _on_the_confirming_page(auth: Auth, authentication: Authentication) -> Mapping[str, Any]:
+    from . import pages
+
+    return await pages.on_the_confirming_page(auth, authentication)
+
+
+async def _held_notice(auth: Auth, authentication: Authentication) -> str | None:
+    from . import pages
+
+    return await pages.held_notice(auth, authentication)
+
+
+def _slots(providers: Iterable[Provider]) -> tuple[Slot, ...]:
+    shown = [{"name": each.name, "label": each.label, "signup": each.signup} for each in providers]
+    beginning = {"providers": [each for each in shown if each["signup"]]}
+    return (
+        Slot(place="sign_in", template="social_sign_in.html", values={"providers": shown}),
+        Slot(place="sign_up", template="social_sign_in.html", values=beginning),
+        Slot(place="confirm_password", template="identities_confirm.html", values=_on_the_confirming_page),
+        Slot(place="security", template="identities_security.html", values=_on_the_security_page),
+    )
 
 
 class SocialLogin(Feature):
@@ -78,6 +107,8 @@ class SocialLogin(Feature):
             rates={"social_start": "30/minute", "social_callback": "30/minute"},
             ways_in=_ways_in,
             routers=_routers,
+            slots=_slots(providers),
             templates=Path(__file__).parent / "templates",
+            detour=_held_notice,
             words=Path(__file__).parent / "words",
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
@@ -17,14 +17,10 @@ from ...dependencies import CurrentAuth, EnrollingAuthentication
 from ...errors import AuthError, ErrorCode
 from ...flows.authentication import Authentication, require_recent_login
 from ...flows.login import Challenge
-from ...http.addresses import with_query
-from ...http.browsers import is_browser
 from ...http.cookies import authenticate_cookies, authenticates_by_cookie, device_of, sign_in, transport_for
 from ...http.demands import RECENT_LOGIN, SIGNED_IN
 from ...http.rates import rate_limited
 from ...http.responses import documented
-from ...http.route import AuthRoute
-from ...lookup import auth_of
 from ...routes.core import device_in, session_answer
 from ...routes.router import AuthRouter
 from ...schemas import CookieSession, DeviceTokenPair, TextId, TokenPair, taken
@@ -33,6 +29,7 @@ from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
 from ...security.redirects import safe_next
 from . import addresses, flows
+from .callback_routes import CallbackRoute, begun_by, lead_on, to_front_end
 from .models import Identity
 from .names import SocialError
 from .providers import Provider
@@ -47,8 +44,7 @@ from .schemas import (
     SocialStart,
     SocialToken,
 )
-from .settings import SocialSettings
-from .states import LIFETIME, Purpose, State, cookie_of, new_nonce, open_nonce, opened, sealed
+from .states import LIFETIME, Purpose, State, new_nonce, open_nonce, sealed
 
 if TYPE_CHECKING:
     from ...routes.pages.forms import Problem
@@ -77,27 +73,6 @@ REFUSALS: Final = (
 router = AuthRouter(prefix="/auth", tags=[TAG], about="Signing in at others (OpenID Connect, OAuth 2).")
 
 own = AuthRouter(prefix="/account/identities", tags=[TAG], responses=documented(*SIGNED_IN))
-
-
-class CallbackRoute(AuthRoute):
-    """Where a browser comes back to: whatever goes wrong, it gets a page with a way on."""
-
-    def refusal(self, request: Request, error: AuthError) -> Response:
-        """The sign-in page that says so, or that of the front-end; JSON for what is not a browser."""
-        auth = auth_of(request)
-        if not is_browser(request):
-            return super().refusal(request, error)
-        if auth.pages:
-            from ...routes.pages.sign_in import show_sign_in  # in apps that have imported the pages
-
-            return show_sign_in(auth, request, _next_of(request, auth), error=error)
-        if auth.features.settings_of(SocialSettings).social_return_url is not None:
-            return _to_front_end(auth, error=error.code.code)
-        return super().refusal(request, error)
-
-    def invalid(self, request: Request, errors: Sequence[Any]) -> Response:
-        """What no provider sends."""
-        return self.refusal(request, AuthError(SocialError.SOCIAL_REFUSED))
 
 
 callbacks = AuthRouter(prefix="/auth/social", tags=[TAG], route_class=CallbackRoute, include_in_schema=False)
@@ -173,7 +148,7 @@ async def callback(
     """Where the provider sends the browser back to."""
     chosen, secret = provider_named(auth, provider), Plaintext(code)
     del code  # an error tracker would send it with this frame
-    begun = _begun(request, auth, chosen, state)
+    begun = begun_by(auth, request, chosen.name, state)
     if error or not secret.look():
         raise AuthError(_ERRORS.get(error, SocialError.SOCIAL_REFUSED))
     arrived = await flows.arrive(auth, chosen, begun, _redirect_uri(auth, chosen), secret, iss, name)
@@ -240,7 +215,7 @@ async def _finish(auth: Auth, request: Request, state: State, arrived: flows.Arr
     try:
         if state.challenge is not None:
             code = await flows.code_for(auth, arrived, state, language)
-            return _to_front_end(auth, social_code=code, next=state.next)
+            return to_front_end(auth, social_code=code, next=state.next)
         answer = await flows.sign_in(
             auth, arrived, state.spent, device, transport=Transport.COOKIE, accept_language=language
         )
@@ -262,7 +237,7 @@ async def _ask_address(auth: Auth, request: Request, arrived: flows.Arrived, sta
     """Asks for an address, and for a code that is mailed there: on a page, or on that of the front-end."""
     wanted = await addresses.want_address(auth, arrived, state)
     if state.challenge is not None or not auth.pages:
-        return _to_front_end(auth, social_address=wanted.token, email=wanted.email, next=state.next)
+        return to_front_end(auth, social_address=wanted.token, email=wanted.email, next=state.next)
     return ask_address(auth, request, wanted.token, wanted.email or "", state.next)
 
 
@@ -282,17 +257,7 @@ def ask_address(
 
 
 def _lead_on(auth: Auth, request: Request, state: State, done: str) -> Response:
-    if auth.pages:
-        from ...routes.pages.rendering import see_other  # in apps that have imported the pages
-
-        return see_other(auth, request, state.next or "security", notice=done)
-    return _to_front_end(auth, done=done)
-
-
-def _to_front_end(auth: Auth, **said: str | None) -> Response:
-    url = auth.features.settings_of(SocialSettings).social_return_url or auth.settings.home_url
-    headers = {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
-    return RedirectResponse(with_query(url, **said), 303, headers)
+    return lead_on(auth, request, state, done) if auth.pages else to_front_end(auth, done=done)
 
 
 @router.post(
@@ -396,7 +361,8 @@ async def connect(
 ) -> SocialBegun:
     """Where the browser is to go to connect an account there. Needs a recent login."""
     require_recent_login(auth, authentication)
-    return await _begin_for(auth, request, response, authentication, provider, body, "link")
+    url = await begin_for(auth, request, response, authentication, provider, body.next, "link")
+    return SocialBegun(url=url)
 
 
 @own.post(
@@ -419,7 +385,8 @@ async def reauthenticate(
     their user has signed in."""
     if provider_named(auth, provider).issuer is None:
         raise AuthError(SocialError.PROVIDER_UNKNOWN)
-    return await _begin_for(auth, request, response, authentication, provider, body, "reauthenticate")
+    url = await begin_for(auth, request, response, authentication, provider, body.next, "reauthenticate")
+    return SocialBegun(url=url)
 
 
 @own.patch(
@@ -432,7 +399,7 @@ async def keep(
     auth: CurrentAuth, authentication: EnrollingAuthentication, identity_id: TextId, body: IdentityUpdate
 ) -> IdentityOut:
     """After a reset of the password, `keep` lets an identity sign in again. Needs a recent login."""
-    wanted = _identity_id(identity_id)
+    wanted = identity_id_from(identity_id)
     if body.keep:
         return _out(await flows.keep(auth, authentication, wanted))
     return _out(await flows.identity_of(auth, authentication.user.id, wanted))
@@ -449,29 +416,30 @@ async def keep(
 )
 async def disconnect(auth: CurrentAuth, authentication: EnrollingAuthentication, identity_id: TextId) -> None:
     """Disconnect an identity, but not the last way in. Needs a recent login; the owner is told by mail."""
-    await flows.remove(auth, authentication, _identity_id(identity_id))
+    await flows.remove(auth, authentication, identity_id_from(identity_id))
 
 
-async def _begin_for(
+async def begin_for(
     auth: Auth,
     request: Request,
     response: Response,
     authentication: Authentication,
     provider: str,
-    body: SocialStart,
+    next: str | None,
     purpose: Purpose,
-) -> SocialBegun:
+) -> str:
+    """Where the browser is to go for a user who is signed in. Raises `AuthError`."""
     if authentication.session_id is None:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     chosen = provider_named(auth, provider)
     state = State(
         provider=chosen.name,
         purpose=purpose,
-        next=safe_next(body.next),
+        next=safe_next(next),
         user_id=str(authentication.user.id),
         session_id=str(authentication.session_id),
     )
-    return SocialBegun(url=await begin(auth, request, response, chosen, state))
+    return await begin(auth, request, response, chosen, state)
 
 
 async def begin(auth: Auth, request: Request, response: Response, provider: Provider, state: State) -> str:
@@ -515,23 +483,6 @@ def _redirect_uri(auth: Auth, provider: Provider) -> str:
     return auth.settings.public_url(f"auth/social/{quote(provider.name)}/callback")
 
 
-def _begun(request: Request, auth: Auth, provider: Provider, state: str) -> State:
-    """What this browser has begun, of which the frames that wait show no cookie. One that is for a user who
-    is signed in ends in the same session. Raises `AuthError(SOCIAL_EXPIRED)`."""
-    return opened(auth, provider.name, state, _received(request, auth, cookie_of(state)))
-
-
-def _next_of(request: Request, auth: Auth) -> str | None:
-    """Where this browser wanted to go."""
-    provider = providers_of(auth).get(request.path_params.get("provider", ""))
-    try:
-        return (
-            None if provider is None else _begun(request, auth, provider, request.query_params["state"]).next
-        )
-    except (AuthError, KeyError):
-        return safe_next(request.query_params.get("next"))
-
-
 async def _session_of(request: Request, auth: Auth, state: State) -> Authentication:
     """The session that has begun it. A browser in which somebody else has signed in meanwhile is refused:
     what they have at the provider is not for this account."""
@@ -543,17 +494,12 @@ async def _session_of(request: Request, auth: Auth, state: State) -> Authenticat
     return authentication
 
 
-def _received(request: Request, auth: Auth, name: str) -> str | None:
-    names = Cookies(secure=auth.settings.is_https)
-    values = received_cookies(request.scope["headers"]).get(names.of_feature(name), [])
-    return values[0] if len(values) == 1 else None
-
-
 def _out(identity: Identity) -> IdentityOut:
     return IdentityOut(**flows.shown(identity))
 
 
-def _identity_id(text: str) -> UUID:
+def identity_id_from(text: str) -> UUID:
+    """Raises `AuthError(IDENTITY_NOT_FOUND)`."""
     try:
         return UUID(text)
     except ValueError as error:

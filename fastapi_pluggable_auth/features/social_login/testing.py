@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -122,8 +123,13 @@ def _handler_of(provider: IdentityProvider) -> type[BaseHTTPRequestHandler]:
             elif url.path == "/userinfo":
                 self._json(provider.claims)
             elif url.path == "/authorize":
+                asked = _fields(url.query)
+                back = provider.authorize(asked)
+                if asked.get("response_mode") == "form_post":
+                    self._answer(_posting_page(back), "text/html; charset=utf-8")
+                    return
                 self.send_response(303)
-                self.send_header("Location", provider.authorize(_fields(url.query)))
+                self.send_header("Location", back)
                 self.end_headers()
             else:
                 self.send_error(404)
@@ -134,9 +140,12 @@ def _handler_of(provider: IdentityProvider) -> type[BaseHTTPRequestHandler]:
             self._json(answer, 400 if "error" in answer else 200)
 
         def _json(self, said: dict[str, Any], status: int = 200) -> None:
-            body = json.dumps(said).encode()
+            self._answer(json.dumps(said), "application/json", status)
+
+        def _answer(self, text: str, kind: str, status: int = 200) -> None:
+            body = text.encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -145,6 +154,20 @@ def _handler_of(provider: IdentityProvider) -> type[BaseHTTPRequestHandler]:
             """Tests are quiet."""
 
     return Handler
+
+
+def _posting_page(back: str) -> str:
+    """The page that posts the answer (OAuth 2.0 Form Post Response Mode), by a button without script."""
+    action, _, query = back.partition("?")
+    hidden = "".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">'
+        for name, value in _fields(query).items()
+    )
+    return (
+        f'<!doctype html><html lang="en"><title>Back to the app</title>'
+        f'<form method="post" action="{escape(action)}">{hidden}<button>Go back</button></form>'
+        f"<script>document.forms[0].submit()</script>"
+    )
 
 
 def _fields(text: str) -> dict[str, str]:

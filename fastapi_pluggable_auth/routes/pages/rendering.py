@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...auth import Auth
 from ...config import origin_of
-from ...http.addresses import account_path, home, with_query
+from ...http.addresses import account_path, home, own_path, with_query
 from ...http.csrf import csrf_token
 from ...models import AbstractUser
 from ...security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
@@ -85,6 +85,7 @@ def render_page(
         allowed.append("connect-src 'self'")
         return address
 
+    slots = [slot for slot in features.slots_in(name) if slot.is_for(auth, user)]
     values = {
         "name": name,
         "app_name": auth.settings.app_name,
@@ -103,6 +104,7 @@ def render_page(
         "usernames": auth.has_usernames,
         "mailbox": f"{request.scope.get('root_path', '')}{MAILBOX}" if auth.settings.dev_mailbox else None,
         "path": lambda page, next=None: with_query(account_path(request, auth, page), next=next),
+        "address": lambda path, next=None: with_query(own_path(request, auth, path), next=next),
         "home": home_url,
         "next": None,
         "asked": asked,
@@ -114,7 +116,8 @@ def render_page(
         "notice": _notice(request, words),
         "minimum": MINIMUM_LENGTH,
         "maximum": MAXIMUM_LENGTH,
-        "slots": [slot for slot in features.slots_in(name) if slot.is_for(auth, user)],
+        "slots": slots,
+        "values_of": {slot.template: slot.values or {} for slot in slots},
         "autofill": " ".join(slot.autofill for slot in features.slots_in("sign_in") if slot.autofill),
         "navigation": [slot for slot in features.slots_in("navigation") if slot.is_for(auth, user)],
         **context,

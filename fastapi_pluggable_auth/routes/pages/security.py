@@ -93,9 +93,8 @@ async def show_security(
     user = authentication.user
     problem = problem_with(error, form)
     values_of = {
-        slot.template: await slot.values(auth, authentication)
+        slot.template: await slot.values_for(auth, authentication)
         for slot in auth.features.slots_in("security")
-        if slot.values is not None
     }
     images = [values["image"] for values in values_of.values() if values.get("image")]
     return render_page(

@@ -134,7 +134,7 @@ async def confirm_password_page(
     auth: CurrentAuth, request: Request, authentication: EnrollingAuthentication, next: str = ""
 ) -> Response:
     """The form."""
-    return confirm_page(auth, request, authentication, next)
+    return await confirm_page(auth, request, authentication, next)
 
 
 @router.post("/confirm-password", dependencies=[rate_limited("reauthenticate")])
@@ -151,7 +151,7 @@ async def confirm_password_form(
         shown = taken(body, "password"), form.take()
         await login_flow.reauthenticate(auth, authentication, *shown)
     except (ValidationError, AuthError) as error:
-        return confirm_page(auth, request, authentication, form.next, problem_with(error, code=field))
+        return await confirm_page(auth, request, authentication, form.next, problem_with(error, code=field))
     return confirmed(auth, request, form.next)
 
 
@@ -245,7 +245,7 @@ def _code_page(
     )
 
 
-def confirm_page(
+async def confirm_page(
     auth: Auth,
     request: Request,
     authentication: Authentication,
@@ -255,6 +255,11 @@ def confirm_page(
     """The form, with what was wrong with the last try."""
     user = authentication.user
     has_password = is_usable(user.hashed_password)
+    values_of = {
+        slot.template: await slot.values_for(auth, authentication)
+        for slot in auth.features.slots_in("confirm_password")
+    }
+    elsewhere = any(values.get("confirms") for values in values_of.values())
     return render_page(
         auth,
         request,
@@ -263,6 +268,7 @@ def confirm_page(
         problem=problem,
         user=user,
         has_password=has_password,
-        may_confirm=has_password or user.has_second_factor,
+        may_confirm=has_password or user.has_second_factor or elsewhere,
+        values_of=values_of,
         next=safe_next(next),
     )
