@@ -130,14 +130,20 @@ async def test_links_lead_to_the_app_where_it_is_mounted(app: FastAPI, browser: 
         assert links["Continue with Staff"] == "/inner/auth/social/staff/start"
 
 
-@pytest.mark.parametrize("error", ["access_denied", "server_error"])
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        ("access_denied", 400, "You have not signed in there."),
+        ("server_error", 503, "The other site does not answer."),
+        ("invalid_scope", 400, "was not valid."),
+    ],
+)
 async def test_who_turns_back_at_the_provider_is_on_the_sign_in_page_with_all_other_ways(
-    error: str, browser: httpx.AsyncClient, provider: IdentityProvider
+    error: str, status: int, sentence: str, browser: httpx.AsyncClient, provider: IdentityProvider
 ) -> None:
     provider.fail(error)
     page = await signed_in(browser, "/notes")
-    assert page.status_code == 400
-    assert ("You have not signed in there." in page.text) is (error == "access_denied")
+    assert (page.status_code, sentence in page.text) == (status, True)
     assert 'id="password"' in page.text
     assert links_on(page)["Continue with Staff"] == "/auth/social/staff/start?next=%2Fnotes"
     assert '<input type="hidden" name="next" value="/notes">' in page.text
