@@ -19,7 +19,8 @@ from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, config, failures, include_auth
-from fastapi_pluggable_auth.features import Administration, AuditLog, Feature, PersonalTokens
+from fastapi_pluggable_auth.features import Administration, AuditLog, Feature, Passkeys, PersonalTokens
+from fastapi_pluggable_auth.features.passkeys import PasskeySettings
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
 from . import browsers, databases, node, pgbouncer
@@ -324,6 +325,7 @@ def docs_server(settings: AuthSettings, mailbox: Mailbox, tmp_path: Path) -> Ite
     from .test_plugin import app_with_plain_init_in_lifespan
 
     database = tmp_path / "docs_server.sqlite3"
+    own = PasskeySettings(_env_file=None, passkey_related_origins=["https://example.de"])  # type: ignore[call-arg]
     app = app_with_plain_init_in_lifespan(f"sqlite://{database}")
     include_auth(
         app,
@@ -333,7 +335,9 @@ def docs_server(settings: AuthSettings, mailbox: Mailbox, tmp_path: Path) -> Ite
             Administration(),
             PersonalTokens(scopes={"notes:read": "Read your notes"}),
             AuditLog(),
+            Passkeys(own),
         ],
+        pages=True,
     )
     with serving(app) as base:
         yield DocsServer(base, database, mailbox)

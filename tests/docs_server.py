@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -13,9 +14,13 @@ from pathlib import Path
 import httpx
 import pyotp
 
+from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator
 from fastapi_pluggable_auth.security.hashing import unusable_hash
 
 from .conftest import EMAIL, PASSWORD, Mailbox
+
+ORIGIN = "http://localhost:8000"
+"""Of the pages, as the settings have it."""
 
 SHARED = """
 JSON='Content-Type: application/json'
@@ -32,6 +37,7 @@ class DocsServer:
     database: Path
     mailbox: Mailbox
     variables: dict[str, str] = field(default_factory=dict)
+    phone: SoftwareAuthenticator = field(default_factory=lambda: SoftwareAuthenticator(ORIGIN))
 
     def prepare(self, commands: str) -> None:
         """A fresh account in the state that the commands expect."""
@@ -42,7 +48,15 @@ class DocsServer:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("DELETE FROM user")
         self.mailbox.clear()
+        self.phone = SoftwareAuthenticator(ORIGIN)
         if "/auth/signup" in commands:
+            return
+        if "/auth/passkey/verify" in commands:
+            with httpx.Client(base_url=self.base, timeout=30) as client:
+                self._sign_up_with_passkey(client, EMAIL)
+                self._link()
+                options = client.post("/auth/passkey/verify/options", json={"token": self.variables["TOKEN"]})
+                self._has(self.phone.get(options.json()))
             return
         with httpx.Client(base_url=self.base, timeout=30) as client:
             client.post("/auth/signup", json={"email": EMAIL, "password": PASSWORD})
@@ -57,8 +71,10 @@ class DocsServer:
                 "REFRESH_TOKEN": tokens["refresh_token"],
             }
             self.variables["SESSION_ID"] = client.get("/account/sessions").json()[0]["id"]
+            if "passkey" in commands:
+                self._prepare_passkey(client, commands)
             if "/admin/" in commands:
-                client.post("/auth/signup", json={"email": "bob@example.com", "password": PASSWORD})
+                self._sign_up_with_passkey(client, "bob@example.com")
                 self.variables["USER_ID"] = self._appoint()
             if "/auth/invite/" in commands:
                 client.post("/auth/signup", json={"email": "bob@example.com", "password": PASSWORD})
@@ -82,11 +98,30 @@ class DocsServer:
             if "recovery-codes" in commands:
                 client.post("/auth/2fa/verify", json={"code": self.variables["CODE"]})
 
+    def _prepare_passkey(self, client: httpx.Client, commands: str) -> None:
+        begun = client.post("/account/passkeys/options").json()
+        self._has(self.phone.create(begun))
+        if "/account/passkeys -H" in commands and "CREDENTIAL" in commands:
+            return
+        body = {"credential": json.loads(self.variables["CREDENTIAL"])}
+        self.variables["PASSKEY_ID"] = client.post("/account/passkeys", json=body).json()["id"]
+        purpose = "reauthenticate/options" if "reauthenticate" in commands else "options"
+        self._has(self.phone.get(client.post(f"/auth/passkey/{purpose}").json()))
+
+    def _sign_up_with_passkey(self, client: httpx.Client, email: str) -> None:
+        begun = client.post("/auth/passkey/sign-up/options", json={"email": email}).json()
+        client.post("/auth/signup", json={"email": email, "credential": self.phone.create(begun)})
+
+    def _has(self, credential: object) -> None:
+        self.variables["CREDENTIAL"] = json.dumps(credential)
+
     def _appoint(self) -> str:
         """Makes the account an administrator; gives the id of the other one."""
         with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:
             connection.execute("UPDATE user SET is_superuser = 1 WHERE email = ?", (EMAIL,))
             (other,) = connection.execute("SELECT id FROM user WHERE email <> ?", (EMAIL,)).fetchone()
+            for (passkey,) in connection.execute("SELECT id FROM auth_passkey WHERE user_id = ?", (other,)):
+                self.variables["PASSKEY_ID"] = passkey
             return str(other)
 
     def _forget_password(self) -> None:

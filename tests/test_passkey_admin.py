@@ -141,6 +141,18 @@ async def test_the_last_key_that_a_login_asks_for_goes_with_all_sessions(root: A
     assert (await eve.login()).status_code == 200
 
 
+async def test_who_is_invited_gets_no_passkey_of_an_administrator(root: Account, app: FastAPI) -> None:
+    path, body = "/admin/invitations", {"email": "grace@example.com"}
+    credential = SoftwareAuthenticator("http://localhost:8000").create(
+        (await root.client.post("/auth/passkey/sign-up/options", json=body)).json()
+    )
+    with_one = await root.client.post(path, json={**body, "credential": credential}, headers=root.headers)
+    assert (with_one.status_code, with_one.json()["detail"][0]["loc"]) == (422, ["body", "credential"])
+    assert (await root.client.post(path, json=body, headers=root.headers)).status_code == 201
+    fields = app.openapi()["components"]["schemas"]["Auth-InvitationRequest"]["properties"]
+    assert fields.keys() == {"email", "roles", "display_name"}
+
+
 async def test_the_routes_are_there_only_with_administration(settings: AuthSettings) -> None:
     app = FastAPI()
     include_auth(app, settings=settings, features=[Passkeys()])

@@ -13,13 +13,14 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from fastapi_pluggable_auth import AuthSettings, include_auth
-from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTokens
+from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
 
 TITLES: Final = {
     "auth": "Signing up and in",
     "e-mail": "E-mail addresses",
     "password": "Passwords",
     "two-factor": "Two-factor",
+    "passkeys": "Passkeys",
     "sessions": "Sessions",
     "account": "The account",
     "personal access tokens": "Personal access tokens",
@@ -30,7 +31,12 @@ TITLES: Final = {
 
 
 ROLES: Final = {"editor": ["notes:write"]}
-FEATURES: Final = (Administration(), PersonalTokens(scopes={"notes:read": "Read your notes"}), AuditLog())
+FEATURES: Final = (
+    Administration(),
+    PersonalTokens(scopes={"notes:read": "Read your notes"}),
+    AuditLog(),
+    Passkeys(),
+)
 """What the app of the examples has."""
 
 
@@ -120,10 +126,16 @@ def command_of(method: str, path: str, operation: dict[str, Any]) -> str:
         parts.append('-H "$AUTH"')
     if body:
         parts.append(f"-H \"$JSON\" -d '{json.dumps(_example(body))}'")
-    return " ".join(parts)
+    command = " ".join(parts).replace(f'"{CREDENTIAL}"', "'\"$CREDENTIAL\"'")
+    return command.replace("$REFRESH_TOKEN", "$TOKEN") if "/verify" in path else command
 
+
+CREDENTIAL: Final = "what the browser gives"
+"""In the place of a variable that holds an object."""
 
 EXAMPLES: Final = {
+    "credential": CREDENTIAL,
+    "second_factor": False,
     "token": "'$REFRESH_TOKEN'",
     "scopes": ["notes:read"],
     "roles": ["editor"],
@@ -133,9 +145,12 @@ EXAMPLES: Final = {
 
 
 def _example(body: dict[str, Any]) -> dict[str, Any]:
-    """A body with what is required; with the first field where nothing is."""
+    """A body with what is required; with what the document proposes where nothing is."""
     fields = body["properties"]
-    wanted = body.get("required") or ["display_name" if "display_name" in fields else next(iter(fields))]
+    (proposed,) = body.get("examples", [{}])
+    wanted = body.get("required") or [*proposed] or [next(iter(fields))]
+    if {"password", "credential"} <= fields.keys():  # either of them
+        wanted = [*wanted, "password"]
     return {name: EXAMPLES.get(name, _proposed(body, name)) for name in wanted}
 
 

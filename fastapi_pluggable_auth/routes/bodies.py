@@ -76,6 +76,13 @@ def mounted_bodies(bodies: Bodies, features: Features) -> Bodies:
     return made
 
 
+def without_ways(body: type[UserCreate]) -> type[UserCreate]:
+    """The body of a signup as the host or the package has it, without the ways to sign up of features."""
+    beneath: Any = next(each for each in body.__mro__ if not issubclass(each, _OneWayIn))
+    own: type[UserCreate] = beneath
+    return own
+
+
 async def first_way_in(auth: Auth, body: UserCreate, binding: str | None) -> FirstWayIn | None:
     """What a signup has in place of a password. Raises `AuthError`."""
     for name, way in auth.features.sign_ups.items():

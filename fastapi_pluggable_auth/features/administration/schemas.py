@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Strict, 
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from ...routes.bodies import Bodies, Following
+from ...routes.bodies import Bodies, Following, without_ways
 from ...routes.body_checks import is_not_stored
 from ...schemas import Body, DisplayName, Email, Flag, Schema, UserCreate, proposed
 from ...security.names import PATTERN as NAME
@@ -69,8 +69,8 @@ class InvitationRequest(Following):
     @classmethod
     def in_app(cls, bodies: Bodies) -> type[BaseModel]:
         """With the fields of the host's `user_create`."""
-        create = bodies.get(UserCreate)
-        return cls if create is None else _invitation(cast(type[UserCreate], create))
+        create = without_ways(cast(type[UserCreate], bodies.get(UserCreate, UserCreate)))
+        return cls if create is UserCreate else _invitation(create)
 
 
 def _refused(value: object) -> object:

@@ -20,6 +20,7 @@ from ...http.addresses import wanted
 from ...http.cookies import device_of
 from ...http.csrf import check_form
 from ...http.rates import rate_limited
+from ...http.responses import documented
 from ...routes.bodies import mounted_bodies
 from ...routes.pages.faults import UnfilledError
 from ...routes.pages.forms import NextForm, Secret, problem_with
@@ -340,6 +341,7 @@ async def remove_form(
     "/passkey-endpoints",
     operation_id="passkey_endpoints",
     summary="Where passkeys are added and managed",
+    responses=documented(),
 )
 async def passkey_endpoints(auth: CurrentAuth) -> PasskeyEndpoints:
     """The section of the security page, for password managers."""
