@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,25 @@ from typing import Any
 import pyotp
 import pytest
 import pytest_asyncio
+from fastapi.staticfiles import StaticFiles
 
+from fastapi_pluggable_auth import AuthSettings, include_auth
+from fastapi_pluggable_auth.email.provider import MemoryProvider
 from fastapi_pluggable_auth.features import Passkeys
 
 from . import browsers
-from .conftest import PASSWORD
+from .conftest import PASSWORD, SECRET, Clock
+from .live import serving
+from .snippets import snippets
 from .test_browser import DESK, NEW, Person, Site, registered, served
+from .test_plugin import app_with_plain_init_in_lifespan
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(browsers.missing() is not None, reason=str(browsers.missing())),
 ]
 
+PAGE = Path(__file__).parent.parent / "docs" / "passkeys-in-scripts.md"
 SIGN_IN = "Sign in with a passkey"
 SIGN_UP = "Sign up with a passkey"
 ADD = "Add a passkey"
@@ -471,3 +478,94 @@ async def test_a_browser_that_can_makes_a_passkey_by_itself_after_a_password_onc
     await person.sees("Your account", email)
     await person.page.wait_for_timeout(500)
     assert await person.page.evaluate("sessionStorage.tried") == "conditional;"
+
+
+TOKENS = """async ({ email, password }) => {
+  const { Passkeys, PasskeyError } = await import("/auth/passkey/passkeys.js")
+  const json = { method: "POST", headers: { "Content-Type": "application/json" } }
+  const login = await fetch("/auth/login", { ...json, body: JSON.stringify({ email, password }) })
+  let { access_token: token } = await login.json()
+  const passkeys = new Passkeys({ token: () => token })
+  const { name } = await passkeys.add({ name: "Laptop" })
+  const again = await passkeys.add().catch(error => error)
+  const session = await passkeys.signIn()
+  token = session.access_token
+  await passkeys.reauthenticate()
+  const [{ id, last_used_at }] = await passkeys.list()
+  const renamed = await passkeys.change(id, { name: "Desk" })
+  const me = await fetch("/auth/me", { headers: { Authorization: `Bearer ${token}` } })
+  const refused = await passkeys.change("none", { name: "" }).catch(error => error)
+  return {
+    said: [name, renamed.name, session.token_type, (await me.json()).email, !!last_used_at],
+    errors: [again, refused].map(error => [error instanceof PasskeyError, error.code, error.status ?? 0]),
+  }
+}"""
+
+
+@contextmanager
+def spa(folder: Path, *, pages: bool) -> Iterator[Site]:
+    """The example of the documentation, served by the app beside it."""
+    database = folder / "spa.sqlite3"
+    app = app_with_plain_init_in_lifespan(f"sqlite://{database}")
+    settings = AuthSettings(_env_file=None, jwt_secret=SECRET, bcrypt_rounds=4, dev_mailbox=True)
+    clock, mails = Clock(), MemoryProvider()
+    include_auth(
+        app, settings=settings, clock=clock, email_provider=mails, pages=pages, features=[Passkeys()]
+    )
+    (folder / "static").mkdir()
+    for each in snippets(PAGE.read_text("utf-8")):
+        if each.title is not None:
+            (folder / each.title).write_text(each.code, "utf-8")
+    app.mount("/static", StaticFiles(directory=folder / "static"))
+    with serving(app) as address:
+        settings.public_base_url = base = address.replace("127.0.0.1", "localhost")
+        yield Site(base, clock, mails, database)
+
+
+async def test_the_module_of_an_app_of_one_page_works_with_cookies(browser: Any, tmp_path: Path) -> None:
+    """As its documentation shows it."""
+    with spa(tmp_path, pages=True) as site:
+        context = await browser.new_context(viewport=DESK)
+        person = Person(site, await context.new_page(), True)
+        phone = await authenticator(person.page, automaticPresenceSimulation=False)
+        said = person.page.locator("#said")
+        await registered(person, "sam@example.com")
+        await person.open("/static/passkeys-demo.html")
+        await phone.answers(True)
+        await person.send("Add a passkey")
+        await said.get_by_text("Added: Passkey.").wait_for()
+        await person.send("Add a passkey")
+        await said.get_by_text("registered", exact=False).wait_for()
+        await context.clear_cookies()
+        await person.send("Sign in with a passkey")
+        await said.get_by_text("Signed in.").wait_for()
+        await context.clear_cookies()
+        await person.page.reload()
+        await said.get_by_text("Signed in by autofill.").wait_for()
+        await person.send("Remove the first one")
+        await said.get_by_text("Removed: Passkey.").wait_for()
+        assert await phone.forgets()
+        assert person.problems == []
+        await context.close()
+
+
+async def test_the_module_of_an_app_of_one_page_works_with_tokens(browser: Any, tmp_path: Path) -> None:
+    with spa(tmp_path, pages=False) as site:
+        context = await browser.new_context(viewport=DESK)
+        person = Person(site, await context.new_page(), True)
+        phone = await authenticator(person.page)
+        await person.open("/static/passkeys-demo.html")
+        credentials = {"email": "tim@example.com", "password": PASSWORD}
+        answer = await context.request.post(f"{site.base}/auth/signup", data=credentials)
+        assert answer.status == 201
+        site.change("tim@example.com", "is_verified", True)
+        seen = await person.page.evaluate(TOKENS, credentials)
+        assert seen["said"] == ["Laptop", "Desk", "bearer", "tim@example.com", True]
+        assert seen["errors"] == [[True, "InvalidStateError", 0], [True, "validation_error", 422]]
+        module = await context.request.get(f"{site.base}/auth/passkey/passkeys.js")
+        assert module.headers["content-type"].startswith("text/javascript")
+        headers = {"If-None-Match": module.headers["etag"]}
+        again = await context.request.get(f"{site.base}/auth/passkey/passkeys.js", headers=headers)
+        assert again.status == 304
+        assert len(await phone.credentials()) == 1
+        await context.close()

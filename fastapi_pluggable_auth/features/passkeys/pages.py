@@ -141,6 +141,8 @@ async def sign_in_form(auth: CurrentAuth, request: Request, form: Annotated[Sign
         except AuthError as error:
             if error.code is PasskeyError.PASSKEY_UNKNOWN:
                 unknown = _unknown(auth, credential.id)
+            if error.code is ErrorCode.INVALID_CREDENTIALS:  # the words for which speak of a password
+                raise AuthError(PasskeyError.PASSKEY_REFUSED) from error
             raise
     except AuthError as error:
         return show_sign_in(auth, request, form.next, error=error, remember=form.remembers, **unknown)

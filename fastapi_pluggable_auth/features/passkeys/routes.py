@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -45,6 +48,9 @@ from .schemas import (
 )
 
 TAG: Final = "passkeys"
+
+MODULE: Final = ("passkeys.js", "passkeys_module.js")
+"""The templates that it is made of."""
 
 SHOWN: Final = (
     PasskeyError.PASSKEY_UNKNOWN,
@@ -332,3 +338,22 @@ def passkey_id_from(text: str) -> UUID:
         return UUID(text)
     except ValueError as error:
         raise AuthError(PasskeyError.PASSKEY_NOT_FOUND) from error
+
+
+@router.get("/passkeys.js", name="passkey_module", include_in_schema=False)
+async def passkey_module(request: Request) -> Response:
+    """The script of the pages as an ES module, for apps of one page: the same for everybody, until the
+    package is updated."""
+    source, tag = _module()
+    headers = {"Cache-Control": "public, max-age=3600", "ETag": tag, "X-Content-Type-Options": "nosniff"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(source, media_type="text/javascript", headers=headers)
+
+
+@cache
+def _module() -> tuple[str, str]:
+    """With its tag (RFC 9110 section 8.8.3)."""
+    folder = Path(__file__).parent / "templates"
+    source = "".join((folder / name).read_text("utf-8") for name in MODULE)
+    return source, f'"{hashlib.sha256(source.encode()).hexdigest()[:32]}"'
