@@ -94,12 +94,87 @@ async def test_nothing_tells_whether_there_is_an_account(account: Account, mailb
     assert refused.json()["code"] == "mailed_code_refused"
 
 
-async def test_a_second_factor_is_still_asked_for(
-    totp: pyotp.TOTP, account: Account, mailbox: Mailbox
+async def test_a_second_factor_is_still_asked_for_and_shown_with_the_same_code(
+    totp: pyotp.TOTP, account: Account, clock: Clock, mailbox: Mailbox
 ) -> None:
     challenge = await ask(account.client)
-    answer = await enter(account.client, challenge, code_in(mailbox, EMAIL))
+    code, before = code_in(mailbox, EMAIL), await Session.all().count()
+    answer = await enter(account.client, challenge, code)
     assert (answer.status_code, answer.json()["code"]) == (401, "two_factor_required")
+    both = {"challenge": challenge, "code": code}
+    wrong = await account.client.post("/auth/email-sign-in/code", json={**both, "second_code": "000000"})
+    assert (wrong.status_code, wrong.json()["code"]) == (401, "invalid_credentials")
+    assert await Session.all().count() == before
+    clock.advance(seconds=30)
+    both["second_code"] = totp.at(clock())
+    right = await account.client.post("/auth/email-sign-in/code", json=both)
+    assert right.status_code == 200, right.text
+    assert {"mail", "otp"} <= {*claims_of(right.json()["access_token"])["amr"]}
+    assert (await account.client.post("/auth/email-sign-in/code", json=both)).status_code == 400
+
+
+async def test_a_link_takes_the_second_factor_with_it(
+    totp: pyotp.TOTP, account: Account, clock: Clock, mailbox: Mailbox
+) -> None:
+    await ask(account.client)
+    link = link_in(mailbox)
+    answer = await account.client.post(link)
+    assert (answer.status_code, answer.json()["code"]) == (401, "two_factor_required")
+    clock.advance(seconds=30)
+    right = await account.client.post(link, json={"code": totp.at(clock())})
+    assert right.status_code == 200, right.text
+    assert (await account.client.post(link, json={"code": totp.at(clock())})).status_code == 400
+
+
+async def test_codes_guessed_with_a_mail_and_with_a_password_are_counted_together(
+    totp: pyotp.TOTP, account: Account, mailbox: Mailbox
+) -> None:
+    await ask(account.client)
+    link = link_in(mailbox)
+    mailbox.clear()
+    login = {"email": EMAIL, "password": PASSWORD, "code": "000000"}
+    for _ in range(2):
+        assert (await account.client.post("/auth/login", json=login)).status_code == 401
+    for _ in range(2):
+        assert (await account.client.post(link, json={"code": "000000"})).status_code == 401
+    assert mailbox.messages == []
+    assert (await account.client.post(link, json={"code": "000000"})).status_code == 401
+    assert len(mailbox.messages) == 1  # the fifth is reported
+
+
+async def test_passwords_that_others_guess_are_not_in_the_way_of_a_mail(
+    totp: pyotp.TOTP, account: Account, clock: Clock, mailbox: Mailbox, app: FastAPI
+) -> None:
+    app.state.pluggable_auth.settings.throttle_daily_limit = 3
+    wrong = {"email": EMAIL, "password": "a wrong password"}
+    for _ in range(4):
+        locked = await account.client.post("/auth/login", json=wrong)
+    assert locked.json()["code"] == "password_locked", locked.text
+    await ask(account.client)
+    answer = await account.client.post(link_in(mailbox), json={"code": totp.at(clock())})
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_program_that_asks_for_the_head_of_a_link_changes_nothing(
+    account: Account, mailbox: Mailbox
+) -> None:
+    await ask(account.client)
+    link = link_in(mailbox)
+    assert [(await account.client.head(link)).status_code for _ in range(2)] == [200, 200]
+    assert (await account.client.post(link)).status_code == 200
+    assert (await account.client.head(link)).status_code == 404
+
+
+async def test_the_button_says_why_it_signs_nobody_in(
+    account: Account, browser: httpx.AsyncClient, mailbox: Mailbox
+) -> None:
+    await ask(account.client)
+    link = link_in(mailbox)
+    await User.all().update(display_name="By password only")
+    page = await browser.get(link)
+    answer = await browser.post(f"{link}/form", data=hidden(page, f"{link}/form"))
+    assert answer.status_code == 400
+    assert "no longer good" in answer.text
 
 
 async def test_a_user_who_may_not_gets_no_session(account: Account, mailbox: Mailbox) -> None:
@@ -185,4 +260,17 @@ async def test_somebody_new_gets_an_account_where_the_app_says_so(
         assert answer.status_code == 200, answer.text
         user = await User.get()
         assert (user.email, user.is_verified) == (KIM, True)
+    await app.state.pluggable_auth.close()
+
+
+async def test_nobody_new_is_mailed_where_signing_up_is_closed(
+    settings: AuthSettings, clock: Clock, client: httpx.AsyncClient, mailbox: Mailbox
+) -> None:
+    app = FastAPI()
+    closed = settings.model_copy(update={"signup": "closed"})
+    include_auth(app, settings=closed, clock=clock, features=[EmailSignIn(signup=True)])
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as other:
+        await ask(other, KIM)
+    assert (await User.all().count(), mailbox.messages) == (0, [])
     await app.state.pluggable_auth.close()

@@ -177,6 +177,24 @@ async def counted_guess(
     await guess.right()
 
 
+@asynccontextmanager
+async def counted_code(
+    auth: Auth, user: AbstractUser, *, device: Device | None = None
+) -> AsyncIterator[Guess]:
+    """A second factor after a mail. Only codes are counted, with those after a password: what others guess of
+    the password is not in the way of the owner of the mailbox. Raises like `Guess.count_code`."""
+    guess = await _place(auth, user, "", None, device)
+    try:
+        yield guess
+    except AuthError as error:
+        if error.code in NO_GUESSES or isinstance(error, Refused):
+            await guess.take_back()
+        else:
+            await guess.wrong()
+        raise
+    await guess.right()
+
+
 async def forget_passwords(auth: Auth, user_id: UUID) -> None:
     """Starts the count of wrong passwords anew, from wherever they came. Never that of codes."""
     await forget(auth, Key.of(_PASSWORDS, user_id))

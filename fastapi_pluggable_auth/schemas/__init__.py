@@ -242,13 +242,15 @@ class Answering(Body):
     which is a field of its own."""
 
     answers: ClassVar[tuple[str, ...]] = ()
+    answer_code: ClassVar[str] = "code"
+    """The field of the code, which has another name where `code` is that of a mail."""
 
     code: OptionalCode = None
 
     def take_answer(self) -> Plaintext | None:
         """The answer, which is taken out of the body."""
-        if self.code:
-            return taken(self, "code")
+        if getattr(self, self.answer_code):
+            return taken(self, self.answer_code)
         for name in self.answers:
             if (answer := getattr(self, name)) is not None:
                 setattr(self, name, None)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ...auth import Auth, transactional
 from ...errors import AuthError, ErrorCode
 from ...events import EventKind, Observation, Outcome
 from ...flows.devices import Device
 from ...flows.gate import FactorNeeded, Proof, admit, entering
+from ...flows.guesses import counted_code
 from ...flows.login import Challenge, begin_challenge
 from ...flows.mailbox import claim_mailbox, is_claimable, verified
 from ...flows.mailed_codes import LIFETIME, check_code, code_of, find_by_link, mail_code
@@ -35,11 +36,24 @@ class Opened:
     code: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class InSameRequest:
+    """The client answers for a second factor with the code of the mail, and comes again with it where there
+    is no answer yet."""
+
+    answer: Plaintext | None
+
+
+Second: TypeAlias = InSameRequest | None
+"""None where a challenge asks for a second factor, as on pages."""
+
+
 async def ask(auth: Auth, email: str, *, may_sign_up: bool, accept_language: str = "") -> str:
     """Mails a code and a link to the owner of an account or, where such may sign up, to anybody; gives the
     challenge that the code answers. Never says whether it did, and does the same work either way."""
     async with auth.events.observe(EmailSignInEventKind.EMAIL_SIGN_IN_REQUEST):
         known = await auth.tables.user.filter(email=email).exists()
+        may_sign_up = may_sign_up and auth.settings.signup == "open"
         mail = EmailSignInMail.EMAIL_SIGN_IN if known or not may_sign_up else EmailSignInMail.EMAIL_SIGN_UP
         if not await may_mail(auth, EmailSignInMail.EMAIL_SIGN_IN, email):
             return await begin(auth, KIND, {"email": None}, user_id=None, lifetime=LIFETIME)
@@ -59,14 +73,16 @@ async def sign_in_with_code(
     may_sign_up: bool,
     transport: Transport,
     accept_language: str = "",
+    second: Second = None,
 ) -> TokenSet | Challenge:
-    """Starts a session of the account with the address, or gives a challenge where a second factor is to be
-    shown. Raises `AuthError`: MAILED_CODE_REFUSED, what a hook refuses, and as the gate does."""
+    """Starts a session of the account with the address. Where a second factor is needed that is not there, it
+    gives a challenge or, where it is asked for in the same request, raises TWO_FACTOR_REQUIRED, which spends
+    nothing. Raises `AuthError`: MAILED_CODE_REFUSED, what a hook refuses, and as the gate does."""
     pending, said = await check_code(auth, KIND, challenge, code)
     if said["email"] is None:
         raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
     return await _enter(
-        auth, pending, said["email"], allowed, device, may_sign_up, transport, accept_language
+        auth, pending, said["email"], allowed, device, may_sign_up, transport, accept_language, second
     )
 
 
@@ -86,12 +102,13 @@ async def sign_in_with_link(
     may_sign_up: bool,
     transport: Transport,
     accept_language: str = "",
+    second: Second = None,
 ) -> TokenSet | Challenge:
     """The same for the browser in which the link was opened, and whose user has asked for it there. Raises
     SIGN_IN_LINK_REFUSED in place of MAILED_CODE_REFUSED."""
     pending, said = await _behind(auth, token)
     return await _enter(
-        auth, pending, said["email"], allowed, device, may_sign_up, transport, accept_language
+        auth, pending, said["email"], allowed, device, may_sign_up, transport, accept_language, second
     )
 
 
@@ -111,13 +128,15 @@ async def _enter(
     may_sign_up: bool,
     transport: Transport,
     accept_language: str,
+    second: Second,
 ) -> TokenSet | Challenge:
     user = await exact(auth.tables.user.all(), email=email)
-    if user is None and may_sign_up:
+    if user is None and may_sign_up and auth.settings.signup == "open":
         user = await _sign_up(auth, email, accept_language)
     if user is None or not allowed(user):
         raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
-    async with entering(auth, transport=transport, device=device) as entry:
+    answer = second.answer if isinstance(second, InSameRequest) else None
+    async with entering(auth, transport=transport, device=device, code=answer) as entry:
         entry.observation.user_id = user.id
         owner = await _own(auth, user) if user.is_active and not user.is_verified else user
         proof = Proof(
@@ -126,19 +145,26 @@ async def _enter(
             unchanged={"email": email},
             spends=partial(take, pending=pending),
         )
-        answer = await admit(auth, proof, entry)
-    return await begin_challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
+        if answer is None:
+            admitted = await admit(auth, proof, entry)
+        else:
+            async with counted_code(auth, owner, device=device) as entry.guess:
+                admitted = await admit(auth, proof, entry)
+    if not isinstance(admitted, FactorNeeded):
+        return admitted.tokens
+    if second is None:
+        return await begin_challenge(auth, admitted.proof)
+    raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
 
 
 async def _sign_up(auth: Auth, email: str, accept_language: str) -> AbstractUser | None:
     first = _FirstMail({"is_verified": True, "verified_at": auth.clock()})
     try:
-        user = await signup(auth, email, None, accept_language, instead=first)
+        await signup(auth, email, None, accept_language, instead=first)
     except AuthError as error:
         if error.code is not ErrorCode.EMAIL_TAKEN:
             raise
-    else:
-        return await exact(auth.tables.user.all(), id=user.id)
+    # By the address, as another request with the code may have been faster, which is not always reported.
     return await exact(auth.tables.user.all(), email=email)
 
 

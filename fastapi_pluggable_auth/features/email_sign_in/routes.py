@@ -18,6 +18,7 @@ from ...http.csrf import check_form
 from ...http.rates import rate_limited
 from ...http.responses import documented
 from ...routes.core import device_in, session_answer
+from ...routes.pages.forms import problem_with
 from ...routes.pages.links import LinkToken
 from ...routes.pages.rendering import render_page
 from ...routes.router import AuthRouter
@@ -34,6 +35,9 @@ SIGNED_IN: Final = (
     ErrorCode.INVALID_CREDENTIALS,
     ErrorCode.PASSWORD_RESET_REQUIRED,
     ErrorCode.TWO_FACTOR_REQUIRED,
+    ErrorCode.TWO_FACTOR_UNAVAILABLE,
+    ErrorCode.THROTTLED,
+    ErrorCode.CODES_LOCKED,
     ErrorCode.CSRF_REFUSED,
     ErrorCode.VALIDATION_ERROR,
     ErrorCode.RATE_LIMITED,
@@ -70,7 +74,8 @@ async def ask(auth: CurrentAuth, request: Request, body: EmailSignInRequest) -> 
 async def code(
     auth: CurrentAuth, request: Request, body: EmailSignInCode
 ) -> DeviceTokenPair | TokenPair | CookieSession:
-    """Start a session, which is one factor: a second one is still asked for. Five codes are looked at."""
+    """Start a session, which is one factor: a second one is still asked for, and 401 `two_factor_required`
+    spends nothing: send the same with `second_code`. Five tries are looked at."""
     options = options_of(auth)
     answer = await flows.sign_in_with_code(
         auth,
@@ -81,6 +86,7 @@ async def code(
         may_sign_up=options.signup,
         transport=transport_for(request),
         accept_language=request.headers.get("accept-language", ""),
+        second=flows.InSameRequest(body.take_answer()),
     )
     return _session(request, auth, answer, remember=body.remember)
 
@@ -104,12 +110,24 @@ async def check(auth: CurrentAuth, request: Request, token: LinkToken) -> Messag
     return await link_page(auth, request, token)
 
 
+@router.head("/{token}", dependencies=[rate_limited("verify")], include_in_schema=False)
+async def probe(auth: CurrentAuth, token: LinkToken) -> Response:
+    """Whether the link still works, for a program that looks: 200, else 404."""
+    try:
+        await flows.open_link(auth, token)
+    except AuthError as error:
+        if error.code is not EmailSignInError.SIGN_IN_LINK_REFUSED:
+            raise
+        return Response(status_code=404)
+    return Response()
+
+
 @router.post(
     "/{token}",
     operation_id="auth_email_sign_in_link",
     summary="Sign in with the link of the mail",
     dependencies=[rate_limited("login", sets_cookies=True)],
-    responses=documented(EmailSignInError.SIGN_IN_LINK_REFUSED, *SIGNED_IN),
+    responses=documented(EmailSignInError.SIGN_IN_LINK_REFUSED, ErrorCode.MAILED_CODE_REFUSED, *SIGNED_IN),
 )
 async def link(
     auth: CurrentAuth,
@@ -117,9 +135,11 @@ async def link(
     token: LinkToken,
     body: Annotated[EmailSignInLink, Body()] = None,  # type: ignore[assignment]  # null counts as no body
 ) -> DeviceTokenPair | TokenPair | CookieSession:
-    """Start a session where the link was opened, as its user has asked for it there."""
+    """Start a session where the link was opened, as its user has asked for it there. After 401
+    `two_factor_required` send the same with `code`, the second factor."""
     given = body or EmailSignInLink()
-    answer = await _by_link(auth, request, token, device_in(request, given))
+    second = flows.InSameRequest(given.take_answer())
+    answer = await _by_link(auth, request, token, device_in(request, given), second)
     return _session(request, auth, answer, remember=given.remember)
 
 
@@ -130,16 +150,17 @@ async def link_form(auth: CurrentAuth, request: Request, token: LinkToken) -> Re
     try:
         answer = await _by_link(auth, request, token, device_of(request))
     except AuthError as error:
-        if error.code is not EmailSignInError.SIGN_IN_LINK_REFUSED:
-            raise
-        return await link_page(auth, request, token)
+        return await link_page(auth, request, token, error)
     from ...routes.pages.sign_in import show_answer  # in apps that have imported the pages
 
     return await show_answer(auth, request, answer, None)
 
 
-async def link_page(auth: Auth, request: Request, token: Plaintext) -> Response:
-    """The code, for where it was asked for, and a button to sign in here; or that the link is dead."""
+async def link_page(
+    auth: Auth, request: Request, token: Plaintext, refused: AuthError | None = None
+) -> Response:
+    """The code, for where it was asked for, and a button to sign in here, with why that was refused; or that
+    the link is dead."""
     try:
         opened = await flows.open_link(auth, token)
     except AuthError as error:
@@ -147,11 +168,12 @@ async def link_page(auth: Auth, request: Request, token: Plaintext) -> Response:
             raise
         return render_page(auth, request, "email_sign_in_link", error.code.status, opened=None)
     action = f"{request.url.path.rstrip('/').removesuffix('/form')}/form" if auth.pages else None
-    return render_page(auth, request, "email_sign_in_link", opened=opened, action=action)
+    problem = problem_with(refused)
+    return render_page(auth, request, "email_sign_in_link", problem=problem, opened=opened, action=action)
 
 
 async def _by_link(
-    auth: Auth, request: Request, token: Plaintext, device: Device | None
+    auth: Auth, request: Request, token: Plaintext, device: Device | None, second: flows.Second = None
 ) -> TokenSet | Challenge:
     options = options_of(auth)
     return await flows.sign_in_with_link(
@@ -162,6 +184,7 @@ async def _by_link(
         may_sign_up=options.signup,
         transport=transport_for(request),
         accept_language=request.headers.get("accept-language", ""),
+        second=second,
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ...schemas import Body, DeviceValue, Email, Flag, MailedCode, Schema, Text
+from ...schemas import Answering, Body, DeviceValue, Email, Flag, MailedCode, OptionalCode, Schema, Text
 
 
 class EmailSignInRequest(Body):
@@ -21,18 +21,21 @@ class EmailSignInBegun(Schema):
     challenge: str
 
 
-class EmailSignInCode(Body):
-    """The code of the mail, with the challenge of the client that asked for it; `device` and `remember` are
-    like those of a login."""
+class EmailSignInCode(Answering):
+    """The code of the mail, with the challenge of the client that asked for it; `second_code` answers for a
+    second factor, `device` and `remember` are like those of a login."""
+
+    answer_code: ClassVar[str] = "second_code"
 
     challenge: Annotated[Text, Field(max_length=128, repr=False, examples=["the-challenge"])]
     code: Annotated[MailedCode, Field(repr=False)]
+    second_code: OptionalCode = None
     device: DeviceValue | None = Field(default=None, repr=False)
     remember: Flag = True
 
 
-class EmailSignInLink(Body):
-    """For the link of the mail; as in a login."""
+class EmailSignInLink(Answering):
+    """For the link of the mail; as in a login, `code` answers for a second factor."""
 
     device: DeviceValue | None = Field(default=None, repr=False)
     remember: Flag = True
