@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Awaitable
 from datetime import timedelta
@@ -24,6 +25,7 @@ from fastapi_pluggable_auth import (
     SecurityEvent,
     open_session,
 )
+from fastapi_pluggable_auth.features import Passkeys
 from fastapi_pluggable_auth.features.administration.users import (
     disable_user,
     end_sessions,
@@ -31,14 +33,16 @@ from fastapi_pluggable_auth.features.administration.users import (
 )
 from fastapi_pluggable_auth.features.audit_log.recording import record
 from fastapi_pluggable_auth.features.feature import CountsCodes, Feature
+from fastapi_pluggable_auth.features.passkeys.testing import VERIFIED
 from fastapi_pluggable_auth.flows import pending
 from fastapi_pluggable_auth.flows.gate import Proof
 from fastapi_pluggable_auth.flows.login import answer_challenge, begin_challenge, begin_login
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
 from fastapi_pluggable_auth.hooks import BeforeLogin, LoggedIn
-from fastapi_pluggable_auth.models import AbstractUser, AuditEvent, Pending, Session, User
+from fastapi_pluggable_auth.models import AbstractUser, AuditEvent, Passkey, Pending, Session, User
 from fastapi_pluggable_auth.security.plaintext import Plaintext
 
+from .authenticator import ORDINARY, Forger
 from .conftest import EMAIL, PASSWORD, Account, Clock, claims_of, on_one_database
 from .test_twofa import enrol, post, totp
 from .world import World
@@ -277,7 +281,9 @@ async def test_what_can_be_used_once_leads_to_one_challenge(
 
 
 PICK = st.integers(0, 20)
-CODES = st.sampled_from(["none", "wrong", "app", "recovery"])
+CODES = st.sampled_from(["none", "wrong", "app", "recovery", "passkey"])
+FLAGS = st.sampled_from([ORDINARY, ORDINARY & ~VERIFIED])
+SECOND = {"otp", "recovery", "passkey"}
 
 
 class Ways(RuleBasedStateMachine):
@@ -295,14 +301,19 @@ class Ways(RuleBasedStateMachine):
         self.tokens: list[tuple[str, str]] = []
         self.challenges: list[str] = []
         self.secret, self.codes = "", list[str]()
+        self.keys: list[tuple[Forger, str, bool]] = []
+        self.alone: set[str] = set()
         self.strong: set[str] = set()
         self.signs_in(code="none")
 
-    def ask(self, path: str, body: dict[str, Any] | None = None, by: int | None = None) -> Any:
+    def ask(
+        self, path: str, body: dict[str, Any] | None = None, by: int | None = None, method: str = "POST"
+    ) -> Any:
         headers = {}
         if by is not None:
             headers["Authorization"] = f"Bearer {self.tokens[by % len(self.tokens)][0]}"
-        answer = self.world.run(lambda: self.world.client.post(path, json=body, headers=headers))
+        send = self.world.client.request
+        answer = self.world.run(lambda: send(method, path, json=body, headers=headers))
         assert answer.status_code < 500, answer.text
         self.status = answer.status_code
         found = answer.json() if answer.content else {}
@@ -313,9 +324,14 @@ class Ways(RuleBasedStateMachine):
     def user(self) -> User:
         return self.world.run(lambda: User.get(id=self.user_id))
 
-    def code(self, kind: str) -> dict[str, str]:
+    def code(self, kind: str) -> dict[str, Any]:
         """The field of a body."""
         match kind:
+            case "passkey" if self.keys:
+                body = {"email": self.email, "password": self.password}
+                options = self.ask("/auth/passkey/second-factor/options", body)
+                if self.status == 200:
+                    return {"passkey": self.keys[-1][0].get(options)}
             case "app" if self.secret:
                 return {"code": pyotp.TOTP(self.secret).at(self.world.clock())}
             case "recovery" if self.codes:
@@ -350,7 +366,8 @@ class Ways(RuleBasedStateMachine):
         if not self.challenges:
             return
         challenge = self.challenges[which % len(self.challenges)]
-        answer = self.code(code).get("code", "")
+        field = self.code(code)
+        answer = json.dumps(field["passkey"]) if "passkey" in field else field.get("code", "")
 
         async def work() -> None:
             try:
@@ -373,7 +390,8 @@ class Ways(RuleBasedStateMachine):
 
     @rule(by=PICK, code=CODES)
     def confirms(self, by: int, code: str) -> None:
-        self.ask("/auth/2fa/verify", self.code(code) or {"code": "000000"}, by)
+        given = {} if code == "passkey" else self.code(code)
+        self.ask("/auth/2fa/verify", given or {"code": "000000"}, by)
 
     @rule(by=PICK)
     def takes_recovery_codes(self, by: int) -> None:
@@ -382,6 +400,50 @@ class Ways(RuleBasedStateMachine):
     @rule(by=PICK)
     def switches_it_off(self, by: int) -> None:
         self.ask("/account/2fa/disable", by=by)
+
+    @rule(by=PICK, kind=st.sampled_from(["passkey", "second_factor", "upgrade"]), flags=FLAGS)
+    def adds_a_passkey(self, by: int, kind: str, flags: int) -> None:
+        asked = {} if kind == "passkey" else {kind: True}
+        options = self.ask("/account/passkeys/options", asked, by)
+        if self.status != 200:
+            return
+        key = Forger(flags=flags)
+        added = self.ask("/account/passkeys", {"credential": key.create(options)}, by)
+        if self.status == 201:
+            assert kind != "passkey" or flags & VERIFIED
+            self.keys.append((key, added["id"], kind != "second_factor"))
+
+    @rule(which=PICK, flags=FLAGS)
+    def signs_in_with_a_passkey(self, which: int, flags: int) -> None:
+        if not self.keys:
+            return
+        key, id, alone = self.keys[which % len(self.keys)]
+        key.flags = flags
+        row = self.world.run(lambda: Passkey.get_or_none(id=id))
+        options = self.ask("/auth/passkey/options")
+        answer = self.ask("/auth/passkey/login", {"credential": key.get(options)})
+        if self.status == 200:
+            assert alone
+            assert flags & VERIFIED
+            assert row is not None
+            assert row.held_since is None
+            self.alone.add(claims_of(answer["access_token"])["sid"])
+
+    @rule(by=PICK, which=PICK, flags=FLAGS)
+    def shows_a_passkey_again(self, by: int, which: int, flags: int) -> None:
+        options = self.ask("/auth/passkey/reauthenticate/options", by=by)
+        if self.status == 200 and self.keys:
+            key, _, alone = self.keys[which % len(self.keys)]
+            key.flags = flags
+            self.ask("/auth/passkey/reauthenticate", {"credential": key.get(options)}, by)
+            assert self.status != 200 or (alone and flags & VERIFIED)
+
+    @rule(by=PICK, which=PICK, keep=st.booleans())
+    def keeps_or_removes_a_passkey(self, by: int, which: int, keep: bool) -> None:
+        if self.keys:
+            path = f"/account/passkeys/{self.keys[which % len(self.keys)][1]}"
+            body = {"keep": True} if keep else None
+            self.ask(path, body, by, method="PATCH" if keep else "DELETE")
 
     @rule(by=PICK)
     def changes_the_password(self, by: int) -> None:
@@ -424,9 +486,19 @@ class Ways(RuleBasedStateMachine):
         sessions = self.world.run(lambda: Session.filter(user_id=self.user_id, revoked_at=None))
         for session in sessions:
             shown = set(session.factors.split())
-            assert shown & {"pwd", "sso"}
-            if user.two_factor_active and str(session.id) not in self.strong:
-                assert shown & {"otp", "recovery"}, shown
+            assert shown & {"pwd", "sso"} or str(session.id) in self.alone
+            asked = user.two_factor_active or "security_key" in user.second_factors
+            if asked and str(session.id) not in self.strong:
+                assert shown & SECOND, shown
+
+    @invariant()
+    def the_account_says_which_passkeys_there_are(self) -> None:
+        if not hasattr(self, "user_id"):
+            return
+        rows = self.world.run(lambda: Passkey.filter(user_id=self.user_id))
+        names = {"passkey"} if rows else set()
+        names |= {"security_key"} if not all(row.verifies_user for row in rows) else set()
+        assert self.user().second_factors == names
 
     @invariant()
     def no_token_says_more_than_its_session_has_shown(self) -> None:
@@ -441,7 +513,7 @@ def test_no_sequence_of_methods_gives_a_session_fewer_factors_than_its_user_must
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("fastapi_pluggable_auth.security"), "disabled", True)
-    world = World(throttle_daily_limit=10**6)
+    world = World(throttle_daily_limit=10**6, features=[Passkeys()])
     monkeypatch.setattr(Ways, "world", world, raising=False)
     try:
         run_state_machine_as_test(  # type: ignore[no-untyped-call]
