@@ -23,6 +23,7 @@ from .errors import AuthError, ErrorCode
 from .features.administration.feature import Administration
 from .features.administration.users import create_user, find_user
 from .features.audit_log.feature import AuditLog
+from .features.email_sign_in.feature import EmailSignIn
 from .features.feature import Feature
 from .features.passkeys.feature import Passkeys
 from .features.personal_tokens.feature import PersonalTokens
@@ -35,8 +36,9 @@ FEATURES: Final[tuple[Feature, ...]] = (
     AuditLog(),
     PersonalTokens(scopes={"notes:read": "Read your notes"}),
     Passkeys(),
+    EmailSignIn(),
 )
-"""All that the package has, beside two-factor, which is there anyway."""
+"""All that the package has, beside two-factor, which is there anyway, and what needs other sites."""
 
 ROLES: Final = {"editor": "reports:write", "support": "accounts:read"}
 
@@ -59,7 +61,8 @@ HOME: Final = """<!doctype html>
 <h2>Pages</h2>
 <ul>
   <li><a href="/account/sign-up">Create an account</a>{mails}</li>
-  <li><a href="/account/sign-in">Sign in</a>, <a href="/account/forgot-password">or reset a password</a></li>
+  <li><a href="/account/sign-in">Sign in</a>, <a href="/account/sign-in/mail">by mail</a>,
+    <a href="/account/forgot-password">or reset a password</a></li>
   <li><a href="/account/profile">Profile</a>: name, address, password, all that is kept of you as a file</li>
   <li><a href="/account/security">Security</a>: passkeys, two-factor, devices</li>
   <li><a href="/account/security/activity">Activity</a>: what was done to your account</li>

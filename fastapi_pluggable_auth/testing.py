@@ -13,6 +13,7 @@ PYTEST_DONT_REWRITE: a conftest may import from here before it names the plugin.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -72,6 +73,9 @@ SETTINGS: Final = {
 """What tests need: cheap hashes, mails at once, and no network."""
 
 
+_MAILED_CODE: Final = re.compile(r"(?m)^[0-9]{6}$")
+
+
 class FakeClock:
     """The time of this machine plus what a test adds; never twice the same."""
 
@@ -105,6 +109,14 @@ class Mailbox(MemoryProvider):
         """The link in the newest mail to this address, for the client to open. Raises `LookupError` where
         none has come, `ValueError` where it has no link."""
         return self.newest(to).link
+
+    def code(self, to: str) -> str:
+        """The code of six digits in the newest mail to this address, which has a line of its own. Raises
+        `LookupError` where no mail has come, `ValueError` where it has no code."""
+        found = _MAILED_CODE.search(self.newest(to).body)
+        if found is None:
+            raise ValueError(f"The newest mail to {to} has no code.")
+        return found[0]
 
     def clear(self) -> None:
         """Forgets all mails."""

@@ -99,6 +99,7 @@ def test_the_demo_can_be_walked_through(demo: Demo, tmp_path: Path) -> None:
         home = Page(client.get("/", headers=BROWSER))
         assert {link: client.get(link, headers=BROWSER).status_code for link in home.links} == {
             **dict.fromkeys(("/account/sign-up", "/account/sign-in", "/account/forgot-password"), 200),
+            "/account/sign-in/mail": 200,
             **dict.fromkeys(("/account/profile", "/account/security", "/account/security/activity"), 303),
             **dict.fromkeys(("/account/security/tokens", "/account/invite"), 303),
             **dict.fromkeys(("/dev/mailbox", "/docs"), 200),

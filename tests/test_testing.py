@@ -220,6 +220,8 @@ async def test_links_of_mails_are_opened(auth_client, mailbox):
     assert "/reset-password/" in mailbox.link("ada@example.com")
     with pytest.raises(LookupError, match="mails went to ada@example.com"):
         mailbox.link("bob@example.com")
+    with pytest.raises(ValueError, match="no code"):
+        mailbox.code("ada@example.com")
     mailbox.clear()
     with pytest.raises(LookupError, match="nobody"):
         mailbox.link("ada@example.com")
