@@ -56,7 +56,7 @@ router = AuthRouter(
     status_code=202,
     responses=documented(ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
-async def ask(auth: CurrentAuth, request: Request, body: EmailSignInRequest) -> EmailSignInBegun:
+async def email_sign_in(auth: CurrentAuth, request: Request, body: EmailSignInRequest) -> EmailSignInBegun:
     """Mail a code and a link to the owner of the address. The answer is the same whether or not there is an
     account; the code answers its `challenge`."""
     signup, language = options_of(auth).signup, request.headers.get("accept-language", "")
@@ -71,7 +71,7 @@ async def ask(auth: CurrentAuth, request: Request, body: EmailSignInRequest) -> 
     dependencies=[rate_limited("login", sets_cookies=True)],
     responses=documented(ErrorCode.MAILED_CODE_REFUSED, *SIGNED_IN),
 )
-async def code(
+async def email_sign_in_code(
     auth: CurrentAuth, request: Request, body: EmailSignInCode
 ) -> DeviceTokenPair | TokenPair | CookieSession:
     """Start a session, which is one factor: a second one is still asked for, and 401 `two_factor_required`
@@ -101,7 +101,7 @@ async def code(
         EmailSignInError.SIGN_IN_LINK_REFUSED, ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED
     ),
 )
-async def check(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
+async def check_email_sign_in(auth: CurrentAuth, request: Request, token: LinkToken) -> Message | Response:
     """Whether the link still works; nothing is changed. A browser gets a page with the code, for where it was
     asked for, and a button to sign in here instead."""
     if not wants_page(request):
@@ -111,7 +111,7 @@ async def check(auth: CurrentAuth, request: Request, token: LinkToken) -> Messag
 
 
 @router.head("/{token}", dependencies=[rate_limited("verify")], include_in_schema=False)
-async def probe(auth: CurrentAuth, token: LinkToken) -> Response:
+async def probe_email_sign_in(auth: CurrentAuth, token: LinkToken) -> Response:
     """Whether the link still works, for a program that looks: 200, else 404."""
     try:
         await flows.open_link(auth, token)
@@ -129,7 +129,7 @@ async def probe(auth: CurrentAuth, token: LinkToken) -> Response:
     dependencies=[rate_limited("login", sets_cookies=True)],
     responses=documented(EmailSignInError.SIGN_IN_LINK_REFUSED, ErrorCode.MAILED_CODE_REFUSED, *SIGNED_IN),
 )
-async def link(
+async def email_sign_in_link(
     auth: CurrentAuth,
     request: Request,
     token: LinkToken,
