@@ -17,11 +17,13 @@ import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import count
+from secrets import token_urlsafe
 from types import ModuleType
-from typing import Any, Final, Generic, TypeAlias
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import httpx
@@ -46,6 +48,9 @@ from .models.user import U
 from .security.clock import Clock
 from .security.rate_limits import RateLimiter
 from .security.totp import code_at, generate_totp_secret
+
+if TYPE_CHECKING:
+    from .features.social_login.testing import IdentityProvider
 
 try:  # its strict mode, the default, runs no other async fixtures
     from pytest_asyncio import fixture as async_fixture
@@ -277,6 +282,35 @@ class AuthClient(httpx.AsyncClient):
         if "access_token" in answer:  # else the client has got cookies
             self.headers["Authorization"] = f"Bearer {answer['access_token']}"
 
+    async def sign_in_at(self, provider: str, next: str | None = None) -> httpx.Response:
+        """Signs in whom `identity_provider` names, by the routes of the app, as a browser does, and gives the
+        last answer; in an app without cookies, that of the exchange. Later requests are of that user, where
+        it is not a refusal. Raises `AuthError` where the app refuses to begin."""
+        prefix = f"{self._services.settings.route_prefix}/auth/social"
+        browser = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate"}
+        verifier = None if self._services.uses_cookies else token_urlsafe(48)
+        challenge = None if verifier is None else _s256(verifier)
+        begun = await self._posted(
+            f"/auth/social/{provider}/start", {"next": next, "code_challenge": challenge}
+        )
+        async with httpx.AsyncClient() as away:
+            there = await away.get(begun["url"])
+        back = there.headers.get("location")
+        if back is None:  # a page of the provider that posts
+            ((path, fields),) = _Forms(there).by_action.items()
+            posted = await self.post(path.removeprefix(self._root), data=fields, headers=browser)
+            back = posted.headers["location"]
+        self.headers.pop("Authorization", None)
+        answer = await self.get(back, headers=browser)
+        code = parse_qs(urlsplit(answer.headers.get("location", "")).query).get("social_code")
+        if verifier is None or code is None:
+            return answer
+        body = {"social_code": code[0], "code_verifier": verifier}
+        answer = await self.post(f"{prefix}/exchange", json=body)
+        if answer.is_success:
+            self.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        return answer
+
     async def _posted(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
@@ -336,6 +370,10 @@ class AuthClient(httpx.AsyncClient):
         """What the user's authenticator shows now. Each code works once, and the next comes after 30 s."""
         opened = self._services.totp_box.open(stored_totp_secret(user) or "", user.id)
         return code_at(opened.secret, self._services.clock())
+
+
+def _s256(verifier: str) -> str:
+    return encoded(sha256(verifier.encode()).digest())
 
 
 @transactional
@@ -458,6 +496,16 @@ async def auth_client(
     require_tables(pluggable_auth, auth_database)
     yield AuthClient(auth_app)
     await pluggable_auth.autonomous.close()  # PostgreSQL drops no database that somebody is connected to
+
+
+@pytest.fixture
+def identity_provider(pluggable_auth: Auth, auth_clock: FakeClock) -> Iterator[IdentityProvider]:
+    """A server on this machine that stands in for every provider of the app (Google, GitHub ...): `user`
+    says who signs in there, `fail` with which error they come back."""
+    from .features.social_login.testing import standing_in  # here, as it needs the extra `social`
+
+    with standing_in(pluggable_auth, auth_clock) as provider:
+        yield provider
 
 
 @pytest.fixture

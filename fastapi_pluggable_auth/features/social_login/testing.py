@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from ...auth import Auth
 from .id_tokens import new_key, public_half, signed_by
+from .providers import Provider
+from .remote import Remote
 from .states import s256
 
 CLIENT_ID: Final = "the-app-under-test"
@@ -31,6 +36,7 @@ class IdentityProvider:
         self.error: str | None = None
         self.extra: dict[str, Any] = {}
         """Claims of the next tokens beside or in place of those that are right."""
+        self.clock: Callable[[], float] = time.time
         self._codes: dict[str, dict[str, str]] = {}
 
     def user(
@@ -46,11 +52,11 @@ class IdentityProvider:
         """Whoever comes next is sent back with this error."""
         self.error = error
 
-    def id_token(self, nonce: str | None, client_id: str = CLIENT_ID) -> str:
+    def id_token(self, nonce: str | None, client_id: str = CLIENT_ID, issuer: str | None = None) -> str:
         """A token for the user, as the token endpoint and native apps give it."""
-        now = int(time.time())
+        now = int(self.clock())
         claims = {
-            "iss": self.issuer,
+            "iss": issuer or self.issuer,
             "aud": client_id,
             "iat": now,
             "exp": now + 300,
@@ -61,23 +67,25 @@ class IdentityProvider:
         }
         return signed_by(self.key, {name: value for name, value in claims.items() if value is not None})
 
-    def document(self) -> dict[str, Any]:
-        """What it publishes of itself."""
+    def document(self, place: str = "") -> dict[str, Any]:
+        """What it publishes of itself: with a `place`, a path, it is one provider among others."""
+        issuer = f"{self.issuer}{place}"
         return {
-            "issuer": self.issuer,
-            "authorization_endpoint": f"{self.issuer}/authorize",
-            "token_endpoint": f"{self.issuer}/token",
-            "userinfo_endpoint": f"{self.issuer}/userinfo",
-            "jwks_uri": f"{self.issuer}/jwks",
+            "issuer": issuer,
+            "authorization_endpoint": f"{issuer}/authorize",
+            "token_endpoint": f"{issuer}/token",
+            "userinfo_endpoint": f"{issuer}/userinfo",
+            "jwks_uri": f"{issuer}/jwks",
             "authorization_response_iss_parameter_supported": True,
             "response_types_supported": ["code"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
         }
 
-    def authorize(self, asked: dict[str, str]) -> str:
+    def authorize(self, asked: dict[str, str], place: str = "") -> str:
         """Where the browser goes from the page of the provider."""
-        back = {"state": asked["state"], "iss": self.issuer}
+        asked = {**asked, "iss": f"{self.issuer}{place}"}
+        back = {"state": asked["state"], "iss": asked["iss"]}
         if self.error is not None:
             back["error"] = self.error
         else:
@@ -95,7 +103,7 @@ class IdentityProvider:
         return {
             "access_token": secrets.token_urlsafe(16),
             "token_type": "Bearer",
-            "id_token": self.id_token(asked.get("nonce"), asked["client_id"]),
+            "id_token": self.id_token(asked.get("nonce"), asked["client_id"], asked["iss"]),
         }
 
     @contextmanager
@@ -116,15 +124,16 @@ def _handler_of(provider: IdentityProvider) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             url = urlsplit(self.path)
-            if url.path == "/.well-known/openid-configuration":
-                self._json(provider.document())
-            elif url.path == "/jwks":
+            place, _, name = url.path.rpartition("/")
+            if name == "openid-configuration":
+                self._json(provider.document(place.removesuffix("/.well-known")))
+            elif name == "jwks":
                 self._json({"keys": [public_half(provider.key)]})
-            elif url.path == "/userinfo":
+            elif name == "userinfo":
                 self._json(provider.claims)
-            elif url.path == "/authorize":
+            elif name == "authorize":
                 asked = _fields(url.query)
-                back = provider.authorize(asked)
+                back = provider.authorize(asked, place)
                 if asked.get("response_mode") == "form_post":
                     self._answer(_posting_page(back), "text/html; charset=utf-8")
                     return
@@ -154,6 +163,42 @@ def _handler_of(provider: IdentityProvider) -> type[BaseHTTPRequestHandler]:
             """Tests are quiet."""
 
     return Handler
+
+
+@contextmanager
+def standing_in(auth: Auth, clock: Callable[[], datetime]) -> Iterator[IdentityProvider]:
+    """While one server stands in for every provider of the app, each at an issuer of its own, with the
+    credentials of a test. Providers without OpenID Connect are asked in that way too: `user` says what their
+    `claims` would fetch. Raises `LookupError` where the app has none."""
+    feature = next((each for each in auth.features if each.name == "social_login"), None)
+    if feature is None:
+        raise LookupError("The app has no social login: include_auth(app, features=[SocialLogin(...)]).")
+    former: dict[str, Provider] = dict(feature.providers)  # type: ignore[attr-defined]  # of `SocialLogin`
+    remote = auth.service(Remote)
+    with IdentityProvider().serving() as server:
+        server.clock = lambda: clock().timestamp()
+        changed = {
+            name: dataclasses.replace(
+                each,
+                issuer=f"{server.issuer}/{name}",
+                issuer_of=None,
+                authorization_endpoint=None,
+                token_endpoint=None,
+                claims=None,
+                make_secret=None,
+                client_id=CLIENT_ID,
+                client_secret=CLIENT_SECRET,
+            )
+            for name, each in former.items()
+        }
+        server.user()
+        object.__setattr__(feature, "providers", changed)
+        vars(remote)["_may_reach"] = lambda url: url.startswith(server.issuer)
+        try:
+            yield server
+        finally:
+            del vars(remote)["_may_reach"]
+            object.__setattr__(feature, "providers", former)
 
 
 def _posting_page(back: str) -> str:
