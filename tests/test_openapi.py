@@ -34,6 +34,7 @@ from fastapi_pluggable_auth.dependencies import SignedIn
 from fastapi_pluggable_auth.features import (
     Administration,
     AuditLog,
+    EmailSignIn,
     Oidc,
     Passkeys,
     PersonalTokens,
@@ -41,6 +42,7 @@ from fastapi_pluggable_auth.features import (
 )
 from fastapi_pluggable_auth.features.administration import schemas as admin_schemas
 from fastapi_pluggable_auth.features.audit_log import schemas as audit_schemas
+from fastapi_pluggable_auth.features.email_sign_in import schemas as email_sign_in_schemas
 from fastapi_pluggable_auth.features.passkeys import schemas as passkey_schemas
 from fastapi_pluggable_auth.features.personal_tokens import schemas as token_schemas
 from fastapi_pluggable_auth.features.social_login import schemas as social_schemas
@@ -60,7 +62,7 @@ def with_everything(settings: AuthSettings, app: FastAPI, **options: Any) -> Fas
     chosen = settings.model_copy(update=update)
     features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()]
     acme = Oidc("acme", issuer="https://acme.example", client_id="app")
-    features.append(SocialLogin(acme))
+    features += [SocialLogin(acme), EmailSignIn()]
     include_auth(app, settings=chosen, pages=True, features=features, **options)
     return app
 
@@ -99,6 +101,7 @@ OURS = {
         audit_schemas,
         passkey_schemas,
         social_schemas,
+        email_sign_in_schemas,
         token_schemas,
         two_factor_schemas,
     )

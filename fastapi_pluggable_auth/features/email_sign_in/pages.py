@@ -43,7 +43,7 @@ class CodeForm(AddressForm):
 
 
 @router.get("")
-async def address_page(auth: CurrentAuth, request: Request, next: str = "") -> Response:
+async def mail_page(auth: CurrentAuth, request: Request, next: str = "") -> Response:
     """Asks for the address."""
     note = mail_note(request, auth)
     return _address_page(auth, request, next, "" if note is None else note.email)
@@ -53,7 +53,7 @@ router.get("/code", name="back_from_mailed_code")(back_to("sign-in/mail"))
 
 
 @router.post("", dependencies=[Depends(check_form), rate_limited("forgot_password")])
-async def address_form(auth: CurrentAuth, request: Request, form: Annotated[AddressForm, Form()]) -> Response:
+async def mail_form(auth: CurrentAuth, request: Request, form: Annotated[AddressForm, Form()]) -> Response:
     """Mails the code, and asks for it; the same for any address."""
     try:
         email = EmailRequest(email=form.email).email
@@ -65,7 +65,9 @@ async def address_form(auth: CurrentAuth, request: Request, form: Annotated[Addr
 
 
 @router.post("/code", dependencies=[Depends(check_form), rate_limited("login")])
-async def code_form(auth: CurrentAuth, request: Request, form: Annotated[CodeForm, Form()]) -> Response:
+async def mailed_code_form(
+    auth: CurrentAuth, request: Request, form: Annotated[CodeForm, Form()]
+) -> Response:
     """Signs in with the code."""
     options, challenge = options_of(auth), form.challenge.look()
     try:
