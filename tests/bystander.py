@@ -161,7 +161,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
             user_id=bob,
             provider="acme",
             issuer="https://acme.example",
-            subject="bob" if known else "robert",
+            subject="acme|4711" if known else "acme|4712",
             digest=("a" if known else "b") * 64,
             email=BOB if known else None,
             vouched=known,
