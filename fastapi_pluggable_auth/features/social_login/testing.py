@@ -37,6 +37,8 @@ class IdentityProvider:
         self.extra: dict[str, Any] = {}
         """Claims of the next tokens beside or in place of those that are right."""
         self.clock: Callable[[], float] = time.time
+        self.raw: Callable[[BaseHTTPRequestHandler], None] | None = None
+        """Answers for the token endpoint, for what no right one says."""
         self._codes: dict[str, dict[str, str]] = {}
 
     def user(
@@ -145,6 +147,9 @@ def _handler_of(provider: IdentityProvider) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+            if provider.raw is not None:
+                provider.raw(self)
+                return
             answer = provider.token(_fields(body))
             self._json(answer, 400 if "error" in answer else 200)
 

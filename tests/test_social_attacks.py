@@ -1,0 +1,436 @@
+"""Attacks on social login over HTTP, each with the report or the requirement that names it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth.features import Microsoft, Oidc, SocialLogin
+from fastapi_pluggable_auth.features.social_login import id_tokens, remote
+from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET, IdentityProvider
+from fastapi_pluggable_auth.models import Identity, Session, User
+from fastapi_pluggable_auth.security.hashing import is_usable
+
+from .conftest import EMAIL, PASSWORD, Account, Clock, on_each_database
+from .test_social_login import BROWSER, KIM, at_provider, come_back, provider
+
+__all__ = ["provider"]
+
+DIALECTS = ("sqlite",)
+BASE = "http://localhost:8000"
+OWN = "/account/identities"
+FETCH = {"Accept": "application/json", "X-Requested-With": "fetch"}
+NATIVE = "com.example.app"
+
+
+@pytest.fixture
+def other() -> Iterator[IdentityProvider]:
+    """One that an attacker runs, or has a say in."""
+    with IdentityProvider().serving() as other:
+        other.user("mallory@example.com")
+        yield other
+
+
+@pytest.fixture
+def app(settings: AuthSettings, clock: Clock, provider: IdentityProvider, other: IdentityProvider) -> FastAPI:
+    app = FastAPI()
+    keys: dict[str, Any] = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+    acme = Oidc("acme", issuer=provider.issuer, native_client_ids=frozenset({NATIVE}), **keys)
+    evil = Oidc("evil", issuer=other.issuer, **keys)
+    include_auth(app, settings=settings, clock=clock, pages=True, features=[SocialLogin(acme, evil)])
+    return app
+
+
+@asynccontextmanager
+async def browser_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app, client=("192.0.2.7", 4321))
+    async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as browser:
+        yield browser
+
+
+@pytest.fixture
+async def browser(app: FastAPI, client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+    async with browser_of(app) as browser:
+        yield browser
+
+
+async def begun(browser: httpx.AsyncClient, name: str = "acme", **asked: str) -> str:
+    """Where the provider sends the browser back to."""
+    start = await browser.get(f"/auth/social/{name}/start", params=asked)
+    return await at_provider(start.headers["location"])
+
+
+def changed(back: str, **fields: str | None) -> str:
+    """The same with other parameters."""
+    url = urlsplit(back)
+    said = {name: values[0] for name, values in parse_qs(url.query).items()} | fields
+    return f"{url.path}?{urlencode({name: value for name, value in said.items() if value is not None})}"
+
+
+@on_each_database
+async def test_ten_first_logins_at_once_make_one_account_and_are_all_signed_in(
+    app: FastAPI, browser: httpx.AsyncClient
+) -> None:
+    async def arrives() -> str:
+        async with browser_of(app) as own:
+            answer = await come_back(own)
+            assert answer.status_code == 303, answer.text
+            return str((await own.get("/auth/me", headers=FETCH)).json()["email"])
+
+    assert await asyncio.gather(*(arrives() for _ in range(10))) == [KIM] * 10
+    assert (await User.all().count(), await Identity.all().count()) == (1, 1)
+
+
+@on_each_database
+async def test_what_a_stranger_put_on_an_account_is_gone_once_the_provider_names_its_owner(
+    browser: httpx.AsyncClient, client: httpx.AsyncClient
+) -> None:
+    """Classic-federated merge (https://arxiv.org/abs/2205.10174)."""
+    body = {"email": KIM, "password": PASSWORD}
+    assert (await client.post("/auth/signup", json=body)).status_code == 201
+    assert (await come_back(browser)).status_code == 303
+    user = await User.get()
+    assert (user.is_verified, is_usable(user.hashed_password)) == (True, False)
+    assert (await client.post("/auth/login", json=body)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["\u212aim@example.com", "k\u0131m@example.com", "kim@ex\u0430mple.com", "kim@EXAMPLE.com.evil.example"],
+)
+async def test_an_address_that_only_looks_the_same_is_another_one(
+    email: str, browser: httpx.AsyncClient, client: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    """CVE-2019-19844: addresses that case mapping or the eye takes for those of somebody else."""
+    await client.post("/auth/signup", json={"email": KIM, "password": PASSWORD})
+    kim = await User.get()
+    provider.user(email, sub="another")
+    await come_back(browser)
+    identity = await Identity.get_or_none(user_id=kim.id)
+    same = email == "\u212aim@example.com"  # the Kelvin sign is a K by NFC: the same address
+    assert (identity is not None) == same
+
+
+@pytest.mark.parametrize("sub", ["\0", "a\0b", "x" * 256, 7, True, [], {}, " "])
+async def test_a_subject_that_no_table_holds_is_refused(
+    sub: object, browser: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    provider.user(KIM, sub=sub)
+    answer = await come_back(browser)
+    assert answer.status_code == (303 if sub == " " else 400), answer.text
+
+
+async def test_a_code_that_was_injected_is_refused(app: FastAPI, browser: httpx.AsyncClient) -> None:
+    """RFC 9700 section 4.5: PKCE and the nonce tie a code to the sign-in that it is of."""
+    stolen = parse_qs(urlsplit(await begun(browser)).query)["code"][0]
+    async with browser_of(app) as attacker:
+        answer = await attacker.get(changed(await begun(attacker), code=stolen))
+    assert answer.status_code == 400
+    assert await User.all().count() == 0
+
+
+@pytest.mark.parametrize("issuer", [None, "https://evil.example", "{issuer}/", "{issuer}.evil.example"])
+async def test_an_answer_of_another_issuer_is_refused(
+    issuer: str | None, browser: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    """Mix-up (RFC 9207): the provider announces `iss`."""
+    said = issuer and issuer.format(issuer=provider.issuer)
+    assert (await browser.get(changed(await begun(browser), iss=said))).status_code == 400
+
+
+async def test_the_answer_of_one_provider_is_not_taken_for_that_of_another(
+    browser: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    """Mix-up (RFC 9700 section 4.4): each has its own redirect address and its own state."""
+    back = (await begun(browser)).replace("/acme/", "/evil/")
+    assert (await browser.get(back)).status_code == 400
+
+
+@pytest.mark.parametrize("extra", [{}, {"email": KIM}, {"iss": "{acme}"}])
+async def test_a_provider_speaks_for_nobody_of_another_one(
+    extra: dict[str, str], browser: httpx.AsyncClient, provider: IdentityProvider, other: IdentityProvider
+) -> None:
+    """The subject of one is not that of the other (OpenID Connect Core section 5.7)."""
+    await come_back(browser)
+    kim = await Identity.get()
+    other.user("mallory@example.com", sub=kim.subject)
+    other.extra = {name: value.format(acme=provider.issuer) for name, value in extra.items() if name == "iss"}
+    await browser.get(await begun(browser, "evil"))
+    found = await Identity.filter(provider="evil")
+    assert all(each.user_id != kim.user_id for each in found)
+    assert len(found) == (0 if "iss" in extra else 1)
+
+
+def b64(value: object) -> str:
+
+    said = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(said).rstrip(b"=").decode()
+
+
+def forged(provider: IdentityProvider, nonce: str, kind: str) -> str:
+    """A token that nobody has signed, or not with that key."""
+
+    right = provider.id_token(nonce)
+    header, payload, signature = right.split(".")
+    kid = id_tokens.public_half(provider.key)["kid"]
+    if kind == "none":
+        return f"{b64({'alg': 'none', 'kid': kid})}.{payload}."
+    if kind == "HS256 with the public key":
+        header = b64({"alg": "HS256", "kid": kid})
+        key = json.dumps(id_tokens.public_half(provider.key)).encode()
+        return f"{header}.{payload}.{b64(hmac.digest(key, f'{header}.{payload}'.encode(), 'sha256'))}"
+    if kind == "another key":
+        header = b64({"alg": "ES256", "kid": kid})
+        other = id_tokens.new_key().as_dict(private=True) | {"kid": kid}
+        from joserfc.jwk import ECKey
+
+        return id_tokens.signed_by(ECKey.import_key(other), json.loads(_decoded(payload)))
+    if kind == "another payload":
+        said = json.loads(_decoded(payload)) | {"sub": "another"}
+        return f"{header}.{b64(said)}.{signature}"
+    if kind == "a key in the header":
+        key = id_tokens.new_key()
+        from joserfc import jwt
+
+        public = id_tokens.public_half(key)
+        return jwt.encode({"alg": "ES256", "jwk": public}, json.loads(_decoded(payload)), key)
+    assert kind == "long"
+    return right + hashlib.sha256(b"").hexdigest() * 1000
+
+
+def _decoded(part: str) -> bytes:
+
+    return base64.urlsafe_b64decode(part + "==")
+
+
+async def by_token(client: httpx.AsyncClient, provider: IdentityProvider, **body: Any) -> httpx.Response:
+    nonce = (await client.post("/auth/social/acme/nonce")).json()["nonce"]
+    said = {"id_token": provider.id_token(nonce), "nonce": nonce, **body}
+    return await client.post("/auth/social/acme/token", json=said)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["none", "HS256 with the public key", "another key", "another payload", "a key in the header", "long"],
+)
+async def test_a_token_that_the_provider_has_not_signed_is_refused(
+    kind: str, client: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    """CVE-2015-9235 (none), CVE-2016-10555 (HS256 with the public key), RFC 8725 section 3.1."""
+    nonce = (await client.post("/auth/social/acme/nonce")).json()["nonce"]
+    body = {"id_token": forged(provider, nonce, kind), "nonce": nonce}
+    answer = await client.post("/auth/social/acme/token", json=body)
+    assert answer.status_code in (400, 422), answer.text
+    right = {"id_token": provider.id_token(nonce), "nonce": nonce}
+    assert (await client.post("/auth/social/acme/token", json=right)).status_code == 200
+
+
+@on_each_database
+async def test_a_token_of_a_native_app_is_good_once(
+    client: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    nonce = (await client.post("/auth/social/acme/nonce")).json()["nonce"]
+    body = {"id_token": provider.id_token(nonce), "nonce": nonce}
+    answers = await asyncio.gather(*(client.post("/auth/social/acme/token", json=body) for _ in range(5)))
+    assert sorted(answer.status_code for answer in answers) == [200, 401, 401, 401, 401]
+    assert await Session.all().count() == 1
+
+
+async def test_only_client_ids_of_the_app_are_an_audience_and_those_of_native_apps_for_tokens_alone(
+    browser: httpx.AsyncClient, client: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    for extra, status in (
+        ({"aud": NATIVE}, 200),
+        ({"aud": CLIENT_ID, "azp": NATIVE}, 200),
+        ({"aud": f"{CLIENT_ID}x"}, 400),
+        ({"aud": [CLIENT_ID, "another"]}, 400),
+        ({"aud": [CLIENT_ID, "another"], "azp": "another"}, 400),
+        ({"aud": []}, 400),
+        ({"aud": None}, 400),
+    ):
+        provider.extra = extra
+        assert (await by_token(client, provider)).status_code == status, extra
+    provider.extra = {"aud": NATIVE}
+    assert (await come_back(browser)).status_code == 400
+
+
+async def test_a_second_factor_is_asked_for_with_a_token_and_spends_nothing_before(
+    client: httpx.AsyncClient, provider: IdentityProvider, clock: Clock
+) -> None:
+    import pyotp
+
+    tokens = (await by_token(client, provider)).json()
+    headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+    uri = (await client.post("/auth/2fa/enable", headers=headers)).json()["otpauth_uri"]
+    totp = pyotp.parse_uri(uri)
+    assert isinstance(totp, pyotp.TOTP)
+    await client.post("/auth/2fa/verify", json={"code": totp.at(clock())}, headers=headers)
+    clock.advance(seconds=31)
+    nonce = (await client.post("/auth/social/acme/nonce")).json()["nonce"]
+    body = {"id_token": provider.id_token(nonce), "nonce": nonce}
+    for code, status in ((None, 401), ("000000", 401), (totp.at(clock()), 200)):
+        answer = await client.post("/auth/social/acme/token", json=body | ({"code": code} if code else {}))
+        assert answer.status_code == status, answer.text
+
+
+async def test_unknown_keys_are_looked_for_once_a_minute(
+    client: httpx.AsyncClient, provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+    half = id_tokens.public_half
+
+    def counting(key: Any) -> dict[str, Any]:
+        nonlocal looked
+        looked += 1
+        return half(key)
+
+    monkeypatch.setattr("fastapi_pluggable_auth.features.social_login.testing.public_half", counting)
+    right = provider.key
+    assert (await by_token(client, provider)).status_code == 200
+    answers = []
+    for _ in range(5):
+        provider.key = id_tokens.new_key()
+        nonce = (await client.post("/auth/social/acme/nonce")).json()["nonce"]
+        body = {"id_token": provider.id_token(nonce), "nonce": nonce}
+        provider.key = right
+        answers.append((await client.post("/auth/social/acme/token", json=body)).status_code)
+    assert (answers, looked) == ([400] * 5, 1)
+
+
+async def test_a_provider_that_does_not_answer_delays_each_visitor_once(
+    app: FastAPI, browser: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, provider: IdentityProvider
+) -> None:
+    monkeypatch.setattr(remote, "TIMEOUT", 0.5)
+    document = provider.document
+    monkeypatch.setattr(provider, "document", lambda: time.sleep(2) or document())
+    before = time.monotonic()
+    answers = await asyncio.gather(*(browser.get("/auth/social/acme/start") for _ in range(10)))
+    assert {answer.status_code for answer in answers} == {503}
+    assert time.monotonic() - before < 3
+
+
+@pytest.mark.parametrize("kind", ["huge", "packed", "deep", "no object", "led on"])
+async def test_an_answer_that_is_not_one_is_given_up(
+    kind: str, browser: httpx.AsyncClient, provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {
+        "huge": b'"' + b"x" * 2_000_000 + b'"',
+        "packed": gzip.compress(b'{"access_token": "' + b"x" * 50_000_000 + b'"}'),
+        "deep": b"[" * 100_000,
+        "no object": b"7",
+        "led on": b"",
+    }[kind]
+    back = await begun(browser)
+
+    def answer(handler: Any) -> None:
+        handler.send_response(307 if kind == "led on" else 200)
+        if kind == "packed":
+            handler.send_header("Content-Encoding", "gzip")
+        handler.send_header("Location", f"{provider.issuer}/token")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    monkeypatch.setattr(provider, "token", lambda sent: {"error": "x"})
+    provider.raw = answer
+    got = await browser.get(back)
+    assert got.status_code in (400, 503)
+    assert "Sign in" in got.text
+    assert await User.all().count() == 0
+
+
+async def test_a_state_expires_and_a_browser_keeps_only_a_few(
+    browser: httpx.AsyncClient, clock: Clock
+) -> None:
+    backs = [await begun(browser) for _ in range(20)]
+    assert sum("social_" in name for name in browser.cookies) <= 3
+    assert (await browser.get(backs[0])).status_code == 400
+    clock.advance(minutes=10)
+    assert (await browser.get(backs[-1])).status_code == 400
+
+
+async def test_a_refusal_keeps_where_the_browser_was_going(
+    browser: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    provider.fail()
+    answer = await come_back(browser, next="/notes")
+    assert answer.status_code == 400
+    assert "/notes" in answer.text
+
+
+@pytest.mark.parametrize("field", ["code", "state", "iss", "error", "name"])
+async def test_whatever_is_sent_to_the_callback_a_browser_gets_a_page(
+    field: str, browser: httpx.AsyncClient
+) -> None:
+    for value in ("", "x" * 10_000, "\0", "\u0430", "%00", "'\"><script>"):
+        answer = await browser.get(changed(await begun(browser), **{field: value}))
+        assert answer.status_code in (303, 400, 409), answer.text
+        assert answer.status_code == 303 or "<html" in answer.text
+        assert "><script>" not in answer.text.replace("></script><script>", "").split("</title>")[0]
+
+
+async def test_a_page_of_the_provider_posts_and_the_cookie_comes_back_with_a_get(
+    browser: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    """OAuth 2.0 Form Post Response Mode, as Apple has it, which says the name of a user there alone."""
+    fields = {name: values[0] for name, values in parse_qs(urlsplit(await begun(browser)).query).items()}
+    provider.user(KIM)
+    fields["user"] = json.dumps({"name": {"firstName": "Kim", "lastName": "Lee"}, "email": "x@example.com"})
+    away = {"Origin": "https://appleid.apple.com", "Sec-Fetch-Site": "cross-site"}
+    transport = browser._transport
+    async with httpx.AsyncClient(transport=transport, base_url=BASE, headers={**BROWSER, **away}) as without:
+        posted = await without.post("/auth/social/acme/callback", data=fields)
+    assert posted.status_code == 303
+    assert posted.headers["location"].startswith(f"{BASE}/auth/social/acme/callback?")
+    assert (await browser.get(posted.headers["location"])).status_code == 303
+    assert (await User.get()).display_name == "Kim Lee"
+
+
+async def test_nobody_learns_by_a_provider_that_vouches_for_nothing_whether_there_is_an_account(
+    browser: httpx.AsyncClient, account: Account, provider: IdentityProvider, settings: AuthSettings
+) -> None:
+    settings.prevent_enumeration = True
+    said = []
+    for email in (EMAIL, "nobody@example.com"):
+        provider.user(email, email_verified=False)
+        answer = await come_back(browser)
+        said.append((answer.status_code, len(answer.text.replace(email, ""))))
+    assert said[0][0] == said[1][0]
+
+
+async def test_an_identity_that_was_removed_meanwhile_signs_in_nobody(
+    browser: httpx.AsyncClient, client: httpx.AsyncClient, auth: Auth, provider: IdentityProvider
+) -> None:
+    from fastapi_pluggable_auth.hooks import BeforeLogin
+
+    await come_back(browser)
+    await browser.post("/auth/logout", headers=FETCH)
+
+    async def remove(event: BeforeLogin[User]) -> None:
+        await Identity.all().delete()
+
+    auth.on(BeforeLogin)(remove)
+    answer = await come_back(browser)
+    assert answer.status_code in (400, 401)
+
+
+def test_a_tenant_of_microsoft_is_named_by_its_id() -> None:
+    """https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc"""
+    with pytest.raises(ValueError, match="by its id"):
+        Microsoft(tenant="contoso.onmicrosoft.com")
+    consumers = Microsoft(tenant="consumers").issuer
+    assert consumers == "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"
