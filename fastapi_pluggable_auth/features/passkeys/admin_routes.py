@@ -23,7 +23,7 @@ router = admin_router()
     summary="List a user's passkeys",
     responses=documented(ErrorCode.USER_NOT_FOUND, ErrorCode.VALIDATION_ERROR),
 )
-async def list_passkeys(auth: CurrentAuth, administrator: Reader, user_id: UUID) -> list[PasskeyOut]:
+async def list_passkeys_of_user(auth: CurrentAuth, administrator: Reader, user_id: UUID) -> list[PasskeyOut]:
     """The passkeys of an account, the oldest first."""
     user = await find_user(auth, user_id)
     return [PasskeyOut(**keeping.shown(passkey)) for passkey in await keeping.passkeys_of(auth, user.id)]
@@ -36,7 +36,9 @@ async def list_passkeys(auth: CurrentAuth, administrator: Reader, user_id: UUID)
     status_code=204,
     responses=merged_responses(NOT_ONESELF, documented(PasskeyError.PASSKEY_NOT_FOUND)),
 )
-async def remove_passkey(auth: CurrentAuth, administrator: Writer, user_id: UUID, passkey_id: UUID) -> None:
+async def remove_passkey_of_user(
+    auth: CurrentAuth, administrator: Writer, user_id: UUID, passkey_id: UUID
+) -> None:
     """Remove a passkey, also the last way in, as a mail to set a password is always one. The owner is told by
     mail. Sessions end where logins asked for a second factor because of it alone."""
     async with acting_on(auth, administrator, user_id, oneself=False) as user:

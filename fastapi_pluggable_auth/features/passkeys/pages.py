@@ -121,7 +121,7 @@ class _Named(BaseModel):
 
 
 @router.post("/sign-in/passkey/options", dependencies=[Depends(check_form), rate_limited("passkey_options")])
-async def sign_in_options(auth: CurrentAuth, request: Request, response: Response) -> dict[str, Any]:
+async def passkey_sign_in_options(auth: CurrentAuth, request: Request, response: Response) -> dict[str, Any]:
     """The same for everybody."""
     return flows.request_options(auth, Purpose.SIGN_IN, bound_browser(request, response, auth))
 
@@ -130,7 +130,9 @@ router.get("/sign-in/passkey", name="back_from_passkey_sign_in")(back_to("sign-i
 
 
 @router.post("/sign-in/passkey", dependencies=[Depends(check_form), rate_limited("login")])
-async def sign_in_form(auth: CurrentAuth, request: Request, form: Annotated[SignInForm, Form()]) -> Response:
+async def passkey_sign_in_form(
+    auth: CurrentAuth, request: Request, form: Annotated[SignInForm, Form()]
+) -> Response:
     """Signs this browser in."""
     unknown: dict[str, Any] = {}
     try:
@@ -150,7 +152,9 @@ async def sign_in_form(auth: CurrentAuth, request: Request, form: Annotated[Sign
 
 
 @router.post("/sign-in/code/passkey/options", dependencies=[Depends(check_form), rate_limited("login")])
-async def second_factor_options(auth: CurrentAuth, form: Annotated[ChallengeForm, Form()]) -> dict[str, Any]:
+async def passkey_second_factor_options(
+    auth: CurrentAuth, form: Annotated[ChallengeForm, Form()]
+) -> dict[str, Any]:
     """Those of the user whose password was right."""
     user = await login_flow.challenged(auth, form.challenge)
     return await flows.second_factor_options(auth, user)
@@ -160,7 +164,9 @@ async def second_factor_options(auth: CurrentAuth, form: Annotated[ChallengeForm
 
 
 @router.post("/confirm-password/passkey/options", dependencies=[rate_limited("reauthenticate")])
-async def confirm_options(auth: CurrentAuth, authentication: EnrollingAuthentication) -> dict[str, Any]:
+async def passkey_confirm_options(
+    auth: CurrentAuth, authentication: EnrollingAuthentication
+) -> dict[str, Any]:
     """Those that are enough by themselves; where there are none, those beside the password."""
     if await flows.has_enough(auth, authentication.user.id):
         return await flows.reauthentication_options(auth, authentication)
@@ -171,7 +177,7 @@ router.get("/confirm-password/passkey", name="back_from_passkey_confirm")(back_t
 
 
 @router.post("/confirm-password/passkey", dependencies=[rate_limited("reauthenticate")])
-async def confirm_form(
+async def passkey_confirm_form(
     auth: CurrentAuth,
     request: Request,
     authentication: EnrollingAuthentication,
@@ -194,7 +200,7 @@ async def confirm_form(
 
 
 @sign_up.post("/options", dependencies=[Depends(check_form), rate_limited("signup")])
-async def sign_up_options(
+async def passkey_sign_up_options(
     auth: CurrentAuth, request: Request, response: Response, form: Annotated[AddressForm, Form()]
 ) -> dict[str, Any]:
     """The same for any address. What else the form asks for has to be there, so that no passkey is made for
@@ -213,7 +219,9 @@ sign_up.get("", name="back_from_passkey_sign_up")(back_to("sign-up"))
 
 
 @sign_up.post("", dependencies=[Depends(check_form), rate_limited("signup")])
-async def sign_up_form(auth: CurrentAuth, request: Request, form: Annotated[SignUpForm, Form()]) -> Response:
+async def passkey_sign_up_form(
+    auth: CurrentAuth, request: Request, form: Annotated[SignUpForm, Form()]
+) -> Response:
     """Creates the account, which has the passkey in place of a password. Where it is refused, the browser
     drops the passkey."""
     body, field, credential, unknown = _sign_up_body(auth), "credential", None, {}
@@ -229,13 +237,13 @@ async def sign_up_form(auth: CurrentAuth, request: Request, form: Annotated[Sign
 
 
 @verify.post("/{token}/passkey/options", dependencies=[rate_limited("verify")])
-async def verify_options(auth: CurrentAuth, token: LinkToken) -> dict[str, Any]:
+async def passkey_verify_options(auth: CurrentAuth, token: LinkToken) -> dict[str, Any]:
     """Those of the account whose link it is."""
     return await flows.verification_options(auth, token)
 
 
 @verify.post("/{token}/passkey", dependencies=[rate_limited("verify")])
-async def verify_form(
+async def passkey_verify_form(
     auth: CurrentAuth, request: Request, token: LinkToken, form: Annotated[PasskeyForm, Form()]
 ) -> Response:
     """Verifies the address in a browser that did not sign up, and leads on."""
@@ -250,7 +258,7 @@ async def verify_form(
 
 
 @router.post("/security/passkeys/options")
-async def addition_options(
+async def passkey_addition_options(
     auth: CurrentAuth, authentication: EnrollingAuthentication, form: Annotated[AddForm, Form()]
 ) -> dict[str, Any]:
     """Those to make one more."""
@@ -262,7 +270,7 @@ for path in ("add", "rename", "keep", "remove"):
 
 
 @router.post("/security/passkeys/add")
-async def add_form(
+async def passkey_add_form(
     auth: CurrentAuth,
     request: Request,
     authentication: EnrollingAuthentication,
@@ -277,7 +285,9 @@ async def add_form(
 
 
 @router.post("/security/passkeys/upgrade/options")
-async def upgrade_options(auth: CurrentAuth, authentication: EnrollingAuthentication) -> dict[str, Any]:
+async def passkey_upgrade_options(
+    auth: CurrentAuth, authentication: EnrollingAuthentication
+) -> dict[str, Any]:
     """Those for a passkey that the browser makes by itself, right after a login with the password. Raises
     `AuthError(PASSKEY_NOT_FOUND)` for any other session."""
     if "pwd" not in authentication.factors:
@@ -286,7 +296,7 @@ async def upgrade_options(auth: CurrentAuth, authentication: EnrollingAuthentica
 
 
 @router.post("/security/passkeys/upgrade", status_code=204)
-async def upgrade_form(
+async def passkey_upgrade_form(
     auth: CurrentAuth, authentication: EnrollingAuthentication, form: Annotated[PasskeyForm, Form()]
 ) -> None:
     """Adds it, while another page may be open already."""
@@ -294,7 +304,7 @@ async def upgrade_form(
 
 
 @router.post("/security/passkeys/rename")
-async def rename_form(
+async def passkey_rename_form(
     auth: CurrentAuth,
     request: Request,
     authentication: EnrollingAuthentication,
@@ -310,7 +320,7 @@ async def rename_form(
 
 
 @router.post("/security/passkeys/keep")
-async def keep_form(
+async def passkey_keep_form(
     auth: CurrentAuth,
     request: Request,
     authentication: EnrollingAuthentication,
@@ -325,7 +335,7 @@ async def keep_form(
 
 
 @router.post("/security/passkeys/remove")
-async def remove_form(
+async def passkey_remove_form(
     auth: CurrentAuth,
     request: Request,
     authentication: EnrollingAuthentication,
@@ -341,7 +351,7 @@ async def remove_form(
 
 @well_known.get(
     "/passkey-endpoints",
-    operation_id="passkey_endpoints",
+    operation_id="auth_passkey_endpoints",
     summary="Where passkeys are added and managed",
     responses=documented(),
 )
