@@ -54,7 +54,9 @@ for path in ("address", "code"):
 
 
 @router.post("/address", dependencies=[rate_limited("signup")])
-async def address_form(auth: CurrentAuth, request: Request, form: Annotated[AddressForm, Form()]) -> Response:
+async def social_address_form(
+    auth: CurrentAuth, request: Request, form: Annotated[AddressForm, Form()]
+) -> Response:
     """Mails a code, and asks for it."""
     language = request.headers.get("accept-language", "")
     try:
@@ -68,7 +70,9 @@ async def address_form(auth: CurrentAuth, request: Request, form: Annotated[Addr
 
 
 @router.post("/code", dependencies=[rate_limited("login")])
-async def code_form(auth: CurrentAuth, request: Request, form: Annotated[CodeForm, Form()]) -> Response:
+async def social_code_form(
+    auth: CurrentAuth, request: Request, form: Annotated[CodeForm, Form()]
+) -> Response:
     """Signs in with the code."""
     challenge = form.challenge.look()
     try:

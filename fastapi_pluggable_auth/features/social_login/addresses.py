@@ -60,7 +60,7 @@ async def want_address(auth: Auth, arrived: Arrived, state: State) -> AddressWan
         raise AuthError(SocialError.SOCIAL_EXPIRED)
     data = {
         "provider": arrived.provider.name,
-        "profile": dataclasses.asdict(profile),
+        "profile": {**dataclasses.asdict(profile), "email": None},
         "issuer": arrived.issuer,
         "strong": arrived.strong,
         "next": state.next,

@@ -175,7 +175,7 @@ for path in ("keep", "disconnect"):
 
 
 @router.post("/keep")
-async def keep_form(
+async def keep_identity_form(
     auth: CurrentAuth,
     request: Request,
     authentication: EnrollingAuthentication,
