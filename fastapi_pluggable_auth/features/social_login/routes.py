@@ -373,7 +373,7 @@ async def connect(
         SocialError.PROVIDER_UNKNOWN, SocialError.PROVIDER_UNAVAILABLE, ErrorCode.VALIDATION_ERROR
     ),
 )
-async def reauthenticate(
+async def reauthenticate_at_provider(
     auth: CurrentAuth,
     request: Request,
     response: Response,
