@@ -152,7 +152,7 @@ async def passkey_sign_in_form(
 
 
 @router.post("/sign-in/code/passkey/options", dependencies=[Depends(check_form), rate_limited("login")])
-async def passkey_second_factor_options(
+async def passkey_page_second_factor_options(
     auth: CurrentAuth, form: Annotated[ChallengeForm, Form()]
 ) -> dict[str, Any]:
     """Those of the user whose password was right."""
@@ -200,7 +200,7 @@ async def passkey_confirm_form(
 
 
 @sign_up.post("/options", dependencies=[Depends(check_form), rate_limited("signup")])
-async def passkey_sign_up_options(
+async def passkey_page_sign_up_options(
     auth: CurrentAuth, request: Request, response: Response, form: Annotated[AddressForm, Form()]
 ) -> dict[str, Any]:
     """The same for any address. What else the form asks for has to be there, so that no passkey is made for
@@ -237,7 +237,7 @@ async def passkey_sign_up_form(
 
 
 @verify.post("/{token}/passkey/options", dependencies=[rate_limited("verify")])
-async def passkey_verify_options(auth: CurrentAuth, token: LinkToken) -> dict[str, Any]:
+async def passkey_page_verify_options(auth: CurrentAuth, token: LinkToken) -> dict[str, Any]:
     """Those of the account whose link it is."""
     return await flows.verification_options(auth, token)
 
@@ -258,7 +258,7 @@ async def passkey_verify_form(
 
 
 @router.post("/security/passkeys/options")
-async def passkey_addition_options(
+async def passkey_page_addition_options(
     auth: CurrentAuth, authentication: EnrollingAuthentication, form: Annotated[AddForm, Form()]
 ) -> dict[str, Any]:
     """Those to make one more."""
