@@ -7,16 +7,18 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import pyotp
 import pytest
 
 from fastapi_pluggable_auth.features.social_login.states import s256
 from fastapi_pluggable_auth.features.social_login.testing import IdentityProvider
 from fastapi_pluggable_auth.models import Identity, Pending, Session, User
 
-from .conftest import EMAIL, Account, Mailbox, on_each_database
+from .conftest import EMAIL, Account, Clock, Mailbox, on_each_database
 from .test_social_login import KIM, app, browser, come_back, provider
+from .test_twofa import totp
 
-__all__ = ["app", "browser", "provider"]
+__all__ = ["app", "browser", "provider", "totp"]
 
 DIALECTS = ("sqlite",)
 
@@ -128,3 +130,28 @@ async def test_a_front_end_asks_for_the_address(
     assert right.status_code == 200, right.text
     again = await client.post("/auth/social/address/code", json={**answer, "code_verifier": "v" * 43})
     assert again.status_code in (400, 401)
+
+
+async def test_a_second_factor_is_asked_for_and_the_code_is_not_spent_without_it(
+    totp: pyotp.TOTP,
+    browser: httpx.AsyncClient,
+    client: httpx.AsyncClient,
+    app: Any,
+    clock: Clock,
+    mailbox: Mailbox,
+    provider: IdentityProvider,
+) -> None:
+    provider.user(None, sub="ada")
+    app.state.pluggable_auth.features.settings[0].social_return_url = "https://app.example.com/in"
+    back = await come_back(browser, code_challenge=s256("v" * 43))
+    token = parse_qs(urlsplit(back.headers["location"]).query)["social_address"][0]
+    sent = await client.post("/auth/social/address", json={"social_address": token, "email": EMAIL})
+    body = {"challenge": sent.json()["challenge"], "code": code_in(mailbox, EMAIL), "code_verifier": "v" * 43}
+    first = await client.post("/auth/social/address/code", json=body)
+    assert (first.status_code, first.json()["code"]) == (401, "two_factor_required")
+    wrong = await client.post("/auth/social/address/code", json={**body, "second_code": "000000"})
+    assert wrong.status_code == 401
+    code = totp.at(clock())
+    right = await client.post("/auth/social/address/code", json={**body, "second_code": code})
+    assert right.status_code == 200, right.text
+    assert (await Session.all().order_by("-created_at").first()).factors == "acme mail otp"  # type: ignore[union-attr]

@@ -434,3 +434,28 @@ def test_a_tenant_of_microsoft_is_named_by_its_id() -> None:
         Microsoft(tenant="contoso.onmicrosoft.com")
     consumers = Microsoft(tenant="consumers").issuer
     assert consumers == "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"
+
+
+async def test_a_sign_in_of_one_browser_connects_nothing_in_the_session_of_somebody_else(
+    app: FastAPI, browser: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    await come_back(browser)
+    provider.user("another@example.com")
+    connecting = await browser.post("/account/identities/acme", json={}, headers=FETCH)
+    back = await at_provider(connecting.json()["url"])
+    provider.user("somebody@example.com")
+    assert (await come_back(browser)).status_code == 303  # somebody else, in the same browser
+    await browser.get(back)
+    assert await Identity.all().count() == 2
+
+
+async def test_a_connection_that_was_begun_in_a_session_that_has_ended_connects_nothing(
+    browser: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    await come_back(browser)
+    provider.user("another@example.com")
+    connecting = await browser.post("/account/identities/acme", json={}, headers=FETCH)
+    back = await at_provider(connecting.json()["url"])
+    assert (await browser.post("/auth/logout", headers=FETCH)).status_code == 200
+    await browser.get(back)
+    assert await Identity.all().count() == 1

@@ -83,6 +83,7 @@ async def social_code_form(
             Plaintext(challenge),
             code,
             device_of(request),
+            in_two_steps=True,
             transport=Transport.COOKIE,
             accept_language=request.headers.get("accept-language", ""),
         )

@@ -70,6 +70,7 @@ async def answer(
         taken(body, "code"),
         device_in(request, body),
         taken(body, "code_verifier") if body.code_verifier else None,
+        body.take_answer(),
         transport=transport_for(request),
         accept_language=request.headers.get("accept-language", ""),
     )

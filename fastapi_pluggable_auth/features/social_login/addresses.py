@@ -13,6 +13,7 @@ from ...auth import Auth
 from ...errors import AuthError, ErrorCode
 from ...flows.devices import Device
 from ...flows.gate import FactorNeeded, Proof, admit, entering
+from ...flows.guesses import counted_code
 from ...flows.login import Challenge, begin_challenge
 from ...flows.mailed_codes import check_code, mail_code
 from ...flows.pending import begin, find, take
@@ -20,7 +21,7 @@ from ...flows.session_tokens import TokenSet
 from ...flows.throttle import may_mail
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
-from .flows import Arrived, account_of
+from .flows import Arrived, account_of, digest_of, spend_for
 from .names import SocialError, SocialMail
 from .profile import Profile
 from .providers import Provider
@@ -97,7 +98,9 @@ async def sign_in_with_code(
     code: Plaintext,
     device: Device | None = None,
     verifier: Plaintext | None = None,
+    answer: Plaintext | None = None,
     *,
+    in_two_steps: bool = False,
     transport: Transport,
     accept_language: str = "",
 ) -> Shown:
@@ -111,17 +114,24 @@ async def sign_in_with_code(
     profile = Profile(**{**said["profile"], "email": said["email"], "vouched": True})
     arrived = Arrived(provider, profile, said["issuer"], said["strong"])
     user = await account_of(auth, arrived, accept_language)
-    async with entering(auth, transport=transport, device=device) as entry:
+    async with entering(auth, transport=transport, device=device, code=answer) as entry:
         entry.observation.user_id = user.id
         proof = Proof(
             user=user,
             factors=(provider.name, BY_MAIL),
             strong=arrived.strong,
-            spends=partial(take, pending=pending),
+            spends=partial(spend_for, digest=digest_of(arrived), user_id=user.id, pending=pending),
         )
-        answer = await admit(auth, proof, entry)
-    shown = await begin_challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
-    return Shown(shown, said["next"], said["remember"])
+        if answer is None:
+            admitted = await admit(auth, proof, entry)
+        else:
+            async with counted_code(auth, user, device=device) as entry.guess:
+                admitted = await admit(auth, proof, entry)
+    if not isinstance(admitted, FactorNeeded):
+        return Shown(admitted.tokens, said["next"], said["remember"])
+    if not in_two_steps:
+        raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+    return Shown(await begin_challenge(auth, admitted.proof), said["next"], said["remember"])
 
 
 async def _spend(auth: Auth, state: State) -> bool:

@@ -41,7 +41,7 @@ async def _ways_in(auth: Auth, user: AbstractUser) -> int:
     from .routes import providers_of
 
     own = auth.tables.of(Identity).filter(user_id=user.id, provider__in=[*providers_of(auth)])
-    return await own.count()
+    return await own.filter(held_since=None).count()
 
 
 async def _exported(auth: Auth, authentication: Authentication) -> list[dict[str, Any]]:

@@ -263,12 +263,12 @@ def _proof(arrived: Arrived, user: AbstractUser, spends: Any) -> Proof:
         user=user,
         factors=(arrived.provider.name,),
         strong=arrived.strong,
-        spends=partial(_spend, digest=digest_of(arrived), user_id=user.id, pending=spends),
+        spends=partial(spend_for, digest=digest_of(arrived), user_id=user.id, pending=spends),
     )
 
 
-async def _spend(auth: Auth, digest: str, user_id: UUID, pending: Any) -> bool:
-    """The identity may have been removed or held since it was looked at."""
+async def spend_for(auth: Auth, digest: str, user_id: UUID, pending: Any) -> bool:
+    """Spends what a sign-in was begun with, unless the identity was removed or held meanwhile."""
     identity = auth.tables.of(Identity).filter(user_id=user_id, held_since=None)
     return await exact(identity, digest=digest) is not None and await take(auth, pending)
 
@@ -319,7 +319,7 @@ async def exchange(
         factors=(said["provider"],),
         strong=said["strong"],
         unchanged={"access_epoch": user.access_epoch},
-        spends=partial(_spend, digest=said["identity"], user_id=user.id, pending=pending),
+        spends=partial(spend_for, digest=said["identity"], user_id=user.id, pending=pending),
     )
     return await _enter(auth, proof, answer, device, transport)
 

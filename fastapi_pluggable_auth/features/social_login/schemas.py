@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, ClassVar
 from uuid import UUID
 
 from pydantic import Field, Strict
 
-from ...schemas import Answering, Body, DeviceValue, Email, Flag, MailedCode, Schema, Text
+from ...schemas import Answering, Body, DeviceValue, Email, Flag, MailedCode, OptionalCode, Schema, Text
 
 CodeChallenge = Annotated[
     str,
@@ -63,12 +63,16 @@ class SocialCodeSent(Schema):
     challenge: str
 
 
-class SocialAddressCode(Body):
-    """The code of the mail, with the verifier of the challenge that the sign-in was begun with, if it was."""
+class SocialAddressCode(Answering):
+    """The code of the mail, with the verifier of the challenge that the sign-in was begun with, if it was;
+    `second_code` answers for a second factor."""
+
+    answer_code: ClassVar[str] = "second_code"
 
     challenge: Annotated[Text, Field(max_length=128, repr=False, examples=["the-challenge"])]
     code: Annotated[MailedCode, Field(repr=False)]
     code_verifier: Verifier | None = Field(default=None, repr=False)
+    second_code: OptionalCode = None
     device: DeviceValue | None = Field(default=None, repr=False)
 
 
