@@ -140,9 +140,10 @@ async def in_browser(base: str, script: str) -> tuple[Any, list[str]]:
 
 @needs_browser
 async def test_the_client_of_the_page_on_sessions_renews_once_for_several_requests(
-    docs_server: DocsServer,
+    settings: AuthSettings, docs_server: DocsServer
 ) -> None:
     (client,) = blocks("js", PAGES["sessions.md"])
+    settings.token_origins = [docs_server.base]
     await asyncio.to_thread(docs_server.prepare, "")
     tokens = {"access_token": "old", "refresh_token": docs_server.variables["REFRESH_TOKEN"]}
     requests = "Promise.all([api('/auth/me'), api('/account'), api('/account/sessions')])"
