@@ -11,6 +11,7 @@ import asyncio
 import csv
 import hashlib
 import io
+import json
 import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 from uuid import UUID, uuid4
 
 import httpx
@@ -46,6 +47,7 @@ from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.features import (
     Administration,
     AuditLog,
+    EmailSignIn,
     Oidc,
     Passkeys,
     PersonalTokens,
@@ -115,13 +117,29 @@ class Forms(FormBrowser):
         self._note(page)
         return page
 
+    async def press(
+        self, name: str, authenticator: SoftwareAuthenticator, field: str = "credential", **typed: str
+    ) -> Page:
+        """What the script of passkeys does for a form that an authenticator fills in."""
+        form = self.page.form(name)
+        forms = [attributes for tag, attributes in self.page.tags if tag == "form"]
+        data = next(attributes for attributes in forms if attributes["action"] == form.action)
+        origin = {"Origin": BASE, "Sec-Fetch-Site": "same-origin"}
+        options = urljoin(str(self.page.answer.url), data["data-options"])
+        asked = await self.client.post(options, data=form.hidden | typed, headers=origin)
+        assert asked.status_code == 200, asked.text
+        makes = data.get("data-passkey", "create") == "create"
+        act = authenticator.create if makes else authenticator.get
+        return await self.submit(name, **typed, **{field: json.dumps(act(asked.json()))})
+
     def _note(self, page: Page) -> None:
         assert page.status < 500, page.text
         self.world.shown |= {_named(form) for form in page.forms}
 
 
 def _named(form: PageForm) -> tuple[str, str]:
-    return re.sub(r"[^/]{60,}", "{token}", form.action), form.hidden.get("form", "")
+    action = form.action.partition("?")[0]
+    return re.sub(r"[^/]{40,}", "{token}", action), form.hidden.get("form", "")
 
 
 @dataclass
@@ -234,11 +252,20 @@ class World:
 
     def link(self, email: str, of: str = "/") -> str:
         """The path of the newest link in a mail to this address."""
-        mails: Any = self.auth.mailer.provider
-        found = [
-            link for mail in mails.mails if mail.to == email for link in re.findall(r"http\S+", mail.body)
-        ]
+        found = self._mailed(email, r"http\S+")
         return str([link for link in found if of in link][-1]).removeprefix(BASE)
+
+    def code(self, email: str) -> str:
+        """The newest code in a mail to this address."""
+        return self._mailed(email, r"(?m)^[0-9]{6}$")[-1]
+
+    def wrong_code(self, email: str) -> str:
+        """Another one."""
+        return f"{(int(self.code(email)) + 1) % 1_000_000:06}"
+
+    def _mailed(self, email: str, pattern: str) -> list[str]:
+        mails: Any = self.auth.mailer.provider
+        return [found for mail in mails.mails if mail.to == email for found in re.findall(pattern, mail.body)]
 
     async def run(self, *arguments: str, status: int = 0, typed: str = "") -> None:
         """A command, on this database, with what it reads from stdin."""
@@ -500,7 +527,14 @@ async def opens_the_addresses_that_forms_post_to(world: World) -> None:
     two_factor = [f"two-factor/{form}" for form in ("enable", "code", "recovery-codes", "disable")]
     for form in ("session", "others", *two_factor):
         await visitor.open(f"/account/security/{form}")
-    await visitor.open("/account/sign-in/code")
+    for form in ("code", "passkey", "mail/code", "social/address", "social/code"):
+        await visitor.open(f"/account/sign-in/{form}")
+    for form in ("add", "rename", "keep", "remove"):
+        await visitor.open(f"/account/security/passkeys/{form}")
+    for form in ("keep", "disconnect"):
+        await visitor.open(f"/account/security/identities/{form}")
+    await visitor.open("/account/confirm-password/passkey")
+    await visitor.open("/account/sign-up/passkey")
 
 
 @step
@@ -849,6 +883,129 @@ async def loses_all_passkeys(world: World) -> None:
     assert len(await keeping.remove_for(world.auth, await User.get(id=ada.id))) == 1
 
 
+@step
+async def uses_passkeys_on_the_pages(world: World) -> None:
+    visitor, ada = await world.visiting()
+    phone, laptop, key = (SoftwareAuthenticator(BASE) for _ in range(3))
+    bobs = [str(passkey.id) for passkey in await Passkey.filter(user__email=BOB)]
+    section = "/account/security"
+    await visitor.open(section)
+    await visitor.submit("passkeys/add", credential="nonsense")
+    await visitor.press("passkeys/add", phone)
+    assert (await visitor.press("passkeys/upgrade", laptop)).status == 204
+    await visitor.open(section)
+    await visitor.press("passkeys/add", key, second_factor="yes")
+    own = Passkey.filter(user_id=ada.id)
+    assert await own.count() == 3
+    await visitor.submit("passkeys/rename", name="")
+    assert (await visitor.submit("passkeys/rename", name="Phone")).status == 200
+    await own.update(held_since=world.clock())
+    await visitor.open(section)
+    for passkey in bobs:
+        for what, typed in (("rename", {"name": "Mine"}), ("keep", {}), ("remove", {})):
+            page = await visitor.submit(f"passkeys/{what}", passkey=passkey, **typed)
+            assert page.status == 404, page.text
+    for _ in range(3):
+        assert (await visitor.submit("passkeys/keep")).status == 200
+    assert not await own.filter(held_since__not_isnull=True).exists()
+    world.clock.advance(hours=1)
+    await visitor.open(f"/account/confirm-password?next={section}")
+    await visitor.submit("confirm-password/passkey", credential="nonsense")
+    assert (await visitor.press("confirm-password/passkey", phone)).path == section
+    other = await world.visitor()
+    await other.open("/account/sign-in")
+    await other.submit("sign-in/passkey", credential="nonsense")
+    assert (await other.press("sign-in/passkey", laptop, remember="yes")).path == "/account/profile"
+    third = await world.visitor()
+    await third.open("/account/sign-in")
+    await third.submit("password", email=ada.email, password=PASSWORD)
+    await third.submit("sign-in/code", answer="nonsense")
+    assert (await third.press("sign-in/code", key, field="answer")).path == "/account/profile"
+    for _ in range(3):
+        await visitor.open(section)
+        assert (await visitor.submit("passkeys/remove")).status == 200
+    assert not await own.exists()
+
+
+@step
+async def signs_up_with_a_passkey_on_the_pages(world: World) -> None:
+    visitor, other, phone = await world.visitor(), await world.visitor(), SoftwareAuthenticator(BASE)
+    email = world.address()
+    await visitor.open("/account/sign-up")
+    await visitor.submit("sign-up/passkey", email=email, credential="nonsense")
+    page = await visitor.press("sign-up/passkey", SoftwareAuthenticator(BASE), email=BOB)
+    assert page.path == "/account/sign-up/passkey"
+    await visitor.press("sign-up/passkey", phone, email=email)
+    await other.open(world.link(email))
+    await other.submit("passkey", credential="nonsense")
+    assert (await other.press("passkey", phone)).status == 200
+    assert (await User.get(email=email)).is_verified
+
+
+@step
+async def has_the_passkeys_looked_after(world: World) -> None:
+    root, ada, phone = await world.ada(is_superuser=True), await world.ada(), SoftwareAuthenticator(BASE)
+    options = await ada.ask("POST", "/account/passkeys/options")
+    await ada.ask("POST", "/account/passkeys", {"credential": phone.create(options)}, 201)
+    path = f"/admin/users/{ada.id}/passkeys"
+    (passkey,) = await root.ask("GET", path)
+    for stolen in await Passkey.filter(user__email=BOB):
+        await root.ask("DELETE", f"{path}/{stolen.id}", status=404)
+        theirs = f"/admin/users/{stolen.user_id}/passkeys"
+        await ada.ask("GET", theirs, status=403)
+        await ada.ask("DELETE", f"{theirs}/{stolen.id}", status=403)
+    for status in (204, 404):
+        await root.ask("DELETE", f"{path}/{passkey['id']}", status=status)
+
+
+# Signing in by mail
+
+
+@step
+async def signs_in_by_mail(world: World) -> None:
+    ada, nobody = await world.ada(), {"email": "nobody@example.com"}
+    path = "/auth/email-sign-in"
+    begun = await world.ask("POST", path, {"email": ada.email}, 202)
+    wrong = {"challenge": begun["challenge"], "code": world.wrong_code(ada.email)}
+    await world.ask("POST", f"{path}/code", wrong, 400)
+    right = wrong | {"code": world.code(ada.email)}
+    for status in (200, 400):
+        await world.ask("POST", f"{path}/code", right, status)
+    begun = await world.ask("POST", path, nobody, 202)
+    await world.ask("POST", f"{path}/code", right | {"challenge": begun["challenge"]}, 400)
+    await ada.with_two_factor()
+    begun = await world.ask("POST", path, {"email": ada.email}, 202)
+    right = {"challenge": begun["challenge"], "code": world.code(ada.email)}
+    await world.ask("POST", f"{path}/code", right | {"second_code": "000000"}, 401)
+    await world.ask("POST", f"{path}/code", right | {"second_code": await ada.wait_for_code()})
+    await world.ask("POST", path, {"email": ada.email}, 202)
+    link = world.link(ada.email, f"{path}/")
+    await world.ask("HEAD", link)
+    await world.ask("GET", link)
+    await world.ask("POST", link, status=401)
+    await world.ask("POST", link, {"code": await ada.wait_for_code()})
+    await world.ask("POST", link, status=400)
+    await world.ask("GET", link, status=400)
+    await world.ask("HEAD", link, status=404)
+
+
+@step
+async def signs_in_by_mail_on_the_pages(world: World) -> None:
+    visitor, other, ada = await world.visitor(), await world.visitor(), await world.ada()
+    page = "/account/sign-in/mail"
+    await visitor.open(page)
+    await visitor.submit("sign-in/mail", email="no address")
+    await visitor.submit("sign-in/mail", email=ada.email)
+    await visitor.submit("mail/code", code=world.wrong_code(ada.email))
+    assert (await visitor.submit("mail/code", code=world.code(ada.email))).path == "/account/profile"
+    await visitor.open(page)
+    await visitor.submit("sign-in/mail", email=ada.email, remember="yes")
+    link = world.link(ada.email, "/email-sign-in/")
+    await other.open(link)
+    assert (await other.submit("form")).path == "/account/profile"
+    await other.open(link)
+
+
 # Identities at others
 
 
@@ -913,6 +1070,75 @@ async def signs_in_at_others(world: World) -> None:
         assert answer.status_code == status, answer.text
 
 
+async def there_and_back(world: World, visitor: Forms, link: str) -> Page:
+    """Follows a link to the provider, from which the browser comes back."""
+    begun = await visitor.client.get(link)
+    location = begun.headers["location"]
+    assert location.startswith(world.identities.issuer), location
+    asked = {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
+    return await visitor.open(world.identities.authorize(asked))
+
+
+@step
+async def connects_others_on_the_pages(world: World) -> None:
+    visitor, ada = await world.visiting()
+    acme, section = world.identities, "/account/security"
+
+    async def follow(of: str) -> Page:
+        (link,) = [link for link in visitor.page.links if f"/acme/{of}?" in link]
+        return await there_and_back(world, visitor, link)
+
+    await visitor.open(f"{section}/identities/acme/connect?token=nonsense")
+    await visitor.open(section)
+    acme.fail()
+    page = await follow("connect")
+    assert page.path == f"{section}/identities"
+    acme.user(world.address())
+    assert "identity_linked" in str((await follow("connect")).answer.url)
+    await visitor.open("/account/confirm-password")
+    acme.fail()
+    page = await follow("confirm")
+    assert page.path == f"{section}/identities/unconfirmed"
+    acme.user(str((await Identity.get(user_id=ada.id)).email))
+    await follow("confirm")
+    await Identity.filter(user_id=ada.id).update(held_since=world.clock())
+    await visitor.open(section)
+    for identity in await Identity.filter(user__email=BOB):
+        for what in ("keep", "disconnect"):
+            page = await visitor.submit(f"identities/{what}", identity=str(identity.id))
+            assert page.status == 404, page.text
+    assert (await visitor.submit("identities/keep")).status == 200
+    assert (await visitor.submit("identities/disconnect")).status == 200
+    assert not await Identity.filter(user_id=ada.id).exists()
+
+
+@step
+async def shows_an_address_that_others_do_not_vouch_for(world: World) -> None:
+    acme, known = world.identities, await world.ada()
+    for email, sub in ((world.address(), "somebody new"), (known.email, "somebody known")):
+        acme.user(BOB, email_verified=False, sub=sub)
+        visitor = await world.visitor()
+        await there_and_back(world, visitor, "/auth/social/acme/start")
+        await visitor.submit("social/address", email="no address")
+        await visitor.submit("social/address", email=email)
+        await visitor.submit("social/address")
+        await visitor.submit("social/code", code=world.wrong_code(email))
+        assert (await visitor.submit("social/code", code=world.code(email))).path == "/account/profile"
+    verifier, email = "v" * 43, world.address()
+    acme.user(None, sub="somebody with an app")
+    browser = (await world.visitor()).client
+    begun = await browser.get("/auth/social/acme/start", params={"code_challenge": s256(verifier)})
+    asked = {name: values[0] for name, values in parse_qs(urlsplit(begun.headers["location"]).query).items()}
+    back = await browser.get(acme.authorize(asked))
+    (token,) = parse_qs(urlsplit(back.headers["location"]).query)["social_address"]
+    path = "/auth/social/address"
+    await world.ask("POST", path, {"social_address": "nonsense", "email": email}, 400)
+    sent = await world.ask("POST", path, {"social_address": token, "email": email}, 202)
+    body = {"challenge": sent["challenge"], "code_verifier": verifier}
+    for code, status in ((world.wrong_code(email), 400), (world.code(email), 200), (world.code(email), 400)):
+        await world.ask("POST", f"{path}/code", body | {"code": code}, status)
+
+
 # Personal tokens, and what has happened
 
 
@@ -965,6 +1191,8 @@ async def looks_around(world: World) -> None:
     ada = await world.ada()
     assert (await ada.ask("GET", "/account/activity"))["events"]
     await world.ask("GET", "/.well-known/jwks.json")
+    await world.ask("GET", "/.well-known/passkey-endpoints")
+    await world.ask("GET", "/auth/passkey/passkeys.js")
     await world.ask("GET", "/.well-known/change-password", status=303)
     for path in ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"):
         await world.ask("GET", path)
@@ -1220,6 +1448,7 @@ def app(
             Administration(),
             PersonalTokens(scopes={"notes:read": "Read notes"}),
             AuditLog(),
+            EmailSignIn(),
             Passkeys(),
             SocialLogin(
                 Oidc("acme", issuer=identities.issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
