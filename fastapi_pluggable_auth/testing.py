@@ -38,8 +38,9 @@ from .config import AuthSettings, origin_of
 from .email import sender
 from .email.local import KeptMail, MemoryProvider
 from .errors import AuthError
+from .features.passkeys.credentials import encoded
 from .features.passkeys.names import PasskeySettings
-from .features.passkeys.testing import SoftwareAuthenticator, encoded
+from .features.passkeys.testing import SoftwareAuthenticator
 from .flows.session_tokens import TokenSet
 from .flows.sessions import start_session
 from .lookup import STATE_ATTRIBUTE

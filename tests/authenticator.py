@@ -16,6 +16,7 @@ from webauthn.helpers import parse_authentication_options_json, parse_registrati
 from webauthn.helpers.cose import COSEAlgorithmIdentifier
 from webauthn.helpers.exceptions import WebAuthnException
 
+from fastapi_pluggable_auth.features.passkeys.credentials import decoded, encoded
 from fastapi_pluggable_auth.features.passkeys.testing import (
     BACKED_UP,
     ELIGIBLE,
@@ -23,8 +24,6 @@ from fastapi_pluggable_auth.features.passkeys.testing import (
     VERIFIED,
     SoftwareAuthenticator,
     cbor,
-    decoded,
-    encoded,
 )
 
 ORIGIN = "http://localhost:8000"

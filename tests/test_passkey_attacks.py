@@ -22,15 +22,9 @@ from hypothesis import strategies as st
 from fastapi_pluggable_auth import Auth, AuthSettings, SecurityEvent, include_auth
 from fastapi_pluggable_auth.features import Administration, Passkeys
 from fastapi_pluggable_auth.features.administration.users import disable_user
+from fastapi_pluggable_auth.features.passkeys.credentials import decoded, encoded
 from fastapi_pluggable_auth.features.passkeys.names import PasskeySettings
-from fastapi_pluggable_auth.features.passkeys.testing import (
-    BACKED_UP,
-    ELIGIBLE,
-    PRESENT,
-    VERIFIED,
-    decoded,
-    encoded,
-)
+from fastapi_pluggable_auth.features.passkeys.testing import BACKED_UP, ELIGIBLE, PRESENT, VERIFIED
 from fastapi_pluggable_auth.models import Passkey, Pending, Session, User
 
 from .authenticator import (

@@ -17,7 +17,8 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.features import Feature, Passkeys, Slot
-from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator, encoded
+from fastapi_pluggable_auth.features.passkeys.credentials import encoded
+from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator
 from fastapi_pluggable_auth.models import User
 
 from .conftest import EMAIL, PASSWORD, Clock

@@ -58,6 +58,10 @@ ALL_ACCESS: Final[Mapping[End, Reach]] = dict.fromkeys(
 )
 """The ends that leave nothing by which anybody gets in, as somebody else may have made it."""
 
+HELD: Final[Mapping[End, Reach]] = dict.fromkeys((End.RESET, End.ADMINISTRATOR, End.DISABLED), Reach.ALL)
+"""The ends that leave ways in which may be all that the owner has, and let none be used before the owner has
+looked at them."""
+
 BEGUN_CHANGES: Final[Mapping[End, Reach]] = {
     **ALL_ACCESS,
     End.LOGOUT: Reach.ALL,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import Request, Response
 
 from ..dependencies import CurrentAuth, CurrentAuthentication
-from ..errors import AuthError, ErrorCode
+from ..errors import ErrorCode
 from ..flows import sessions as sessions_flow
 from ..flows.sessions import PAGE
 from ..http.addresses import path_of
@@ -16,6 +15,7 @@ from ..http.cookies import sign_out
 from ..http.demands import SIGNED_IN
 from ..http.responses import documented
 from ..schemas import AfterSession, PageSize, SessionOut, TextId
+from .ids import id_from
 from .router import AuthRouter
 
 router = AuthRouter(
@@ -62,15 +62,7 @@ async def end_session(
     auth: CurrentAuth, request: Request, authentication: CurrentAuthentication, session_id: TextId
 ) -> None:
     """Sign one device out, at once."""
-    session = session_id_from(session_id)
+    session = id_from(session_id, ErrorCode.SESSION_NOT_FOUND)
     await sessions_flow.end_own_session(auth, authentication, session)
     if session == authentication.session_id:
         sign_out(request, auth)
-
-
-def session_id_from(text: str) -> UUID:
-    """The id of a session; raises `AuthError(SESSION_NOT_FOUND)` where it is not one."""
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise AuthError(ErrorCode.SESSION_NOT_FOUND) from error

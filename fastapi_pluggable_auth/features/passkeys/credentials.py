@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, Strict
@@ -67,3 +68,13 @@ class Assertion(_FromBrowser):
     id: CredentialId
     type: Literal["public-key"]
     response: AssertionResponse
+
+
+def encoded(value: bytes) -> str:
+    """In base64url, without what fills it up."""
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def decoded(text: str) -> bytes:
+    """What was encoded so."""
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

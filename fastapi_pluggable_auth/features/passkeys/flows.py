@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +29,7 @@ from ...flows.email import Verified, owner_of, verify_signup
 from ...flows.ends import End, end_access
 from ...flows.gate import Proof, SignedIn, admit, entering, mail_new_link, renew
 from ...flows.guesses import counted_guess
+from ...flows.locking import locked_account
 from ...flows.login import account_named, require_password
 from ...flows.notices import notify, notify_anyway
 from ...flows.pending import take
@@ -51,8 +51,8 @@ from .ceremony import (
     may_be_rp_id,
 )
 from .challenges import LIFETIME, Challenge, Purpose, new_challenge, open_challenge
-from .credentials import TRANSPORTS, Assertion, Registration
-from .keeping import locked, passkeys_of, write_factors
+from .credentials import TRANSPORTS, Assertion, Registration, decoded, encoded
+from .keeping import passkeys_of, write_factors
 from .makers import name_of
 from .models import Passkey
 from .names import (
@@ -129,7 +129,7 @@ def request_options(auth: Auth, purpose: Purpose, context: str, allowed: Iterabl
     """What a browser needs to have a passkey sign: one of those that are `allowed` or, where none is named,
     any that the authenticator knows by itself."""
     return {
-        "challenge": _encoded(new_challenge(auth, purpose, context)),
+        "challenge": encoded(new_challenge(auth, purpose, context)),
         "rpId": relying_party(auth).id,
         "allowCredentials": [_descriptor(passkey) for passkey in allowed],
         "userVerification": _verification(POLICIES[purpose]),
@@ -152,10 +152,10 @@ def creation_options(
     party, beside = relying_party(auth), purpose is Purpose.ADDITION_OF_SECOND_FACTOR
     resident = "discouraged" if beside else "required"
     return {
-        "challenge": _encoded(new_challenge(auth, purpose, context, carried)),
+        "challenge": encoded(new_challenge(auth, purpose, context, carried)),
         "rp": {"id": party.id, "name": party.name},
         "user": {
-            "id": _encoded(user_id.bytes),
+            "id": encoded(user_id.bytes),
             "name": email,
             "displayName": display_name or email,
         },
@@ -381,17 +381,17 @@ async def _shown(
     handle = response.userHandle
     if handle is None and purpose is Purpose.SIGN_IN:  # where nothing else has said who it is
         raise _refused("no user handle")
-    if handle is not None and _bytes(handle) != user.id.bytes:
+    if handle is not None and decoded(handle) != user.id.bytes:
         raise _refused("user handle")
     try:
         use = check_assertion(
             relying_party(auth),
             policy,
             challenge.value,
-            _bytes(response.clientDataJSON),
-            _bytes(response.authenticatorData),
-            _bytes(response.signature),
-            _bytes(passkey.public_key),
+            decoded(response.clientDataJSON),
+            decoded(response.authenticatorData),
+            decoded(response.signature),
+            decoded(passkey.public_key),
         )
     except CeremonyError as error:
         raise _refused(str(error)) from error
@@ -495,7 +495,7 @@ async def _add(
     purpose: Purpose,
 ) -> Passkey:
     user = authentication.user
-    now = await locked(auth, user.id)
+    now = await locked_account(auth, user.id)
     if now is None or not now.is_active or now.access_epoch != user.access_epoch:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     passkeys = await passkeys_of(auth, user.id)
@@ -522,12 +522,12 @@ def _made(
             relying_party(auth),
             POLICIES[purpose],
             challenge.value,
-            _bytes(response.clientDataJSON),
-            _bytes(response.attestationObject),
+            decoded(response.clientDataJSON),
+            decoded(response.attestationObject),
         )
     except CeremonyError as error:
         raise _refused(str(error)) from error
-    if _encoded(new.credential_id) != credential.id:
+    if encoded(new.credential_id) != credential.id:
         raise _refused("credential id")
     return {
         **_columns(new),
@@ -539,11 +539,11 @@ def _made(
 
 
 def _columns(new: NewCredential) -> dict[str, Any]:
-    credential_id = _encoded(new.credential_id)
+    credential_id = encoded(new.credential_id)
     return {
         "credential_id": credential_id,
         "digest": digest_of(credential_id),
-        "public_key": _encoded(new.public_key),
+        "public_key": encoded(new.public_key),
         "counter": new.counter,
         "aaguid": new.aaguid,
         "backup_eligible": new.backup_eligible,
@@ -636,7 +636,7 @@ async def check_first(auth: Auth, email: str, credential: Registration, browser:
 
 def handle_of(user: AbstractUser) -> str:
     """What authenticators know the account by."""
-    return _encoded(user.id.bytes)
+    return encoded(user.id.bytes)
 
 
 def digest_of(credential_id: str) -> str:
@@ -649,7 +649,7 @@ def _opened(
 ) -> tuple[Purpose, Challenge]:
     """The challenge that was signed, and which of these purposes it was made for. Raises `AuthError`."""
     try:
-        value = challenge_in(_bytes(credential.response.clientDataJSON))
+        value = challenge_in(decoded(credential.response.clientDataJSON))
     except CeremonyError as error:
         raise _refused(str(error)) from error
     for purpose in purposes[:-1]:
@@ -672,11 +672,3 @@ def _session_of(authentication: Authentication) -> str:
 
 def _signup_of(email: str, browser: str) -> str:
     return f"{browser} {email}"
-
-
-def _encoded(value: bytes) -> str:
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
-
-
-def _bytes(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from tortoise.expressions import F
-
 from ...auth import Auth, transactional
 from ...errors import AuthError
 from ...events import Observation, Outcome
@@ -19,6 +17,7 @@ from ...flows.authentication import (
     require_recent_login,
 )
 from ...flows.ends import End, end_access
+from ...flows.locking import locked_account
 from ...flows.notices import notify
 from ...flows.ways_in import keep_way_in
 from ...models import AbstractUser, exact, matching
@@ -113,7 +112,7 @@ async def remove_for(auth: Auth, user: AbstractUser, *passkey_ids: UUID) -> list
 async def _remove(
     auth: Auth, user_id: UUID, passkey_ids: Sequence[UUID], session_id: UUID | None, *, last: bool
 ) -> list[Passkey]:
-    user = await locked(auth, user_id)
+    user = await locked_account(auth, user_id)
     passkeys = await passkeys_of(auth, user_id)
     removed = [passkey for passkey in passkeys if passkey.id in passkey_ids]
     if user is None or not removed:
@@ -129,12 +128,6 @@ async def _remove(
     for passkey in removed:
         await notify(auth, PasskeyMail.PASSKEY_REMOVED, user, name=passkey.name)
     return removed
-
-
-async def locked(auth: Auth, user_id: UUID) -> AbstractUser | None:
-    """The account, which no other request changes until the transaction ends."""
-    await auth.tables.user.filter(id=user_id).update(access_epoch=F("access_epoch"))
-    return await exact(auth.tables.user.all(), id=user_id)
 
 
 async def write_factors(auth: Auth, user: AbstractUser, passkeys: Sequence[Passkey]) -> None:

@@ -10,7 +10,7 @@ from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 
 from ...models.columns import NamesField
-from ...models.lifetimes import AccessEnded, End, Reach
+from ...models.lifetimes import HELD, AccessEnded, End, Reach
 from ...models.moments import MomentField
 from ...models.outward import Outward
 from ...models.user import User
@@ -63,12 +63,10 @@ class Passkey(AbstractPasskey):
         table = "auth_passkey"
 
 
-_HELD: Final = dict.fromkeys((End.RESET, End.ADMINISTRATOR, End.DISABLED), Reach.ALL)
-
 ACCESS_ENDED: Final = (
     AccessEnded(User, {End.CLAIM: Reach.ALL}, user="id", change=lambda _: {"second_factors": frozenset()}),
     AccessEnded(Passkey, {End.CLAIM: Reach.ALL}),
-    AccessEnded(Passkey, _HELD, change=lambda now: {"held_since": now}),
+    AccessEnded(Passkey, HELD, change=lambda now: {"held_since": now}),
 )
 """A claim drops what may be a stranger's. Any other end of all access keeps them, as they may be all that the
 owner has, and lets none sign in before the owner has looked at them."""

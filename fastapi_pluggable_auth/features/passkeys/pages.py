@@ -22,6 +22,7 @@ from ...http.csrf import check_form
 from ...http.rates import rate_limited
 from ...http.responses import documented
 from ...routes.bodies import mounted_bodies
+from ...routes.ids import id_from
 from ...routes.pages.faults import UnfilledError
 from ...routes.pages.forms import NextForm, Secret, problem_with
 from ...routes.pages.links import LinkToken, link_page
@@ -47,7 +48,7 @@ from .challenges import Purpose
 from .credentials import Assertion, Registration
 from .models import Passkey
 from .names import PasskeyError
-from .routes import bound_browser, browsers_of, passkey_id_from
+from .routes import bound_browser, browsers_of
 from .schemas import PasskeyEndpoints, PasskeyName
 
 C = TypeVar("C", bound=BaseModel)
@@ -313,7 +314,9 @@ async def passkey_rename_form(
     """Gives a passkey another name."""
     try:
         name = _Named(display_name=form.name.strip()).display_name
-        await keeping.change(auth, authentication, passkey_id_from(form.passkey), name=name)
+        await keeping.change(
+            auth, authentication, id_from(form.passkey, PasskeyError.PASSKEY_NOT_FOUND), name=name
+        )
     except (ValidationError, AuthError) as error:
         return await show_security(auth, request, authentication, error, "passkeys")
     return see_other(auth, request, "security", notice="saved", next=wanted(request))
@@ -328,7 +331,9 @@ async def passkey_keep_form(
 ) -> Response:
     """Lets a passkey sign in again."""
     try:
-        await keeping.change(auth, authentication, passkey_id_from(form.passkey), keep=True)
+        await keeping.change(
+            auth, authentication, id_from(form.passkey, PasskeyError.PASSKEY_NOT_FOUND), keep=True
+        )
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "passkeys")
     return see_other(auth, request, "security", notice="passkey_kept", next=wanted(request))
@@ -343,7 +348,7 @@ async def passkey_remove_form(
 ) -> Response:
     """Removes a passkey, but not the last way in."""
     try:
-        await keeping.remove(auth, authentication, passkey_id_from(form.passkey))
+        await keeping.remove(auth, authentication, id_from(form.passkey, PasskeyError.PASSKEY_NOT_FOUND))
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "passkeys")
     return see_other(auth, request, "security", notice="passkey_removed", next=wanted(request))

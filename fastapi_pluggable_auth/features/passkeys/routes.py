@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 from fastapi import Request, Response
 
@@ -19,6 +18,7 @@ from ...http.demands import RECENT_LOGIN, SIGNED_IN
 from ...http.rates import rate_limited
 from ...http.responses import documented
 from ...routes.core import device_in, session_answer
+from ...routes.ids import id_from
 from ...routes.router import AuthRouter
 from ...schemas import (
     CookieSession,
@@ -279,7 +279,11 @@ async def get_passkey(
     auth: CurrentAuth, authentication: EnrollingAuthentication, passkey_id: TextId
 ) -> PasskeyOut:
     """One passkey of the user."""
-    return out(await keeping.passkey_of(auth, authentication.user.id, passkey_id_from(passkey_id)))
+    return out(
+        await keeping.passkey_of(
+            auth, authentication.user.id, id_from(passkey_id, PasskeyError.PASSKEY_NOT_FOUND)
+        )
+    )
 
 
 @own.patch(
@@ -293,7 +297,7 @@ async def change_passkey(
 ) -> PasskeyOut:
     """Give a passkey another name. After a reset of the password, `keep` lets one sign in again; that needs a
     recent login."""
-    wanted = passkey_id_from(passkey_id)
+    wanted = id_from(passkey_id, PasskeyError.PASSKEY_NOT_FOUND)
     return out(await keeping.change(auth, authentication, wanted, name=body.name, keep=body.keep))
 
 
@@ -310,7 +314,7 @@ async def remove_passkey(
     auth: CurrentAuth, authentication: EnrollingAuthentication, passkey_id: TextId
 ) -> None:
     """Remove a passkey, but not the last way in. Needs a recent login; the owner is told by mail."""
-    await keeping.remove(auth, authentication, passkey_id_from(passkey_id))
+    await keeping.remove(auth, authentication, id_from(passkey_id, PasskeyError.PASSKEY_NOT_FOUND))
 
 
 @well_known.get(
@@ -330,14 +334,6 @@ async def passkey_related_origins(auth: CurrentAuth) -> RelatedOrigins:
 def out(passkey: Passkey) -> PasskeyOut:
     """What its owner sees."""
     return PasskeyOut(**keeping.shown(passkey))
-
-
-def passkey_id_from(text: str) -> UUID:
-    """The id of a passkey; raises `AuthError(PASSKEY_NOT_FOUND)` where it is not one."""
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise AuthError(PasskeyError.PASSKEY_NOT_FOUND) from error
 
 
 @router.get("/passkeys.js", name="passkey_module", include_in_schema=False)

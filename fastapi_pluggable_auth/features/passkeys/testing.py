@@ -3,7 +3,6 @@ on."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -13,6 +12,8 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from .credentials import decoded, encoded
 
 PRESENT: Final = 0x01
 VERIFIED: Final = 0x04
@@ -105,16 +106,6 @@ def _credential(credential: Credential, response: Mapping[str, Any]) -> dict[str
         "clientExtensionResults": {},
         "authenticatorAttachment": "platform",
     }
-
-
-def encoded(value: bytes) -> str:
-    """In base64url, without what fills it up."""
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
-
-
-def decoded(text: str) -> bytes:
-    """What was encoded so."""
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def cbor(value: Any) -> bytes:

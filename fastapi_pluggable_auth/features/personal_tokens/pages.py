@@ -12,6 +12,7 @@ from ...auth import Auth
 from ...dependencies import CurrentAuth, CurrentAuthentication
 from ...errors import AuthError
 from ...flows.authentication import Authentication, is_recent
+from ...routes.ids import id_from
 from ...routes.pages.faults import Fault, UnfilledError, faults_of
 from ...routes.pages.forms import Problem, problem_with, problem_with_fields
 from ...routes.pages.rendering import render_page, see_other
@@ -19,7 +20,7 @@ from ...routes.pages.route import PageRoute, back_to
 from ...routes.router import AuthRouter
 from ...schemas import Text
 from . import flows
-from .routes import token_id_from
+from .flows import PersonalTokenError
 from .schemas import PersonalTokenCreate
 
 DAY: Final = 86400
@@ -94,7 +95,9 @@ async def revoke_form(
 ) -> Response:
     """Ends a token."""
     try:
-        await flows.revoke_token(auth, authentication, token_id_from(form.token))
+        await flows.revoke_token(
+            auth, authentication, id_from(form.token, PersonalTokenError.TOKEN_NOT_FOUND)
+        )
     except AuthError as error:
         return await _page(auth, request, authentication, TokenForm(), problem_with(error, "revoke"))
     return see_other(auth, request, "security/tokens", notice="token_revoked")

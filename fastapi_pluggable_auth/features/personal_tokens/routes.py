@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from uuid import UUID
 
 from ...dependencies import CurrentAuth, CurrentAuthentication, CurrentUser
-from ...errors import AuthError, ErrorCode
+from ...errors import ErrorCode
 from ...http.demands import RECENT_LOGIN, SIGNED_IN
 from ...http.responses import documented
+from ...routes.ids import id_from
 from ...routes.router import AuthRouter
 from ...schemas import TextId
 from . import flows
@@ -62,12 +62,4 @@ async def list_tokens(auth: CurrentAuth, user: CurrentUser) -> list[PersonalToke
 )
 async def revoke_token(auth: CurrentAuth, authentication: CurrentAuthentication, token_id: TextId) -> None:
     """Revoke a token, at once."""
-    await flows.revoke_token(auth, authentication, token_id_from(token_id))
-
-
-def token_id_from(text: str) -> UUID:
-    """The id of a token; raises `AuthError(TOKEN_NOT_FOUND)` where it is not one."""
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise AuthError(PersonalTokenError.TOKEN_NOT_FOUND) from error
+    await flows.revoke_token(auth, authentication, id_from(token_id, PersonalTokenError.TOKEN_NOT_FOUND))

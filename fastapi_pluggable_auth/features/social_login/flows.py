@@ -23,6 +23,7 @@ from ...flows.authentication import Authentication, authenticate_session, observ
 from ...flows.devices import Device
 from ...flows.gate import FactorNeeded, Proof, SignedIn, admit, entering, renew
 from ...flows.guesses import counted_guess
+from ...flows.locking import locked_account
 from ...flows.login import Challenge, begin_challenge
 from ...flows.mailbox import claim_mailbox, is_claimable, verified
 from ...flows.notices import notify
@@ -491,9 +492,8 @@ async def link(auth: Auth, authentication: Authentication, arrived: Arrived, sta
 
 @transactional
 async def _link(auth: Auth, user: AbstractUser, arrived: Arrived, state: State) -> tuple[Identity, bool]:
-    await auth.tables.user.filter(id=user.id).update(access_epoch=F("access_epoch"))
-    same = {"id": user.id, "is_active": True, "access_epoch": user.access_epoch}
-    if await exact(auth.tables.user.all(), **same) is None:
+    now = await locked_account(auth, user.id)
+    if now is None or not now.is_active or now.access_epoch != user.access_epoch:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     if not await take(auth, state.spent):
         raise AuthError(SocialError.SOCIAL_EXPIRED)
@@ -578,7 +578,7 @@ async def remove(auth: Auth, authentication: Authentication, identity_id: UUID) 
 
 @transactional
 async def _remove(auth: Auth, user: AbstractUser, identity_id: UUID) -> Identity:
-    await auth.tables.user.filter(id=user.id).update(access_epoch=F("access_epoch"))
+    await locked_account(auth, user.id)
     own = {"id": identity_id, "user_id": user.id}
     identity = await exact(auth.tables.of(Identity).all(), **own)
     if identity is None or not await auth.tables.of(Identity).filter(**own).delete():

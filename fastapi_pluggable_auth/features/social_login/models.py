@@ -10,7 +10,7 @@ from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
 
 from ...models.columns import EmailField
-from ...models.lifetimes import AccessEnded, End, Reach
+from ...models.lifetimes import HELD, AccessEnded, End, Reach
 from ...models.moments import MomentField
 from ...models.outward import Outward
 from ...models.user import User
@@ -52,11 +52,9 @@ class Identity(AbstractIdentity):
         table = "auth_identity"
 
 
-_HELD: Final = dict.fromkeys((End.RESET, End.ADMINISTRATOR, End.DISABLED), Reach.ALL)
-
 ACCESS_ENDED: Final = (
     AccessEnded(Identity, {End.CLAIM: Reach.ALL}),
-    AccessEnded(Identity, _HELD, change=lambda now: {"held_since": now}),
+    AccessEnded(Identity, HELD, change=lambda now: {"held_since": now}),
 )
 """As with passkeys: a claim drops them, any other end of all access keeps them and lets none sign in before
 the owner has looked at them."""

@@ -18,6 +18,7 @@ from ...http.addresses import wanted
 from ...http.browsers import is_browser
 from ...http.rates import rate_limited
 from ...lookup import auth_of
+from ...routes.ids import id_from
 from ...routes.pages.forms import problem_of
 from ...routes.pages.rendering import go_to, see_other
 from ...routes.pages.route import PageRoute, back_to
@@ -32,7 +33,7 @@ from .callback_routes import SIGNED_OUT, refused_there, section
 from .models import Identity
 from .names import SocialError
 from .providers import Provider
-from .routes import begin_for, identity_id_from, provider_named, providers_of
+from .routes import begin_for, provider_named, providers_of
 from .states import Purpose
 
 TAGS: Final = ["account pages"]
@@ -183,7 +184,7 @@ async def keep_identity_form(
 ) -> Response:
     """Lets an identity sign in again."""
     try:
-        await flows.keep(auth, authentication, identity_id_from(form.identity))
+        await flows.keep(auth, authentication, id_from(form.identity, SocialError.IDENTITY_NOT_FOUND))
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "identities")
     return _changed(auth, request, "identity_kept")
@@ -198,7 +199,7 @@ async def disconnect_form(
 ) -> Response:
     """Disconnects an identity, but not the last way in."""
     try:
-        await flows.remove(auth, authentication, identity_id_from(form.identity))
+        await flows.remove(auth, authentication, id_from(form.identity, SocialError.IDENTITY_NOT_FOUND))
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "identities")
     return _changed(auth, request, "identity_removed")

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import quote, urlencode
-from uuid import UUID
 
 from fastapi import Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -22,6 +21,7 @@ from ...http.demands import RECENT_LOGIN, SIGNED_IN
 from ...http.rates import rate_limited
 from ...http.responses import documented
 from ...routes.core import device_in, session_answer
+from ...routes.ids import id_from
 from ...routes.router import AuthRouter
 from ...schemas import CookieSession, DeviceTokenPair, TextId, TokenPair, taken
 from ...security.cookies import Cookies, received_cookies
@@ -399,7 +399,7 @@ async def keep(
     auth: CurrentAuth, authentication: EnrollingAuthentication, identity_id: TextId, body: IdentityUpdate
 ) -> IdentityOut:
     """After a reset of the password, `keep` lets an identity sign in again. Needs a recent login."""
-    wanted = identity_id_from(identity_id)
+    wanted = id_from(identity_id, SocialError.IDENTITY_NOT_FOUND)
     if body.keep:
         return _out(await flows.keep(auth, authentication, wanted))
     return _out(await flows.identity_of(auth, authentication.user.id, wanted))
@@ -416,7 +416,7 @@ async def keep(
 )
 async def disconnect(auth: CurrentAuth, authentication: EnrollingAuthentication, identity_id: TextId) -> None:
     """Disconnect an identity, but not the last way in. Needs a recent login; the owner is told by mail."""
-    await flows.remove(auth, authentication, identity_id_from(identity_id))
+    await flows.remove(auth, authentication, id_from(identity_id, SocialError.IDENTITY_NOT_FOUND))
 
 
 async def begin_for(
@@ -496,11 +496,3 @@ async def _session_of(request: Request, auth: Auth, state: State) -> Authenticat
 
 def _out(identity: Identity) -> IdentityOut:
     return IdentityOut(**flows.shown(identity))
-
-
-def identity_id_from(text: str) -> UUID:
-    """Raises `AuthError(IDENTITY_NOT_FOUND)`."""
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise AuthError(SocialError.IDENTITY_NOT_FOUND) from error

@@ -10,15 +10,15 @@ from pydantic import BaseModel
 
 from ...auth import Auth
 from ...dependencies import CurrentAuth, EnrollingAuthentication
-from ...errors import AuthError
+from ...errors import AuthError, ErrorCode
 from ...flows import sessions as sessions_flow
 from ...flows.authentication import Authentication
 from ...http.addresses import wanted
 from ...schemas import AfterSession, Text
 from ...security.redirects import safe_next
 from ...security.user_agents import device_of
+from ..ids import id_from
 from ..router import AuthRouter
-from ..sessions import session_id_from
 from .forms import Rejected, problem_with
 from .rendering import render_page, see_other
 from .route import PageRoute, back_to
@@ -60,7 +60,9 @@ async def session_form(
 ) -> Response:
     """Ends one session."""
     try:
-        await sessions_flow.end_own_session(auth, authentication, session_id_from(form.session))
+        await sessions_flow.end_own_session(
+            auth, authentication, id_from(form.session, ErrorCode.SESSION_NOT_FOUND)
+        )
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "session")
     return see_other(auth, request, "security", notice="device_signed_out", next=wanted(request))
