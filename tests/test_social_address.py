@@ -10,11 +10,12 @@ import httpx
 import pyotp
 import pytest
 
+from fastapi_pluggable_auth import AuthSettings
 from fastapi_pluggable_auth.features.social_login.states import s256
 from fastapi_pluggable_auth.features.social_login.testing import IdentityProvider
 from fastapi_pluggable_auth.models import Identity, Pending, Session, User
 
-from .conftest import EMAIL, Account, Clock, Mailbox, on_each_database
+from .conftest import EMAIL, SECRET, Account, Clock, Mailbox, on_each_database
 from .test_social_login import KIM, app, browser, come_back, provider
 from .test_twofa import totp
 
@@ -95,17 +96,54 @@ async def test_five_codes_are_looked_at(
     assert await User.all().count() == 0
 
 
-async def test_no_code_is_at_rest_and_none_is_sent_late(
+async def test_a_row_that_waits_shows_no_code_no_address_and_nobody(
     browser: httpx.AsyncClient, mailbox: Mailbox, provider: IdentityProvider
 ) -> None:
-    provider.user(None, sub="kim")
+    """ASVS 11.3.2; of each kind, also the code of a front end and the challenge of a second factor."""
+    provider.user("kim@elsewhere.example.com", sub="subject-of-kim", name="Kim Lee", email_verified=False)
     page = await come_back(browser)
     address = "/account/sign-in/social/address"
     await browser.post(address, data={**hidden(page, address), "email": KIM})
-    code = code_in(mailbox, KIM)
-    rows = [str(dict(vars(row))) for row in await Pending.all()]
-    assert rows
-    assert not any(code in row for row in rows)
+    provider.user("lee@example.com", sub="subject-of-lee", name="Lee Kim")
+    await come_back(browser, code_challenge=s256("v" * 43))
+    rows = [row for row in await Pending.all() if row.spent_at is None]
+    assert {row.kind for row in rows} == {"social_address", "social_code_mail", "social_code"}
+    for row in rows:
+        shown = str(dict(vars(row)))
+        for said in (code_in(mailbox, KIM), KIM, "elsewhere", "subject", "Kim", "Lee", "acme", "localhost"):
+            assert said not in shown
+
+
+@pytest.mark.parametrize("change", ["another row", "another key", "not sealed"])
+async def test_what_was_sealed_for_another_row_or_by_a_key_that_is_gone_is_begun_again(
+    change: str,
+    browser: httpx.AsyncClient,
+    mailbox: Mailbox,
+    provider: IdentityProvider,
+    settings: AuthSettings,
+) -> None:
+    """Who can write into the database puts no identity in the place of another one."""
+    address, pages = "/account/sign-in/social/address", []
+    for sub in ("kim", "lee"):
+        provider.user(None, sub=sub)
+        pages.append(await come_back(browser))
+    kim, lee = await Pending.filter(spent_at=None)
+    if change == "another row":
+        await Pending.filter(id=kim.id).update(data=lee.data)
+        await Pending.filter(id=lee.id).update(data=kim.data)
+    elif change == "not sealed":
+        await Pending.all().update(data='{"provider": "acme"}')
+    else:
+        settings.jwt_previous_keys, settings.jwt_secret = [settings.jwt_secret], "n" * 3 + SECRET
+        again = await browser.get("/account/sign-in")
+        fields = {**hidden(pages[0], address), **hidden(again, "/account/sign-in"), "email": KIM}
+        assert (await browser.post(address, data=fields)).status_code == 200  # an earlier key opens it
+        settings.jwt_previous_keys = []
+    again = await browser.get("/account/sign-in")
+    for page in pages:
+        fields = {**hidden(page, address), **hidden(again, "/account/sign-in"), "email": KIM}
+        answer = await browser.post(address, data=fields)
+        assert answer.headers["location"].startswith("/account/sign-in?notice=sign_in_again"), answer.text
 
 
 async def test_a_front_end_asks_for_the_address(

@@ -9,12 +9,17 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from ..auth import Auth, autonomous
 from ..models import AbstractPending, exact
+from ..security.encryption import UnreadableSecretError, open_sealed, seal_text
+from ..security.keys import key_set
 from ..security.plaintext import Plaintext
+
+_USE: Final = "what waits"
+"""Names the key that seals it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +40,21 @@ async def begin(
     user_id: UUID | None,
     lifetime: timedelta,
 ) -> str:
-    """Stores what waits and returns the random value, of 256 bits, that finds it again."""
+    """Stores what waits, sealed, and returns the random value, of 256 bits, that finds it again."""
     value = secrets.token_urlsafe(32)
+    waiting = id_of(kind, value)
     await auth.tables.pending.create(
-        id=id_of(kind, value),
+        id=waiting,
         kind=kind,
         user_id=user_id,
-        data=json.dumps(data),
+        data=seal_text(key_set(auth.settings), _USE, json.dumps(data), waiting),
         expires_at=auth.clock() + lifetime,
     )
     return value
 
 
 async def find(auth: Auth, kind: str, value: Plaintext) -> tuple[AbstractPending, Any] | None:
-    """What waits, with its data; None where it has expired, was spent or has ended."""
+    """What waits, with its data; None where it has expired, was spent or has ended, or no key opens it."""
     return await find_by_id(auth, kind, id_of(kind, value.look()))
 
 
@@ -57,7 +63,10 @@ async def find_by_id(auth: Auth, kind: str, waiting: str) -> tuple[AbstractPendi
     found = await exact(auth.tables.pending.all(), id=waiting, kind=kind)
     if found is None or found.spent_at is not None or auth.clock() >= found.expires_at:
         return None
-    return found, json.loads(found.data)
+    try:
+        return found, json.loads(open_sealed(key_set(auth.settings), _USE, found.data, found.id))
+    except UnreadableSecretError:  # by a key that the app has no more
+        return None
 
 
 async def attempt(auth: Auth, pending: AbstractPending, most: int) -> bool:

@@ -15,7 +15,8 @@ from .user import User
 
 class AbstractPending(Outward, Model):
     """Something that one request has begun, and another one finishes, once. The id is the digest of a random
-    value that the client holds, `binding` that of what else it has to show; `attempts` counts the tries."""
+    value that the client holds, `binding` that of what else it has to show. `data` is sealed; `attempts`
+    counts the tries."""
 
     _withheld = frozenset({"id", "binding", "data"})
 
