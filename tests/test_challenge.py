@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -233,6 +234,26 @@ async def test_a_challenge_is_stored_as_a_digest_until_it_expires(
     assert (await purge(auth))["auth_pending"] == 0
     clock.advance(minutes=6)
     assert (await purge(auth))["auth_pending"] == 1
+
+
+@on_one_database
+async def test_what_waits_is_good_for_its_row_and_the_keys_of_the_app(
+    totp: pyotp.TOTP, account: Account, auth: Auth, clock: Clock
+) -> None:
+    """ASVS 11.3.2: who can write the table puts no other words into what waits."""
+    first, second = await challenged(auth), await challenged(auth)
+    rows = await Pending.all()
+    for row, other in zip(rows, reversed(rows), strict=True):
+        await Pending.filter(id=row.id).update(data=other.data)
+    for challenge in (first, second):
+        assert await refusal(answer_challenge(auth, challenge, totp.at(clock()))) == "invalid_token"
+    await Pending.all().update(data='{"factors": []}')
+    assert await refusal(answer_challenge(auth, first, totp.at(clock()))) == "invalid_token"
+    third, former = await challenged(auth), auth.settings.jwt_secret
+    auth.settings.jwt_secret = secrets.token_urlsafe(48)
+    assert await refusal(answer_challenge(auth, third, totp.at(clock()))) == "invalid_token"
+    auth.settings.jwt_previous_keys = [former]
+    assert isinstance(await answer_challenge(auth, third, totp.at(clock())), TokenSet)
 
 
 @on_one_database

@@ -88,13 +88,10 @@ class SocialLogin(Feature):
     and `ValueError` for a provider without a client id.
     """
 
-    providers: Mapping[str, Provider]
-
     def __init__(self, *providers: Provider, settings: SocialSettings | None = None) -> None:
         by_name = {provider.name: provider for provider in providers}
         if len(by_name) < len(providers):
             raise ValueError("Two providers have the same name: give one of them another `name`.")
-        object.__setattr__(self, "providers", by_name)
         super().__init__(
             name="social_login",
             settings=settings or settings_for(providers),
@@ -106,6 +103,7 @@ class SocialLogin(Feature):
             export={"identities": _exported},
             rates={"social_start": "30/minute", "social_callback": "30/minute"},
             ways_in=_ways_in,
+            options=by_name,
             routers=_routers,
             slots=_slots(providers),
             templates=Path(__file__).parent / "templates",

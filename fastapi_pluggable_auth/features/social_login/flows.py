@@ -439,7 +439,9 @@ class FirstIdentity:
 
 async def _sign_up(auth: Auth, arrived: Arrived, email: str, accept_language: str) -> AbstractUser:
     provider, profile = arrived.provider, arrived.profile
-    if not provider.signup or (provider.domains and email.rpartition("@")[2] not in provider.domains):
+    if not provider.signup or (
+        provider.allowed_domains and email.rpartition("@")[2] not in provider.allowed_domains
+    ):
         raise AuthError(SocialError.NO_ACCOUNT)
     columns: dict[str, Any] = {}
     name = (profile.name or "").strip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -28,10 +28,10 @@ class Provider:
     `name` stands in addresses and in the table: letters, digits and `-`. `label` is what people call it. The
     credentials of the app there are `client_id` and `client_secret`, else AUTH_<NAME>_CLIENT_ID and
     AUTH_<NAME>_CLIENT_SECRET. `profile` reads the claims. Without `signup` nobody gets an account by it, and
-    with `domains` only addresses of these do. `native_client_ids` are those that native apps have there
-    beside `client_id`, such as the bundle id of an app for Apple: at `/auth/social/{provider}/token` theirs
-    count too. One that is `trusted_for_two_factor` is asked for no second factor where it says that the user
-    has shown one (`amr` with `mfa`).
+    with `allowed_domains` only addresses of these do. `native_client_ids` are those that native apps have
+    there beside `client_id`, such as the bundle id of an app for Apple: at `/auth/social/{provider}/token`
+    theirs count too. One that is `trusted_for_two_factor` is asked for no second factor where it says that
+    the user has shown one (`amr` with `mfa`).
 
     Raises `ValueError` for one that is not whole.
     """
@@ -48,9 +48,9 @@ class Provider:
     client_secret: str | None = field(default=None, repr=False)
     parameters: Mapping[str, str] = field(default_factory=dict)
     algorithms: tuple[str, ...] = ALGORITHMS
-    native_client_ids: frozenset[str] = frozenset()
+    native_client_ids: Collection[str] = ()
     signup: bool = True
-    domains: frozenset[str] = frozenset()
+    allowed_domains: Collection[str] = ()
     trusted_for_two_factor: bool = False
     issuer_of: Callable[[Mapping[str, Any]], str] | None = None
     """What the issuer of a token has to be, given its claims, where one provider has several."""
@@ -65,6 +65,10 @@ class Provider:
                 f"The provider {self.name} needs an issuer, or authorization_endpoint, token_endpoint and "
                 f"claims."
             )
+        for option in ("native_client_ids", "allowed_domains"):
+            if isinstance(getattr(self, option), str):
+                raise ValueError(f"{option} of the provider {self.name} is several: write a list.")
+        object.__setattr__(self, "allowed_domains", frozenset(map(str.lower, self.allowed_domains)))
 
     @property
     def identifies(self) -> str:

@@ -461,8 +461,7 @@ async def begin(auth: Auth, request: Request, response: Response, provider: Prov
 
 def providers_of(auth: Auth) -> Mapping[str, Provider]:
     """The providers of the app, by their names."""
-    feature = next(each for each in auth.features if each.name == "social_login")
-    found: Mapping[str, Provider] = feature.providers  # type: ignore[attr-defined]  # of `SocialLogin`
+    found: Mapping[str, Provider] = auth.features.options_of("social_login")
     return found
 
 

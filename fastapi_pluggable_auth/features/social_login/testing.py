@@ -178,7 +178,7 @@ def standing_in(auth: Auth, clock: Callable[[], datetime]) -> Iterator[IdentityP
     feature = next((each for each in auth.features if each.name == "social_login"), None)
     if feature is None:
         raise LookupError("The app has no social login: include_auth(app, features=[SocialLogin(...)]).")
-    former: dict[str, Provider] = dict(feature.providers)  # type: ignore[attr-defined]  # of `SocialLogin`
+    former: dict[str, Provider] = auth.features.options_of("social_login")
     remote = auth.service(Remote)
     with IdentityProvider().serving() as server:
         server.clock = lambda: clock().timestamp()
@@ -197,13 +197,13 @@ def standing_in(auth: Auth, clock: Callable[[], datetime]) -> Iterator[IdentityP
             for name, each in former.items()
         }
         server.user()
-        object.__setattr__(feature, "providers", changed)
+        object.__setattr__(feature, "options", changed)
         vars(remote)["_may_reach"] = lambda url: url.startswith(server.issuer)
         try:
             yield server
         finally:
             del vars(remote)["_may_reach"]
-            object.__setattr__(feature, "providers", former)
+            object.__setattr__(feature, "options", former)
 
 
 def _posting_page(back: str) -> str:
