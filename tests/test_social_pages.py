@@ -14,10 +14,10 @@ import pytest
 from fastapi import FastAPI
 
 from fastapi_pluggable_auth import AuthSettings, Refused, include_auth
-from fastapi_pluggable_auth.features import GitHub, Oidc, SocialLogin
+from fastapi_pluggable_auth.features import GitHub, Oidc, Passkeys, SocialLogin
 from fastapi_pluggable_auth.features.social_login.names import BeforeSocialSignup
 from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET, IdentityProvider
-from fastapi_pluggable_auth.models import Identity, User
+from fastapi_pluggable_auth.models import Identity, Passkey, User
 
 from .conftest import EMAIL, PASSWORD, Account, Clock
 from .test_notices import enable_two_factor
@@ -43,7 +43,7 @@ def app(settings: AuthSettings, clock: Clock, provider: IdentityProvider) -> Fas
     acme = Oidc("acme", issuer=provider.issuer, label="Acme <&> Co", **CREDENTIALS)
     staff = Oidc("staff", issuer=provider.issuer, signup=False, **CREDENTIALS)
     gone = Oidc("gone", issuer="http://127.0.0.1:9", **CREDENTIALS)
-    features = [SocialLogin(acme, staff, gone, GitHub(**CREDENTIALS))]
+    features = [SocialLogin(acme, staff, gone, GitHub(**CREDENTIALS)), Passkeys()]
     include_auth(app, settings=settings, clock=clock, pages=True, features=features)
     return app
 
@@ -331,6 +331,35 @@ async def test_a_held_account_is_kept_or_disconnected_by_its_owner(
     assert (await Identity.get()).held_since is None
     await submit(browser, "/account/security", "/account/sign-out")
     assert (await signed_in(browser)).status_code == 303
+
+
+async def test_there_is_one_link_to_go_on_and_none_while_anything_is_held(
+    browser: httpx.AsyncClient, account: Account, clock: Clock
+) -> None:
+    await connected(browser)
+    user = await User.get()
+    passkey = await Passkey.create(
+        user=user,
+        digest="d",
+        credential_id="c",
+        public_key="k",
+        transports=[],
+        aaguid=user.id,
+        backup_eligible=False,
+        backed_up=False,
+        verifies_user=True,
+        name="Phone",
+        created_at=clock(),
+    )
+    page = await browser.get("/account/security?next=/notes")
+    assert (page.text.count("Go on"), links_on(page)["Go on"]) == (1, "/notes")
+    assert "Go on" not in (await browser.get("/account/security")).text
+    for row in (passkey, await Identity.get()):
+        await type(row).filter(id=row.id).update(held_since=clock())  # type: ignore[attr-defined]
+        assert "Go on" not in (await browser.get("/account/security?next=/notes")).text
+        await type(row).filter(id=row.id).update(held_since=None)  # type: ignore[attr-defined]
+        await type(row).filter(id=row.id).delete()  # type: ignore[attr-defined]
+    assert "Go on" not in (await browser.get("/account/security?next=/notes")).text
 
 
 async def test_a_user_without_a_password_confirms_at_the_provider(

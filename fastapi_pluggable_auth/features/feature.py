@@ -58,11 +58,12 @@ EXPORTED: Final = ("exported_at", "profile", "account", "sessions", "devices", "
 class Slot:
     """A template for a place in the pages. It finds `values`: a mapping or, on the pages `security` and
     `confirm_password`, what is made of an `Auth` and the `Authentication` of the user. Only where those of
-    `security` have an `image`, a PNG in base64, the page shows one; where those of `confirm_password` have
-    something in `confirms`, the user can confirm there without a password. But for the places `sign_in` and
-    `sign_up`, `shown` says for which users of an `Auth` it is there. On the page `sign_in`, browsers may also
-    fill in the name with what `autofill` says (HTML section 4.10.18.7, such as `webauthn`). Raises
-    `ValueError` for a place that there is not, and for values, `shown` or `autofill` elsewhere.
+    `security` have an `image`, a PNG in base64, the page shows one; where a `may_go_on` of them is True and
+    none is False, it has a link to where the user was going. Where those of `confirm_password` have something
+    in `confirms`, the user can confirm there without a password. But for the places `sign_in` and `sign_up`,
+    `shown` says for which users of an `Auth` it is there. On the page `sign_in`, browsers may also fill in
+    the name with what `autofill` says (HTML section 4.10.18.7, such as `webauthn`). Raises `ValueError` for a
+    place that there is not, and for values, `shown` or `autofill` elsewhere.
     """
 
     place: Place

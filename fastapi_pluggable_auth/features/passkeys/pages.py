@@ -377,6 +377,7 @@ async def on_the_security_page(auth: Auth, authentication: Authentication) -> Ma
     return {
         "passkeys": [keeping.shown(passkey) for passkey in passkeys],
         "recent": is_recent(auth, authentication),
+        "may_go_on": all(passkey.held_since is None for passkey in passkeys) if passkeys else None,
         "signals": {
             "rpId": party.id,
             "userId": flows.handle_of(user),

@@ -216,17 +216,17 @@ async def on_the_security_page(auth: Auth, authentication: Authentication) -> Ma
     """The identities of the user, and the providers where one can be connected."""
     providers = providers_of(auth)
     own = [flows.shown(each) for each in await flows.identities_of(auth, authentication.user.id)]
-    there = {each["provider"] for each in own}
+    there, held = {each["provider"] for each in own}, any(each["held"] for each in own)
     return {
         "identities": [{**each, "label": _label(providers, each["provider"])} for each in own],
-        "held": any(each["held"] for each in own),
+        "held": held,
         "recent": is_recent(auth, authentication),
         "others": [
             _link(auth, authentication, provider)
             for provider in providers.values()
             if provider.name not in there
         ],
-        "may_go_on": bool(own) and not auth.lacks_two_factor(authentication.user),
+        "may_go_on": not held if own else None,
     }
 
 

@@ -98,6 +98,7 @@ async def show_security(
         slot.template: await slot.values_for(auth, authentication)
         for slot in auth.features.slots_in("security")
     }
+    going_on = {values.get("may_go_on") for values in values_of.values()}
     images = [values["image"] for values in values_of.values() if values.get("image")]
     return render_page(
         auth,
@@ -105,6 +106,7 @@ async def show_security(
         "security",
         user=user,
         problem=problem,
+        may_go_on=True in going_on and False not in going_on and not auth.lacks_two_factor(user),
         image=images[0] if images else None,
         sessions=sessions.sessions,
         earlier=after,
