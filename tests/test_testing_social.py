@@ -95,7 +95,7 @@ async def test_the_provider_goes_by_the_clock_of_the_test(auth_client, identity_
 
 async def test_the_providers_are_put_back():
     assert social.options["google"].issuer == "https://accounts.google.com"
-    assert social.providers["github"].issuer is None
+    assert social.options["github"].issuer is None
 
 
 class TestTokens:
