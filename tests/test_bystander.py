@@ -1070,6 +1070,23 @@ async def signs_in_at_others(world: World) -> None:
         assert answer.status_code == status, answer.text
 
 
+@step
+async def has_the_identities_looked_after(world: World) -> None:
+    root, ada, acme = await world.ada(is_superuser=True), await world.ada(), world.identities
+    acme.user(ada.email)
+    nonce = (await world.ask("POST", "/auth/social/acme/nonce"))["nonce"]
+    await world.ask("POST", "/auth/social/acme/token", {"id_token": acme.id_token(nonce), "nonce": nonce})
+    path = f"/admin/users/{ada.id}/identities"
+    (identity,) = await root.ask("GET", path)
+    for stolen in await Identity.filter(user__email=BOB):
+        await root.ask("DELETE", f"{path}/{stolen.id}", status=404)
+        theirs = f"/admin/users/{stolen.user_id}/identities"
+        await ada.ask("GET", theirs, status=403)
+        await ada.ask("DELETE", f"{theirs}/{stolen.id}", status=403)
+    for status in (204, 404):
+        await root.ask("DELETE", f"{path}/{identity['id']}", status=status)
+
+
 async def there_and_back(world: World, visitor: Forms, link: str) -> Page:
     """Follows a link to the provider, from which the browser comes back."""
     begun = await visitor.client.get(link)
@@ -1313,7 +1330,17 @@ async def is_managed_by_commands(world: World) -> None:
     email = world.address()
     await world.run("users", "create", email, "--no-password", "--verified", "--role", "editor")
     await world.run("users", "list", "--search", "ada", "--json")
-    for command in ("show", "disable", "enable", "verify", "unlock", "reset-2fa", "reset-passkeys", "logout"):
+    for command in (
+        "show",
+        "disable",
+        "enable",
+        "verify",
+        "unlock",
+        "reset-2fa",
+        "reset-passkeys",
+        "reset-identities",
+        "logout",
+    ):
         await world.run("users", command, email)
         await world.run("users", command, "nobody@example.com", status=1)
     for command in ("grant", "revoke"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import pty
@@ -24,7 +25,7 @@ from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.features.audit_log.models import AuditEvent
 from fastapi_pluggable_auth.features.passkeys.models import Passkey
 from fastapi_pluggable_auth.flows.login import login
-from fastapi_pluggable_auth.models import Device, Mail, RecoveryCode, Session, User
+from fastapi_pluggable_auth.models import Device, Identity, Mail, RecoveryCode, Session, User
 from fastapi_pluggable_auth.security.totp import generate_totp_secret
 
 from . import databases
@@ -453,6 +454,47 @@ def test_passkeys_are_removed_where_fido2_is_not_installed(users: Command, url: 
         done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
     assert read(url, lambda: Passkey.all().count()) == 0
+
+
+async def make_identity(user: User, provider: str, subject: str) -> None:
+    digest = hashlib.sha256(f"{provider} {subject}".encode()).hexdigest()
+    at = {"provider": provider, "issuer": f"https://{provider}.example", "subject": subject}
+    await Identity.create(user=user, digest=digest, email=EMAIL, vouched=True, **at)
+
+
+def test_identities_are_shown_and_disconnected_and_the_owner_is_told(users: Command, url: str) -> None:
+    async def prepare() -> None:
+        user = await create_user(Auth(AuthSettings()), EMAIL)
+        await make_identity(user, "acme", "1")
+        await make_identity(user, "google", "2")
+
+    read(url, prepare)
+    assert re.search(r"^identities +acme google$", users("show", EMAIL), re.MULTILINE)
+    shown = json.loads(users("show", EMAIL, "--json"))["identities"]
+    assert [(each["provider"], each["email"], each["held"]) for each in shown] == [
+        ("acme", EMAIL, False),
+        ("google", EMAIL, False),
+    ]
+    assert users("reset-identities", EMAIL).endswith(f"  {EMAIL}  identities disconnected\n")
+    assert json.loads(users("show", EMAIL, "--json"))["identities"] == []
+    assert read(url, lambda: Mail.filter(kind="identity_removed", recipient=EMAIL).count()) == 2
+    assert read(url, lambda: AuditEvent.filter(kind="identity_removed", outcome="success").count()) == 2
+    users("reset-identities", EMAIL)
+    assert read(url, lambda: Mail.all().count()) == 2, "again changes nothing"
+
+
+@sqlite
+def test_identities_are_disconnected_where_joserfc_is_not_installed(users: Command, url: str) -> None:
+    async def prepare() -> None:
+        await make_identity(await create_user(Auth(AuthSettings()), EMAIL), "acme", "1")
+
+    read(url, prepare)
+    without = "import sys; sys.modules['joserfc'] = None; from fastapi_pluggable_auth.cli import main; "
+    for command in ("show", "reset-identities"):
+        work = f"{without}sys.exit(main(['users', {command!r}, {EMAIL!r}]))"
+        done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert read(url, lambda: Identity.all().count()) == 0
 
 
 def test_a_stored_name_writes_nothing_of_its_own_on_a_terminal(users: Command, url: str) -> None:

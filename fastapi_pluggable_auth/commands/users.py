@@ -33,8 +33,9 @@ from ..features.administration.users import (
     unlock_user,
 )
 from ..features.administration.vouching import set_password, verify_user
-from ..features.passkeys.keeping import passkeys_of, remove_for, shown
+from ..features.passkeys import keeping as passkeys
 from ..features.passkeys.names import SECOND_FACTOR_ONLY
+from ..features.social_login import keeping as identities
 from ..features.two_factor.flows import remaining_recovery_codes
 from ..flows.account import AccountInUseError
 from ..flows.authorization import grant
@@ -64,7 +65,11 @@ async def _reset_two_factor(auth: Auth, user_id: UUID) -> None:
 
 
 async def _reset_passkeys(auth: Auth, user_id: UUID) -> None:
-    await remove_for(auth, await find_user(auth, user_id))
+    await passkeys.remove_for(auth, await find_user(auth, user_id))
+
+
+async def _reset_identities(auth: Auth, user_id: UUID) -> None:
+    await identities.remove_for(auth, await find_user(auth, user_id))
 
 
 CHANGES: Final[dict[str, tuple[str, str, Callable[[Auth, UUID], Awaitable[None]]]]] = {
@@ -74,6 +79,11 @@ CHANGES: Final[dict[str, tuple[str, str, Callable[[Auth, UUID], Awaitable[None]]
     "unlock": ("forget wrong passwords and codes, after too many of them", "unlocked", unlock_user),
     "reset-2fa": ("switch two-factor off, end all sessions and tell the owner", "reset", _reset_two_factor),
     "reset-passkeys": ("remove all passkeys and tell the owner", "passkeys removed", _reset_passkeys),
+    "reset-identities": (
+        "disconnect all accounts elsewhere and tell the owner",
+        "identities disconnected",
+        _reset_identities,
+    ),
     "logout": ("end all sessions", "logged out", end_sessions),
 }
 """What they do, what is said afterwards, and the flow."""
@@ -358,19 +368,22 @@ async def _import_lines(
 
 async def _show(options: argparse.Namespace, auth: Auth) -> int:
     user = await find_user(auth, options.name)
-    passkeys = [shown(passkey) for passkey in await passkeys_of(auth, user.id)]
+    keys = [passkeys.shown(each) for each in await passkeys.passkeys_of(auth, user.id)]
+    known = [identities.shown(each) for each in await identities.identities_of(auth, user.id)]
     facts = _columns(user) | {
         "has_password": is_usable(user.hashed_password),
         "two_factor": user.two_factor_active,
         "recovery_codes": await remaining_recovery_codes(auth, user),
-        "passkeys": [{name: plain(value) for name, value in each.items()} for each in passkeys],
+        "passkeys": [{name: plain(value) for name, value in each.items()} for each in keys],
+        "identities": [{name: plain(value) for name, value in each.items()} for each in known],
         "sessions": await count_sessions(auth, user.id),
     }
     if options.json:
         print(json.dumps(facts))
         return 0
     width = max(map(len, facts))
-    for name, value in (facts | {"passkeys": len(passkeys)}).items():
+    short = {"passkeys": len(keys), "identities": [each["provider"] for each in known]}
+    for name, value in (facts | short).items():
         print(f"{name:<{width}}  {printable(_text(value))}")
     return 0
 

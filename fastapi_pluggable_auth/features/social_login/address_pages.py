@@ -24,7 +24,7 @@ from ...security.plaintext import Plaintext
 from ...security.redirects import safe_next
 from . import addresses
 from .names import SocialError
-from .routes import ask_address, provider_named
+from .routes import ask_address
 
 router = AuthRouter(
     prefix="/account/sign-in/social",
@@ -79,7 +79,6 @@ async def social_code_form(
         code = taken(LoginCodeRequest(code=form.code.take()), "code")
         shown = await addresses.sign_in_with_code(
             auth,
-            provider_named,
             Plaintext(challenge),
             code,
             device_of(request),

@@ -15,7 +15,7 @@ from ...routes.router import AuthRouter
 from ...schemas import CookieSession, DeviceTokenPair, TokenPair, taken
 from . import addresses
 from .names import SocialError
-from .routes import TAG, provider_named
+from .routes import TAG
 from .schemas import SocialAddress, SocialAddressCode, SocialCodeSent
 
 router = AuthRouter(prefix="/auth/social/address", tags=[TAG])
@@ -65,7 +65,6 @@ async def answer(
     that has it."""
     shown = await addresses.sign_in_with_code(
         auth,
-        provider_named,
         taken(body, "challenge"),
         taken(body, "code"),
         device_in(request, body),

@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from ...auth import Auth
 from ...errors import AuthError, ErrorCode
@@ -21,10 +21,10 @@ from ...flows.session_tokens import TokenSet
 from ...flows.throttle import may_mail
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
+from .app_providers import provider_named
 from .flows import Arrived, account_of, digest_of, spend_for
 from .names import SocialError, SocialMail
 from .profile import Profile
-from .providers import Provider
 from .states import State, s256
 
 WANTED: Final = "social_address"
@@ -93,7 +93,6 @@ async def mail_address_code(auth: Auth, token: Plaintext, email: str, accept_lan
 
 async def sign_in_with_code(
     auth: Auth,
-    provider_named: Any,
     challenge: Plaintext,
     code: Plaintext,
     device: Device | None = None,
@@ -111,7 +110,7 @@ async def sign_in_with_code(
     pending, said = await check_code(auth, MAILED, challenge, code)
     if said["challenge"] is not None and (verifier is None or s256(verifier.take()) != said["challenge"]):
         raise AuthError(SocialError.SOCIAL_EXPIRED)
-    provider: Provider = provider_named(auth, said["provider"])
+    provider = provider_named(auth, said["provider"])
     profile = Profile(**{**said["profile"], "email": said["email"], "vouched": True})
     arrived = Arrived(provider, profile, said["issuer"], said["strong"])
     user = await account_of(auth, arrived, accept_language)

@@ -12,6 +12,8 @@ from ...auth import Auth
 from ...flows.authentication import Authentication
 from ...models import AbstractUser
 from ..feature import Feature, Slot
+from .app_providers import credentials_of, providers_of
+from .keeping import identities_of, shown
 from .models import ACCESS_ENDED, Identity
 from .names import SocialError, SocialEventKind, SocialMail
 from .providers import Provider
@@ -23,14 +25,17 @@ from .settings import SocialSettings, settings_for
 
 def _routers(auth: Auth) -> Iterable[APIRouter]:
     from . import address_routes, routes
-    from .credentials import credentials_of
 
-    for provider in routes.providers_of(auth).values():
+    for provider in providers_of(auth).values():
         credentials_of(auth, provider)
     yield routes.router
     yield routes.callbacks
     yield routes.own
     yield address_routes.router
+    if "administration" in auth.features:
+        from . import admin_routes
+
+        yield admin_routes.router
     if auth.pages:
         from . import address_pages, pages
 
@@ -38,16 +43,12 @@ def _routers(auth: Auth) -> Iterable[APIRouter]:
 
 
 async def _ways_in(auth: Auth, user: AbstractUser) -> int:
-    from .routes import providers_of
-
     own = auth.tables.of(Identity).filter(user_id=user.id, provider__in=[*providers_of(auth)])
     return await own.filter(held_since=None).count()
 
 
 async def _exported(auth: Auth, authentication: Authentication) -> list[dict[str, Any]]:
-    from . import flows
-
-    return [flows.shown(each) for each in await flows.identities_of(auth, authentication.user.id)]
+    return [shown(each) for each in await identities_of(auth, authentication.user.id)]
 
 
 async def _on_the_security_page(auth: Auth, authentication: Authentication) -> Mapping[str, Any]:

@@ -30,20 +30,18 @@ from ...flows.notices import notify
 from ...flows.pending import Unstored, begin, find, take
 from ...flows.session_tokens import TokenSet
 from ...flows.signup import signup
-from ...flows.ways_in import keep_way_in
 from ...hooks import EmailVerified, MailboxClaimed
-from ...models import AbstractUser, exact, matching
+from ...models import AbstractUser, exact
 from ...security.addresses import normalise_email
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
 from ...security.text import is_single_line, is_unicode
-from .credentials import credentials_of
+from .app_providers import credentials_of
 from .id_tokens import TokenError, check_claims, claims_in, key_id_of
 from .models import Identity
 from .names import (
     BeforeSocialSignup,
     IdentityLinked,
-    IdentityRemoved,
     SocialError,
     SocialEventKind,
     SocialMail,
@@ -530,64 +528,6 @@ async def reauthenticate(auth: Auth, authentication: Authentication, arrived: Ar
             if error.code is ErrorCode.INVALID_CREDENTIALS:
                 raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
             raise
-
-
-async def identities_of(auth: Auth, user_id: UUID) -> list[Identity]:
-    """The identities of the user, the oldest first."""
-    found = await auth.tables.of(Identity).filter(user_id=user_id).order_by("created_at", "id")
-    return [*matching(found, user_id=user_id)]
-
-
-async def identity_of(auth: Auth, user_id: UUID, identity_id: UUID) -> Identity:
-    """One identity of the user. Raises `AuthError(IDENTITY_NOT_FOUND)`."""
-    found = await exact(auth.tables.of(Identity).all(), id=identity_id, user_id=user_id)
-    if found is None:
-        raise AuthError(SocialError.IDENTITY_NOT_FOUND)
-    return found
-
-
-def shown(identity: Identity) -> dict[str, Any]:
-    """What its owner sees of it."""
-    return {
-        "id": identity.id,
-        "provider": identity.provider,
-        "email": identity.email,
-        "held": identity.held_since is not None,
-        "created_at": identity.created_at,
-        "last_used_at": identity.last_used_at,
-    }
-
-
-async def keep(auth: Auth, authentication: Authentication, identity_id: UUID) -> Identity:
-    """Lets an identity sign in again that was held when all access ended. Raises `AuthError`:
-    REAUTHENTICATION_REQUIRED, IDENTITY_NOT_FOUND."""
-    async with observed(auth, SocialEventKind.IDENTITY_KEPT, authentication):
-        require_recent_login(auth, authentication)
-        own = auth.tables.of(Identity).filter(id=identity_id, user_id=authentication.user.id)
-        await own.update(held_since=None)
-        return await identity_of(auth, authentication.user.id, identity_id)
-
-
-async def remove(auth: Auth, authentication: Authentication, identity_id: UUID) -> None:
-    """Disconnects an identity and tells its owner by mail. Raises `AuthError`: REAUTHENTICATION_REQUIRED,
-    IDENTITY_NOT_FOUND, LAST_WAY_IN."""
-    user = authentication.user
-    async with observed(auth, SocialEventKind.IDENTITY_REMOVED, authentication):
-        require_recent_login(auth, authentication)
-        removed = await _remove(auth, user, identity_id)
-    await auth.hooks.fire(IdentityRemoved, user, removed.id, removed.provider)
-
-
-@transactional
-async def _remove(auth: Auth, user: AbstractUser, identity_id: UUID) -> Identity:
-    await locked_account(auth, user.id)
-    own = {"id": identity_id, "user_id": user.id}
-    identity = await exact(auth.tables.of(Identity).all(), **own)
-    if identity is None or not await auth.tables.of(Identity).filter(**own).delete():
-        raise AuthError(SocialError.IDENTITY_NOT_FOUND)
-    await keep_way_in(auth, user)
-    await notify(auth, SocialMail.IDENTITY_REMOVED, user, provider=identity.provider)
-    return identity
 
 
 def digest_of(arrived: Arrived) -> str:

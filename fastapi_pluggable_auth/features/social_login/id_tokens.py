@@ -43,13 +43,17 @@ def has_key(keys: Mapping[str, Any], key_id: str | None) -> bool:
 def claims_in(token: str, keys: Mapping[str, Any], algorithms: Collection[str]) -> dict[str, Any]:
     """What a token says that one of these keys has signed. Raises `TokenError`."""
     try:
-        # Of one signature at a time: a set may hold keys for encryption, and of kinds that nobody knows.
-        found = [key for key in keys["keys"] if key.get("use", "sig") == "sig" and key.get("kty") != "oct"]
-        usable = jwk.KeySet([key for each in found if (key := _imported(each)) is not None])
-        claims = jwt.decode(token, usable, algorithms=[*algorithms]).claims
+        claims = jwt.decode(token, jwk.KeySet(usable_keys(keys)), algorithms=[*algorithms]).claims
     except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TokenError(type(error).__name__) from error
     return dict(claims)
+
+
+def usable_keys(keys: Mapping[str, Any]) -> list[Any]:
+    """Those of a published set that may have signed a token: there may be others for encryption, and of kinds
+    that nobody knows. Raises `KeyError`, `TypeError` or `AttributeError` for what is not a set."""
+    signing = [key for key in keys["keys"] if key.get("use", "sig") == "sig" and key.get("kty") != "oct"]
+    return [key for each in signing if (key := _imported(each)) is not None]
 
 
 def _imported(key: Mapping[str, Any]) -> Any:

@@ -28,12 +28,13 @@ from ...routes.router import AuthRouter
 from ...schemas import Text, TextId
 from ...security.csrf import is_form_token, make_form_token
 from ...security.keys import key_set
-from . import flows
+from . import keeping
+from .app_providers import label_of, provider_named, providers_of
 from .callback_routes import SIGNED_OUT, refused_there, section
 from .models import Identity
 from .names import SocialError
 from .providers import Provider
-from .routes import begin_for, provider_named, providers_of
+from .routes import begin_for
 from .states import Purpose
 
 TAGS: Final = ["account pages"]
@@ -184,7 +185,7 @@ async def keep_identity_form(
 ) -> Response:
     """Lets an identity sign in again."""
     try:
-        await flows.keep(auth, authentication, id_from(form.identity, SocialError.IDENTITY_NOT_FOUND))
+        await keeping.keep(auth, authentication, id_from(form.identity, SocialError.IDENTITY_NOT_FOUND))
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "identities")
     return _changed(auth, request, "identity_kept")
@@ -199,7 +200,7 @@ async def disconnect_form(
 ) -> Response:
     """Disconnects an identity, but not the last way in."""
     try:
-        await flows.remove(auth, authentication, id_from(form.identity, SocialError.IDENTITY_NOT_FOUND))
+        await keeping.remove(auth, authentication, id_from(form.identity, SocialError.IDENTITY_NOT_FOUND))
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "identities")
     return _changed(auth, request, "identity_removed")
@@ -215,10 +216,10 @@ def _changed(auth: Auth, request: Request, notice: str) -> Response:
 async def on_the_security_page(auth: Auth, authentication: Authentication) -> Mapping[str, Any]:
     """The identities of the user, and the providers where one can be connected."""
     providers = providers_of(auth)
-    own = [flows.shown(each) for each in await flows.identities_of(auth, authentication.user.id)]
+    own = [keeping.shown(each) for each in await keeping.identities_of(auth, authentication.user.id)]
     there, held = {each["provider"] for each in own}, any(each["held"] for each in own)
     return {
-        "identities": [{**each, "label": _label(providers, each["provider"])} for each in own],
+        "identities": [{**each, "label": label_of(auth, each["provider"])} for each in own],
         "held": held,
         "recent": is_recent(auth, authentication),
         "others": [
@@ -233,7 +234,7 @@ async def on_the_security_page(auth: Auth, authentication: Authentication) -> Ma
 async def on_the_confirming_page(auth: Auth, authentication: Authentication) -> Mapping[str, Any]:
     """The providers that say when their user has signed in, where this user is known."""
     user, providers = authentication.user, providers_of(auth)
-    own = await flows.identities_of(auth, user.id)
+    own = await keeping.identities_of(auth, user.id)
     there = {each.provider for each in own if each.held_since is None}
     return {
         "confirms": [
@@ -255,8 +256,3 @@ async def held_notice(auth: Auth, authentication: Authentication) -> str | None:
 def _link(auth: Auth, authentication: Authentication, provider: Provider) -> dict[str, str]:
     token = link_token(auth, authentication, provider.name)
     return {"name": provider.name, "label": provider.label, "token": token}
-
-
-def _label(providers: Mapping[str, Provider], name: str) -> str:
-    """Of one that the app has no more, too."""
-    return providers[name].label if name in providers else name.capitalize()

@@ -19,7 +19,7 @@ from ...database import deadline_paused
 from ...errors import AuthError
 from ...security.plaintext import Plaintext
 from ...security.tls import https_context
-from .credentials import credentials_of
+from .app_providers import credentials_of
 from .id_tokens import has_key
 from .names import SocialError
 from .providers import Provider
@@ -53,6 +53,24 @@ class Granted:
 
     access_token: Plaintext
     id_token: Plaintext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an address has answered, and when, by its own clock (`Date`, RFC 9110 section 6.6.1)."""
+
+    status: int
+    said: Any
+    date: str | None
+
+
+class ProviderError(AuthError):
+    """A provider does not answer, or not as it should: `why` is for the operator, and in no answer."""
+
+    def __init__(self, code: SocialError, why: str) -> None:
+        again = int(PAUSE) if code is SocialError.PROVIDER_UNAVAILABLE else None
+        super().__init__(code, retry_after=again)
+        self.why = why
 
 
 class Remote:
@@ -93,14 +111,7 @@ class Remote:
     ) -> Granted:
         """What it gives for a code (RFC 6749 section 4.1.3). Raises `AuthError`: PROVIDER_UNAVAILABLE,
         SOCIAL_REFUSED."""
-        document = await self.document(provider)
-        address = self.address(provider, document, "token_endpoint")
-        answer = await self._send(
-            provider,
-            "POST",
-            address,
-            lambda: self._request_for_tokens(provider, document, code, verifier, redirect_uri),
-        )
+        answer = (await self.ask_for_tokens(provider, code, verifier, redirect_uri)).said
         tokens = {name: answer.pop(name, None) for name in ("access_token", "id_token")}
         for name, said in tokens.items():
             if not isinstance(said, str) and (said is not None or name == "access_token"):
@@ -108,6 +119,18 @@ class Remote:
         given = {name: Plaintext(said) for name, said in tokens.items() if said is not None}
         tokens.clear()
         return Granted(**given)
+
+    async def ask_for_tokens(
+        self, provider: Provider, code: Plaintext, verifier: Plaintext, redirect_uri: str
+    ) -> Answer:
+        """What its token endpoint answers, an object in any case. Raises as `grant` does."""
+        document = await self.document(provider)
+        return await self._send(
+            provider,
+            "POST",
+            self.address(provider, document, "token_endpoint"),
+            lambda: self._request_for_tokens(provider, document, code, verifier, redirect_uri),
+        )
 
     def _request_for_tokens(
         self,
@@ -138,9 +161,10 @@ class Remote:
     async def fetch(self, provider: Provider, url: str, access_token: Plaintext) -> Any:
         """What is at an address of the provider for this user."""
         accept = {"Accept": "application/json"}
-        return await self._send(
+        answer = await self._send(
             provider, "GET", url, lambda: ({**accept, "Authorization": f"Bearer {access_token.take()}"}, None)
         )
+        return answer.said
 
     async def _look(self, provider: Provider) -> _Known:
         """One request at a time for each provider."""
@@ -171,15 +195,15 @@ class Remote:
         for themselves."""
         loop = asyncio.get_running_loop()
         if loop.time() - self._failed.get(url, -PAUSE) < PAUSE:
-            raise AuthError(SocialError.PROVIDER_UNAVAILABLE, retry_after=int(PAUSE))
+            raise ProviderError(SocialError.PROVIDER_UNAVAILABLE, "it did not just now")
         try:
-            said = await self._send(provider, "GET", url, lambda: ({"Accept": "application/json"}, None))
+            answer = await self._send(provider, "GET", url, lambda: ({"Accept": "application/json"}, None))
         except AuthError:
             self._failed[url] = loop.time()
             raise
-        if not isinstance(said, dict):
+        if not isinstance(answer.said, dict):
             raise _refused(provider, f"no object at {url!r:.80}")
-        return said
+        return answer.said
 
     async def _send(
         self,
@@ -187,7 +211,7 @@ class Remote:
         method: str,
         url: str,
         made: Callable[[], tuple[dict[str, str], dict[str, str] | None]],
-    ) -> Any:
+    ) -> Answer:
         """`made` gives headers and body when they are sent: no frame that waits shows them."""
         if not self._may_reach(url):
             raise _refused(provider, f"{url!r:.80} is not an address with https")
@@ -199,17 +223,20 @@ class Remote:
                         verify=await https_context(), timeout=TIMEOUT, follow_redirects=False
                     ) as client,
                 ):
-                    status, said = await self._answer(client, _built(client, method, url, made))
+                    answer = await self._answer(client, _built(client, method, url, made))
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, RecursionError) as error:
             logger.warning("The provider %s did not answer: %s", provider.name, type(error).__name__)
-            raise AuthError(SocialError.PROVIDER_UNAVAILABLE, retry_after=int(PAUSE)) from None
-        if status >= 400 and method == "GET":
-            raise _refused(provider, f"status {status}")
-        if not isinstance(said, dict | list) or (method == "POST" and not isinstance(said, dict)):
+            why = f"{error or type(error).__name__!s:.120}"
+            raise ProviderError(SocialError.PROVIDER_UNAVAILABLE, why) from None
+        if answer.status >= 400 and method == "GET":
+            raise _refused(provider, f"status {answer.status}")
+        if not isinstance(answer.said, dict | list) or (
+            method == "POST" and not isinstance(answer.said, dict)
+        ):
             raise _refused(provider, "no object")
-        return said
+        return answer
 
-    async def _answer(self, client: httpx.AsyncClient, request: httpx.Request) -> tuple[int, Any]:
+    async def _answer(self, client: httpx.AsyncClient, request: httpx.Request) -> Answer:
         answer = await client.send(request, stream=True)
         try:
             if answer.status_code >= 500:
@@ -221,7 +248,7 @@ class Remote:
                     raise ValueError("an answer without end")
         finally:
             await answer.aclose()
-        return answer.status_code, json.loads(body)
+        return Answer(answer.status_code, json.loads(body), answer.headers.get("date"))
 
     def _may_reach(self, url: str) -> bool:
         """An app on this machine may have its provider there as well."""
@@ -241,6 +268,6 @@ def _built(
     return client.build_request(method, url, headers={**headers, "Accept-Encoding": "identity"}, data=body)
 
 
-def _refused(provider: Provider, why: str) -> AuthError:
+def _refused(provider: Provider, why: str) -> ProviderError:
     logger.warning("An answer of the provider %s was refused: %s.", provider.name, why)
-    return AuthError(SocialError.SOCIAL_REFUSED)
+    return ProviderError(SocialError.SOCIAL_REFUSED, why)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from fastapi import Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -28,7 +27,8 @@ from ...security.cookies import Cookies, received_cookies
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
 from ...security.redirects import safe_next
-from . import addresses, flows
+from . import addresses, flows, keeping
+from .app_providers import provider_named, providers_of, redirect_uri
 from .callback_routes import CallbackRoute, begun_by, lead_on, to_front_end
 from .models import Identity
 from .names import SocialError
@@ -151,7 +151,7 @@ async def callback(
     begun = begun_by(auth, request, chosen.name, state)
     if error or not secret.look():
         raise AuthError(_ERRORS.get(error, SocialError.SOCIAL_REFUSED))
-    arrived = await flows.arrive(auth, chosen, begun, _redirect_uri(auth, chosen), secret, iss, name)
+    arrived = await flows.arrive(auth, chosen, begun, redirect_uri(auth, chosen), secret, iss, name)
     response = await _finish(auth, request, begun, arrived)
     names = Cookies(secure=auth.settings.is_https)
     response.headers.append("set-cookie", names.delete(names.of_feature(begun.cookie)))
@@ -199,7 +199,7 @@ async def posted_callback(
     chosen = provider_named(auth, provider)
     headers = {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
     return RedirectResponse(
-        f"{_redirect_uri(auth, chosen)}?{urlencode(form.fields(), errors='replace')}", 303, headers
+        f"{redirect_uri(auth, chosen)}?{urlencode(form.fields(), errors='replace')}", 303, headers
     )
 
 
@@ -337,7 +337,7 @@ async def token(
 @own.get("", operation_id="account_list_identities", summary="List the identities")
 async def list_identities(auth: CurrentAuth, authentication: EnrollingAuthentication) -> list[IdentityOut]:
     """The accounts elsewhere by which the user signs in, the oldest first."""
-    return [_out(each) for each in await flows.identities_of(auth, authentication.user.id)]
+    return [_out(each) for each in await keeping.identities_of(auth, authentication.user.id)]
 
 
 @own.post(
@@ -401,8 +401,8 @@ async def keep(
     """After a reset of the password, `keep` lets an identity sign in again. Needs a recent login."""
     wanted = id_from(identity_id, SocialError.IDENTITY_NOT_FOUND)
     if body.keep:
-        return _out(await flows.keep(auth, authentication, wanted))
-    return _out(await flows.identity_of(auth, authentication.user.id, wanted))
+        return _out(await keeping.keep(auth, authentication, wanted))
+    return _out(await keeping.identity_of(auth, authentication.user.id, wanted))
 
 
 @own.delete(
@@ -416,7 +416,7 @@ async def keep(
 )
 async def disconnect(auth: CurrentAuth, authentication: EnrollingAuthentication, identity_id: TextId) -> None:
     """Disconnect an identity, but not the last way in. Needs a recent login; the owner is told by mail."""
-    await flows.remove(auth, authentication, id_from(identity_id, SocialError.IDENTITY_NOT_FOUND))
+    await keeping.remove(auth, authentication, id_from(identity_id, SocialError.IDENTITY_NOT_FOUND))
 
 
 async def begin_for(
@@ -447,7 +447,7 @@ async def begin(auth: Auth, request: Request, response: Response, provider: Prov
     `AuthError`."""
     if state.purpose == "sign_in" and state.challenge is None and not auth.uses_cookies:
         raise AuthError(SocialError.CODE_CHALLENGE_NEEDED)
-    url = await flows.authorization_url(auth, provider, state, _redirect_uri(auth, provider))
+    url = await flows.authorization_url(auth, provider, state, redirect_uri(auth, provider))
     names = Cookies(secure=auth.settings.is_https)
     received = [*received_cookies(request.scope["headers"])]
     begun = [name for name in received if name.startswith(names.of_feature("social_"))]
@@ -459,27 +459,8 @@ async def begin(auth: Auth, request: Request, response: Response, provider: Prov
     return url
 
 
-def providers_of(auth: Auth) -> Mapping[str, Provider]:
-    """The providers of the app, by their names."""
-    found: Mapping[str, Provider] = auth.features.options_of("social_login")
-    return found
-
-
-def provider_named(auth: Auth, name: str) -> Provider:
-    """Raises `AuthError(PROVIDER_UNKNOWN)`."""
-    found = providers_of(auth).get(name)
-    if found is None:
-        raise AuthError(SocialError.PROVIDER_UNKNOWN)
-    return found
-
-
 def _path(auth: Auth, path: str) -> str:
     return f"{auth.settings.route_prefix}/auth/{path}"
-
-
-def _redirect_uri(auth: Auth, provider: Provider) -> str:
-    """Each provider has its own, so that the answer of one cannot be taken for that of another."""
-    return auth.settings.public_url(f"auth/social/{quote(provider.name)}/callback")
 
 
 async def _session_of(request: Request, auth: Auth, state: State) -> Authentication:
@@ -494,4 +475,4 @@ async def _session_of(request: Request, auth: Auth, state: State) -> Authenticat
 
 
 def _out(identity: Identity) -> IdentityOut:
-    return IdentityOut(**flows.shown(identity))
+    return IdentityOut(**keeping.shown(identity))

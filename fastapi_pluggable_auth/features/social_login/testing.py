@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import secrets
@@ -10,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from email.message import Message
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from ...auth import Auth
 from .id_tokens import new_key, public_half, signed_by
@@ -37,6 +39,12 @@ class IdentityProvider:
         self.extra: dict[str, Any] = {}
         """Claims of the next tokens beside or in place of those that are right."""
         self.clock: Callable[[], float] = time.time
+        self.secret: str | None = None
+        """Where it is set, the token endpoint wants it of every client."""
+        self.published: dict[str, Any] = {}
+        """What its document says in the place of what is right."""
+        self.keys: list[dict[str, Any]] | None = None
+        """Keys that it publishes in the place of its own."""
         self.raw: Callable[[BaseHTTPRequestHandler], None] | None = None
         """Answers for the token endpoint, for what no right one says."""
         self._codes: dict[str, dict[str, str]] = {}
@@ -82,6 +90,9 @@ class IdentityProvider:
             "response_types_supported": ["code"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
+            "code_challenge_methods_supported": ["S256"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            **self.published,
         }
 
     def authorize(self, asked: dict[str, str], place: str = "") -> str:
@@ -130,7 +141,7 @@ def _handler_of(provider: IdentityProvider) -> type[BaseHTTPRequestHandler]:
             if name == "openid-configuration":
                 self._json(provider.document(place.removesuffix("/.well-known")))
             elif name == "jwks":
-                self._json({"keys": [public_half(provider.key)]})
+                self._json({"keys": provider.keys or [public_half(provider.key)]})
             elif name == "userinfo":
                 self._json(provider.claims)
             elif name == "authorize":
@@ -150,8 +161,18 @@ def _handler_of(provider: IdentityProvider) -> type[BaseHTTPRequestHandler]:
             if provider.raw is not None:
                 provider.raw(self)
                 return
-            answer = provider.token(_fields(body))
+            sent = _fields(body)
+            if provider.secret is not None and provider.secret != (
+                _basic(self.headers) or sent.get("client_secret")
+            ):
+                self._json({"error": "invalid_client"}, 401)
+                return
+            answer = provider.token(sent)
             self._json(answer, 400 if "error" in answer else 200)
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            """Of the answers, by the clock of the provider."""
+            return super().date_time_string(provider.clock() if timestamp is None else timestamp)
 
         def _json(self, said: dict[str, Any], status: int = 200) -> None:
             self._answer(json.dumps(said), "application/json", status)
@@ -218,6 +239,14 @@ def _posting_page(back: str) -> str:
         f'<form method="post" action="{escape(action)}">{hidden}<button>Go back</button></form>'
         f"<script>document.forms[0].submit()</script>"
     )
+
+
+def _basic(headers: Message) -> str | None:
+    """The secret of a client (RFC 6749 section 2.3.1)."""
+    scheme, _, pair = headers.get("Authorization", "").partition(" ")
+    if scheme != "Basic":
+        return None
+    return unquote(base64.b64decode(pair).decode().partition(":")[2])
 
 
 def _fields(text: str) -> dict[str, str]:
