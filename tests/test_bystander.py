@@ -56,6 +56,8 @@ from fastapi_pluggable_auth.features import (
 from fastapi_pluggable_auth.features.administration import users
 from fastapi_pluggable_auth.features.passkeys import keeping
 from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator
+from fastapi_pluggable_auth.features.social_login.app_providers import providers_of
+from fastapi_pluggable_auth.features.social_login.probing import look_at
 from fastapi_pluggable_auth.features.social_login.states import s256
 from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from fastapi_pluggable_auth.features.two_factor import sealing
@@ -85,6 +87,7 @@ NO_ROWS = {
     ("mail", "preview"): "knows no database",
     ("keys", "rotate"): "knows no database",
     ("keys", "list"): "knows no database",
+    ("providers", "check"): "knows no database",
     ("words",): "knows no database",
 }
 """Commands that are left out, and why."""
@@ -1027,6 +1030,7 @@ async def signs_in_at_others(world: World) -> None:
         return browser, await comes_back(browser, begun.headers["location"], status)
 
     await world.ask("GET", "/auth/providers")
+    assert (await look_at(world.auth, providers_of(world.auth)["acme"])).looks
     await world.ask("POST", "/auth/social/acme/start", {})
     email, known = world.address(), await world.ada()
     browser, _ = await signs_in(email, next="/notes")
