@@ -51,7 +51,7 @@ class Page(HTMLParser):
         attributes = {name: value or "" for name, value in attrs}
         self.tags.append((tag, attributes))
         if tag == "form":
-            self.forms.append(PageForm(attributes.get("action", self.path)))
+            self.forms.append(PageForm(attributes.get("action", self.answer.url.raw_path.decode())))
         elif tag == "button" and self.forms:
             self.forms[-1].buttons.append(attributes)
         elif tag == "input" and attributes["type"] == "hidden":

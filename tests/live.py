@@ -23,10 +23,10 @@ LIFETIME = 180.0
 
 
 @contextmanager
-def serving(app: FastAPI, ws: WSProtocolType = "none") -> Iterator[str]:
+def serving(app: FastAPI, ws: WSProtocolType = "none", port: int = 0) -> Iterator[str]:
     """The app under uvicorn in a thread; gives its base URL. `ws` implements WebSockets."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind(("127.0.0.1", port))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws=ws))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

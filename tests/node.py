@@ -1,4 +1,4 @@
-"""Node and packages of npm, for what others make of the OpenAPI document."""
+"""Node and packages of npm: what others make of the OpenAPI document, and a provider of OpenID Connect."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import json
 import os
 import shutil
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 PACKAGES = {
+    "oidc-provider": "9.13.3",
     "openapi-fetch": "0.17.0",
     "openapi-typescript": "7.13.0",
     "swagger-ui-dist": "5.35.0",
@@ -23,10 +28,11 @@ def missing() -> str | None:
     return next((f"{name} is not installed" for name in ("node", "npm") if shutil.which(name) is None), None)
 
 
-def install(folder: Path) -> None:
-    """Installs the packages in a folder. Skips the test where that fails, as without a network, unless Node
-    is required."""
-    package = {"private": True, "type": "module", "dependencies": PACKAGES}
+def install(folder: Path, *names: str) -> None:
+    """Installs packages in a folder. Skips the test where that fails, as without a network, unless Node is
+    required."""
+    dependencies = {name: PACKAGES[name] for name in names}
+    package = {"private": True, "type": "module", "dependencies": dependencies}
     (folder / "package.json").write_text(json.dumps(package))
     command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -40,3 +46,25 @@ def run(folder: Path, *arguments: str) -> str:
     done = subprocess.run(["node", *arguments], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+@contextmanager
+def serving(folder: Path, url: str, *arguments: str) -> Iterator[None]:
+    """While a script runs, by Node, from when it answers there."""
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(["node", *arguments], cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            assert process.poll() is None, log.read_text()
+            try:
+                httpx.get(url)
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+        yield
+    finally:
+        process.kill()
+        process.wait()

@@ -28,7 +28,7 @@ TYPESCRIPT = ("--strict", "--target", "es2022", "--module", "nodenext", "--lib",
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages of npm."""
     folder = tmp_path_factory.mktemp("node")
-    node.install(folder)
+    node.install(folder, "openapi-fetch", "openapi-typescript", "swagger-ui-dist", "typescript")
     return folder
 
 

@@ -239,6 +239,22 @@ async def test_a_token_that_the_provider_has_not_signed_is_refused(
     assert (await client.post("/auth/social/acme/token", json=right)).status_code == 200
 
 
+async def test_headers_that_nobody_knows_are_ignored_unless_they_are_critical(
+    client: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    """RFC 7515 section 4 and 4.1.11; some providers send their certificates along."""
+    from joserfc import jws, jwt
+
+    registry = jws.JWSRegistry(algorithms=["ES256"], strict_check_header=False)
+    for more, status in (({"x-tenant": "1", "x5c": ["A" * 2000]}, 200), ({"crit": ["x-tenant"]}, 400)):
+        nonce = (await client.post("/auth/social/acme/nonce")).json()["nonce"]
+        claims = json.loads(_decoded(provider.id_token(nonce).split(".")[1]))
+        header = {"alg": "ES256", "kid": provider.key.kid, **more}
+        registry.check_header = lambda header: None  # type: ignore[method-assign]
+        body = {"id_token": jwt.encode(header, claims, provider.key, registry=registry), "nonce": nonce}
+        assert (await client.post("/auth/social/acme/token", json=body)).status_code == status
+
+
 @on_each_database
 async def test_a_token_of_a_native_app_is_good_once(
     client: httpx.AsyncClient, provider: IdentityProvider

@@ -15,7 +15,7 @@ Fetch = Callable[[str], Awaitable[Any]]
 
 ALGORITHMS: Final = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    *("ES256", "ES384", "ES512", "EdDSA"),
+    *("ES256", "ES384", "ES512", "Ed25519", "EdDSA"),
 )
 """Of signatures by a key whose public half the provider publishes; none of a shared secret."""
 
@@ -27,11 +27,12 @@ class Provider:
 
     `name` stands in addresses and in the table: letters, digits and `-`. `label` is what people call it. The
     credentials of the app there are `client_id` and `client_secret`, else AUTH_<NAME>_CLIENT_ID and
-    AUTH_<NAME>_CLIENT_SECRET. `profile` reads the claims. Without `signup` nobody gets an account by it, and
-    with `allowed_domains` only addresses of these do. `native_client_ids` are those that native apps have
-    there beside `client_id`, such as the bundle id of an app for Apple: at `/auth/social/{provider}/token`
-    theirs count too. One that is `trusted_for_two_factor` is asked for no second factor where it says that
-    the user has shown one (`amr` with `mfa`).
+    AUTH_<NAME>_CLIENT_SECRET. `secret_in_body` is for an app that is registered for `client_secret_post`
+    where the provider takes headers as well. `profile` reads the claims. Without `signup` nobody gets an
+    account by it, and with `allowed_domains` only addresses of these do. `native_client_ids` are those that
+    native apps have there beside `client_id`, such as the bundle id of an app for Apple: at
+    `/auth/social/{provider}/token` theirs count too. One that is `trusted_for_two_factor` is asked for no
+    second factor where it says that the user has shown one (`amr` with `mfa`).
 
     Raises `ValueError` for one that is not whole.
     """
@@ -46,6 +47,7 @@ class Provider:
     profile: Callable[[Mapping[str, Any]], Profile] = profile_of
     client_id: str | None = None
     client_secret: str | None = field(default=None, repr=False)
+    secret_in_body: bool = False
     parameters: Mapping[str, str] = field(default_factory=dict)
     algorithms: tuple[str, ...] = ALGORITHMS
     native_client_ids: Collection[str] = ()

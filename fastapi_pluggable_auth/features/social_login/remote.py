@@ -151,7 +151,8 @@ class Remote:
             "client_id": client_id,
         }
         methods = document.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
-        if secret and "client_secret_basic" in methods and provider.make_secret is None:
+        in_body = provider.secret_in_body or provider.make_secret is not None
+        if secret and "client_secret_basic" in methods and not in_body:
             pair = f"{quote(client_id, safe='')}:{quote(secret, safe='')}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         elif secret:
