@@ -226,6 +226,14 @@ class Auth(Generic[U_co]):
             return user.permissions
         return user.permissions.union(*(self.roles.get(role, frozenset()) for role in user.roles))
 
+    async def provider_token(self, user: AbstractUser, provider: str) -> str:
+        """An access token of the user at a provider of social login whose tokens the app keeps, renewed where
+        it ends. Raises `AuthError`: PROVIDER_TOKEN_NEEDED, PROVIDER_UNAVAILABLE; `LookupError` where the app
+        has no such provider, and `ValueError` where its tokens are not kept."""
+        from .features.social_login.tokens import provider_token  # which only apps with social login import
+
+        return await provider_token(self, user, provider)
+
     async def close(self) -> None:
         """Does what waits for an answer to go out, and ends the threads and the connections for mail,
         limits and autonomous transactions; a later use opens them again."""

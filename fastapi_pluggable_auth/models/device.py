@@ -15,7 +15,8 @@ from .user import User
 
 class AbstractDevice(Outward, Model):
     """One device that has signed in with all factors, by the digest of a random value that it holds.
-    `session_id` is the session in which it was seen last."""
+    `session_id` is the session in which it was seen last, `trusted_at` since when it spares its user the
+    second factor."""
 
     _withheld = frozenset({"digest"})
 
@@ -27,6 +28,7 @@ class AbstractDevice(Outward, Model):
     user_agent = fields.CharField(max_length=255, default="")
     expires_at = MomentField(db_index=True)
     last_used_at = MomentField()
+    trusted_at = MomentField(null=True)
     created_at = MomentField(auto_now_add=True)
 
     class Meta:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from tortoise.exceptions import IntegrityError
 from tortoise.expressions import F
@@ -50,6 +50,7 @@ from .profile import Profile
 from .providers import Provider
 from .remote import Granted, Remote
 from .states import State, open_nonce, s256
+from .tokens import sealed
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ class Arrived:
     profile: Profile
     issuer: str
     strong: bool = False
+    granted: Granted | None = None
+    """What the app may keep."""
 
 
 async def authorization_url(auth: Auth, provider: Provider, state: State, redirect_uri: str) -> str:
@@ -117,7 +120,7 @@ async def arrive(
         raise refused(provider, "another issuer has answered")
     arrived = _arrived(provider, claims)
     named = replace(arrived.profile, name=arrived.profile.name or name)
-    return replace(arrived, profile=named)
+    return replace(arrived, profile=named, granted=granted if provider.store_tokens else None)
 
 
 def _may_be_from(provider: Provider, issuer: str) -> bool:
@@ -349,10 +352,19 @@ async def _known(auth: Auth, arrived: Arrived) -> AbstractUser | None:
     user = await exact(auth.tables.user.all(), id=identity.user_id)
     if user is None:
         return None
-    said = {"email": _address(arrived.profile), "vouched": arrived.profile.vouched}
-    own = auth.tables.of(Identity).filter(id=identity.id, user_id=user.id)
-    await own.update(last_used_at=auth.clock(), **said)
+    await _note_use(auth, identity, arrived)
     return user
+
+
+async def _note_use(auth: Auth, identity: Identity, arrived: Arrived) -> None:
+    """Keeps what the provider has said and given now."""
+    said: dict[str, Any] = {"email": _address(arrived.profile), "vouched": arrived.profile.vouched}
+    if arrived.granted is not None:
+        said["tokens"] = sealed(auth, identity.id, arrived.granted, identity.tokens)
+    elif not arrived.provider.store_tokens:
+        said["tokens"] = None
+    own = auth.tables.of(Identity).filter(id=identity.id, user_id=identity.user_id)
+    await own.update(last_used_at=auth.clock(), **said)
 
 
 async def _identity(auth: Auth, arrived: Arrived) -> Identity | None:
@@ -409,8 +421,10 @@ async def _connect(auth: Auth, user: AbstractUser, arrived: Arrived, *, claims: 
 
 
 async def _store(auth: Auth, user: AbstractUser, arrived: Arrived) -> Identity:
-    now, profile = auth.clock(), arrived.profile
+    now, profile, identity_id = auth.clock(), arrived.profile, uuid4()
+    granted = arrived.granted
     return await auth.tables.of(Identity).create(
+        id=identity_id,
         user_id=user.id,
         provider=arrived.provider.name,
         issuer=arrived.issuer,
@@ -418,6 +432,7 @@ async def _store(auth: Auth, user: AbstractUser, arrived: Arrived) -> Identity:
         digest=digest_of(arrived),
         email=_address(profile),
         vouched=profile.vouched,
+        tokens=None if granted is None else sealed(auth, identity_id, granted),
         last_used_at=now,
         created_at=now,
     )
@@ -501,6 +516,7 @@ async def _link(auth: Auth, user: AbstractUser, arrived: Arrived, state: State) 
     if known is not None:
         if known.user_id != user.id:
             raise AuthError(SocialError.IDENTITY_TAKEN)
+        await _note_use(auth, known, arrived)
         return known, False
     identity = await _store(auth, user, arrived)
     await notify(auth, SocialMail.IDENTITY_LINKED, user, provider=arrived.provider.label)

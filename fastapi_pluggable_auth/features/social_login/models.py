@@ -20,9 +20,10 @@ class AbstractIdentity(Outward, Model):
     """An account elsewhere by which a user signs in here: the issuer and the subject, which `digest` keeps
     unique, and never the address. `email` is what the provider last said, and `vouched` whether it says that
     the address is the user's. `held_since` is when all access ended: it does not sign in until its owner has
-    kept it."""
+    kept it. `tokens` are those of the provider, sealed, where the app keeps them; until `renewing_until` one
+    request gets new ones."""
 
-    _withheld = frozenset({"digest"})
+    _withheld = frozenset({"digest", "tokens", "renewing_until"})
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     user: Any
@@ -34,6 +35,8 @@ class AbstractIdentity(Outward, Model):
     email = EmailField(null=True)
     vouched = fields.BooleanField(default=False)
     held_since: datetime | None = MomentField(null=True)
+    tokens = fields.TextField(null=True)
+    renewing_until: datetime | None = MomentField(null=True)
     last_used_at: datetime | None = MomentField(null=True)
     created_at = MomentField(auto_now_add=True)
 

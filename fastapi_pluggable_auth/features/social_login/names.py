@@ -37,6 +37,7 @@ class SocialError(ErrorTable):
         "The password of this account was reset: sign in with the new one, and keep or remove this identity.",
     )
     IDENTITY_NOT_FOUND = (404, "There is no such identity.")
+    PROVIDER_TOKEN_NEEDED = (409, "Sign in at the provider again: this app has no access there any more.")
     CODE_CHALLENGE_NEEDED = (400, "Send a code_challenge: this app gives browsers no cookies.")
 
 

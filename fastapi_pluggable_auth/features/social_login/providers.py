@@ -32,7 +32,8 @@ class Provider:
     account by it, and with `allowed_domains` only addresses of these do. `native_client_ids` are those that
     native apps have there beside `client_id`, such as the bundle id of an app for Apple: at
     `/auth/social/{provider}/token` theirs count too. One that is `trusted_for_two_factor` is asked for no
-    second factor where it says that the user has shown one (`amr` with `mfa`).
+    second factor where it says that the user has shown one (`amr` with `mfa`). With `store_tokens` the app
+    keeps what the provider gives it, for `auth.provider_token`: ask for the `scopes` that you need.
 
     Raises `ValueError` for one that is not whole.
     """
@@ -54,6 +55,7 @@ class Provider:
     signup: bool = True
     allowed_domains: Collection[str] = ()
     trusted_for_two_factor: bool = False
+    store_tokens: bool = False
     issuer_of: Callable[[Mapping[str, Any]], str] | None = None
     """What the issuer of a token has to be, given its claims, where one provider has several."""
     make_secret: Callable[[str, float], str] | None = None
@@ -81,7 +83,15 @@ class Provider:
 def Oidc(name: str, *, issuer: str, label: str | None = None, **options: Any) -> Provider:
     """Any provider of OpenID Connect, such as Keycloak, Authentik, Auth0 or Okta. It vouches for addresses by
     `email_verified`; one that says so of addresses that anybody may type is to get its own `profile`."""
-    return Provider(name=name, label=label or name.capitalize(), issuer=issuer, **options)
+    return _made(options, name=name, label=label or name.capitalize(), issuer=issuer)
+
+
+def _made(
+    options: Mapping[str, Any], *, parameters: Mapping[str, str] | None = None, **defaults: Any
+) -> Provider:
+    """A provider as the app wants it. What it adds to the address of the sign-in stands beside ours."""
+    asked = {**(parameters or {}), **options.get("parameters", {})}
+    return Provider(**{**defaults, **options, "parameters": asked})
 
 
 def Google(*, hd: str | None = None, **options: Any) -> Provider:
@@ -94,13 +104,15 @@ def Google(*, hd: str | None = None, **options: Any) -> Provider:
         return profile_of(claims)
 
     more = {} if hd is None else {"hd": hd}
-    return Provider(
+    if options.get("store_tokens"):
+        more |= {"access_type": "offline", "prompt": "consent"}  # else there is a refresh token once
+    return _made(
+        options,
+        parameters=more,
         name="google",
         label="Google",
         issuer="https://accounts.google.com",
         profile=profile,
-        parameters=more,
-        **options,
     )
 
 
@@ -122,13 +134,15 @@ def Microsoft(*, tenant: str = "common", **options: Any) -> Provider:
     shared = tenant in ("common", "organizations")
     if not shared and not _TENANT.fullmatch(tenant):
         raise ValueError("Name a tenant of Microsoft by its id: its tokens do.")
-    return Provider(
+    offline = ("offline_access",) if options.get("store_tokens") else ()
+    return _made(
+        options,
         name="microsoft",
         label="Microsoft",
         issuer=f"https://login.microsoftonline.com/{tenant}/v2.0",
+        scopes=("openid", "email", "profile", *offline),
         profile=profile,
         issuer_of=_of_tenant if shared else None,
-        **options,
     )
 
 
@@ -141,7 +155,7 @@ def _of_tenant(claims: Mapping[str, Any]) -> str:
 
 def GitLab(*, url: str = "https://gitlab.com", **options: Any) -> Provider:
     """GitLab (https://docs.gitlab.com/integration/openid_connect_provider)."""
-    return Provider(name="gitlab", label="GitLab", issuer=url.rstrip("/"), **options)
+    return _made(options, name="gitlab", label="GitLab", issuer=url.rstrip("/"))
 
 
 def GitHub(**options: Any) -> Provider:
@@ -155,14 +169,14 @@ def GitHub(**options: Any) -> Provider:
         said = {"email": primary.get("email"), "email_verified": primary.get("verified")}
         return {"sub": text_of(user.get("id")), "name": user.get("name") or user.get("login"), **said}
 
-    return Provider(
+    return _made(
+        options,
         name="github",
         label="GitHub",
         authorization_endpoint="https://github.com/login/oauth/authorize",
         token_endpoint="https://github.com/login/oauth/access_token",  # noqa: S106
         scopes=("read:user", "user:email"),
         claims=claims,
-        **options,
     )
 
 
@@ -178,14 +192,14 @@ def Discord(**options: Any) -> Provider:
             **said,
         }
 
-    return Provider(
+    return _made(
+        options,
         name="discord",
         label="Discord",
         authorization_endpoint="https://discord.com/oauth2/authorize",
         token_endpoint="https://discord.com/api/oauth2/token",  # noqa: S106
         scopes=("identify", "email"),
         claims=claims,
-        **options,
     )
 
 
@@ -210,13 +224,13 @@ def Apple(*, team_id: str, key_id: str, private_key: str, **options: Any) -> Pro
         }
         return signed(claims, private_key, key_id)
 
-    return Provider(
+    return _made(
+        options,
+        parameters={"response_mode": "form_post"},
         name="apple",
         label="Apple",
         issuer="https://appleid.apple.com",
         scopes=("openid", "email", "name"),
         profile=profile,
-        parameters={"response_mode": "form_post"},
         make_secret=secret,
-        **options,
     )

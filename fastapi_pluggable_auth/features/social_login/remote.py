@@ -53,6 +53,16 @@ class Granted:
 
     access_token: Plaintext
     id_token: Plaintext | None = None
+    refresh_token: Plaintext | None = None
+    expires_in: int | None = None
+    """Seconds that the access token is good for, where the provider says so."""
+
+
+class SpentError(AuthError):
+    """What was shown to the provider is no longer good (section 5.2 of RFC 6749)."""
+
+
+_SPENT: Final = frozenset({"invalid_grant", "bad_refresh_token"})  # as GitHub calls it
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,45 +121,58 @@ class Remote:
     ) -> Granted:
         """What it gives for a code (RFC 6749 section 4.1.3). Raises `AuthError`: PROVIDER_UNAVAILABLE,
         SOCIAL_REFUSED."""
-        answer = (await self.ask_for_tokens(provider, code, verifier, redirect_uri)).said
-        tokens = {name: answer.pop(name, None) for name in ("access_token", "id_token")}
+        answer = await self.ask_for_tokens(provider, code, verifier, redirect_uri)
+        return self._granted(provider, answer.said)
+
+    async def renew(self, provider: Provider, refresh_token: Plaintext) -> Granted:
+        """New tokens for a refresh token (section 6). Raises `SpentError` for one that is no longer good, and
+        `AuthError`: PROVIDER_UNAVAILABLE, SOCIAL_REFUSED."""
+        answer = await self._ask_for_tokens(
+            provider, lambda: {"grant_type": "refresh_token", "refresh_token": refresh_token.take()}
+        )
+        if answer.said.get("error") in _SPENT:
+            raise SpentError(SocialError.SOCIAL_REFUSED)
+        return self._granted(provider, answer.said)
+
+    def _granted(self, provider: Provider, answer: dict[str, Any]) -> Granted:
+        tokens = {name: answer.pop(name, None) for name in ("access_token", "id_token", "refresh_token")}
         for name, said in tokens.items():
             if not isinstance(said, str) and (said is not None or name == "access_token"):
                 raise _refused(provider, f"token endpoint: {answer.get('error', 'no token')!r:.80}")
         given = {name: Plaintext(said) for name, said in tokens.items() if said is not None}
         tokens.clear()
-        return Granted(**given)
+        return Granted(**given, expires_in=_seconds(answer.get("expires_in")))
 
     async def ask_for_tokens(
         self, provider: Provider, code: Plaintext, verifier: Plaintext, redirect_uri: str
     ) -> Answer:
         """What its token endpoint answers, an object in any case. Raises as `grant` does."""
+        return await self._ask_for_tokens(
+            provider,
+            lambda: {
+                "grant_type": "authorization_code",
+                "code": code.take(),
+                "redirect_uri": redirect_uri,
+                "code_verifier": verifier.take(),
+            },
+        )
+
+    async def _ask_for_tokens(self, provider: Provider, made: Callable[[], dict[str, str]]) -> Answer:
         document = await self.document(provider)
         return await self._send(
             provider,
             "POST",
             self.address(provider, document, "token_endpoint"),
-            lambda: self._request_for_tokens(provider, document, code, verifier, redirect_uri),
+            lambda: self._request_for_tokens(provider, document, made()),
         )
 
     def _request_for_tokens(
-        self,
-        provider: Provider,
-        document: Mapping[str, Any],
-        code: Plaintext,
-        verifier: Plaintext,
-        redirect_uri: str,
+        self, provider: Provider, document: Mapping[str, Any], body: dict[str, str]
     ) -> tuple[dict[str, str], dict[str, str] | None]:
         """Headers and body."""
         client_id, secret = credentials_of(self._auth, provider)
         headers = {"Accept": "application/json"}
-        body = {
-            "grant_type": "authorization_code",
-            "code": code.take(),
-            "redirect_uri": redirect_uri,
-            "code_verifier": verifier.take(),
-            "client_id": client_id,
-        }
+        body["client_id"] = client_id
         methods = document.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
         in_body = provider.secret_in_body or provider.make_secret is not None
         if secret and "client_secret_basic" in methods and not in_body:
@@ -257,6 +280,13 @@ class Remote:
         if parts.scheme == "https":
             return True
         return parts.scheme == "http" and self._auth.settings.is_local and is_local(url)
+
+
+def _seconds(said: object) -> int | None:
+    """Some write the number as a text."""
+    if isinstance(said, str) and said.isascii() and said.isdigit():
+        said = int(said[:9])
+    return said if isinstance(said, int) and not isinstance(said, bool) and 0 < said < 10**9 else None
 
 
 def _built(

@@ -47,6 +47,10 @@ class IdentityProvider:
         """Keys that it publishes in the place of its own."""
         self.raw: Callable[[BaseHTTPRequestHandler], None] | None = None
         """Answers for the token endpoint, for what no right one says."""
+        self.expires_in: int | None = 3600
+        """Seconds that its access tokens are good for, as it says; None where it says nothing."""
+        self.refresh_tokens: set[str] = set()
+        """Those that are good: each once, and none after `clear()`."""
         self._codes: dict[str, dict[str, str]] = {}
 
     def user(
@@ -107,16 +111,29 @@ class IdentityProvider:
         return f"{asked['redirect_uri']}?{urlencode(back)}"
 
     def token(self, sent: dict[str, str]) -> dict[str, Any]:
-        """What it gives for a code, once."""
+        """What it gives for a code or a refresh token, once."""
+        if sent.get("grant_type") == "refresh_token":
+            if sent.get("refresh_token") not in self.refresh_tokens:
+                return {"error": "invalid_grant"}
+            self.refresh_tokens.remove(sent["refresh_token"])
+            return self._tokens()
         asked = self._codes.pop(sent.get("code", ""), None)
         if asked is None or asked["redirect_uri"] != sent.get("redirect_uri"):
             return {"error": "invalid_grant"}
         if s256(sent.get("code_verifier", "")) != asked["code_challenge"]:
             return {"error": "invalid_grant"}
+        token = self.id_token(asked.get("nonce"), asked["client_id"], asked["iss"])
+        return {**self._tokens(), "id_token": token}
+
+    def _tokens(self) -> dict[str, Any]:
+        self.refresh_tokens.add(refresh_token := secrets.token_urlsafe(16))
+        lifetime = {} if self.expires_in is None else {"expires_in": self.expires_in}
+        access_token = secrets.token_urlsafe(16)
         return {
-            "access_token": secrets.token_urlsafe(16),
+            "access_token": access_token,
             "token_type": "Bearer",
-            "id_token": self.id_token(asked.get("nonce"), asked["client_id"], asked["iss"]),
+            "refresh_token": refresh_token,
+            **lifetime,
         }
 
     @contextmanager
