@@ -26,6 +26,7 @@ from .columns import (
     column_values,
     conflicts_refused,
     extra_values,
+    require_all,
     require_free,
     require_known_references,
     taken_columns,
@@ -53,7 +54,8 @@ async def signup(
     value that the browser keeps, in which the link then verifies without a password. An account without a
     password has another way in `instead`. Raises `AuthError`:
     SIGNUP_CLOSED unless the setting `signup` is `open`, what a hook refuses, PASSWORD_REFUSALS, EMAIL_TAKEN,
-    OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR. With
+    OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR, also for one that needs a
+    value and has none. With
     `prevent_enumeration` a taken address, username or other value that has to be unique gives an account that
     looks the same and is not stored: only a mail to the address tells, as a username that was free before a
     signup tells whether that signup made an account.
@@ -64,6 +66,7 @@ async def signup(
             raise AuthError(ErrorCode.SIGNUP_CLOSED)
         values, extra = column_values(auth, columns or {}), extra_values(auth, columns or {})
         await auth.hooks.fire(BeforeSignup, email, MappingProxyType(values), extra)
+        require_all(auth, values)
         if password is not None:
             await require_good_password(auth, password, email, values.get("username"))
         silent = auth.settings.prevent_enumeration

@@ -91,7 +91,7 @@ class SocialLogin(Feature):
 
     def __init__(self, *providers: Provider, settings: SocialSettings | None = None) -> None:
         by_name = {provider.name: provider for provider in providers}
-        if len(by_name) < len(providers):
+        if len({name.lower() for name in by_name}) < len(providers):  # whose settings have one name
             raise ValueError("Two providers have the same name: give one of them another `name`.")
         super().__init__(
             name="social_login",

@@ -35,7 +35,7 @@ from ...models import AbstractUser, exact
 from ...security.addresses import normalise_email
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
-from ...security.text import is_single_line, is_unicode
+from ...security.text import is_single_line, is_unicode, without_blanks_around
 from .app_providers import credentials_of
 from .id_tokens import TokenError, check_claims, claims_in, key_id_of
 from .models import Identity
@@ -126,7 +126,10 @@ async def arrive(
 def _may_be_from(provider: Provider, issuer: str) -> bool:
     """A provider that publishes no issuer may still name itself by its host."""
     if provider.issuer is None:
-        return urlsplit(issuer).hostname == urlsplit(provider.identifies).hostname
+        try:
+            return urlsplit(issuer).hostname == urlsplit(provider.identifies).hostname
+        except ValueError:
+            return False
     return provider.issuer_of is not None or issuer == provider.issuer
 
 
@@ -201,7 +204,7 @@ def _arrived(provider: Provider, claims: Mapping[str, Any]) -> Arrived:
     methods = claims.get("amr")
     strong = provider.trusted_for_two_factor and isinstance(methods, list) and "mfa" in methods
     issuer = claims.get("iss") if provider.issuer is not None else None
-    return Arrived(provider, profile, issuer or provider.identifies, strong)
+    return Arrived(provider, _clean(profile), issuer or provider.identifies, strong)
 
 
 # Signing in
@@ -358,7 +361,7 @@ async def _known(auth: Auth, arrived: Arrived) -> AbstractUser | None:
 
 async def _note_use(auth: Auth, identity: Identity, arrived: Arrived) -> None:
     """Keeps what the provider has said and given now."""
-    said: dict[str, Any] = {"email": _address(arrived.profile), "vouched": arrived.profile.vouched}
+    said: dict[str, Any] = {"email": arrived.profile.email, "vouched": arrived.profile.vouched}
     if arrived.granted is not None:
         said["tokens"] = sealed(auth, identity.id, arrived.granted, identity.tokens)
     elif not arrived.provider.store_tokens:
@@ -376,7 +379,7 @@ async def _identity(auth: Auth, arrived: Arrived) -> Identity | None:
 
 async def _first_time(auth: Auth, arrived: Arrived, accept_language: str) -> AbstractUser:
     profile = arrived.profile
-    email = _address(profile)
+    email = profile.email
     if email is None or not profile.vouched:
         taken = email is not None and await auth.tables.user.filter(email=email).exists()
         silent = auth.settings.prevent_enumeration
@@ -430,7 +433,7 @@ async def _store(auth: Auth, user: AbstractUser, arrived: Arrived) -> Identity:
         issuer=arrived.issuer,
         subject=profile.subject,
         digest=digest_of(arrived),
-        email=_address(profile),
+        email=profile.email,
         vouched=profile.vouched,
         tokens=None if granted is None else sealed(auth, identity_id, granted),
         last_used_at=now,
@@ -468,11 +471,27 @@ async def _sign_up(auth: Auth, arrived: Arrived, email: str, accept_language: st
     except AuthError as error:
         if error.code is ErrorCode.EMAIL_TAKEN:
             raise _RacedError from error
-        raise
+        if error.code not in _OF_COLUMNS:
+            raise
+        await _require_no_account(auth, email)
+        why = "a handler of BeforeSocialSignup has to put another value into `columns`"
+        logger.error("Nobody new gets an account by %s: %s: %s.", provider.name, error.field, why)
+        raise AuthError(SocialError.NO_ACCOUNT) from error
     found = await exact(auth.tables.user.all(), id=user.id)
-    if found is None:  # it was taken meanwhile, which an outsider is not to learn
-        raise _RacedError
+    if found is None:  # something was taken, which an outsider is not to learn
+        await _require_no_account(auth, email)
+        raise AuthError(SocialError.NO_ACCOUNT)
     return found
+
+
+_OF_COLUMNS: Final = (ErrorCode.USERNAME_TAKEN, ErrorCode.VALUE_REFUSED, ErrorCode.VALIDATION_ERROR)
+"""What a signup refuses of the values for columns, which no visitor has typed here."""
+
+
+async def _require_no_account(auth: Auth, email: str) -> None:
+    """Raises `_RacedError` where another request has made one for the address meanwhile."""
+    if await auth.tables.user.filter(email=email).exists():
+        raise _RacedError
 
 
 async def _report_link(auth: Auth, user: AbstractUser, identity: Identity) -> None:
@@ -552,12 +571,19 @@ def digest_of(arrived: Arrived) -> str:
     return hashlib.sha256(said.encode()).hexdigest()
 
 
-def _address(profile: Profile) -> str | None:
-    """The address in its normal form; None where it is not one."""
+def _clean(profile: Profile) -> Profile:
+    """With the address in its normal form, where it is one; a name that no table holds is not there. Between
+    the mailbox that a provider vouches for and the address that is kept lies no more than the case of ASCII
+    letters, and what IDNA makes of the domain (CVE-2019-19844)."""
+    said, name = profile.email or "", profile.name if is_unicode(profile.name or "") else None
     try:
-        return None if profile.email is None else normalise_email(profile.email)
+        email = normalise_email(said)
     except ValueError:
-        return None
+        return replace(profile, email=None, vouched=False, name=name)
+    local, kept = said.rpartition("@")[0], email.rpartition("@")[0]
+    same = kept in (local, local.lower() if local.isascii() else None)
+    vouched = profile.vouched and same and said == without_blanks_around(said)
+    return replace(profile, email=email, vouched=vouched, name=name)
 
 
 def refused(provider: Provider, why: str) -> AuthError:

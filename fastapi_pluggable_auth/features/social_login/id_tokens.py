@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -18,6 +19,9 @@ LEEWAY: Final = 60
 """Seconds that two clocks may differ."""
 
 MAXIMUM_LENGTH: Final = 16_384
+
+_LAST: Final = 2**53
+"""No moment is later: any double holds it, and so does what is made of it."""
 
 
 class TokenError(Exception):
@@ -52,22 +56,28 @@ def key_id_of(token: str) -> str | None:
 
 def has_key(keys: Mapping[str, Any], key_id: str | None) -> bool:
     """Whether a published set has this key; any will do where the token names none."""
-    return key_id is None or any(each.get("kid") == key_id for each in keys.get("keys", ()))
+    return key_id is None or any(each.get("kid") == key_id for each in _keys_in(keys))
+
+
+def _keys_in(keys: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those of a published set that may be keys at all (RFC 7517 section 5)."""
+    found = keys.get("keys")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def claims_in(token: str, keys: Mapping[str, Any], algorithms: Collection[str]) -> dict[str, Any]:
     """What a token says that one of these keys has signed. Raises `TokenError`."""
     try:
         claims = jwt.decode(token, jwk.KeySet(usable_keys(keys)), registry=_Registry(algorithms)).claims
-    except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (JoseError, ValueError, KeyError, TypeError) as error:
         raise TokenError(type(error).__name__) from error
     return dict(claims)
 
 
 def usable_keys(keys: Mapping[str, Any]) -> list[Any]:
     """Those of a published set that may have signed a token: there may be others for encryption, and of kinds
-    that nobody knows. Raises `KeyError`, `TypeError` or `AttributeError` for what is not a set."""
-    signing = [key for key in keys["keys"] if key.get("use", "sig") == "sig" and key.get("kty") != "oct"]
+    that nobody knows."""
+    signing = [key for key in _keys_in(keys) if key.get("use", "sig") == "sig" and key.get("kty") != "oct"]
     return [key for each in signing if (key := _imported(each)) is not None]
 
 
@@ -124,8 +134,8 @@ def _is_one_of(said: object, allowed: Collection[str]) -> bool:
 
 def _moment(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TokenError(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < _LAST:
+        raise TokenError(name)  # also for what JSON in Python has beside numbers, such as NaN
     return value
 
 
@@ -155,6 +165,6 @@ def public_half(key: Any) -> dict[str, Any]:
 
 
 def signed_by(key: Any, claims: Mapping[str, Any]) -> str:
-    """A token that this key signs."""
+    """A token that this key signs, whatever its claims are, as long as JSON has it."""
     header = {"alg": "ES256", "kid": key.kid}
-    return jwt.encode(header, {**claims}, key, algorithms=["ES256"])
+    return jws.serialize_compact(header, json.dumps(claims).encode(), key, algorithms=["ES256"])

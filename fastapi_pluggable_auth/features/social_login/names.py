@@ -66,7 +66,8 @@ class SocialMail(MailTable):
 @dataclass(frozen=True, slots=True)
 class BeforeSocialSignup(BeforeEvent):
     """Somebody whom a provider knows is to get an account. What a handler puts into `columns` is stored with
-    it, such as a column of the app's own that has to be filled in."""
+    it: each column of the app's own that needs a value must be there, such as a username, or nobody new gets
+    an account."""
 
     profile: Profile
     columns: dict[str, Any]

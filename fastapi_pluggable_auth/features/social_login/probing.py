@@ -118,8 +118,6 @@ async def _keys(remote: Remote, provider: Provider, document: Mapping[str, Any])
         return Look(
             "keys", f"its keys are not to be had at {where!r:.120} ({error.why}): check `jwks_uri` there."
         )
-    except (KeyError, TypeError, AttributeError):
-        keys = []
     return Look("keys", None if keys else "it publishes no key that signs: check `jwks_uri` there.")
 
 

@@ -20,20 +20,36 @@ ALGORITHMS: Final = (
 """Of signatures by a key whose public half the provider publishes; none of a shared secret."""
 
 
+_LONGEST_NAME: Final = 32
+_LONGEST_ISSUER: Final = 255
+"""Characters that the columns have room for."""
+
+_FACTORS: Final = frozenset(
+    (
+        *("face", "fpt", "geo", "hwk", "iris", "kba", "mca", "mfa", "otp", "pin", "pop", "pwd", "rba"),
+        *("retina", "sc", "sms", "swk", "tel", "user", "vbm", "wia"),
+        *("passkey", "mail", "recovery"),
+    )
+)
+"""What `amr` says of factors (RFC 8176 section 2), and our own: a provider of such a name would count as that
+factor."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Provider:
     """One provider. With an `issuer` it speaks OpenID Connect, and its addresses are looked up there; any
     other has its own (RFC 6749), and `claims` fetches what it says of the user.
 
-    `name` stands in addresses and in the table: letters, digits and `-`. `label` is what people call it. The
-    credentials of the app there are `client_id` and `client_secret`, else AUTH_<NAME>_CLIENT_ID and
-    AUTH_<NAME>_CLIENT_SECRET. `secret_in_body` is for an app that is registered for `client_secret_post`
-    where the provider takes headers as well. `profile` reads the claims. Without `signup` nobody gets an
-    account by it, and with `allowed_domains` only addresses of these do. `native_client_ids` are those that
-    native apps have there beside `client_id`, such as the bundle id of an app for Apple: at
-    `/auth/social/{provider}/token` theirs count too. One that is `trusted_for_two_factor` is asked for no
-    second factor where it says that the user has shown one (`amr` with `mfa`). With `store_tokens` the app
-    keeps what the provider gives it, for `auth.provider_token`: ask for the `scopes` that you need.
+    `name` stands in addresses, in the table and in `amr`: at most 32 letters, digits and `-`, and not the
+    name of another factor. `label` is what people call it. The credentials of the app there are `client_id`
+    and `client_secret`, else AUTH_<NAME>_CLIENT_ID and AUTH_<NAME>_CLIENT_SECRET. `secret_in_body` is for an
+    app that is registered for `client_secret_post` where the provider takes headers as well. `profile` reads
+    the claims. Without `signup` nobody gets an account by it, and with `allowed_domains` only addresses of
+    these do. `native_client_ids` are those that native apps have there beside `client_id`, such as the bundle
+    id of an app for Apple: at `/auth/social/{provider}/token` theirs count too. One that is
+    `trusted_for_two_factor` is asked for no second factor where it says that the user has shown one (`amr`
+    with `mfa`). With `store_tokens` the app keeps what the provider gives it, for `auth.provider_token`: ask
+    for the `scopes` that you need.
 
     Raises `ValueError` for one that is not whole.
     """
@@ -64,6 +80,14 @@ class Provider:
     def __post_init__(self) -> None:
         if not self.name or not self.name.isascii() or not self.name.replace("-", "").isalnum():
             raise ValueError(f"{self.name!r} cannot name a provider: use letters, digits and `-`.")
+        if len(self.name) > _LONGEST_NAME or len(self.identifies) > _LONGEST_ISSUER:
+            raise ValueError(
+                f"The name of the provider {self.name}, or its issuer, is too long to be stored."
+            )
+        if self.name.lower() in _FACTORS:
+            raise ValueError(
+                f"{self.name!r} names another factor of a sign-in: give the provider another name."
+            )
         if self.issuer is None and not (self.authorization_endpoint and self.token_endpoint and self.claims):
             raise ValueError(
                 f"The provider {self.name} needs an issuer, or authorization_endpoint, token_endpoint and "

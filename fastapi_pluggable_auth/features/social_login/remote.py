@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -35,6 +36,9 @@ KEPT: Final = 3600.0
 """Seconds that addresses and keys are good without another look."""
 AGAIN: Final = 60.0
 """Seconds between two looks for a key that is not there: anybody may send tokens with another id."""
+
+_CHARACTERS: Final = re.compile("[!-~]+")
+"""Of addresses (RFC 3986 section 2), and a few more."""
 
 
 @dataclass(slots=True)
@@ -122,7 +126,7 @@ class Remote:
         """What it gives for a code (RFC 6749 section 4.1.3). Raises `AuthError`: PROVIDER_UNAVAILABLE,
         SOCIAL_REFUSED."""
         answer = await self.ask_for_tokens(provider, code, verifier, redirect_uri)
-        return self._granted(provider, answer.said)
+        return self._granted(provider, answer)
 
     async def renew(self, provider: Provider, refresh_token: Plaintext) -> Granted:
         """New tokens for a refresh token (section 6). Raises `SpentError` for one that is no longer good, and
@@ -132,10 +136,15 @@ class Remote:
         )
         if answer.said.get("error") in _SPENT:
             raise SpentError(SocialError.SOCIAL_REFUSED)
-        return self._granted(provider, answer.said)
+        return self._granted(provider, answer)
 
-    def _granted(self, provider: Provider, answer: dict[str, Any]) -> Granted:
-        tokens = {name: answer.pop(name, None) for name in ("access_token", "id_token", "refresh_token")}
+    def _granted(self, provider: Provider, asked: Answer) -> Granted:
+        answer: dict[str, Any] = asked.said
+        tokens = {
+            name: answer.pop(name, None) or None for name in ("access_token", "id_token", "refresh_token")
+        }
+        if asked.status >= 400:  # RFC 6749 section 5.2
+            tokens = dict.fromkeys(tokens)
         for name, said in tokens.items():
             if not isinstance(said, str) and (said is not None or name == "access_token"):
                 raise _refused(provider, f"token endpoint: {answer.get('error', 'no token')!r:.80}")
@@ -173,9 +182,10 @@ class Remote:
         client_id, secret = credentials_of(self._auth, provider)
         headers = {"Accept": "application/json"}
         body["client_id"] = client_id
-        methods = document.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+        methods = document.get("token_endpoint_auth_methods_supported")
+        basic = not isinstance(methods, list) or "client_secret_basic" in methods  # which is the default
         in_body = provider.secret_in_body or provider.make_secret is not None
-        if secret and "client_secret_basic" in methods and not in_body:
+        if secret and basic and not in_body:
             pair = f"{quote(client_id, safe='')}:{quote(secret, safe='')}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         elif secret:
@@ -252,11 +262,10 @@ class Remote:
             logger.warning("The provider %s did not answer: %s", provider.name, type(error).__name__)
             why = f"{error or type(error).__name__!s:.120}"
             raise ProviderError(SocialError.PROVIDER_UNAVAILABLE, why) from None
-        if answer.status >= 400 and method == "GET":
-            raise _refused(provider, f"status {answer.status}")
-        if not isinstance(answer.said, dict | list) or (
-            method == "POST" and not isinstance(answer.said, dict)
-        ):
+        status, said = answer.status, answer.said
+        if 300 <= status < 400 or (status >= 400 and method == "GET"):
+            raise _refused(provider, f"status {status}")
+        if not isinstance(said, dict | list) or (method == "POST" and not isinstance(said, dict)):
             raise _refused(provider, "no object")
         return answer
 
@@ -276,7 +285,14 @@ class Remote:
 
     def _may_reach(self, url: str) -> bool:
         """An app on this machine may have its provider there as well."""
-        parts = urlsplit(url)
+        if not _CHARACTERS.fullmatch(url):
+            return False
+        try:
+            parts = urlsplit(url)
+            if not parts.hostname or parts.port == 0:
+                return False
+        except ValueError:
+            return False
         if parts.scheme == "https":
             return True
         return parts.scheme == "http" and self._auth.settings.is_local and is_local(url)

@@ -15,6 +15,7 @@ from ...dependencies import CurrentAuth, EnrollingAuthentication
 from ...errors import AuthError, ErrorCode
 from ...flows.authentication import Authentication, require_recent_login
 from ...flows.login import Challenge
+from ...http.addresses import home, own_path
 from ...http.cookies import authenticate_cookies, authenticates_by_cookie, device_of, sign_in, transport_for
 from ...http.demands import RECENT_LOGIN, SIGNED_IN
 from ...http.rates import rate_limited
@@ -82,7 +83,9 @@ callbacks = AuthRouter(prefix="/auth/social", tags=[TAG], route_class=CallbackRo
 async def list_providers(auth: CurrentAuth, request: Request) -> list[ProviderOut]:
     """The providers at which users can sign in, and where a browser begins: by a link, not by a form."""
     return [
-        ProviderOut(name=each.name, label=each.label, start=_path(auth, f"social/{each.name}/start"))
+        ProviderOut(
+            name=each.name, label=each.label, start=own_path(request, auth, f"auth/social/{each.name}/start")
+        )
         for each in providers_of(auth).values()
     ]
 
@@ -230,7 +233,8 @@ async def _finish(auth: Auth, request: Request, state: State, arrived: flows.Arr
     if isinstance(answer, Challenge):
         raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
     sign_in(request, auth, answer, remember=state.remember)
-    return RedirectResponse(state.next or auth.settings.home_url, 303, {"Referrer-Policy": "no-referrer"})
+    there = state.next or home(request, auth) or auth.settings.home_url
+    return RedirectResponse(there, 303, {"Referrer-Policy": "no-referrer"})
 
 
 async def _ask_address(auth: Auth, request: Request, arrived: flows.Arrived, state: State) -> Response:
@@ -457,10 +461,6 @@ async def begin(auth: Auth, request: Request, response: Response, provider: Prov
     cookie = names.set(names.of_feature(state.cookie), sealed(auth, state), lifetime)
     response.headers.append("set-cookie", cookie)
     return url
-
-
-def _path(auth: Auth, path: str) -> str:
-    return f"{auth.settings.route_prefix}/auth/{path}"
 
 
 async def _session_of(request: Request, auth: Auth, state: State) -> Authentication:

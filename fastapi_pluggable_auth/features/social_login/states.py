@@ -77,7 +77,7 @@ def opened(auth: Auth, provider: str, value: str, cookie: str | None) -> State:
     `AuthError(SOCIAL_EXPIRED)`."""
     try:
         state = State(**json.loads(open_text(key_set(auth.settings), _USE, cookie or "")))
-    except SignatureError as error:
+    except (SignatureError, TypeError) as error:  # also of a version with other fields
         raise AuthError(SocialError.SOCIAL_EXPIRED) from error
     same = secrets.compare_digest(state.value.encode(), value.encode())
     if not same or state.provider != provider or auth.clock().timestamp() >= state.expires:

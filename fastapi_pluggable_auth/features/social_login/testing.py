@@ -158,7 +158,8 @@ def _handler_of(provider: IdentityProvider) -> type[BaseHTTPRequestHandler]:
             if name == "openid-configuration":
                 self._json(provider.document(place.removesuffix("/.well-known")))
             elif name == "jwks":
-                self._json({"keys": provider.keys or [public_half(provider.key)]})
+                own = [public_half(provider.key)]
+                self._json({"keys": own if provider.keys is None else provider.keys})
             elif name == "userinfo":
                 self._json(provider.claims)
             elif name == "authorize":
