@@ -286,7 +286,7 @@ class Hooks:
             passes = failure_of(error) not in (None, Failure.REFUSED, Failure.UNFIT)
             if passes or isinstance(error, AuthError):
                 raise error from error.__cause__
-            if any(map(_is_of_a_network, _with_causes(error))):
+            if got_no_answer(error):
                 names = " for ".join(type(each).__name__ for each in _with_causes(error))
                 logger.error("%s got no answer, or not in time: %s", where, names)
                 raise AuthError(ErrorCode.HOOK_UNAVAILABLE, retry_after=1) from error
@@ -312,6 +312,11 @@ async def _call(handler: Handler, event: object) -> None:
     told = handler(event)
     if inspect.isawaitable(told):
         await told
+
+
+def got_no_answer(error: BaseException) -> bool:
+    """Whether a function of the app failed as a service gave it no answer, or not in time."""
+    return any(map(_is_of_a_network, _with_causes(error)))
 
 
 def _alone(error: Exception) -> Exception:

@@ -28,8 +28,21 @@ if TYPE_CHECKING:  # where a misspelt name is an error
     from ..routes.router import AuthRouter
     from .administration.feature import Administration
     from .audit_log.feature import AuditLog
+    from .bot_check.feature import BotCheck
+    from .bot_check.services import SiteVerify, Turnstile, Widget
     from .email_sign_in.feature import EmailSignIn
-    from .feature import Credential, Feature, LinkSpec, LinkTable, MailSpec, MailTable, Reader, Slot
+    from .feature import (
+        Asked,
+        Credential,
+        Feature,
+        Guard,
+        LinkSpec,
+        LinkTable,
+        MailSpec,
+        MailTable,
+        Reader,
+        Slot,
+    )
     from .passkeys.feature import Passkeys
     from .personal_tokens.feature import PersonalTokens
     from .social_login.feature import SocialLogin
@@ -52,9 +65,11 @@ __all__ = [
     "AccessEnded",
     "Administration",
     "Apple",
+    "Asked",
     "AuditLog",
     "AuthRouter",
     "Authentication",
+    "BotCheck",
     "Credential",
     "CurrentAuth",
     "CurrentAuthentication",
@@ -68,6 +83,7 @@ __all__ = [
     "GitHub",
     "GitLab",
     "Google",
+    "Guard",
     "LinkSpec",
     "LinkTable",
     "MailSpec",
@@ -84,8 +100,11 @@ __all__ = [
     "Reach",
     "Reader",
     "Settings",
+    "SiteVerify",
     "Slot",
     "SocialLogin",
+    "Turnstile",
+    "Widget",
     "documented",
     "exact",
     "notify",
@@ -102,9 +121,11 @@ _HOMES: Final = {
     "AccessEnded": "..models",
     "Administration": ".administration.feature",
     "Apple": ".social_login.providers",
+    "Asked": ".feature",
     "AuditLog": ".audit_log.feature",
     "AuthRouter": "..routes.router",
     "Authentication": "..flows.authentication",
+    "BotCheck": ".bot_check.feature",
     "Credential": ".feature",
     "CurrentAuth": "..dependencies",
     "CurrentAuthentication": "..dependencies",
@@ -118,6 +139,7 @@ _HOMES: Final = {
     "GitHub": ".social_login.providers",
     "GitLab": ".social_login.providers",
     "Google": ".social_login.providers",
+    "Guard": ".feature",
     "LinkSpec": ".feature",
     "LinkTable": ".feature",
     "MailSpec": ".feature",
@@ -136,8 +158,11 @@ _HOMES: Final = {
     "Reader": ".feature",
     "SIGNED_IN": "..http.demands",
     "Settings": "..config",
+    "SiteVerify": ".bot_check.services",
     "Slot": ".feature",
     "SocialLogin": ".social_login.feature",
+    "Turnstile": ".bot_check.services",
+    "Widget": ".bot_check.services",
     "documented": "..http.responses",
     "exact": "..models",
     "notify": "..flows.notices",

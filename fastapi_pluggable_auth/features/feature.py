@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 from tortoise import Model
 
 from ..config import RECOMMENDED_RATES, AuthSettings, Settings
@@ -204,6 +205,40 @@ class SignUp:
     check: Callable[[Any, str, Any, str | None], Awaitable[FirstWayIn]]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What somebody wants who may be anybody: the `action`, the `answer` that came with the request, None
+    where there was none, and the `address` of the client."""
+
+    action: str
+    answer: Plaintext | None
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guard:
+    """What is asked first of those who may be anybody: at a `signup`, at a `login`, for a mail
+    (`forgot_password`, `resend`), and where a feature asks it for an action of its own.
+
+    `field` is what the bodies have for the answer, with the `type` of what it holds; `form_field` what the
+    forms have. `check` looks at what is `Asked`, of an `Auth`, before anything is hashed, stored or mailed,
+    and raises `AuthError` with one of the `errors`. A login is asked after as many wrong guesses at the
+    account as `login_after` says. The forms have the `template`, which finds `values`, made of an `Auth` and
+    the action; `sources` is what their pages may load from elsewhere, by directives of a content security
+    policy.
+    """
+
+    field: str
+    type: Any
+    form_field: str
+    check: Callable[[Any, Asked], Awaitable[None]]
+    errors: tuple[ErrorTable, ...]
+    login_after: int
+    template: str
+    values: Callable[[Any, str], Mapping[str, Any]]
+    sources: Mapping[str, Iterable[str]]
+
+
 class RightAnswer(Protocol):
     """An answer for a second factor that was right. Nothing is written yet."""
 
@@ -276,8 +311,9 @@ class Feature:
     ask for beside the password; `answers` are fields of its body, each with the type of what it holds, that
     answer for one in place of a code: the factor gets them as JSON. `phishing_resistant` names those that a
     look-alike site cannot pass on. `sign_up` is another way to sign up, and `ways_in` counts the ways in that
-    a user has here, of which the last one stays. `options` are what the app has chosen, for its own routes:
-    `auth.features.options_of(name)`.
+    a user has here, of which the last one stays. `guard` is what is asked first of those who may be anybody,
+    and `guarded` are bodies of its own routes in which that is asked. `options` are what the app has chosen,
+    for its own routes: `auth.features.options_of(name)`.
     `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, and `detour` leads to the
     security page after a sign-in. `templates` is the folder of its templates; `scripts` are files there that
     the script of the pages has as well, together in a scope of their own. `words` is the folder of its words:
@@ -305,6 +341,8 @@ class Feature:
     phishing_resistant: frozenset[str] = frozenset()
     sign_up: SignUp | None = None
     ways_in: WaysIn | None = None
+    guard: Guard | None = None
+    guarded: tuple[type[BaseModel], ...] = ()
     options: object = None
     routers: Callable[[Any], Iterable[APIRouter]] | None = None
     slots: tuple[Slot, ...] = ()
@@ -367,6 +405,13 @@ class Features:
             key=lambda way: way.field,
         )
         """The ways to sign up beside a password, by the field of the body."""
+        self.guards = tuple(feature.guard for feature in self._all if feature.guard)
+        """What is asked first of those who may be anybody."""
+        self.guarded = tuple(body for feature in self._all for body in feature.guarded)
+        """The bodies of features in which that is asked."""
+        self.merged(
+            "field of a guard", lambda feature: (feature.guard.field,) if feature.guard is not None else ()
+        )
         self.ways_in = tuple(feature.ways_in for feature in self._all if feature.ways_in)
         """Each counts the ways in of a user."""
         self.folders = Folders(
@@ -382,6 +427,8 @@ class Features:
             for slot in feature.slots:
                 if slot.template not in _pages_of(feature):
                     raise ValueError(f"The feature {feature.name} has no template {slot.template}.")
+            if feature.guard is not None and feature.guard.template not in _pages_of(feature):
+                raise ValueError(f"The feature {feature.name} has no template {feature.guard.template}.")
             for script in feature.scripts:
                 if feature.templates is None or not (feature.templates / script).is_file():
                     raise ValueError(f"The feature {feature.name} has no script {script}.")

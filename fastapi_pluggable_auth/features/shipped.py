@@ -7,6 +7,8 @@ from typing import Final
 from .administration.feature import Administration
 from .always import ALWAYS
 from .audit_log.feature import AuditLog
+from .bot_check.feature import BotCheck
+from .bot_check.services import Turnstile
 from .email_sign_in.feature import EmailSignIn
 from .feature import Feature
 from .passkeys.feature import Passkeys
@@ -21,4 +23,5 @@ SHIPPED: Final[tuple[Feature, ...]] = (
     Passkeys(),
     SocialLogin(),
     EmailSignIn(),
+    BotCheck(Turnstile()),
 )

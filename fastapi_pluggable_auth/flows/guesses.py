@@ -12,11 +12,11 @@ counted once more, for the account.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from ..auth import Auth
@@ -66,6 +66,10 @@ NO_GUESSES: Final = frozenset(
 """Refusals after the right password, or before any was looked at: nothing was guessed."""
 
 
+First: TypeAlias = Callable[[int], Awaitable[None]] | None
+"""What is asked before a password is looked at, of how many others were wrong. Raises `AuthError`."""
+
+
 @dataclass(slots=True)
 class Guess:
     """One attempt at an account. `device_id` is that of the device that the account knows, if it is made on
@@ -83,6 +87,11 @@ class Guess:
     codes: Counted | None = None
     unguessable: bool = False
     password_was_right: bool = False
+
+    @property
+    def earlier(self) -> int:
+        """How many others were wrong, or are under way, within the time that they count."""
+        return 0 if self.counted is None else self.counted.counter.count - 1
 
     async def count(self) -> None:
         """Counts it, before anything is looked at. Raises `AuthError`: THROTTLED, PASSWORD_LOCKED."""
@@ -155,9 +164,10 @@ async def counted_guess(
     session_id: UUID | None = None,
     device: Device | None = None,
     proves: bool = True,
+    first: First = None,
 ) -> AsyncIterator[Guess]:
     """An attempt to sign in to an account or, where there is none, by this `name`: in a session, on
-    a `device`, or anywhere.
+    a `device`, or anywhere. What comes `first` may refuse it, and then nothing was guessed.
 
     The attempt is counted before it is made, so that of many at once no more are made than allowed. Success
     starts the count anew, unless it proves nothing of the user. Raises `AuthError`: THROTTLED with the
@@ -166,6 +176,12 @@ async def counted_guess(
     guess = await _place(auth, user, name, session_id, device)
     guess.proves = proves
     await guess.count()
+    if first is not None:
+        try:
+            await first(guess.earlier)
+        except AuthError:
+            await guess.take_back()
+            raise
     try:
         yield guess
     except AuthError as error:

@@ -20,7 +20,7 @@ from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation
 from .devices import Device
 from .gate import FactorNeeded, Proof, SignedIn, admit, entering, factor_names, renew, second_factor
-from .guesses import counted_guess
+from .guesses import First, counted_guess
 from .passwords import check_password
 from .pending import attempt, begin, find, take
 from .session_tokens import TokenSet
@@ -54,10 +54,11 @@ async def login(
     device: Device | None = None,
     *,
     transport: Transport = Transport.BEARER,
+    first: First = None,
 ) -> TokenSet:
     """Starts a session. `name` is an address in its normal form or, where users have one, a folded username;
     `code` is a time-based or a recovery code; a `device` is known from now on. `transport` is how the client
-    gets the tokens: they are good for no other.
+    gets the tokens: they are good for no other. `first` is what is asked before the password is looked at.
 
     Raises `AuthError`: INVALID_CREDENTIALS for an unknown or disabled account, a wrong password or code, all
     in the same time; EMAIL_NOT_VERIFIED (never with `prevent_enumeration`: a new link is mailed instead),
@@ -65,7 +66,7 @@ async def login(
     refuses, only after the right code too; THROTTLED, PASSWORD_LOCKED,
     CODES_LOCKED, OVERLOADED and TWO_FACTOR_UNAVAILABLE.
     """
-    answer = await _by_password(auth, name, Plaintext.of(password), _held(code), device, transport)
+    answer = await _by_password(auth, name, Plaintext.of(password), _held(code), device, transport, first)
     if isinstance(answer, FactorNeeded):
         raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
     return answer.tokens
@@ -78,10 +79,11 @@ async def begin_login(
     device: Device | None = None,
     *,
     transport: Transport = Transport.BEARER,
+    first: First = None,
 ) -> TokenSet | Challenge:
     """The first of two steps, for pages: starts a session or, while two-factor is active, gives a challenge
     that lasts five minutes, for one success (ASVS 6.6.2). Raises like `login`."""
-    answer = await _by_password(auth, email, Plaintext.of(password), None, device, transport)
+    answer = await _by_password(auth, email, Plaintext.of(password), None, device, transport, first)
     return await begin_challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
 
 
@@ -224,10 +226,11 @@ async def _by_password(
     code: Plaintext | None,
     device: Device | None,
     transport: Transport,
+    first: First,
 ) -> SignedIn | FactorNeeded:
     async with entering(auth, transport=transport, device=device, code=code) as entry:
         user = await account_named(auth, name)
-        async with counted_guess(auth, user, name, device=device) as entry.guess:
+        async with counted_guess(auth, user, name, device=device, first=first) as entry.guess:
             if user is not None:
                 entry.observation.user_id = user.id
             user = await require_password(auth, user, password)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import Annotated, Any, ClassVar, Self, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, Self, TypeAlias, cast, get_args, get_origin
 
 from pydantic import BaseModel, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..auth import Auth
-from ..features.feature import Features, FirstWayIn, SignUp
+from ..errors import Code
+from ..features.feature import Features, FirstWayIn, Guard, SignUp
 from ..models import AbstractUser
 from ..schemas import (
     Answering,
     Body,
+    EmailRequest,
     LoginData,
     NamedLoginData,
     NamedUserCreate,
@@ -60,7 +62,7 @@ def profile_columns(bodies: Bodies) -> frozenset[str]:
 def columns_of(body: BaseModel, *, given: bool = False) -> dict[str, Any]:
     """What a body says of columns, or only what the client has `given`. Aliases are for clients, and what a
     serializer adds no client may say."""
-    left_out = {"email", "password", *getattr(body, "_ways", ())}
+    left_out = {"email", "password", *getattr(body, "_ways", ()), *getattr(body, "_asked", ())}
     values = body.model_dump(by_alias=False, exclude=left_out, exclude_unset=given, warnings=False)
     return {name: value for name, value in values.items() if name in named_by(type(body))}
 
@@ -73,12 +75,15 @@ def mounted_bodies(bodies: Bodies, features: Features) -> Bodies:
             made[body] = _answering(own_body(body, bodies), features.answers)
     if features.sign_ups:
         made[UserCreate] = _with_sign_ups(own_body(UserCreate, bodies), features.sign_ups.values())
+    if features.guards:
+        asking: tuple[type[BaseModel], ...] = (UserCreate, LoginData, EmailRequest, *features.guarded)
+        made |= {body: _guarded(made.get(body, body), features.guards) for body in asking}
     return made
 
 
 def without_ways(body: type[UserCreate]) -> type[UserCreate]:
-    """The body of a signup as the host or the package has it, without the ways to sign up of features."""
-    beneath: Any = next(each for each in body.__mro__ if not issubclass(each, _OneWayIn))
+    """The body of a signup as the host or the package has it, without what features add to it."""
+    beneath: Any = next(each for each in body.__mro__ if not issubclass(each, _OneWayIn | _Guarded))
     own: type[UserCreate] = beneath
     return own
 
@@ -101,6 +106,40 @@ class _OneWayIn:
         if sum(bool(getattr(self, name)) for name in self._ways) != 1:
             raise PydanticCustomError("way_in", "Send one of: {ways}", {"ways": ", ".join(self._ways)})
         return self
+
+
+class _Guarded:
+    """What a body has that guards ask for something in: their fields, and how they refuse."""
+
+    _asked: ClassVar[tuple[str, ...]] = ()
+    _refusals: ClassVar[tuple[Code, ...]] = ()
+
+
+def refusals_of(endpoint: Callable[..., Any]) -> tuple[Code, ...]:
+    """How guards refuse at a route with these bodies."""
+    parameters = inspect.signature(endpoint).parameters.values()
+    return tuple(
+        code
+        for parameter in parameters
+        for body in (parameter.annotation, *get_args(parameter.annotation)[:1])
+        if isinstance(body, type) and issubclass(body, _Guarded)
+        for code in body._refusals
+    )
+
+
+def _guarded(body: type[BaseModel], guards: Iterable[Guard]) -> type[BaseModel]:
+    fields: dict[str, Any] = {
+        guard.field: (guard.type | None, Field(default=None, repr=False, examples=[None])) for guard in guards
+    }
+    if clashing := fields.keys() & body.model_fields:
+        raise ValueError(f"{body.__name__}.{min(clashing)} is a field of a feature: choose another name")
+    base: Any = (_Guarded, body)
+    made: Any = create_model(
+        body.__name__, __base__=base, __doc__=body.__doc__, __module__=__name__, **fields
+    )
+    cast(Any, made)._asked = tuple(fields)
+    cast(Any, made)._refusals = tuple(code for guard in guards for code in guard.errors)
+    return made
 
 
 def _answering(body: type[Answering], answers: Mapping[str, Any]) -> type[BaseModel]:
@@ -152,4 +191,8 @@ def own_body(annotation: Any, bodies: Bodies) -> Any:
     """What stands in for a body of the package; anything else as it is."""
     if isinstance(annotation, type) and issubclass(annotation, Following):
         return annotation.in_app(bodies)
+    if get_origin(annotation) is Annotated:
+        body, *more = get_args(annotation)
+        own = own_body(body, bodies)
+        return annotation if own is body else Annotated[(own, *more)]
     return bodies.get(annotation, annotation) if isinstance(annotation, type) else annotation

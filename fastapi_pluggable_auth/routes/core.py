@@ -30,6 +30,7 @@ from ..http.cookies import (
     wants_cookies,
 )
 from ..http.demands import SIGNED_IN
+from ..http.guards import ask_first, first_of_login
 from ..http.rates import rate_limited
 from ..http.responses import documented
 from ..schemas import (
@@ -96,6 +97,7 @@ async def signup(auth: CurrentAuth, request: Request, response: Response, body: 
     """Create an account. A verification link is mailed to the address, in the language that the header
     `Accept-Language` asks for, if there is one of the templates in it. A browser gets a cookie, by which the
     link knows it again."""
+    await ask_first(request, auth, "signup", body)
     accept_language = request.headers.get("accept-language", "")
     columns = columns_of(body)
     binding = new_signup_binding(request, auth)
@@ -165,7 +167,10 @@ async def login(
     for the next login on this device."""
     password, code = taken(body, "password"), body.take_answer()
     device, transport = device_in(request, body), transport_for(request)
-    tokens = await login_flow.login(auth, body.email, password, code, device, transport=transport)
+    first = first_of_login(request, auth, body)
+    tokens = await login_flow.login(
+        auth, body.email, password, code, device, transport=transport, first=first
+    )
     return session_answer(request, auth, tokens, remember=body.remember)
 
 

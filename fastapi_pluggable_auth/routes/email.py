@@ -20,6 +20,7 @@ from ..flows import email_change as email_change_flow
 from ..flows import password as password_flow
 from ..http.browsers import asks_as_program, is_browser
 from ..http.cookies import signup_binding
+from ..http.guards import ask_first
 from ..http.rates import rate_limited
 from ..http.responses import documented
 from ..schemas import EmailRequest, Message, Reauthentication, VerifyRequest, taken
@@ -58,7 +59,9 @@ async def resend(
     body: EmailBody = None,  # type: ignore[assignment]  # null counts as no body
 ) -> Message:
     """Mail a new verification link. The answer is the same whether or not there is an account."""
-    await email_flow.resend_verification(auth, given(request, body, EmailRequest).email)
+    asked = given(request, body, EmailRequest)
+    await ask_first(request, auth, "resend", asked)
+    await email_flow.resend_verification(auth, asked.email)
     return Message(detail="If the address needs verification, a link is on its way.")
 
 

@@ -12,6 +12,7 @@ from ..email.tokens import Purpose
 from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
 from ..flows import password as password_flow
 from ..http.cookies import device_of, keep_device
+from ..http.guards import ask_first
 from ..http.rates import rate_limited
 from ..http.responses import documented
 from ..schemas import DeviceMessage, EmailRequest, Message, ResetPassword, SetPassword, taken
@@ -44,7 +45,9 @@ async def forgot_password(
     body: EmailBody = None,  # type: ignore[assignment]  # null counts as no body
 ) -> Message:
     """Mail a password reset link. The answer is the same whether or not there is an account."""
-    await password_flow.forgot_password(auth, given(request, body, EmailRequest).email)
+    asked = given(request, body, EmailRequest)
+    await ask_first(request, auth, "forgot_password", asked)
+    await password_flow.forgot_password(auth, asked.email)
     return Message(detail="If there is an account with this address, a link is on its way.")
 
 

@@ -12,9 +12,9 @@ from fastapi.responses import JSONResponse
 from starlette.routing import BaseRoute, Match, compile_path
 from starlette.types import Receive, Scope, Send
 
-from ..http.responses import merged_responses
+from ..http.responses import documented, merged_responses
 from ..http.route import AuthRoute, without_slashes
-from .bodies import Bodies, own_body, with_bodies
+from .bodies import Bodies, own_body, refusals_of, with_bodies
 
 _PARAMETER: Final = re.compile(r"\{\w+\}")
 
@@ -63,6 +63,8 @@ class AuthRouter(APIRouter):
             if bodies:
                 endpoint = with_bodies(endpoint, bodies)
                 own["response_model"] = own_body(own["response_model"], bodies)
+                if codes := refusals_of(endpoint):
+                    own["responses"] = merged_responses(own["responses"], documented(*codes))
             router.add_api_route(self._before(prefix) + path, endpoint, **own)
 
     def _before(self, prefix: str) -> str:

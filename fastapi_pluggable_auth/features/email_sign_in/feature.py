@@ -13,6 +13,7 @@ from ...auth import Auth
 from ..feature import Feature, Slot
 from .names import EmailSignInError, EmailSignInEventKind, EmailSignInMail
 from .options import EmailSignInOptions
+from .schemas import EmailSignInRequest
 
 
 def _routers(auth: Auth) -> Iterable[APIRouter]:
@@ -45,6 +46,7 @@ class EmailSignIn(Feature):
             mails=EmailSignInMail,
             routers=_routers,
             slots=(Slot(place="sign_in", template="email_sign_in_way.html"),),
+            guarded=(EmailSignInRequest,),
             options=EmailSignInOptions(signup, allowed or _everybody),
             templates=Path(__file__).parent / "templates",
             words=Path(__file__).parent / "words",

@@ -11,6 +11,9 @@ from ..feature import MailSpec, MailTable, Reader
 FACTOR: Final = "mail"
 """The name of the factor, in sessions, events and tokens."""
 
+ASK: Final = "email_sign_in"
+"""What guards know the asking for a mail by."""
+
 PAGE: Final = "auth/email-sign-in/{token}"
 
 

@@ -12,6 +12,7 @@ from ...dependencies import CurrentAuth
 from ...errors import AuthError
 from ...http.cookies import device_of
 from ...http.csrf import check_form
+from ...http.guards import ask_first
 from ...http.mail_note import mail_note
 from ...http.rates import rate_limited
 from ...routes.pages.forms import EmailForm, Problem, Secret, problem_with
@@ -24,6 +25,7 @@ from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
 from ...security.redirects import safe_next
 from . import flows
+from .names import ASK
 from .options import options_of
 
 router = AuthRouter(
@@ -46,7 +48,7 @@ class CodeForm(AddressForm):
 async def mail_page(auth: CurrentAuth, request: Request, next: str = "") -> Response:
     """Asks for the address."""
     note = mail_note(request, auth)
-    return _address_page(auth, request, next, "" if note is None else note.email)
+    return _address_page(auth, request, AddressForm(email="" if note is None else note.email, next=next))
 
 
 router.get("/code", name="back_from_mailed_code")(back_to("sign-in/mail"))
@@ -57,8 +59,9 @@ async def mail_form(auth: CurrentAuth, request: Request, form: Annotated[Address
     """Mails the code, and asks for it; the same for any address."""
     try:
         email = EmailRequest(email=form.email).email
-    except ValidationError as error:
-        return _address_page(auth, request, form.next, form.email, problem_with(error))
+        await ask_first(request, auth, ASK)
+    except (ValidationError, AuthError) as error:
+        return _address_page(auth, request, form, problem_with(error))
     signup, language = options_of(auth).signup, request.headers.get("accept-language", "")
     challenge = await flows.ask(auth, email, may_sign_up=signup, accept_language=language)
     return _code_page(auth, request, form, email, challenge)
@@ -88,9 +91,18 @@ async def mailed_code_form(
 
 
 def _address_page(
-    auth: Auth, request: Request, next: str, email: str, problem: Problem | None = None
+    auth: Auth, request: Request, form: AddressForm, problem: Problem | None = None
 ) -> Response:
-    return render_page(auth, request, "email_sign_in", problem=problem, email=email, next=safe_next(next))
+    return render_page(
+        auth,
+        request,
+        "email_sign_in",
+        problem=problem,
+        guarded=ASK,
+        email=form.email,
+        remember=form.remembers,
+        next=safe_next(form.next),
+    )
 
 
 def _code_page(

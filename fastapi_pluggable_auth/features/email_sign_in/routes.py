@@ -15,6 +15,7 @@ from ...flows.session_tokens import TokenSet
 from ...http.browsers import wants_page
 from ...http.cookies import device_of, transport_for
 from ...http.csrf import check_form
+from ...http.guards import ask_first
 from ...http.rates import rate_limited
 from ...http.responses import documented
 from ...routes.core import device_in, session_answer
@@ -25,7 +26,7 @@ from ...routes.router import AuthRouter
 from ...schemas import CookieSession, DeviceTokenPair, Message, TokenPair, taken
 from ...security.plaintext import Plaintext
 from . import flows
-from .names import EmailSignInError
+from .names import ASK, EmailSignInError
 from .options import options_of
 from .schemas import EmailSignInBegun, EmailSignInCode, EmailSignInLink, EmailSignInRequest
 
@@ -59,6 +60,7 @@ router = AuthRouter(
 async def email_sign_in(auth: CurrentAuth, request: Request, body: EmailSignInRequest) -> EmailSignInBegun:
     """Mail a code and a link to the owner of the address. The answer is the same whether or not there is an
     account; the code answers its `challenge`."""
+    await ask_first(request, auth, ASK, body)
     signup, language = options_of(auth).signup, request.headers.get("accept-language", "")
     challenge = await flows.ask(auth, body.email, may_sign_up=signup, accept_language=language)
     return EmailSignInBegun(challenge=challenge)

@@ -10,9 +10,11 @@ from pydantic import ValidationError
 
 from ...auth import Auth
 from ...dependencies import CurrentAuth
+from ...errors import AuthError
 from ...flows.email import resend_verification
 from ...flows.password import forgot_password
 from ...http.csrf import check_form
+from ...http.guards import ask_first
 from ...http.mail_note import Awaited, keep_note, mail_note
 from ...http.rates import count_by_client, rate_limited
 from ...schemas import EmailRequest
@@ -26,7 +28,8 @@ router = AuthRouter(prefix="/account", tags=["account pages"], route_class=PageR
 
 
 class _Request(NamedTuple):
-    """What sends the link, how often a client may ask for it, and the page on which the address is typed."""
+    """What sends the link, the name of how often a client may ask for it, which guards know it by as well,
+    and the page on which the address is typed."""
 
     send: Callable[[Auth, str], Awaitable[None]]
     rate: str
@@ -91,7 +94,7 @@ async def check_mail_page(auth: CurrentAuth, request: Request) -> Response:
 
 @router.post("/check-mail", dependencies=[Depends(check_form)])
 async def check_mail_form(auth: CurrentAuth, request: Request) -> Response:
-    """Mails another link, within the limits of the first."""
+    """Mails another link, within the limits of the first. Guards have asked this browser for that one."""
     note = mail_note(request, auth)
     if note is None or not note.awaited:
         return see_other(auth, request, "sign-in")
@@ -104,11 +107,13 @@ async def check_mail_form(auth: CurrentAuth, request: Request) -> Response:
 
 async def _mail(auth: Auth, request: Request, awaited: Awaited, form: LinkRequestForm) -> Response:
     """Mails a link, if there is such an account; the answer is the same if there is none."""
+    asked = _REQUESTS[awaited]
     try:
         email = EmailRequest(email=form.email).email
-    except ValidationError as error:
+        await ask_first(request, auth, asked.rate)
+    except (ValidationError, AuthError) as error:
         return _form_page(auth, request, awaited, form.next, form.email, error)
-    await _REQUESTS[awaited].send(auth, email)
+    await asked.send(auth, email)
     keep_note(request, auth, email, awaited=awaited, next=safe_next(form.next))
     return see_other(auth, request, "check-mail")
 
@@ -125,5 +130,8 @@ def _form_page(
     if email is None:
         note = mail_note(request, auth)
         email = "" if note is None else note.email
-    name = _REQUESTS[awaited].page.replace("-", "_")
-    return render_page(auth, request, name, problem=problem_with(error), email=email, next=safe_next(next))
+    asked, problem = _REQUESTS[awaited], problem_with(error)
+    name, action = asked.page.replace("-", "_"), asked.rate
+    return render_page(
+        auth, request, name, problem=problem, guarded=action, email=email, next=safe_next(next)
+    )

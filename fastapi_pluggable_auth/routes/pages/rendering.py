@@ -1,9 +1,11 @@
-"""Pages from templates, with the headers that keep them safe (ASVS 3.4). Nothing comes from elsewhere."""
+"""Pages from templates, with the headers that keep them safe (ASVS 3.4). Nothing comes from elsewhere,
+but for what a feature asks of a browser, where the app has such a one."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -76,14 +78,23 @@ def render_page(
         words = words.saying(f"errors.{problem.code}", problem.detail)
     assets = _assets(auth.settings.template_dir, features.folders.templates, features.scripts)
     home_url = home(request, auth)
-    allowed = [f"form-action {_form_targets(home_url)}"]
+    policy: dict[str, Sequence[str]] = {**assets.policy, "form-action": _form_targets(home_url)}
     if pictures := _sources_of_pictures(auth, drawn=image is not None):
-        allowed.append(f"img-src {' '.join(pictures)}")
+        policy["img-src"] = pictures
 
     def asked(address: str) -> str:
         """The same address, which the script of the page then may ask."""
-        allowed.append("connect-src 'self'")
+        _allow(policy, "connect-src", "'self'")
         return address
+
+    def guards(action: str | None) -> Iterator[Mapping[str, Any]]:
+        """The templates of what is asked before this action, whose sources the page then may load from."""
+        if action is None:
+            return
+        for guard in features.guards:
+            for directive, sources in guard.sources.items():
+                _allow(policy, directive, *sources)
+            yield {"template": guard.template, "values": guard.values(auth, action)}
 
     slots = [slot for slot in features.slots_in(name) if slot.is_for(auth, user)]
     values = {
@@ -108,6 +119,8 @@ def render_page(
         "home": home_url,
         "next": None,
         "asked": asked,
+        "guarded": None,
+        "guards": guards,
         "strength": lambda: asked(account_path(request, auth, "password-strength")),
         "title": words(title or f"{name}.title"),
         "user": user,
@@ -123,10 +136,9 @@ def render_page(
         **context,
     }
     html = assets.environment.get_template(f"page_{name}.html").render(values)
-    policy = "; ".join([assets.policy, *dict.fromkeys(allowed)])
     headers: dict[str, str] = {
         **HEADERS,
-        "Content-Security-Policy": policy,
+        "Content-Security-Policy": "; ".join(f"{name} {' '.join(policy[name])}" for name in policy),
         "Content-Language": words.language,
     }
     if problem is not None:
@@ -134,9 +146,13 @@ def render_page(
     return HTMLResponse(html, status, headers)
 
 
-def _form_targets(home_url: str | None) -> str:
+def _allow(policy: dict[str, Sequence[str]], directive: str, *sources: str) -> None:
+    policy[directive] = tuple(dict.fromkeys((*policy.get(directive, ()), *sources)))
+
+
+def _form_targets(home_url: str | None) -> Sequence[str]:
     """Browsers also hold the redirect that answers a form against these (CSP Level 3 section 6.4.1)."""
-    return "'self'" if home_url is None or home_url.startswith("/") else f"'self' {origin_of(home_url)}"
+    return ("'self'",) if home_url is None or home_url.startswith("/") else ("'self'", origin_of(home_url))
 
 
 def _notice(request: Request, words: Words) -> str | None:
@@ -167,10 +183,14 @@ class _Assets:
         self.style = self._source("page.css") + self._source("page_extra.css")
         added = ["".join(self._source(name) for name in names) for names in scripts]
         self.script = self._source("page.js") + "".join(f";(() => {{\n{each}}})()\n" for each in added)
-        self.policy = (
-            f"default-src 'none'; style-src '{_digest(self.style)}'; script-src '{_digest(self.script)}'; "
-            "base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
-        )
+        self.policy: Mapping[str, Sequence[str]] = {
+            "default-src": ("'none'",),
+            "style-src": (f"'{_digest(self.style)}'",),
+            "script-src": (f"'{_digest(self.script)}'",),
+            "base-uri": ("'none'",),
+            "frame-ancestors": ("'none'",),
+            "object-src": ("'none'",),
+        }
 
     def _source(self, name: str) -> str:
         assert self.environment.loader is not None  # noqa: S101 - set above

@@ -19,6 +19,7 @@ from ...flows.session_tokens import TokenSet
 from ...http.addresses import account_path, onward
 from ...http.cookies import authenticate_cookies, authenticates_by_cookie, device_of, sign_in, sign_out
 from ...http.csrf import check_form
+from ...http.guards import first_of_login
 from ...http.mail_note import forget_note, keep_note, mail_note
 from ...http.rates import rate_limited
 from ...schemas import LoginCodeRequest, LoginData, NamedLoginData, Reauthentication, Text, taken
@@ -79,15 +80,19 @@ async def sign_in_page(auth: CurrentAuth, request: Request, next: str = "") -> R
 @router.post("/sign-in", dependencies=[Depends(check_form), rate_limited("login")])
 async def sign_in_form(auth: CurrentAuth, request: Request, form: Annotated[SignInForm, Form()]) -> Response:
     """Signs in with the password, or leads on to the code."""
+    first = first_of_login(request, auth)
     try:
         schema = NamedLoginData if auth.has_usernames else LoginData
         body = schema(email=form.email, password=form.password.take())
         shown = body.email, taken(body, "password")
-        answer = await login_flow.begin_login(auth, *shown, device_of(request), transport=Transport.COOKIE)
+        answer = await login_flow.begin_login(
+            auth, *shown, device_of(request), transport=Transport.COOKIE, first=first
+        )
     except (ValidationError, AuthError) as error:
         if isinstance(error, AuthError) and error.code in _ANSWERED_BY_MAIL and "@" in shown[0]:
             keep_note(request, auth, shown[0], next=safe_next(form.next))
-        return show_sign_in(auth, request, form.next, form.email, error, remember=form.remembers)
+        asks = first is not None and (first.next_is_asked or _is_throttled(error))
+        return show_sign_in(auth, request, form.next, form.email, error, remember=form.remembers, asks=asks)
     return await show_answer(auth, request, answer, form.next, remember=form.remembers)
 
 
@@ -200,6 +205,10 @@ async def go_on(auth: Auth, request: Request, authentication: Authentication, ne
     return go_to(address)
 
 
+def _is_throttled(error: Rejected) -> bool:
+    return isinstance(error, AuthError) and error.code is ErrorCode.THROTTLED
+
+
 def show_sign_in(
     auth: Auth,
     request: Request,
@@ -208,14 +217,17 @@ def show_sign_in(
     error: Rejected | None = None,
     *,
     remember: bool = False,
+    asks: bool = False,
     **context: Any,
 ) -> Response:
-    """The form, with what was wrong with the last try."""
+    """The form, with what was wrong with the last try, and with what guards ask in the next one."""
+    asks = asks or any(guard.login_after == 0 for guard in auth.features.guards)
     return render_page(
         auth,
         request,
         "sign_in",
         problem=problem_with(error),
+        guarded="login" if asks else None,
         email=email,
         next=safe_next(next),
         remember=remember,

@@ -12,6 +12,7 @@ from ...errors import AuthError, ErrorCode
 from ...flows import signup as signup_flow
 from ...http.cookies import bind_signup, new_signup_binding
 from ...http.csrf import check_form
+from ...http.guards import ask_first
 from ...http.mail_note import keep_note, mail_note
 from ...http.rates import rate_limited
 from ...schemas import UserCreate, taken
@@ -93,6 +94,7 @@ async def signed_up(
     next = safe_next(form.next)
     try:
         account = filled(body, fields, entered, {"email": form.email, field: _shown(value)})
+        await ask_first(request, auth, "signup")
         columns = columns_of(account)
         password = taken(account, "password") if account.password else None
         instead = await first_way_in(auth, account, binding)
@@ -134,6 +136,7 @@ def _page(
         request,
         "sign_up",
         problem=problem,
+        guarded="signup",
         email=email,
         next=safe_next(next),
         own_fields=fields,

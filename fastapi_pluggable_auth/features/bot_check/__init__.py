@@ -1,0 +1,1 @@
+"""A check that somebody is human, where anybody may begin something."""
