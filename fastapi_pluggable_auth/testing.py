@@ -38,6 +38,7 @@ from .config import AuthSettings, origin_of
 from .email import sender
 from .email.local import KeptMail, MemoryProvider
 from .errors import AuthError
+from .features.bot_check.testing import FakeBotCheck
 from .features.passkeys.credentials import encoded
 from .features.passkeys.names import PasskeySettings
 from .features.passkeys.testing import SoftwareAuthenticator
@@ -507,6 +508,17 @@ def identity_provider(pluggable_auth: Auth, auth_clock: FakeClock) -> Iterator[I
 
     with standing_in(pluggable_auth, auth_clock) as provider:
         yield provider
+
+
+@pytest.fixture
+def bot_check(pluggable_auth: Auth, monkeypatch: pytest.MonkeyPatch) -> FakeBotCheck:
+    """Stands in for the `BotCheck` of the app: everybody passes, unless `passes` is False. Nothing leaves the
+    process."""
+    from .features.bot_check.checking import BotChecker
+
+    fake = FakeBotCheck()
+    monkeypatch.setattr(pluggable_auth.service(BotChecker), "require_human", fake.require_human)
+    return fake
 
 
 @pytest.fixture
