@@ -87,14 +87,14 @@ def render_page(
         _allow(policy, "connect-src", "'self'")
         return address
 
-    def guards(action: str | None) -> Iterator[Mapping[str, Any]]:
+    def guards(action: str | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """The templates of what is asked before this action, whose sources the page then may load from."""
         if action is None:
             return
         for guard in features.guards:
             for directive, sources in guard.sources.items():
                 _allow(policy, directive, *sources)
-            yield {"template": guard.template, "values": guard.values(auth, action)}
+            yield guard.template, guard.values(auth, action)
 
     slots = [slot for slot in features.slots_in(name) if slot.is_for(auth, user)]
     values = {
