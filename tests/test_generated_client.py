@@ -10,9 +10,17 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from fastapi_pluggable_auth import AuthSettings, CurrentUser, include_auth
-from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
+from fastapi_pluggable_auth.features import (
+    Administration,
+    AuditLog,
+    BotCheck,
+    Passkeys,
+    PersonalTokens,
+    Turnstile,
+)
 
 from . import browsers, node
 from .conftest import EMAIL, PASSWORD, SECRET
@@ -63,6 +71,23 @@ def test_a_generated_typescript_client_compiles_and_signs_in(packages: Path, bas
     httpx.post(f"{base}/auth/signup", json={"email": EMAIL, "password": PASSWORD}).raise_for_status()
     said = json.loads(node.run(packages, "client.js", base, EMAIL, PASSWORD))
     assert said == {"email": EMAIL, "verified": False, "hello": f"Hello {EMAIL}"}
+
+
+def test_the_same_client_compiles_where_the_app_has_a_bot_check(packages: Path) -> None:
+    """What it may send beside, it need not."""
+    app = FastAPI()
+    settings = AuthSettings(_env_file=None, jwt_secret=SECRET)
+    include_auth(app, settings=settings, features=[BotCheck(Turnstile("site", "secret"))])
+
+    @app.get("/hello")
+    async def hello(user: CurrentUser) -> str:
+        return user.email
+
+    (packages / "openapi.json").write_text(json.dumps(app.openapi()))
+    shutil.copy(Path(__file__).parent / "client.ts", packages)
+    node.run(packages, "node_modules/openapi-typescript/bin/cli.js", "openapi.json", "-o", "schema.d.ts")
+    assert "bot_token?: string | null" in (packages / "schema.d.ts").read_text()
+    node.run(packages, "node_modules/typescript/bin/tsc", *TYPESCRIPT, "client.ts")
 
 
 @pytest.mark.skipif(browsers.missing() is not None, reason=str(browsers.missing()))

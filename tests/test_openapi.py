@@ -34,11 +34,13 @@ from fastapi_pluggable_auth.dependencies import SignedIn
 from fastapi_pluggable_auth.features import (
     Administration,
     AuditLog,
+    BotCheck,
     EmailSignIn,
     Oidc,
     Passkeys,
     PersonalTokens,
     SocialLogin,
+    Turnstile,
 )
 from fastapi_pluggable_auth.features.administration import schemas as admin_schemas
 from fastapi_pluggable_auth.features.audit_log import schemas as audit_schemas
@@ -62,7 +64,7 @@ def with_everything(settings: AuthSettings, app: FastAPI, **options: Any) -> Fas
     chosen = settings.model_copy(update=update)
     features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()]
     acme = Oidc("acme", issuer="https://acme.example", client_id="app")
-    features += [SocialLogin(acme), EmailSignIn()]
+    features += [SocialLogin(acme), EmailSignIn(), BotCheck(Turnstile("site", "secret"))]
     include_auth(app, settings=chosen, pages=True, features=features, **options)
     return app
 
