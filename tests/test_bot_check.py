@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import threading
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Annotated, Any
@@ -26,6 +27,8 @@ from .siteverify import SECRET, SITE_KEY, Service
 DIALECTS = ("sqlite",)
 NEW = "kim@example.com"
 ADDRESS = "192.0.2.7"
+FRAMEWORK = ("request", "scope", "receive")
+"""Variables that are objects of the framework."""
 BY_MAIL = {
     "forgot_password": "/auth/forgot-password",
     "resend": "/auth/verify/resend",
@@ -323,6 +326,31 @@ async def test_an_app_says_itself_what_stays_open(settings: AuthSettings, servic
         BotCheck(service.turnstile(), open_when_down=["signin"])  # type: ignore[list-item]
 
 
+async def test_no_frame_of_the_library_shows_a_token(
+    client: httpx.AsyncClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ASVS 16.2.5: where the database fails while it is spent, and where a function of the app does."""
+
+    async def failing(*_: object, **__: object) -> None:
+        raise RuntimeError("The disk is full")
+
+    monkeypatch.setattr(Pending, "bulk_create", failing)
+    token = service.token("signup")
+    with pytest.raises(RuntimeError) as failed:
+        await sign_up(client, token)
+    assert_hidden(failed.value, token)
+
+
+def assert_hidden(error: BaseException, token: str) -> None:
+    """The frames that the package has in the traceback say nothing of the token."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [frame for frame in frames if "fastapi_pluggable_auth" in frame.f_code.co_filename]
+    assert any("bot_check" in frame.f_code.co_filename for frame in ours)
+    for frame in ours:
+        shown = {name: repr(value) for name, value in frame.f_locals.items() if name not in FRAMEWORK}
+        assert token not in str(shown), frame.f_code.co_filename
+
+
 # A function of the app
 
 
@@ -375,8 +403,9 @@ class TestOfTheApp:
         judge.says = ConnectionRefusedError()
         assert code(await sign_up(client, "solved")) == "bot_check_unavailable"
         judge.says = KeyError("success")
-        with pytest.raises(KeyError):
-            await sign_up(client, "solved")
+        with pytest.raises(KeyError) as failed:
+            await sign_up(client, "solved-it")
+        assert_hidden(failed.value, "solved-it")
         assert not await User.exists()
 
 
