@@ -13,8 +13,19 @@ import pytest
 from fastapi_pluggable_auth import AuthSettings
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, User
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox, on_one_database
+from .conftest import (
+    EMAIL,
+    PASSWORD,
+    SQLITE_UNLESS_FULL,
+    Account,
+    Clock,
+    Mailbox,
+    on_each_database,
+    on_one_database,
+)
 from .test_password import DEAD_LINK, login_status
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 NEW = "ada@example.org"
 PATHS = pytest.mark.parametrize("path", ["/account", "/account/"])
@@ -147,6 +158,7 @@ async def test_a_taken_address_is_not_told_when_enumeration_is_prevented(
     assert "auth/email-change" not in "".join(map(str, mailbox.messages))
 
 
+@on_each_database
 async def test_of_two_users_who_confirm_one_address_one_wins(
     account: Account, register: Callable[..., Any], mailbox: Mailbox
 ) -> None:
@@ -163,6 +175,7 @@ async def test_of_two_users_who_confirm_one_address_one_wins(
     assert await User.all().count() == 2
 
 
+@on_each_database
 async def test_two_patches_of_different_fields_lose_nothing(account: Account, mailbox: Mailbox) -> None:
     """R-21."""
     answers = await asyncio.gather(patch(account, display_name="Ada"), patch(account, email=NEW))

@@ -18,7 +18,18 @@ from fastapi_pluggable_auth.features import Administration, AuditLog, PersonalTo
 from fastapi_pluggable_auth.features.administration.users import Cursor
 from fastapi_pluggable_auth.models import AuditEvent, PersonalToken, RefreshToken, Session, User
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox, on_one_database
+from .conftest import (
+    EMAIL,
+    PASSWORD,
+    SQLITE_UNLESS_FULL,
+    Account,
+    Clock,
+    Mailbox,
+    on_each_database,
+    on_one_database,
+)
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 EVE = "eve@example.com"
 
@@ -256,6 +267,7 @@ async def test_a_disabled_user_is_out_at_once_and_comes_back_by_logging_in(
     assert await trail() == ["account_disabled success", "account_enabled success"]
 
 
+@on_each_database
 async def test_logins_that_race_with_a_disabling_leave_no_session(root: Administrator, eve: Account) -> None:
     user_id = await id_of()
 

@@ -30,9 +30,11 @@ from fastapi_pluggable_auth.flows.authorization import grant, revoke
 from fastapi_pluggable_auth.models import User
 from fastapi_pluggable_auth.schemas import ProfileUpdate, UserCreate, UserOut
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, SQLITE_UNLESS_FULL, Account, Clock, Mailbox, on_each_database
 from .test_notices import enable_two_factor
 from .test_queries import STATEMENT
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 ROLES = {"editor": {"posts:write", "posts:read"}, "reader": "posts:read", "guest": ()}
 
@@ -205,6 +207,7 @@ async def test_a_refusal_is_an_event_of_the_user_and_a_change_is_one_too(auth: A
     assert heard[0].session_id is not None
 
 
+@on_each_database
 async def test_changes_at_once_are_all_kept(account: Account, auth: Auth) -> None:
     """R-21."""
     user = await grant(auth, await user_id(), permissions=[f"old:{number}" for number in range(6)])

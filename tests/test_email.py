@@ -13,9 +13,20 @@ from fastapi_pluggable_auth import config as config_module
 from fastapi_pluggable_auth.email.tokens import Purpose, generate_verify_token
 from fastapi_pluggable_auth.models import User
 
-from .conftest import EMAIL, PASSWORD, SECRET, Clock, Mailbox, on_one_database
+from .conftest import (
+    EMAIL,
+    PASSWORD,
+    SECRET,
+    SQLITE_UNLESS_FULL,
+    Clock,
+    Mailbox,
+    on_each_database,
+    on_one_database,
+)
 from .smtp_server import link_in
 from .test_password import DEAD_LINK
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 
@@ -42,6 +53,7 @@ async def test_a_verification_link_works_once(method: str, client: httpx.AsyncCl
         assert (answer.status_code, answer.content) == (400, DEAD_LINK)
 
 
+@on_each_database
 async def test_simultaneous_verifications_have_one_winner(client: httpx.AsyncClient, link: str) -> None:
     """R-13."""
     answers = await asyncio.gather(*(client.get(link) for _ in range(20)))

@@ -38,6 +38,7 @@ def test_frames_of_the_library_show_no_secret_while_the_database_fails() -> None
     assert "password" in steps["login"]["anywhere"]  # in frames of FastAPI: the search finds what there is
 
 
+@pytest.mark.full
 def test_with_the_scrubber_of_the_docs_an_event_has_no_secret_anywhere() -> None:
     steps = tracked("scrubbed")
     assert {name: step["anywhere"] for name, step in steps.items() if step["anywhere"]} == {}

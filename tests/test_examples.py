@@ -17,7 +17,7 @@ import pytest
 from websockets.sync.client import connect
 
 from . import databases
-from .conftest import EMAIL, PASSWORD, SECRET, Mailbox
+from .conftest import EMAIL, PASSWORD, SECRET, Mailbox, on_one_spare
 from .hosts import EXAMPLES, copied, run_pytest
 from .live import running, served
 from .snippets import snippets
@@ -95,6 +95,7 @@ def test_mails_leave_through_a_task_queue(tmp_path: Path, mailbox: Mailbox) -> N
     )
 
 
+@on_one_spare
 def test_users_have_columns_of_their_own(spare: SpareDatabase, tmp_path: Path, mailbox: Mailbox) -> None:
     asyncio.run(spare.create())
     folder = copied("own_user", tmp_path)
@@ -132,6 +133,7 @@ def test_users_have_columns_of_their_own(spare: SpareDatabase, tmp_path: Path, m
         assert (changed.json()["born_on"], changed.json()["username"]) == ("1815-12-10", "countess")
 
 
+@on_one_spare
 def test_a_host_writes_a_feature_of_its_own(spare: SpareDatabase, tmp_path: Path) -> None:
     """Its table has the host's label and migrations; commands know it by the app."""
     asyncio.run(spare.create(models=None))

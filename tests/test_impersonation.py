@@ -27,7 +27,17 @@ from fastapi_pluggable_auth.hooks import AfterEvent, SessionEnded
 from fastapi_pluggable_auth.models import AuditEvent, RefreshToken, Session, User
 from fastapi_pluggable_auth.security.jwt import ACCESS, REFRESH
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox, on_one_database
+from .conftest import (
+    EMAIL,
+    PASSWORD,
+    SQLITE_UNLESS_FULL,
+    Account,
+    Clock,
+    Database,
+    Mailbox,
+    on_each_database,
+    on_one_database,
+)
 from .form_browser import BROWSER
 from .test_admin import EVE, Administrator, id_of
 from .test_admin import administrator as administrator
@@ -35,6 +45,8 @@ from .test_admin import app as app
 from .test_admin import eve as eve
 from .test_admin import root as root
 from .test_events import LOGGER
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 RIGHTS = ["accounts:impersonate", "posts:read"]
 
@@ -268,6 +280,7 @@ async def test_it_ends_with_the_right_to_it(
     assert (await others.me()).status_code == (401 if ending.startswith("user") else 200)
 
 
+@on_each_database
 async def test_a_start_that_races_with_a_disabling_leaves_no_session(
     root: Administrator, administrator: Callable[..., Any], eve: Account
 ) -> None:
@@ -278,6 +291,7 @@ async def test_a_start_that_races_with_a_disabling_leaves_no_session(
     assert await Session.filter(impersonated_by=other.id, revoked_at=None).count() == 0
 
 
+@on_each_database
 async def test_a_start_waits_for_a_disabling_and_is_refused(
     root: Administrator, administrator: Callable[..., Any], eve: Account, database: Database
 ) -> None:
@@ -301,6 +315,7 @@ async def test_a_start_waits_for_a_disabling_and_is_refused(
     assert await Session.filter(impersonated_by=other.id).count() == 0
 
 
+@on_each_database
 async def test_two_who_act_as_each_other_wait_for_no_ever(
     administrator: Callable[..., Any], eve: Account
 ) -> None:

@@ -676,6 +676,7 @@ def test_a_file_that_is_none_is_said_in_one_sentence(url: str, tmp_path: Path) -
         assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", says)
 
 
+@on_one_database
 def test_an_import_that_is_killed_goes_on_where_it_was(url: str, tmp_path: Path) -> None:
     """Nothing is doubled, nothing lost."""
     everybody = [f"u{number}@example.com" for number in range(20_000)]

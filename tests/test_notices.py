@@ -10,8 +10,10 @@ import pytest
 
 from fastapi_pluggable_auth.models import Mail, User
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox
+from .conftest import EMAIL, PASSWORD, SQLITE_UNLESS_FULL, Account, Clock, Mailbox
 from .test_password import NEW, forgot, reset
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 
 async def change_password(account: Account) -> httpx.Response:

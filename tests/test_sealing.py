@@ -18,7 +18,9 @@ from fastapi_pluggable_auth.models import User, stored_totp_secret
 from fastapi_pluggable_auth.security import encryption
 from fastapi_pluggable_auth.security.encryption import SecretBox, StoredSecret
 
-from .conftest import EMAIL, Account, Clock, Database
+from .conftest import EMAIL, SQLITE_UNLESS_FULL, Account, Clock, Database, on_each_database
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 KEY, OTHER_KEY = secrets.token_urlsafe(48), secrets.token_urlsafe(48)
 SEED = pyotp.random_base32()
@@ -102,6 +104,7 @@ async def test_a_row_that_the_host_saves_keeps_its_secret(account: Account, auth
     assert (await account.login(pyotp.TOTP(SEED).at(clock()))).status_code == 200
 
 
+@on_each_database
 async def test_all_secrets_are_sealed_while_the_app_runs(
     account: Account, auth: Auth, clock: Clock, register: Any
 ) -> None:

@@ -12,8 +12,10 @@ from fastapi_pluggable_auth.flows.login import answer_challenge
 from fastapi_pluggable_auth.hooks import BeforePasswordChange, PasswordChanged
 from fastapi_pluggable_auth.models import Session, User
 
-from .conftest import PASSWORD, Account, Clock, Mailbox, on_one_database
+from .conftest import PASSWORD, SQLITE_UNLESS_FULL, Account, Clock, Mailbox, on_one_database
 from .test_twofa import code_of, enrol, post
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 EVE = "eve@example.com"
 

@@ -65,7 +65,14 @@ async def right_or_wrong(http: httpx.AsyncClient, email: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
-@pytest.mark.parametrize("case", ["an older hash", "an imported hash", "a signup of one's own"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param("an older hash", marks=pytest.mark.full),
+        "an imported hash",
+        pytest.param("a signup of one's own", marks=pytest.mark.full),
+    ],
+)
 async def test_no_history_of_an_account_shows_in_the_time(case: str, http: httpx.AsyncClient) -> None:
     """A-18: its hash was cheaper, or whoever asks has signed up with the address, new or taken. The audit
     log is on, which keeps what happens to accounts only."""
@@ -85,7 +92,7 @@ async def test_no_history_of_an_account_shows_in_the_time(case: str, http: httpx
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
-@pytest.mark.parametrize("ask", [login, forgot, resend, signup])
+@pytest.mark.parametrize("ask", [login, forgot, pytest.param(resend, marks=pytest.mark.full), signup])
 async def test_the_time_of_an_answer_tells_nothing_about_an_account(
     ask: Ask, http: httpx.AsyncClient
 ) -> None:

@@ -40,13 +40,24 @@ from fastapi_pluggable_auth.flows.authorization import grant
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import PersonalToken, User
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox, on_one_database
+from .conftest import (
+    EMAIL,
+    PASSWORD,
+    SQLITE_UNLESS_FULL,
+    Account,
+    Clock,
+    Mailbox,
+    on_each_database,
+    on_one_database,
+)
 from .smtp_server import text_of
 from .test_input import HOSTILE, PLANTED
 from .test_notices import change_password, enable_two_factor, reset_password
 from .test_password import NEW, forgot
 from .test_password import reset as reset_by_link
 from .test_queries import STATEMENT
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 SCOPES = {"notes:read": "Read your notes", "notes:write": "Write your notes"}
 ADMINS = {"admin": ["notes:delete"]}
@@ -362,6 +373,7 @@ async def test_the_usual_lifetime_is_no_longer_than_the_longest(
     assert lifetime == timedelta(hours=1)
 
 
+@on_each_database
 async def test_the_limit_holds_in_a_race(
     account: Account, settings: AuthSettings, clock: Clock, make: Make
 ) -> None:
@@ -462,6 +474,7 @@ async def test_no_token_is_made_after_what_ends_tokens(
     assert await PersonalToken.all().count() == 0
 
 
+@on_each_database
 async def test_of_a_reset_and_new_tokens_at_once_no_token_is_left(account: Account, mailbox: Mailbox) -> None:
     for _ in range(3):
         link = await forgot(account.client, mailbox)

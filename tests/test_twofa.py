@@ -25,8 +25,10 @@ from fastapi_pluggable_auth.security.totp import (
     verify_code,
 )
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, on_one_database
+from .conftest import EMAIL, PASSWORD, SQLITE_UNLESS_FULL, Account, Clock, on_each_database, on_one_database
 from .test_notices import enable_two_factor
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 STEP = timedelta(seconds=30)
 
@@ -161,6 +163,7 @@ async def test_a_code_works_once_on_all_routes(totp: pyotp.TOTP, account: Accoun
     assert await code_of(await account.login(code)) == "invalid_credentials"
 
 
+@on_each_database
 async def test_one_code_in_many_logins_at_once_has_one_winner(
     totp: pyotp.TOTP, account: Account, clock: Clock
 ) -> None:

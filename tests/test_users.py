@@ -34,11 +34,13 @@ from fastapi_pluggable_auth.flows.password import change_password
 from fastapi_pluggable_auth.models import Mail, RecoveryCode, RefreshToken, Session, User
 
 from . import databases, own_tables
-from .conftest import EMAIL, PASSWORD, Account, Mailbox, on_one_database
+from .conftest import EMAIL, PASSWORD, SQLITE_UNLESS_FULL, Account, Mailbox, on_each_database, on_one_database
 from .own_tables import User as Member
 from .spare_database import SpareDatabase
 from .test_notices import enable_two_factor
 from .test_recovery import renew
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 ON_ONE = [disable_user, enable_user, delete_user, reset_two_factor, end_sessions, require_password_reset]
 ENDING = [disable_user, delete_user, end_sessions, require_password_reset]
@@ -280,6 +282,7 @@ async def test_what_a_signup_refuses_is_refused(
     assert told(heard) == [f"account_creation failure {code.code}"]
 
 
+@on_each_database
 async def test_of_many_creations_at_once_one_wins(
     auth: Auth, settings: AuthSettings, tortoise: TortoiseContext
 ) -> None:
@@ -433,6 +436,7 @@ async def test_a_reset_without_two_factor_tells_nobody(
 @pytest.mark.parametrize(
     "flow", [disable_user, delete_user, require_password_reset], ids=lambda f: f.__name__
 )
+@on_each_database
 async def test_no_session_of_a_login_or_refresh_outlives_it(
     flow: OnOne, account: Account, auth: Auth
 ) -> None:
@@ -472,6 +476,7 @@ async def test_no_password_is_changed_by_who_was_let_in_before(
     assert await User.all().values("hashed_password", "password_reset_required", "access_epoch") == before
 
 
+@on_each_database
 async def test_a_reset_and_an_activation_at_once_agree(account: Account, auth: Auth) -> None:
     """Either two-factor is on with its secret, or off without one."""
     user = await User.get()
@@ -488,6 +493,7 @@ async def test_a_reset_and_an_activation_at_once_agree(account: Account, auth: A
         assert (await account.login()).status_code == 200
 
 
+@on_each_database
 async def test_many_at_once_never_deadlock(account: Account, auth: Auth) -> None:
     user = await User.get()
     flows = [disable_user, enable_user, end_sessions, require_password_reset, reset_two_factor] * 3

@@ -29,7 +29,9 @@ from fastapi_pluggable_auth.models import Device, Identity, Mail, RecoveryCode, 
 from fastapi_pluggable_auth.security.totp import generate_totp_secret
 
 from . import databases
-from .conftest import EMAIL, PASSWORD, SECRET, Database
+from .conftest import EMAIL, PASSWORD, SECRET, SQLITE_UNLESS_FULL, Database
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 COMMAND = [sys.executable, "-m", "fastapi_pluggable_auth", "users"]
 
