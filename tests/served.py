@@ -14,7 +14,8 @@ from tortoise import Tortoise
 
 from fastapi_pluggable_auth import include_auth
 from fastapi_pluggable_auth.config import settings
-from fastapi_pluggable_auth.features import AuditLog
+from fastapi_pluggable_auth.features import AuditLog, Feature, Oidc, SocialLogin
+from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET
 
 from . import databases
 
@@ -53,7 +54,12 @@ class Patience:
 
 
 app = FastAPI(lifespan=lifespan)
-include_auth(app, features=[AuditLog()] if "TEST_AUDIT_LOG" in os.environ else [])
+features: list[Feature] = [AuditLog()] if "TEST_AUDIT_LOG" in os.environ else []
+if issuer := os.environ.get("TEST_ISSUER"):
+    features.append(
+        SocialLogin(Oidc("acme", issuer=issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET))
+    )
+include_auth(app, features=features)
 app.add_middleware(Patience)
 
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import httpx
@@ -21,7 +22,9 @@ from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, ErrorCode
 from fastapi_pluggable_auth.email.tokens import Purpose, link_state
-from fastapi_pluggable_auth.models import Mail, RecoveryCode, RefreshToken, Session, User
+from fastapi_pluggable_auth.features.social_login.states import s256
+from fastapi_pluggable_auth.features.social_login.testing import IdentityProvider
+from fastapi_pluggable_auth.models import Identity, Mail, RecoveryCode, RefreshToken, Session, User
 from fastapi_pluggable_auth.security.hashing import hash_password
 from fastapi_pluggable_auth.security.jwt import ACCESS, REFRESH
 
@@ -39,7 +42,15 @@ Answer = Awaitable[httpx.Response]
 
 
 @pytest.fixture(scope="module")
-def server(database_urls: Callable[[str], str], mail_server: MailServer) -> Iterator[Server]:
+def provider() -> Iterator[IdentityProvider]:
+    with IdentityProvider().serving() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def server(
+    database_urls: Callable[[str], str], mail_server: MailServer, provider: IdentityProvider
+) -> Iterator[Server]:
     """Two workers for all races of this file."""
     if not databases.answers("postgres"):
         pytest.skip("no PostgreSQL server answers")
@@ -50,6 +61,7 @@ def server(database_urls: Callable[[str], str], mail_server: MailServer) -> Iter
         AUTH_THROTTLE_FREE_ATTEMPTS="10000",
         AUTH_MAIL_LIMIT="10000",
         AUTH_SMTP_TIMEOUT="2",
+        TEST_ISSUER=provider.issuer,
     )
     yield server
     server.stop()
@@ -400,6 +412,49 @@ async def test_one_recovery_code_signs_one_of_ten_in_and_none_after_a_renewal(wo
         assert set(statuses(logins)) <= {200, 401}
         assert {(await workers.login(code=each)).status_code for each in codes} == {401}
         assert await RecoveryCode.all().count() == 10
+
+
+async def comes_from(server: Server) -> str:
+    """The one-time code of a browser that has been at the provider: begun with one worker, or the other."""
+    async with httpx.AsyncClient(base_url=server.base, timeout=30) as browser:
+        start = await browser.get(f"/auth/social/acme/start?code_challenge={s256('v' * 43)}")
+        there = (await browser.get(start.headers["location"])).headers["location"]
+        back = await browser.get(there.removeprefix("http://localhost:8000"))
+    assert back.status_code == 303, back.text
+    return parse_qs(urlsplit(back.headers["location"]).query)["social_code"][0]
+
+
+async def test_ten_first_logins_at_once_on_two_workers_make_one_account(
+    workers: TwoWorkers, server: Server, provider: IdentityProvider
+) -> None:
+    """Each is signed in, and each code gives one session."""
+    for number in range(ROUNDS):
+        provider.user(f"kim{number}@example.com")
+        codes = await asyncio.gather(*(comes_from(server) for _ in range(10)))
+        body = {"code_verifier": "v" * 43}
+        answers = await asyncio.gather(
+            *(
+                workers.post("/auth/social/exchange", social_code=code, **body)
+                for code in codes
+                for _ in range(2)
+            )
+        )
+        assert Counter(answer.status_code == 200 for answer in answers) == {True: 10, False: 10}
+        user = await User.get(email=f"kim{number}@example.com")
+        assert await Identity.filter(user_id=user.id).count() == 1
+        assert await Session.filter(user_id=user.id, revoked_at=None).count() == 10
+    assert await User.all().count() == await Identity.all().count() == ROUNDS
+
+
+async def test_a_token_of_a_native_app_signs_in_once_on_two_workers(
+    workers: TwoWorkers, provider: IdentityProvider
+) -> None:
+    provider.user("kim@example.com")
+    for _ in range(ROUNDS):
+        nonce = (await workers.post("/auth/social/acme/nonce")).json()["nonce"]
+        body = {"nonce": nonce, "id_token": provider.id_token(nonce)}
+        answers = await asyncio.gather(*(workers.post("/auth/social/acme/token", **body) for _ in range(10)))
+        assert Counter(answer.status_code for answer in answers) == {200: 1, 401: 9}
 
 
 async def test_of_two_tabs_that_enrol_one_seed_is_active_and_its_holder_knows(workers: TwoWorkers) -> None:

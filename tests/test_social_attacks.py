@@ -19,13 +19,13 @@ import pytest
 from fastapi import FastAPI
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
-from fastapi_pluggable_auth.features import Microsoft, Oidc, SocialLogin
+from fastapi_pluggable_auth.features import Microsoft, Oidc, PersonalTokens, SocialLogin
 from fastapi_pluggable_auth.features.social_login import id_tokens, remote
 from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET, IdentityProvider
-from fastapi_pluggable_auth.models import Identity, Session, User
+from fastapi_pluggable_auth.models import Device, Identity, Passkey, PersonalToken, Session, User
 from fastapi_pluggable_auth.security.hashing import is_usable
 
-from .conftest import EMAIL, PASSWORD, Account, Clock, on_each_database
+from .conftest import EMAIL, PASSWORD, Account, Clock, Mailbox, on_each_database, on_one_database
 from .test_social_login import BROWSER, KIM, at_provider, come_back, provider
 
 __all__ = ["provider"]
@@ -51,7 +51,8 @@ def app(settings: AuthSettings, clock: Clock, provider: IdentityProvider, other:
     keys: dict[str, Any] = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
     acme = Oidc("acme", issuer=provider.issuer, native_client_ids=frozenset({NATIVE}), **keys)
     evil = Oidc("evil", issuer=other.issuer, **keys)
-    include_auth(app, settings=settings, clock=clock, pages=True, features=[SocialLogin(acme, evil)])
+    features = [SocialLogin(acme, evil), PersonalTokens(scopes={"notes:read": "Read"})]
+    include_auth(app, settings=settings, clock=clock, pages=True, features=features)
     return app
 
 
@@ -106,6 +107,139 @@ async def test_what_a_stranger_put_on_an_account_is_gone_once_the_provider_names
     user = await User.get()
     assert (user.is_verified, is_usable(user.hashed_password)) == (True, False)
     assert (await client.post("/auth/login", json=body)).status_code == 401
+
+
+async def connecting(
+    client: httpx.AsyncClient, name: str, headers: dict[str, str]
+) -> tuple[httpx.AsyncClient, str]:
+    """The client that has begun to connect an identity, and where the provider sends it back to."""
+    asked = await client.post(f"{OWN}/{name}", json={}, headers=headers)
+    assert asked.status_code == 200, asked.text
+    return client, await at_provider(asked.json()["url"])
+
+
+async def passkey_of(user: User) -> Passkey:
+    return await Passkey.create(
+        user=user,
+        digest="d",
+        credential_id="c",
+        public_key="k",
+        transports=[],
+        aaguid=user.id,
+        backup_eligible=False,
+        backed_up=False,
+        verifies_user=True,
+        name="Phone",
+        created_at=user.created_at,
+    )
+
+
+@on_one_database
+@pytest.mark.parametrize("way", ["the provider", "the mailed link", "a reset"])
+async def test_a_stranger_who_is_signed_in_keeps_nothing_once_the_owner_of_the_mailbox_comes(
+    way: str,
+    app: FastAPI,
+    browser: httpx.AsyncClient,
+    client: httpx.AsyncClient,
+    settings: AuthSettings,
+    mailbox: Mailbox,
+    other: IdentityProvider,
+) -> None:
+    """Trojan identifier and unexpired session (https://arxiv.org/abs/2205.10174): a session, an identity, a
+    passkey, a personal token and a known device on an account whose address was never verified."""
+    settings.require_verified_email = False
+    body = {"email": KIM, "password": PASSWORD}
+    assert (await client.post("/auth/signup", json=body)).status_code == 201
+    link = mailbox.link(KIM)
+    tokens = (await client.post("/auth/login", json=body | {"device": None})).json()
+    headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+    made = await client.post("/account/tokens", json={"name": "x", "scopes": ["notes:read"]}, headers=headers)
+    assert made.status_code == 201, made.text
+    _, back = await connecting(client, "evil", headers)
+    assert (await client.get(back)).status_code == 303
+    begun_before, later = await connecting(client, "acme", headers)
+    await passkey_of(await User.get())
+    assert (await Identity.get()).provider == "evil"
+    device = await Device.get()
+
+    if way == "the provider":
+        assert (await come_back(browser)).status_code == 303
+    elif way == "the mailed link":
+        answer = await browser.post(link, json={"new_password": "another horse battery"}, headers=FETCH)
+        assert answer.status_code == 200, answer.text
+    else:
+        await client.post("/auth/forgot-password", json={"email": KIM})
+        answer = await browser.post(mailbox.link(KIM), json={"new_password": "another horse battery"})
+        assert answer.status_code == 200, answer.text
+
+    assert (await client.post("/auth/login", json=body)).status_code == 401
+    for token in (tokens["access_token"], made.json()["token"]):
+        answer = await client.get("/account/identities", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 401
+    assert (await client.post("/auth/refresh", json={"token": tokens["refresh_token"]})).status_code == 401
+    for table in (Passkey, PersonalToken):
+        assert await table.all().count() == 0
+    kept = {each.provider for each in await Identity.all()}
+    assert kept == ({"acme"} if way == "the provider" else set())
+    assert not await Device.exists(id=device.id)
+    await begun_before.get(later)  # what the stranger has begun connects nothing
+    assert {each.provider for each in await Identity.all()} == kept
+    async with browser_of(app) as stranger:
+        await stranger.get(await begun(stranger, "evil"))
+        assert (await stranger.get("/auth/me", headers=FETCH)).json()["email"] == "mallory@example.com"
+
+
+@on_one_database
+async def test_who_came_first_with_an_address_that_nobody_vouches_for_has_no_part_in_the_account(
+    app: FastAPI, browser: httpx.AsyncClient, provider: IdentityProvider, other: IdentityProvider
+) -> None:
+    """Non-verifying provider (https://arxiv.org/abs/2205.10174)."""
+    other.user(KIM, email_verified=False, sub="stranger")
+    async with browser_of(app) as stranger:
+        asked = await stranger.get(await begun(stranger, "evil"))
+        assert "Your e-mail address" in asked.text
+        assert (await User.all().count(), await Identity.all().count()) == (0, 0)
+        assert (await come_back(browser)).status_code == 303
+        assert "Your e-mail address" in (await stranger.get(await begun(stranger, "evil"))).text
+        assert (await stranger.get("/auth/me", headers=FETCH)).status_code == 401
+    assert [each.provider for each in await Identity.all()] == ["acme"]
+
+
+@on_each_database
+async def test_of_two_users_who_connect_one_identity_at_once_one_has_it(
+    app: FastAPI, browser: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    async with browser_of(app) as second, browser_of(app) as third:
+        ways = []
+        for number, own in enumerate((browser, second, third)):
+            provider.user(f"user{number}@example.com")
+            assert (await come_back(own)).status_code == 303
+        provider.user("shared@example.com")
+        for own in (browser, second, third):
+            ways.append(await connecting(own, "acme", FETCH))
+        answers = await asyncio.gather(*(own.get(back) for own, back in ways for _ in range(2)))
+    said = [answer.headers["location"] for answer in answers if answer.status_code == 303]
+    assert sum("notice=identity_linked" in each for each in said) == 1, said
+    shared = await Identity.filter(subject="sub-of-shared@example.com")
+    assert (len(shared), await Identity.all().count(), await User.all().count()) == (1, 4, 3)
+
+
+@on_each_database
+async def test_what_a_stranger_connects_while_the_owner_of_the_mailbox_comes_is_not_kept(
+    browser: httpx.AsyncClient, client: httpx.AsyncClient, settings: AuthSettings, other: IdentityProvider
+) -> None:
+    settings.require_verified_email = False
+    body = {"email": KIM, "password": PASSWORD}
+    await client.post("/auth/signup", json=body)
+    headers = {
+        "Authorization": f"Bearer {(await client.post('/auth/login', json=body)).json()['access_token']}"
+    }
+    _, back = await connecting(client, "evil", headers)
+    there = await begun(browser)
+    answers = await asyncio.gather(*(client.get(back) for _ in range(3)), browser.get(there))
+    assert answers[-1].status_code == 303, answers[-1].text
+    assert [each.provider for each in await Identity.all()] == ["acme"]
+    assert (await client.get("/auth/me", headers=headers)).status_code == 401
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ class Remote:
         answer = await self._ask_for_tokens(
             provider, lambda: {"grant_type": "refresh_token", "refresh_token": refresh_token.take()}
         )
-        if answer.said.get("error") in _SPENT:
+        if str(answer.said.get("error")) in _SPENT:
             raise SpentError(SocialError.SOCIAL_REFUSED)
         return self._granted(provider, answer)
 
