@@ -72,7 +72,8 @@ class ErrorCode(ErrorTable):
         "This browser did not sign up: send the account's `password`, or a `new_password` to start afresh.",
     )
     INVALID_CODE = (400, "The two-factor code is wrong.")
-    MAILED_CODE_REFUSED = (400, "This code is wrong, or no longer good: ask for a new one.")
+    MAILED_CODE_REFUSED = (400, "This code is wrong: take that of the newest mail.")
+    MAILED_CODE_EXPIRED = (400, "This code no longer works: ask for a new mail.")
     WRONG_PASSWORD = (403, "The current password is wrong.")
     PASSWORD_NOT_SET = (409, "This account has no password: set one first, or sign in again.")
     PASSWORD_EXISTS = (409, "This account has a password already: change it with the old one.")

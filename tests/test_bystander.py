@@ -329,6 +329,33 @@ async def signs_up_and_verifies_by_the_password_or_claims(world: World) -> None:
 
 
 @step
+async def signs_up_and_verifies_by_code(world: World) -> None:
+    first, second = world.address(), world.address()
+    body = {"password": PASSWORD, "mailed_code": True}
+    for email in (first, second):
+        signup = await world.ask("POST", "/auth/signup", {"email": email, **body}, 201)
+    shown = {"challenge": signup["challenge"]}
+    wrong = {**shown, "code": world.wrong_code(second)}
+    await world.ask("POST", "/auth/verify/code", wrong, 400)
+    await world.ask("POST", "/auth/verify/code", {**shown, "code": world.code(second)})
+    asked = await world.ask("POST", "/auth/verify/resend", {"email": first, "mailed_code": True})
+    shown = {"challenge": asked["challenge"], "code": world.code(first)}
+    await world.ask("POST", "/auth/verify/code", shown, 403)
+    await world.ask("POST", "/auth/verify/code", shown | {"new_password": NEW})
+    await world.ask("POST", "/auth/verify/resend", {"email": "nobody@example.com", "mailed_code": True})
+
+
+@step
+async def signs_up_and_enters_the_code_on_the_page(world: World) -> None:
+    visitor, email = await world.visitor(), world.address()
+    await visitor.open("/account/sign-up")
+    await visitor.submit("new_password", email=email, new_password=PASSWORD)
+    await visitor.submit("check-mail/code", code=world.wrong_code(email))
+    await visitor.open("/account/check-mail/code")
+    assert (await visitor.submit("check-mail/code", code=world.code(email))).path == "/account/profile"
+
+
+@step
 async def verifies_by_the_link_alone(world: World) -> None:
     email = world.address()
     await world.ask("POST", "/auth/signup", {"email": email, "password": PASSWORD}, 201)
@@ -525,7 +552,7 @@ async def sets_a_first_password_on_the_pages(world: World) -> None:
 @step
 async def opens_the_addresses_that_forms_post_to(world: World) -> None:
     visitor, _ = await world.visiting()
-    for form in ("name", "email", "keep-email", "password", "set-password"):
+    for form in ("name", "email", "email/code", "keep-email", "password", "set-password"):
         await visitor.open(f"/account/profile/{form}")
     two_factor = [f"two-factor/{form}" for form in ("enable", "code", "recovery-codes", "disable")]
     for form in ("session", "others", *two_factor):
@@ -651,6 +678,20 @@ async def changes_the_profile_and_the_address(world: World) -> None:
 
 
 @step
+async def changes_the_address_by_code(world: World) -> None:
+    ada, new = await world.ada(), world.address()
+    await ada.ask("PATCH", "/account", {"email": new, "mailed_code": True})
+    await ada.ask("POST", "/auth/email-change/code", {"code": world.wrong_code(new)}, 400)
+    await ada.ask("POST", "/auth/email-change/code", {"code": world.code(new)})
+    visitor, _ = await world.visiting()
+    await visitor.open("/account/profile")
+    new = world.address()
+    await visitor.submit("email", email=new)
+    await visitor.submit("email_code", code=world.wrong_code(new))
+    await visitor.submit("email_code", code=world.code(new))
+
+
+@step
 async def changes_the_profile_on_the_pages(world: World) -> None:
     visitor, ada = await world.visiting()
     await visitor.open("/account/profile")
@@ -697,6 +738,17 @@ async def forgets_the_password(world: World) -> None:
     await world.ask("POST", link, {"new_password": "password1"}, 422)
     await world.ask("POST", link, {"new_password": NEW, "device": None})
     await world.ask("POST", link, {"new_password": OTHER}, 400)
+    await ada.login(NEW)
+
+
+@step
+async def forgets_the_password_and_enters_the_code(world: World) -> None:
+    ada = await world.ada()
+    for email in ("nobody@example.com", ada.email):
+        asked = await world.ask("POST", "/auth/forgot-password", {"email": email, "mailed_code": True})
+    body = {"challenge": asked["challenge"], "new_password": NEW}
+    await world.ask("POST", "/auth/reset-password/code", body | {"code": world.wrong_code(ada.email)}, 400)
+    await world.ask("POST", "/auth/reset-password/code", body | {"code": world.code(ada.email)})
     await ada.login(NEW)
 
 

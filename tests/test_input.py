@@ -64,11 +64,13 @@ VALID = {
     "device": "x",
     "remember": True,
     "everywhere": True,
+    "challenge": "x",
+    "mailed_code": True,
 }
 
 
 def test_the_routes_with_a_body_are_known() -> None:
-    assert len(ROUTES) == 14
+    assert len(ROUTES) == 17
     assert {field for _, _, fields in ROUTES for field in fields} == set(VALID)
 
 
@@ -87,7 +89,7 @@ async def test_no_field_of_any_route_takes_a_wrong_value(
 ) -> None:
     """R-42 to R-46, A-85, A-86."""
     before = (await User.all().values())[0]
-    nullable = {"code", "display_name", "device"} | ({"email"} if method == "patch" else set())
+    nullable = {"code", "display_name", "device", "challenge"} | ({"email"} if method == "patch" else set())
     for field in fields:
         for name, value in HOSTILE.items():
             if VALID[field] is True and value == "true":
@@ -95,7 +97,7 @@ async def test_no_field_of_any_route_takes_a_wrong_value(
             others = {key: VALID[key] for key in fields if key != field}
             body = json.dumps(others | {field: "@"}).replace('"@"', value)
             text = name in {"a template", "SQL"} or (
-                name == "line breaks" and ("password" in field or field == "device")
+                name == "line breaks" and ("password" in field or field in ("device", "challenge"))
             )
             harmless = (text and field not in {"email", "code"}) or (
                 name == "line breaks" and field == "token"
@@ -250,7 +252,7 @@ async def test_other_methods_are_refused(
     for other in ("PUT", "TRACE", "HEAD"):
         answer = await account.client.request(other, path, headers=account.headers)
         mailed = other == "HEAD" and path.startswith(
-            ("/auth/verify/", "/auth/reset-password/", "/auth/invite/")
+            ("/auth/verify/", "/auth/reset-password/", "/auth/invite/", "/auth/email-change/")
         )
         assert answer.status_code == (404 if mailed else 405)  # of no link
     override = {"X-HTTP-Method-Override": "DELETE"} | account.headers

@@ -17,6 +17,8 @@ from fastapi_pluggable_auth.email.provider import MemoryProvider
 from fastapi_pluggable_auth.email.rendering import render
 from fastapi_pluggable_auth.features.feature import MailTable
 from fastapi_pluggable_auth.features.shipped import SHIPPED
+from fastapi_pluggable_auth.flows.mailed_codes import LIFETIME
+from fastapi_pluggable_auth.flows.pending import begin, id_of
 from fastapi_pluggable_auth.models import Mail, User
 from fastapi_pluggable_auth.security.hashing import unusable_hash
 
@@ -36,14 +38,16 @@ FRONT_END = {
 async def delivered(auth: Auth, kind: MailTable) -> tuple[str, str]:
     """The text and the HTML of such a mail to a new account, sent by an app of the same settings."""
     context = sample(auth.settings, kind, pages=False)
-    for name in ("email", "page_url", "url", "lifetime"):
+    for name in ("email", "page_url", "url", "lifetime", "code", "code_lifetime"):
         context.pop(name, None)
-    user = None
+    user = waiting = None
+    if kind.spec.code:
+        waiting = id_of("code", await begin(auth, "code", {}, user_id=None, lifetime=LIFETIME))
     if kind is not MailKind.SIGNUP_CLASH:
         pending = {"pending_email": context.get("new_email", EMAIL)}
         hashed = unusable_hash() if kind is MailKind.INVITE else ""
         user = await User.create(email=EMAIL, hashed_password=hashed, **pending)
-    await auth.outbox.add(kind, EMAIL, user_id=user and user.id, **context)
+    await auth.outbox.add(kind, EMAIL, user_id=user and user.id, waiting=waiting, **context)
     # A process that knows no app, as that of a command.
     sender = Auth(auth.settings, email_provider=MemoryProvider(), features=SHIPPED)
     await sender.dispatcher.deliver_due()

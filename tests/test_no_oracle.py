@@ -82,6 +82,7 @@ class Outsider:
         text = answer.text.replace(self.email, "ADDRESS").replace(self.email.replace("@", "%40"), "ADDRESS")
         text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
         text = re.sub(r'name="csrf_token" value="[^"]*"', "TOKEN", text)
+        text = re.sub(r'"challenge":"[\w-]{43}"', "CHALLENGE", text)
         kept = {name: answer.headers.get(name) for name in ("retry-after", "location", "content-language")}
         cookies = sorted(line.partition("=")[0] for line in answer.headers.get_list("set-cookie"))
         self.seen.append((answer.status_code, sorted(answer.headers), cookies, kept, text))
@@ -122,6 +123,27 @@ async def forgot_page(who: Outsider) -> None:
     who.page(await who.visitor.submit("email", email=who.email))
 
 
+async def wrong_code_page(who: Outsider) -> None:
+    await forgot_page(who)
+    for _ in range(6):
+        who.page(await who.visitor.submit("code", code="000000"))
+
+
+async def wrong_codes(who: Outsider) -> None:
+    """By every way to get a challenge; the right code comes once in a million runs."""
+    for path, code_path, more in (
+        ("/auth/signup", "/auth/verify/code", {"password": PASSWORD}),
+        ("/auth/verify/resend", "/auth/verify/code", {}),
+        ("/auth/forgot-password", "/auth/reset-password/code", {}),
+    ):
+        answer = await who.client.post(path, json={"email": who.email, "mailed_code": True, **more})
+        who.note(answer)
+        body = {"challenge": answer.json().get("challenge", "none"), "code": "000000"}
+        for _ in range(6):
+            new = {"new_password": PASSWORD} if "reset" in code_path else {}
+            await who.json("POST", code_path, **body, **new)
+
+
 async def resend_page(who: Outsider) -> None:
     await who.visitor.open("/account/verify-email")
     who.page(await who.visitor.submit("email", email=who.email))
@@ -153,6 +175,8 @@ STEPS: tuple[Step, ...] = (
     sign_up_page,
     forgot_page,
     resend_page,
+    wrong_code_page,
+    wrong_codes,
 )
 
 
@@ -178,6 +202,7 @@ async def prepare(kind: str, email: str) -> None:
 @hypothesis.example(steps=[STEPS[0], STEPS[2]])
 @hypothesis.example(steps=[STEPS[0], *[STEPS[2]] * 6, STEPS[4]])
 @hypothesis.example(steps=[STEPS[12], STEPS[11], STEPS[11], STEPS[2]])
+@hypothesis.example(steps=[STEPS[-1], STEPS[-2], STEPS[-1], STEPS[-1]])
 @hypothesis.example(steps=[*[STEPS[4]] * 4, STEPS[0], STEPS[2], STEPS[4]])
 @hypothesis.example(steps=[*[STEPS[11]] * 4, STEPS[12], STEPS[2], STEPS[11]])
 @hypothesis.given(steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=8))

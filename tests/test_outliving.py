@@ -274,6 +274,23 @@ async def test_mails_that_anybody_may_ask_for_arrive_and_are_limited(
     assert [mail["To"] for mail in mailbox.messages] == [EMAIL] * 2
 
 
+async def test_the_code_of_a_mail_waits_and_its_tries_are_counted(
+    client: httpx.AsyncClient, account: Account, switch: Switch, mailbox: Mailbox
+) -> None:
+    switch.on = True
+    for right in (True, False):
+        asked = await client.post("/auth/forgot-password", json={"email": EMAIL, "mailed_code": True})
+        text = mailbox.messages[-1].get_body(("plain",))
+        assert text is not None
+        (code,) = re.findall(r"(?m)^\d{6}\r?$", text.get_content())
+        body = {"challenge": asked.json()["challenge"], "new_password": "a new horse battery"}
+        wrong = {**body, "code": f"{(int(code) + 1) % 10**6:06}"}
+        for _ in range(2 if right else 5):
+            assert (await client.post("/auth/reset-password/code", json=wrong)).status_code == 400
+        answer = await client.post("/auth/reset-password/code", json={**body, "code": code.strip()})
+        assert answer.status_code == (200 if right else 400), answer.text
+
+
 async def test_too_many_guesses_end_the_session_in_which_they_were_made(
     client: httpx.AsyncClient, account: Account, switch: Switch
 ) -> None:

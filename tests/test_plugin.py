@@ -440,6 +440,7 @@ BESIDE_IT = {
     ("delete", "/account/sessions/{session_id}"), ("get", "/auth/2fa/recovery-codes"),
     ("post", "/auth/2fa/recovery-codes"), ("get", "/.well-known/jwks.json"), ("get", "/account/export"),
     ("get", "/auth/invite/{token}"), ("post", "/auth/invite/{token}"),
+    ("post", "/auth/verify/code"), ("post", "/auth/reset-password/code"), ("post", "/auth/email-change/code"),
 }  # fmt: skip
 
 

@@ -43,6 +43,15 @@ async def signup(http: httpx.AsyncClient, email: str) -> httpx.Response:
     return await http.post("/auth/signup", json={"email": email, "password": PASSWORD})
 
 
+async def forgot_with_code(http: httpx.AsyncClient, email: str) -> httpx.Response:
+    return await http.post("/auth/forgot-password", json={"email": email, "mailed_code": True})
+
+
+async def signup_with_code(http: httpx.AsyncClient, email: str) -> httpx.Response:
+    body = {"email": email, "password": PASSWORD, "mailed_code": True}
+    return await http.post("/auth/signup", json=body)
+
+
 @pytest.fixture
 async def http(
     database: Database, tortoise: TortoiseContext, mailbox: Mailbox
@@ -92,7 +101,17 @@ async def test_no_history_of_an_account_shows_in_the_time(case: str, http: httpx
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
-@pytest.mark.parametrize("ask", [login, forgot, pytest.param(resend, marks=pytest.mark.full), signup])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        login,
+        forgot,
+        pytest.param(resend, marks=pytest.mark.full),
+        signup,
+        pytest.param(forgot_with_code, marks=pytest.mark.full),
+        pytest.param(signup_with_code, marks=pytest.mark.full),
+    ],
+)
 async def test_the_time_of_an_answer_tells_nothing_about_an_account(
     ask: Ask, http: httpx.AsyncClient
 ) -> None:

@@ -40,13 +40,9 @@ class Composer:
         spec, context = kind.spec, dict(mail.context)
         if spec.code:
             waiting = await self._waiting(context.pop("waiting", ""))
-            if waiting is None:
+            if waiting is None and spec.link is None:
                 return None
-            context["code"] = code_for(key_set(self._settings), waiting.id)
-            context["lifetime"] = waiting.expires_at - mail.created_at
-            if spec.code_page:
-                path = spec.code_page.replace("{token}", link_token(key_set(self._settings), waiting.id))
-                context["url"] = self._settings.public_url(path)
+            context |= self._of_code(kind, mail, waiting)
         if spec.reader is Reader.ADDRESS:
             return self._mailer.render(kind, email=mail.recipient, **context)
         user = await self._owner_of(mail)
@@ -62,6 +58,21 @@ class Composer:
             context["url"] = link_url(self._settings, kind, token)
             context["lifetime"] = self._links.lifetime(spec.link)
         return self._mailer.render(kind, language=user.language, email=mail.recipient, **context)
+
+    def _of_code(
+        self, kind: MailTable, mail: AbstractMail, waiting: AbstractPending | None
+    ) -> dict[str, object]:
+        """The code, and how long it is good; nothing of both in a mail that has its link alone."""
+        spec = kind.spec
+        if waiting is None:
+            return {"code": "", "code_lifetime": ""}
+        code, left = code_for(key_set(self._settings), waiting.id), waiting.expires_at - mail.created_at
+        if spec.link is not None:
+            return {"code": code, "code_lifetime": left}
+        if not spec.code_page:
+            return {"code": code, "lifetime": left}
+        path = spec.code_page.replace("{token}", link_token(key_set(self._settings), waiting.id))
+        return {"code": code, "lifetime": left, "url": self._settings.public_url(path)}
 
     async def _waiting(self, waiting: str) -> AbstractPending | None:
         """What the code is for; None where it is spent, or too late."""

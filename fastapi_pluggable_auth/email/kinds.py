@@ -33,11 +33,14 @@ def _of_pending_address(mail: AbstractMail, user: AbstractUser) -> bool:
 class MailKind(MailTable):
     """The mails of the kernel."""
 
-    VERIFY = "verify", MailSpec(link=Purpose.VERIFY, still_applies=_to_unverified)
-    RESET = "reset", MailSpec(link=Purpose.RESET, still_applies=_to_present_address)
+    VERIFY = "verify", MailSpec(link=Purpose.VERIFY, code=True, still_applies=_to_unverified)
+    RESET = "reset", MailSpec(link=Purpose.RESET, code=True, still_applies=_to_present_address)
     INVITE = "invite", MailSpec(link=Purpose.INVITE, still_applies=_to_invited)
     MAILBOX_CLAIMED = "mailbox_claimed", MailSpec(page="forgot-password")
-    EMAIL_CHANGE = "email_change", MailSpec(link=Purpose.EMAIL_CHANGE, still_applies=_to_pending_address)
+    EMAIL_CHANGE = (
+        "email_change",
+        MailSpec(link=Purpose.EMAIL_CHANGE, code=True, still_applies=_to_pending_address),
+    )
     STOP_EMAIL_CHANGE = (
         "stop_email_change",
         MailSpec(

@@ -77,15 +77,19 @@ class Outbox:
         user_id: UUID | None = None,
         mail_id: UUID | None = None,
         expires_at: datetime | None = None,
+        waiting: str | None = None,
         **context: Any,
     ) -> None:
         """Queues a mail; inside a transaction it stands or falls with it. Without a user, the one who owns
         the address when the mail is sent is meant, and nothing is sent where nobody does. A `mail_id` is for
-        work that may run twice. What is of no use after `expires_at` is given up then."""
+        work that may run twice. What is of no use after `expires_at` is given up then. `waiting` is the id of
+        what waits for its code."""
         now = self._clock()
         give_up_at = now + self._settings.email_max_age
         if self._pages and kind.spec.page:  # the process that sends the mail may not know
             context["pages"] = True
+        if waiting is not None:
+            context["waiting"] = waiting
         mail = await self._tables.mail.create(
             id=mail_id or uuid4(),
             user_id=user_id,

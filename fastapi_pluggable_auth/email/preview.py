@@ -27,7 +27,8 @@ def sample(settings: AuthSettings, kind: MailTable, *, pages: bool) -> dict[str,
     if spec.page:
         context["page_url"] = page_url(settings, kind, pages=pages)
     if spec.code:
-        context |= {"code": "123456", "lifetime": timedelta(minutes=10)}
+        left = timedelta(minutes=10)
+        context |= {"code": "123456", "lifetime" if spec.link is None else "code_lifetime": left}
         if spec.code_page:
             context["url"] = settings.public_url(spec.code_page.replace("{token}", token_urlsafe(48)))
     if spec.link is not None:

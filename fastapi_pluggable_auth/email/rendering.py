@@ -35,6 +35,8 @@ PARTS: Final = (".subject.txt", ".txt", ".html")
 LINK_NAMES: Final = {"verify": "verify_link", "reset": "reset_link"}
 """What 0.1 documents as the name of the link in a mail; else it is `url`."""
 
+_CODE: Final = re.compile(r"\{[{%][^}]*\bcode\b")
+
 TEMPLATE_NAME: Final = re.compile(r"[\w-]+(\.[\w-]+)*")
 """A bare file name: no folder, no way up, no control character."""
 
@@ -95,6 +97,17 @@ def render(
     except Exception as error:
         raise explained(error, name, context) from error
     return RenderedMail(subject, body, page)
+
+
+def names_code(settings: AuthSettings, template_name: str, features: Folders = NO_FEATURES) -> bool:
+    """Whether a mail shows a code that it is given: one in words does, and a template of the app that names
+    it."""
+    language = language_of(settings, template_name, None, features)
+    name = files_of(settings.template_dir, language, template_name, features).get(".txt", "")
+    if name == WORDED[".txt"]:
+        return True
+    file = find(settings.template_dir, language, [name], features)
+    return file is not None and _CODE.search(file.read_text("utf-8")) is not None
 
 
 def missing_parts(template_dir: Path | None, language: str, features: Folders = NO_FEATURES) -> list[str]:

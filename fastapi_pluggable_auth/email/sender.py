@@ -11,7 +11,7 @@ from ..rounds import Rounds
 from ..words.languages import preferred
 from ..words.texts import NO_FEATURES, Folders
 from .provider import EmailProvider, provider_for
-from .rendering import render
+from .rendering import names_code, render
 from .template_folders import RenderedMail, TemplateError, available_languages
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,10 @@ class Mailer:
     async def submit(self, to: str, mail: RenderedMail) -> None:
         """Send a mail to one address. Raises as `EmailProvider.send`."""
         await self.provider.send(to, mail.subject, mail.body, mail.html)
+
+    def shows_code(self, template_name: str) -> bool:
+        """Whether a mail has a place for the code beside its link: a template of the app may have none."""
+        return names_code(self.settings, template_name, self._features)
 
     def language_for(self, accept_language: str) -> str | None:
         """The best language that has templates, for a header `Accept-Language`; None where there is none."""

@@ -26,14 +26,19 @@ _MAIL: Final = re.compile(rf"{SECTION}\.\w+\.")
 
 
 _LINK: Final = re.compile(r"\{(\w*url)\}")
+_CODE: Final = "{code}"
+
+BESIDE_LINK: Final = f"{SECTION}.code"
+"""What a mail with a link says of its code. In English where a language of the app does not have it yet."""
 
 _MOMENT: Final = Markup('<span dir="ltr" style="white-space: nowrap;">{}</span>')
 
 
 class Block(NamedTuple):
-    """A paragraph, or the link of the button."""
+    """A paragraph, the link of the button, or a code."""
 
     is_link: bool
+    is_code: bool
     html: Markup
 
 
@@ -72,15 +77,21 @@ class WordedMail:
         if "when" in strong:
             strong["when"] = _MOMENT.format(strong["when"])
         return [
-            Block(bool(_LINK.fullmatch(each)), escape(self._filled(escape(each), strong)))
+            Block(bool(_LINK.fullmatch(each)), each == _CODE, escape(self._filled(escape(each), strong)))
             for each in self._split()
         ]
 
     def _split(self) -> list[str]:
-        return self._words.texts[self._key("text")].strip().split("\n\n")
+        texts = self._words.texts
+        said = texts[self._key("text")].strip()
+        if self._values.get("code") and _CODE not in said:
+            said = f"{said}\n\n{texts[BESIDE_LINK].strip()}"
+        return said.split("\n\n")
 
     def _filled(self, text: str, values: Mapping[str, object]) -> str:
-        """A link stands alone: nothing is put around it."""
+        """A link and a code stand alone: nothing is put around them."""
+        if text == _CODE:
+            return str(values["code"])
         link = _LINK.fullmatch(text)
         return str(values[link[1]]) if link else Words(self._words.language, {"": text})("", **values)
 
@@ -111,4 +122,4 @@ def keys_of_all() -> frozenset[str]:
     """What every mail says, as `_words.txt` has it."""
     english = texts_of(None, FALLBACK)
     shared = frozenset(key for key in english if key.startswith(f"{SECTION}.") and not _MAIL.match(key))
-    return shared | {f"durations.{unit}_other" for unit in ("minute", "hour")}
+    return (shared - {BESIDE_LINK}) | {f"durations.{unit}_other" for unit in ("minute", "hour")}

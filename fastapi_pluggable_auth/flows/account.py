@@ -35,9 +35,11 @@ async def update_account(
     *,
     email: str | None = None,
     columns: Mapping[str, Any] | None = None,
+    with_code: bool = False,
 ) -> AbstractUser:
     """Changes what is given and returns the account as it is now. A new address (in its normal form) takes
-    effect when it confirms, and the present one takes such a change back; an empty display name is removed.
+    effect when it confirms, by a link or, where the mail is to come `with_code`, by that; the present one
+    takes such a change back; an empty display name is removed.
     Of the columns, those count that the user has.
 
     Raises `AuthError`: EMAIL_TAKEN, REAUTHENTICATION_REQUIRED and what a hook refuses (for the address),
@@ -55,7 +57,7 @@ async def update_account(
         await auth.hooks.fire(BeforeEmailChange, user, email)
         # Counted on the one who asks, too: no account mails to strangers again and again.
         mail = all([await may_mail(auth, MailKind.EMAIL_CHANGE, whom) for whom in (email, user.id)])
-        await _update(auth, authentication, email, changes, mail=mail)
+        await _update(auth, authentication, email, changes, mail=mail, with_code=with_code)
     return user
 
 
@@ -66,12 +68,13 @@ async def _update(
     changes: Mapping[str, Any],
     *,
     mail: bool = False,
+    with_code: bool = False,
 ) -> None:
     user = authentication.user
     await require_free(auth, changes, owner=user.id)
     try:
         async with conflicts_refused(auth, changes, owner=user.id):
-            await _apply(auth, authentication, email, changes, mail=mail)
+            await _apply(auth, authentication, email, changes, mail=mail, with_code=with_code)
     except IntegrityError as error:
         raise AuthError(ErrorCode.VALUE_REFUSED) from error
     changed = tuple(name for name, value in changes.items() if getattr(user, name) != value)
@@ -88,6 +91,7 @@ async def _apply(
     changes: Mapping[str, Any],
     *,
     mail: bool,
+    with_code: bool,
 ) -> None:
     user = authentication.user
     account = auth.tables.user.filter(id=user.id)
@@ -97,7 +101,8 @@ async def _apply(
         if authentication.impersonated_by is None:
             await account.filter(pending_email__not_isnull=True).update(**NO_PENDING_EMAIL)
     elif email is not None:
-        await request_email_change(auth, user, email, authentication.session_id, mail=mail)
+        session_id = authentication.session_id
+        await request_email_change(auth, user, email, session_id, mail=mail, with_code=with_code)
 
 
 async def delete_account(auth: Auth, authentication: Authentication) -> None:

@@ -18,6 +18,7 @@ from ..models import AbstractUser, exact
 from ..security.plaintext import Plaintext
 from .ends import End, end_access, without_begun
 from .guesses import counted_guess
+from .link_codes import as_code, mail_with_code, open_code
 from .mailbox import signed_up_with, verified
 from .notices import mail_on_request
 from .passwords import check_password
@@ -57,15 +58,16 @@ async def verify_signup(
     password: str | Plaintext | None = None,
     *,
     shows: Callable[[AbstractUser], Awaitable[None]] | None = None,
+    signed_up: bool = False,
 ) -> Verified:
-    """Marks the account verified for the one who signed up. In the browser with the `binding` of the signup
-    all stays as it is; elsewhere the password says so, or what a feature makes of the account (`shows`, which
-    raises), and what was begun with it ends. So nobody activates the password of a stranger who signed up
-    first. Raises `AuthError`: INVALID_LINK, SIGNUP_ELSEWHERE without either, WRONG_PASSWORD, THROTTLED,
-    OVERLOADED."""
+    """Marks the account verified for the one who signed up. In the browser with the `binding` of the signup,
+    or a client that is known to have `signed_up`, all stays as it is; elsewhere the password says so, or what
+    a feature makes of the account (`shows`, which raises), and what was begun with it ends. So nobody
+    activates the password of a stranger who signed up first. Raises `AuthError`: INVALID_LINK,
+    SIGNUP_ELSEWHERE without either, WRONG_PASSWORD, THROTTLED, OVERLOADED."""
     token, password = Plaintext.of(token), None if password is None else Plaintext.of(password)
     async with _verifying(auth, token) as user:
-        here = signed_up_with(user, binding)
+        here = signed_up or signed_up_with(user, binding)
         if not here and shows is not None:
             await shows(user)
         elif not here:
@@ -73,6 +75,21 @@ async def verify_signup(
         untouched = here and user.access_epoch == 0
         await _verify(auth, user, keep=here)
     return Verified(user, untouched)
+
+
+async def verify_with_code(
+    auth: Auth,
+    challenge: str | Plaintext,
+    code: str | Plaintext,
+    binding: str | None = None,
+    password: str | Plaintext | None = None,
+) -> Verified:
+    """Does what `verify_signup` does with the link that the code stands for. A client that signed up is known
+    by its challenge, too. Raises `AuthError`: MAILED_CODE_REFUSED, MAILED_CODE_EXPIRED, SIGNUP_ELSEWHERE,
+    WRONG_PASSWORD, THROTTLED, OVERLOADED."""
+    link = await open_code(auth, Purpose.VERIFY, Plaintext.of(challenge), Plaintext.of(code))
+    with as_code():
+        return await verify_signup(auth, link.token, binding, password, signed_up=link.signed_up)
 
 
 @asynccontextmanager
@@ -97,6 +114,13 @@ async def resend_verification(auth: Auth, email: str) -> None:
     """Mails a new link if there is an account that needs one. Never says whether there is, and does the same
     work either way."""
     await mail_on_request(auth, MailKind.VERIFY, email)
+
+
+async def mail_verification_code(auth: Auth, email: str, shown: str | Plaintext | None = None) -> str:
+    """The same with a code beside the link; gives the challenge that it answers. A client that has `shown`
+    the challenge of its signup is known again."""
+    shown = None if shown is None else Plaintext.of(shown)
+    return await mail_with_code(auth, Purpose.VERIFY, email, shown)
 
 
 async def _verify(auth: Auth, user: AbstractUser, *, keep: bool) -> None:

@@ -16,18 +16,26 @@ from ..events import EventKind
 from ..hooks import ChangingEmail, EmailChanged, EmailVerified
 from ..models import AbstractUser, every, exact
 from ..security.plaintext import Plaintext
-from .authentication import is_live
+from .authentication import Authentication, is_live, refuse_impersonation
 from .email import owner_of
 from .ends import NO_PENDING_EMAIL, End, end_access, without_begun
+from .link_codes import as_code, begin_change_code, open_change_code
 from .notices import notify, notify_former_address
 from .passwords import is_rehashed
 
 
 async def request_email_change(
-    auth: Auth, user: AbstractUser, email: str, session_id: UUID | None, *, mail: bool
+    auth: Auth,
+    user: AbstractUser,
+    email: str,
+    session_id: UUID | None,
+    *,
+    mail: bool,
+    with_code: bool = False,
 ) -> None:
-    """Keeps the new address pending for the session that asks, mails a link to it, and one to the old address
-    that stops the change. Without mail nothing is pending from then on. Belongs inside a transaction.
+    """Keeps the new address pending for the session that asks, mails a link to it, which may come with a
+    code, and one to the old address that stops the change. Without mail nothing is pending from then on.
+    Belongs inside a transaction.
 
     Raises `AuthError(EMAIL_TAKEN)`; with `prevent_enumeration` the owner of the address gets a mail instead.
     """
@@ -40,8 +48,11 @@ async def request_email_change(
         return
     # A taken address is kept pending, too, as the account shows it; no link will confirm it.
     await account.update(pending_email=email, pending_email_session=session_id)
-    kind, owner = (MailKind.ACCOUNT_EXISTS, None) if taken else (MailKind.EMAIL_CHANGE, user.id)
-    await auth.outbox.add(kind, email, user_id=owner)
+    waiting = await begin_change_code(auth, user, email, session_id) if with_code else None
+    if taken:
+        await auth.outbox.add(MailKind.ACCOUNT_EXISTS, email)
+    else:
+        await auth.outbox.add(MailKind.EMAIL_CHANGE, email, user_id=user.id, waiting=waiting)
     await notify(auth, MailKind.STOP_EMAIL_CHANGE, user, new_email=email)
 
 
@@ -68,6 +79,16 @@ async def confirm_email_change(auth: Auth, token: str | Plaintext) -> None:
     await auth.hooks.fire(EmailChanged, user, old_email)
     if not was_verified:
         await auth.hooks.fire(EmailVerified, user)
+
+
+async def confirm_with_code(auth: Auth, authentication: Authentication, code: str | Plaintext) -> None:
+    """Does what `confirm_email_change` does with the link that the code stands for, in the session that asked
+    for the change. Raises `AuthError`: MAILED_CODE_REFUSED, MAILED_CODE_EXPIRED, THROTTLED,
+    IMPERSONATION_FORBIDDEN and what a hook refuses."""
+    refuse_impersonation(authentication)
+    link = await open_change_code(auth, authentication, Plaintext.of(code))
+    with as_code():
+        await confirm_email_change(auth, link.token)
 
 
 async def stop_email_change(auth: Auth, token: str | Plaintext) -> None:

@@ -14,11 +14,17 @@ from ..models import AbstractPending
 from ..security.keys import SignatureError, key_set
 from ..security.mailed_codes import code_for, is_code_for, waiting_for
 from ..security.plaintext import Plaintext
-from .pending import attempt, begin, find, find_by_id, id_of
+from ..security.throttle import Quota
+from .pending import attempt, begin, find, find_by_id, id_of, take_back
+from .throttle import Key, count
 
 LIFETIME: Final = timedelta(minutes=10)
 ATTEMPTS: Final = 5
 """Codes that are looked at: of a million, for ten minutes (NIST SP 800-63B-4 section 3.1.3.2)."""
+
+OF_A_DAY: Final = Quota(30, timedelta(hours=24))
+"""Codes that are looked at for one address, whoever asked for its mails and however many there were. Counted
+by its name: an account of its own would say that there is one."""
 
 
 @transactional
@@ -51,17 +57,32 @@ async def mail_code(
 async def check_code(
     auth: Auth, kind: str, challenge: Plaintext, code: Plaintext
 ) -> tuple[AbstractPending, Any]:
-    """What waits for this code, which is right; `take` spends it. Raises `AuthError(MAILED_CODE_REFUSED)` for
-    a wrong code, after the fifth, and where nothing waits any more."""
+    """What waits for this code, which is right; `take` spends it. Raises `AuthError`: MAILED_CODE_REFUSED for
+    a wrong code, MAILED_CODE_EXPIRED with the fifth and where nothing waits any more, THROTTLED where too
+    many were looked at for the address."""
     found = await find(auth, kind, challenge)
     if found is None:
-        raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
+        raise AuthError(ErrorCode.MAILED_CODE_EXPIRED)
     pending, data = found
-    if not await attempt(auth, pending, ATTEMPTS):
-        raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
-    if not is_code_for(key_set(auth.settings), pending.id, code.take()):
-        raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
+    await check_guess(auth, pending, data["email"], code)
     return pending, data
+
+
+async def check_guess(
+    auth: Auth, pending: AbstractPending, email: str | None, code: Plaintext, *, again: bool = False
+) -> None:
+    """The same for what waits, of a mail to this address, or of none. A right code is good `again` where
+    nothing spends it here: then it was no guess. Raises as `check_code`."""
+    tried = await attempt(auth, pending, ATTEMPTS)
+    if not tried:
+        raise AuthError(ErrorCode.MAILED_CODE_EXPIRED)
+    if email is not None:
+        await count(auth, Key.named(auth, "mailed codes", email), OF_A_DAY)
+    if not is_code_for(key_set(auth.settings), pending.id, code.take()):
+        last = tried == ATTEMPTS
+        raise AuthError(ErrorCode.MAILED_CODE_EXPIRED if last else ErrorCode.MAILED_CODE_REFUSED)
+    if again:
+        await take_back(auth, pending, tried)
 
 
 async def find_by_link(auth: Auth, kind: str, token: Plaintext) -> tuple[AbstractPending, Any] | None:

@@ -20,6 +20,7 @@ from .devices import Device, remember_device
 from .email import owner_of
 from .ends import End, end_access, without_begun
 from .guesses import counted_guess, forget_passwords
+from .link_codes import as_code, mail_with_code, open_code
 from .mailbox import claim_mailbox, is_claimable, verified
 from .notices import mail_on_request, notify
 from .passwords import check_password, columns_of_new, is_rehashed
@@ -30,6 +31,12 @@ async def forgot_password(auth: Auth, email: str) -> None:
     way."""
     async with auth.events.observe(EventKind.PASSWORD_RESET_REQUEST):
         await mail_on_request(auth, MailKind.RESET, email)
+
+
+async def mail_reset_code(auth: Auth, email: str) -> str:
+    """The same with a code beside the link; gives the challenge that it answers."""
+    async with auth.events.observe(EventKind.PASSWORD_RESET_REQUEST):
+        return await mail_with_code(auth, Purpose.RESET, email)
 
 
 async def reset_password(
@@ -46,11 +53,35 @@ async def reset_password(
     return await _set_by_mail(auth, Purpose.RESET, *given, device)
 
 
+async def reset_with_code(
+    auth: Auth,
+    challenge: str | Plaintext,
+    code: str | Plaintext,
+    new_password: str | Plaintext,
+    device: Device | None = None,
+) -> str | None:
+    """Does what `reset_password` does with the link that the code stands for. Raises `AuthError`:
+    MAILED_CODE_REFUSED, MAILED_CODE_EXPIRED, THROTTLED, OVERLOADED, PASSWORD_REFUSALS and what a hook refuses
+    (neither of which spends the code)."""
+    link = await open_code(auth, Purpose.RESET, Plaintext.of(challenge), Plaintext.of(code))
+    with as_code():
+        return await reset_password(auth, link.token, new_password, device)
+
+
 async def claim_account(auth: Auth, token: str | Plaintext, new_password: str | Plaintext) -> None:
     """Sets a new password with the link of a verification: so the owner of the mailbox takes over what a
     stranger signed up for, or starts afresh. Else as `reset_password`. Raises `AuthError`: INVALID_LINK,
     OVERLOADED, PASSWORD_REFUSALS and what a hook refuses."""
     await _set_by_mail(auth, Purpose.VERIFY, Plaintext.of(token), Plaintext.of(new_password))
+
+
+async def claim_with_code(
+    auth: Auth, challenge: str | Plaintext, code: str | Plaintext, new_password: str | Plaintext
+) -> None:
+    """Does what `claim_account` does with the link that the code stands for. Raises as `reset_with_code`."""
+    link = await open_code(auth, Purpose.VERIFY, Plaintext.of(challenge), Plaintext.of(code))
+    with as_code():
+        await claim_account(auth, link.token, new_password)
 
 
 async def accept_invitation(auth: Auth, token: str | Plaintext, new_password: str | Plaintext) -> None:

@@ -39,9 +39,11 @@ async def begin(
     *,
     user_id: UUID | None,
     lifetime: timedelta,
+    value: str | None = None,
 ) -> str:
-    """Stores what waits, sealed, and returns the random value, of 256 bits, that finds it again."""
-    value = secrets.token_urlsafe(32)
+    """Stores what waits, sealed, and returns the random value, of 256 bits, that finds it again. One that is
+    given was made before, by `new_value`."""
+    value = value or new_value()
     waiting = id_of(kind, value)
     await auth.tables.pending.create(
         id=waiting,
@@ -51,6 +53,11 @@ async def begin(
         expires_at=auth.clock() + lifetime,
     )
     return value
+
+
+def new_value() -> str:
+    """What a client is to hold."""
+    return secrets.token_urlsafe(32)
 
 
 async def find(auth: Auth, kind: str, value: Plaintext) -> tuple[AbstractPending, Any] | None:
@@ -69,18 +76,23 @@ async def find_by_id(auth: Auth, kind: str, waiting: str) -> tuple[AbstractPendi
         return None
 
 
-async def attempt(auth: Auth, pending: AbstractPending, most: int) -> bool:
-    """Counts a try, before it is made; False where there were as many as allowed, or it is gone. Of many at
-    once, no more are made."""
+async def attempt(auth: Auth, pending: AbstractPending, most: int) -> int:
+    """Counts a try, before it is made, and gives its number, from 1; 0 where there were as many as allowed,
+    or it is gone. Of many at once, no more are made."""
     tried = pending.attempts
     while tried < most:
-        if await _count(auth, pending.id, tried):
-            return True
+        if await _count(auth, pending.id, tried, tried + 1):
+            return tried + 1
         now = await exact(auth.tables.pending.all(), id=pending.id)
         if now is None or now.attempts == tried:
-            return False
+            return 0
         tried = now.attempts
-    return False
+    return 0
+
+
+async def take_back(auth: Auth, pending: AbstractPending, tried: int) -> None:
+    """Forgets a try, which turned out to be no guess, unless another one came after it."""
+    await _count(auth, pending.id, tried, tried - 1)
 
 
 async def take(auth: Auth, pending: AbstractPending | Unstored) -> bool:
@@ -121,9 +133,9 @@ async def _take_unstored(auth: Auth, pending: Unstored, now: datetime, writer: s
 
 
 @autonomous
-async def _count(auth: Auth, pending_id: str, tried: int) -> int:
-    same = auth.tables.pending.filter(id=pending_id, attempts=tried, spent_at=None)
-    return await same.update(attempts=tried + 1)
+async def _count(auth: Auth, pending_id: str, before: int, now: int) -> int:
+    same = auth.tables.pending.filter(id=pending_id, attempts=before, spent_at=None)
+    return await same.update(attempts=now)
 
 
 def id_of(kind: str, value: str) -> str:

@@ -31,6 +31,7 @@ from .columns import (
     require_known_references,
     taken_columns,
 )
+from .link_codes import begin_signup_code
 from .mailbox import binding_digest
 from .notices import mail_anyway
 from .password import require_good_password
@@ -46,13 +47,15 @@ async def signup(
     binding: str | None = None,
     *,
     instead: FirstWayIn | None = None,
+    challenge: str | None = None,
 ) -> U:
     """Creates an account and queues its verification mail; both are stored, or neither.
 
     `email` is in its normal form; `accept_language`, a header, chooses the language of the mails. Of the
     columns, those are stored that the user has; hooks get the others as `extra`. `binding` is the random
     value that the browser keeps, in which the link then verifies without a password. An account without a
-    password has another way in `instead`. Raises `AuthError`:
+    password has another way in `instead`. With a `challenge`, of `pending.new_value`, the mail has a code as
+    well, which answers it. Raises `AuthError`:
     SIGNUP_CLOSED unless the setting `signup` is `open`, what a hook refuses, PASSWORD_REFUSALS, EMAIL_TAKEN,
     OVERLOADED, and for the columns USERNAME_TAKEN, VALUE_REFUSED, VALIDATION_ERROR, also for one that needs a
     value and has none. With
@@ -89,7 +92,7 @@ async def signup(
         may_tell = silent and await may_mail(auth, MailKind.ACCOUNT_EXISTS, email)
         try:
             async with nullcontext() if silent else conflicts_refused(auth, values):
-                user = await _insert(auth, user, extra, instead)
+                user = await _insert(auth, user, extra, instead, challenge)
             observation.user_id = user.id
         except IntegrityError as error:
             if not (taken or clashing):  # another request was faster, or it is something else
@@ -101,6 +104,8 @@ async def signup(
                 raise AuthError(ErrorCode.EMAIL_TAKEN) from error
             if may_tell:
                 await _tell_by_mail(auth, email, language, taken=taken, clashing=clashing)
+            if challenge is not None:
+                await begin_signup_code(auth, challenge, email, None)
             _complete(user)
     if observation.user_id is not None:
         await _tell_hooks(auth, user, extra)
@@ -133,12 +138,17 @@ def _complete(user: AbstractUser) -> None:
 
 
 @transactional
-async def _insert(auth: Auth[U], user: U, extra: Mapping[str, Any], instead: FirstWayIn | None) -> U:
+async def _insert(
+    auth: Auth[U], user: U, extra: Mapping[str, Any], instead: FirstWayIn | None, challenge: str | None
+) -> U:
     await user.save(force_create=True)
     if instead is not None:
         await instead.store(auth, user)
     if not user.is_verified:
-        await auth.outbox.add(MailKind.VERIFY, user.email, user_id=user.id)
+        waiting = None
+        if challenge is not None:
+            waiting = await begin_signup_code(auth, challenge, user.email, user)
+        await auth.outbox.add(MailKind.VERIFY, user.email, user_id=user.id, waiting=waiting)
     # A copy: another run of this transaction begins with nothing of what a hook did to its user.
     copied = copy(user)
     await auth.hooks.fire(SigningUp, copied, extra)

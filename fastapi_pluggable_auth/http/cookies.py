@@ -174,12 +174,13 @@ def signup_binding(request: Request, auth: Auth) -> str | None:
     return value if _BINDING.fullmatch(value) else None
 
 
-def new_signup_binding(request: Request, auth: Auth) -> str | None:
-    """The value for a signup, in one browser always the same; None where no browser asks, or where a page of
-    another site does, which must not choose whose signups this browser verifies."""
+def new_signup_binding(request: Request, auth: Auth, made: str | None = None) -> str | None:
+    """The value for a signup, in one browser always the same, at first the one that is `made`; None where no
+    browser asks, or where a page of another site does, which must not choose whose signups this browser
+    verifies."""
     if not _by_browser(request) or request.headers.get("sec-fetch-site") == "cross-site":
         return None
-    return signup_binding(request, auth) or secrets.token_urlsafe(32)
+    return signup_binding(request, auth) or made or secrets.token_urlsafe(32)
 
 
 def bind_signup(response: Response, auth: Auth, value: str | None) -> None:

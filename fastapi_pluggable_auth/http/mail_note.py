@@ -28,12 +28,13 @@ _USE: Final = "mail note"
 @dataclass(frozen=True, slots=True)
 class MailNote:
     """The address, the mail that was sent to it, and the path to go on to. `signed_up` says that the password
-    was chosen in this browser, by the page's own form."""
+    was chosen in this browser, by the page's own form; `challenge` is what the code of the mail answers."""
 
     email: str = field(repr=False)
     awaited: Awaited = ""
     next: str | None = None
     signed_up: bool = False
+    challenge: str | None = field(default=None, repr=False)
 
 
 def mail_note(request: Request, auth: Auth) -> MailNote | None:
@@ -43,12 +44,13 @@ def mail_note(request: Request, auth: Auth) -> MailNote | None:
         return None
     text = received_cookie(request.scope["headers"], cookies.names.mail_note) or ""
     try:
-        expires, email, awaited, next, signed_up = json.loads(open_text(key_set(auth.settings), _USE, text))
+        said = json.loads(open_text(key_set(auth.settings), _USE, text))
+        expires, email, awaited, next, signed_up, *challenge = said  # none in a note of before
     except SignatureError:
         return None
     if auth.clock().timestamp() >= expires:
         return None
-    return MailNote(email, awaited, safe_next(next), signed_up)
+    return MailNote(email, awaited, safe_next(next), signed_up, *challenge)
 
 
 def note_of(request: Request, auth: Auth, email: str) -> MailNote | None:
@@ -65,6 +67,7 @@ def keep_note(
     awaited: Awaited = "",
     next: str | None = None,
     signed_up: bool = False,
+    challenge: str | None = None,
 ) -> None:
     """Queues the cookie, for as long as a mailed link lives, at most a day. What an earlier note says of the
     same address stays, where nothing else is said now."""
@@ -77,6 +80,7 @@ def keep_note(
         awaited or before.awaited,
         next or before.next,
         signed_up or before.signed_up,
+        challenge or (before.challenge if awaited in ("", before.awaited) else None),
     )
     value = sign_text(key_set(settings), _USE, json.dumps(said))
     cookies = _of(request)

@@ -16,7 +16,7 @@ from ..http.demands import RECENT_LOGIN, SIGNED_IN
 from ..http.rates import rate_limited
 from ..http.responses import documented
 from ..schemas import ChangePassword, ProfileUpdate, SetPassword, UserOut, taken
-from .bodies import columns_of
+from .bodies import asks_for_code, columns_of
 from .router import AuthRouter
 from .twofa import disable_two_factor
 
@@ -66,9 +66,12 @@ async def update_account(
     auth: CurrentAuth, authentication: CurrentAuthentication, body: ProfileUpdate
 ) -> object:
     """Change the profile. A new address needs a recent login, and takes effect when the link mailed to it is
-    used; until then the answer shows the old one."""
-    columns = columns_of(body, given=True)
-    return await account_flow.update_account(auth, authentication, email=body.email, columns=columns)
+    used; until then the answer shows the old one. With `mailed_code` the mail has a code as well, for
+    `POST /auth/email-change/code` in the same session."""
+    columns, with_code = columns_of(body, given=True), asks_for_code(body)
+    return await account_flow.update_account(
+        auth, authentication, email=body.email, columns=columns, with_code=with_code
+    )
 
 
 @router.delete(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import Annotated, Any, ClassVar, Self, TypeAlias, cast, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
@@ -18,19 +19,25 @@ from ..schemas import (
     Answering,
     Body,
     EmailRequest,
+    Flag,
     LoginData,
     NamedLoginData,
     NamedUserCreate,
     NamedUserOut,
     ProfileUpdate,
     Reauthentication,
+    SignedUp,
     UserCreate,
     UserOut,
+    VerificationRequest,
 )
 from .body_checks import named_by, require_fitting_bodies
 
 Bodies: TypeAlias = Mapping[type[BaseModel], type[BaseModel]]
 """What stands in for a body of the package, in this app only."""
+
+MAILED_CODE: Final = "mailed_code"
+"""The field of a body that asks for a code in the mail that it causes."""
 
 
 def bodies_of(
@@ -62,7 +69,7 @@ def profile_columns(bodies: Bodies) -> frozenset[str]:
 def columns_of(body: BaseModel, *, given: bool = False) -> dict[str, Any]:
     """What a body says of columns, or only what the client has `given`. Aliases are for clients, and what a
     serializer adds no client may say."""
-    left_out = {"email", "password", *getattr(body, "_ways", ()), *getattr(body, "_asked", ())}
+    left_out = {"email", "password", MAILED_CODE, *getattr(body, "_ways", ()), *getattr(body, "_asked", ())}
     values = body.model_dump(by_alias=False, exclude=left_out, exclude_unset=given, warnings=False)
     return {name: value for name, value in values.items() if name in named_by(type(body))}
 
@@ -71,19 +78,42 @@ def mounted_bodies(bodies: Bodies, features: Features) -> Bodies:
     """Those that routes take, with what features add to them beside the host."""
     made: dict[type[BaseModel], type[BaseModel]] = {**bodies}
     if features.answers:
-        for body in (LoginData, Reauthentication):
-            made[body] = _answering(own_body(body, bodies), features.answers)
+        for answering in (LoginData, Reauthentication):
+            made[answering] = _answering(own_body(answering, bodies), features.answers)
     if features.sign_ups:
         made[UserCreate] = _with_sign_ups(own_body(UserCreate, bodies), features.sign_ups.values())
     if features.guards:
-        asking: tuple[type[BaseModel], ...] = (UserCreate, LoginData, EmailRequest, *features.guarded)
+        asking: tuple[type[BaseModel], ...] = (
+            UserCreate,
+            LoginData,
+            EmailRequest,
+            VerificationRequest,
+            *features.guarded,
+        )
         made |= {body: _guarded(made.get(body, body), features.guards) for body in asking}
+    for body in (UserCreate, ProfileUpdate):
+        made[body] = _asking(own_body(body, made))
+    if UserOut in bodies:
+        own = bodies[UserOut]
+        made[SignedUp] = create_model(
+            SignedUp.__name__,
+            __base__=own,
+            __doc__=SignedUp.__doc__,
+            __module__=__name__,
+            challenge=(str, ...),
+        )
     return made
 
 
+def asks_for_code(body: BaseModel) -> bool:
+    """Whether the client wants a code in the mail."""
+    return isinstance(body, _Asking) and bool(getattr(body, MAILED_CODE))
+
+
 def without_ways(body: type[UserCreate]) -> type[UserCreate]:
-    """The body of a signup as the host or the package has it, without what features add to it."""
-    beneath: Any = next(each for each in body.__mro__ if not issubclass(each, _OneWayIn | _Guarded))
+    """The body of a signup as the host or the package has it, without what is added to it."""
+    added = _OneWayIn | _Guarded | _Asking
+    beneath: Any = next(each for each in body.__mro__ if not issubclass(each, added))
     own: type[UserCreate] = beneath
     return own
 
@@ -94,6 +124,10 @@ async def first_way_in(auth: Auth, body: UserCreate, binding: str | None) -> Fir
         if (shown := getattr(body, name, None)) is not None:
             return await way.check(auth, body.email, shown, binding)
     return None
+
+
+class _Asking:
+    """A body that may ask for a code."""
 
 
 class _OneWayIn:
@@ -149,6 +183,16 @@ def _answering(body: type[Answering], answers: Mapping[str, Any]) -> type[BaseMo
     return made
 
 
+def _asking(body: type[BaseModel]) -> type[BaseModel]:
+    if MAILED_CODE in body.model_fields:
+        raise ValueError(f"{body.__name__}.{MAILED_CODE} is a field of the package: choose another name")
+    field: Any = {MAILED_CODE: (Flag, False)}
+    base: Any = (_Asking, body)
+    # In the module of the body, which has the name that is shown: that of a host stays.
+    named: Any = {"__base__": base, "__doc__": body.__doc__, "__module__": body.__module__}
+    return create_model(body.__name__, **named, **field)
+
+
 def _with_sign_ups(body: type[UserCreate], ways: Iterable[SignUp]) -> type[BaseModel]:
     password = body.model_fields["password"]  # with the rules of the host
     fields: dict[str, Any] = {
@@ -189,6 +233,8 @@ class Following(Body):
 
 def own_body(annotation: Any, bodies: Bodies) -> Any:
     """What stands in for a body of the package; anything else as it is."""
+    if get_origin(annotation) in (Union, UnionType):
+        return Union[tuple(own_body(each, bodies) for each in get_args(annotation))]  # noqa: UP007 - made here
     if isinstance(annotation, type) and issubclass(annotation, Following):
         return annotation.in_app(bodies)
     if get_origin(annotation) is Annotated:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Body, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +17,7 @@ from ..flows import sessions as sessions_flow
 from ..flows import signup as signup_flow
 from ..flows.authentication import Authentication
 from ..flows.devices import Device
+from ..flows.pending import new_value
 from ..flows.session_tokens import TokenSet
 from ..http.cookies import (
     bind_signup,
@@ -41,13 +42,14 @@ from ..schemas import (
     Message,
     Reauthentication,
     RefreshRequest,
+    SignedUp,
     TokenPair,
     UserCreate,
     UserOut,
     taken,
 )
 from ..security.jwt import Transport
-from .bodies import columns_of, first_way_in
+from .bodies import asks_for_code, columns_of, first_way_in
 from .router import AuthRouter
 
 router = AuthRouter(prefix="/auth", tags=["auth"], about="Signing up, in and out.")
@@ -81,7 +83,7 @@ async def me(user: CurrentUser) -> object:
     summary="Sign up",
     dependencies=[rate_limited("signup")],
     status_code=201,
-    response_model=UserOut,
+    response_model=SignedUp | UserOut,
     responses=documented(
         ErrorCode.SIGNUP_CLOSED,
         ErrorCode.EMAIL_TAKEN,
@@ -96,18 +98,38 @@ async def me(user: CurrentUser) -> object:
 async def signup(auth: CurrentAuth, request: Request, response: Response, body: UserCreate) -> object:
     """Create an account. A verification link is mailed to the address, in the language that the header
     `Accept-Language` asks for, if there is one of the templates in it. A browser gets a cookie, by which the
-    link knows it again."""
+    link knows it again. With `mailed_code` the mail has a code as well, and the answer the `challenge` that
+    it answers."""
     await ask_first(request, auth, "signup", body)
     accept_language = request.headers.get("accept-language", "")
     columns = columns_of(body)
-    binding = new_signup_binding(request, auth)
+    challenge = new_value() if asks_for_code(body) else None
+    binding = new_signup_binding(request, auth, challenge)
     password = taken(body, "password") if body.password else None
     instead = await first_way_in(auth, body, binding)
     user = await signup_flow.signup(
-        auth, body.email, password, accept_language, columns, binding, instead=instead
+        auth,
+        body.email,
+        password,
+        accept_language,
+        columns,
+        binding or challenge,  # which says of a client without cookies that it signed up
+        instead=instead,
+        challenge=challenge,
     )
     bind_signup(response, auth, binding)
-    return user
+    return user if challenge is None else _Challenged(user, challenge)
+
+
+class _Challenged:
+    """An account for an answer, beside the challenge."""
+
+    def __init__(self, user: object, challenge: str) -> None:
+        self._user = user
+        self.challenge = challenge
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._user, name)
 
 
 def session_answer(

@@ -12,7 +12,7 @@ from fastapi import Body, Form, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from ..auth import Auth
-from ..dependencies import CurrentAuth
+from ..dependencies import CurrentAuth, CurrentAuthentication
 from ..email.tokens import Purpose
 from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode
 from ..flows import email as email_flow
@@ -20,21 +20,31 @@ from ..flows import email_change as email_change_flow
 from ..flows import password as password_flow
 from ..http.browsers import asks_as_program, is_browser
 from ..http.cookies import signup_binding
+from ..http.demands import SIGNED_IN
 from ..http.guards import ask_first
 from ..http.rates import rate_limited
 from ..http.responses import documented
-from ..schemas import EmailRequest, Message, Reauthentication, VerifyRequest, taken
+from ..schemas import (
+    ChallengeMessage,
+    CodeVerifyRequest,
+    MailedCodeRequest,
+    Message,
+    Reauthentication,
+    VerificationRequest,
+    VerifyRequest,
+    taken,
+)
 from ..security.plaintext import Plaintext
 from .pages.forms import Secret
 from .pages.links import LinkToken, done_page, link_page, probe_link, show_link
 from .pages.route import PageRoute
-from .queries import REQUIRED, EmailBody, given
+from .queries import REQUIRED, VerificationBody, given
 from .router import AuthRouter
 
 router = AuthRouter(
     prefix="/auth",
     tags=["e-mail"],
-    about="Verifying an address, and changing it, by mailed links.",
+    about="Verifying an address, and changing it, by mailed links and codes.",
     route_class=PageRoute,
 )
 
@@ -56,13 +66,53 @@ VALID = "The link is valid. Send a POST request to use it."
 async def resend(
     auth: CurrentAuth,
     request: Request,
-    body: EmailBody = None,  # type: ignore[assignment]  # null counts as no body
-) -> Message:
-    """Mail a new verification link. The answer is the same whether or not there is an account."""
-    asked = given(request, body, EmailRequest)
+    body: VerificationBody = None,  # type: ignore[assignment]  # null counts as no body
+) -> ChallengeMessage | Message:
+    """Mail a new verification link. The answer is the same whether or not there is an account. With
+    `mailed_code` the mail has a code as well, and the answer the `challenge` that it answers; a client that
+    has the challenge of its signup sends that one, and is known by it."""
+    asked = given(request, body, VerificationRequest)
     await ask_first(request, auth, "resend", asked)
-    await email_flow.resend_verification(auth, asked.email)
-    return Message(detail="If the address needs verification, a link is on its way.")
+    message = Message(detail="If the address needs verification, a link is on its way.")
+    if not asked.mailed_code:
+        await email_flow.resend_verification(auth, asked.email)
+        return message
+    shown = taken(asked, "challenge") if asked.challenge else None
+    challenge = await email_flow.mail_verification_code(auth, asked.email, shown)
+    return ChallengeMessage(**message.model_dump(), challenge=challenge)
+
+
+CODE_REFUSALS = (ErrorCode.MAILED_CODE_REFUSED, ErrorCode.MAILED_CODE_EXPIRED)
+
+
+@router.post(
+    "/verify/code",
+    operation_id="auth_verify_with_code",
+    summary="Verify an address with the code of the mail",
+    dependencies=[rate_limited("verify")],
+    responses=documented(
+        *CODE_REFUSALS,
+        ErrorCode.SIGNUP_ELSEWHERE,
+        ErrorCode.WRONG_PASSWORD,
+        *PASSWORD_REFUSALS,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.THROTTLED,
+        ErrorCode.PASSWORD_LOCKED,
+        ErrorCode.OVERLOADED,
+        ErrorCode.RATE_LIMITED,
+    ),
+)
+async def verify_code(auth: CurrentAuth, request: Request, body: CodeVerifyRequest) -> Message:
+    """Verify an address with the code of the mail and the `challenge` of the answer to the request for it.
+    The client that signed up needs no more. Any other sends the account's `password`; or a `new_password`,
+    which claims the account for the owner of the mailbox. Five wrong codes are looked at."""
+    shown = taken(body, "challenge"), taken(body, "code")
+    if body.new_password:
+        await password_flow.claim_with_code(auth, *shown, taken(body, "new_password"))
+        return Message(detail=CLAIMED)
+    password = taken(body, "password") if body.password else None
+    await email_flow.verify_with_code(auth, *shown, signup_binding(request, auth), password)
+    return Message(detail=VERIFIED)
 
 
 @router.get(
@@ -149,6 +199,29 @@ async def verify_form(
     from .pages.verified import after_verification  # in apps that have imported the pages
 
     return await after_verification(auth, request, verified)
+
+
+@router.post(
+    "/email-change/code",
+    operation_id="auth_confirm_email_change_with_code",
+    summary="Confirm a new address with the code of the mail",
+    dependencies=[rate_limited("verify")],
+    responses=documented(
+        *SIGNED_IN,
+        *CODE_REFUSALS,
+        ErrorCode.IMPERSONATION_FORBIDDEN,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.THROTTLED,
+        ErrorCode.RATE_LIMITED,
+    ),
+)
+async def change_code(
+    auth: CurrentAuth, authentication: CurrentAuthentication, body: MailedCodeRequest
+) -> Message:
+    """Confirm a new address with the code mailed to it, in the session that asked for the change with
+    `mailed_code`. Five wrong codes are looked at."""
+    await email_change_flow.confirm_with_code(auth, authentication, taken(body, "code"))
+    return Message(detail=CHANGED)
 
 
 @router.get(

@@ -15,7 +15,16 @@ from ..http.cookies import device_of, keep_device
 from ..http.guards import ask_first
 from ..http.rates import rate_limited
 from ..http.responses import documented
-from ..schemas import DeviceMessage, EmailRequest, Message, ResetPassword, SetPassword, taken
+from ..schemas import (
+    ChallengeMessage,
+    CodeResetPassword,
+    DeviceMessage,
+    EmailRequest,
+    Message,
+    ResetPassword,
+    SetPassword,
+    taken,
+)
 from .core import device_in
 from .pages.forms import NewPasswordForm
 from .pages.links import LinkToken, done_page, link_page, probe_link, show_link
@@ -26,7 +35,7 @@ from .router import AuthRouter
 router = AuthRouter(
     prefix="/auth",
     tags=["password"],
-    about="Setting a forgotten password anew by a mailed link.",
+    about="Setting a forgotten password anew by a mailed link or code.",
     route_class=PageRoute,
 )
 
@@ -43,12 +52,43 @@ async def forgot_password(
     auth: CurrentAuth,
     request: Request,
     body: EmailBody = None,  # type: ignore[assignment]  # null counts as no body
-) -> Message:
-    """Mail a password reset link. The answer is the same whether or not there is an account."""
+) -> ChallengeMessage | Message:
+    """Mail a password reset link. The answer is the same whether or not there is an account. With
+    `mailed_code` the mail has a code as well, and the answer the `challenge` that it answers."""
     asked = given(request, body, EmailRequest)
     await ask_first(request, auth, "forgot_password", asked)
-    await password_flow.forgot_password(auth, asked.email)
-    return Message(detail="If there is an account with this address, a link is on its way.")
+    message = Message(detail="If there is an account with this address, a link is on its way.")
+    if not asked.mailed_code:
+        await password_flow.forgot_password(auth, asked.email)
+        return message
+    challenge = await password_flow.mail_reset_code(auth, asked.email)
+    return ChallengeMessage(**message.model_dump(), challenge=challenge)
+
+
+@router.post(
+    "/reset-password/code",
+    operation_id="auth_reset_password_with_code",
+    summary="Set a new password with the code of the mail",
+    dependencies=[rate_limited("reset_password")],
+    responses=documented(
+        ErrorCode.MAILED_CODE_REFUSED,
+        ErrorCode.MAILED_CODE_EXPIRED,
+        *PASSWORD_REFUSALS,
+        ErrorCode.VALIDATION_ERROR,
+        ErrorCode.THROTTLED,
+        ErrorCode.OVERLOADED,
+        ErrorCode.RATE_LIMITED,
+    ),
+)
+async def reset_with_code(
+    auth: CurrentAuth, request: Request, body: CodeResetPassword
+) -> DeviceMessage | Message:
+    """Set a new password with the code of the mail and the `challenge` of the answer to the request for it,
+    as with the link of the mail. A password that is refused does not spend the code; five wrong codes are
+    looked at."""
+    shown = taken(body, "challenge"), taken(body, "code"), taken(body, "new_password")
+    value = await password_flow.reset_with_code(auth, *shown, device_in(request, body))
+    return _was_reset(request, value)
 
 
 @router.get(
@@ -92,6 +132,10 @@ async def reset_password(
     `device` in the body, the answer has the value for the next login on this device."""
     device = device_in(request, body)
     value = await password_flow.reset_password(auth, token, taken(body, "new_password"), device)
+    return _was_reset(request, value)
+
+
+def _was_reset(request: Request, value: str | None) -> DeviceMessage | Message:
     message = Message(detail="Your password was changed. Sign in with the new one.")
     if value is None:
         return message

@@ -8,7 +8,7 @@ from fastapi import Body, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError, WrapValidator
 
-from ..schemas import EmailRequest
+from ..schemas import EmailRequest, VerificationRequest
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -16,6 +16,9 @@ B = TypeVar("B", bound=BaseModel)
 Emptiable: Final = WrapValidator(lambda value, validate: validate(value) if value else None)
 
 EmailBody = Annotated[EmailRequest, Body(), Emptiable]
+VerificationBody = Annotated[VerificationRequest, Body(), Emptiable]
+FORMER: Final = frozenset({"email", "code"})
+"""What 0.1.4 took there."""
 REQUIRED: Final[dict[str, Any]] = {"requestBody": {"required": True}}
 """What the OpenAPI document says: the body alone is for new clients."""
 
@@ -24,7 +27,8 @@ def given(request: Request, body: B | None, model: type[B]) -> B:
     """The body; where there is none, one with the fields of the query. Raises `RequestValidationError`."""
     if body is not None:
         return body
-    query = {name: request.query_params[name] for name in model.model_fields if name in request.query_params}
+    names = FORMER & model.model_fields.keys()
+    query = {name: request.query_params[name] for name in names if name in request.query_params}
     try:
         return model.model_validate(query)
     except ValidationError as error:

@@ -143,6 +143,8 @@ MailedCode = Annotated[
     BeforeValidator(code_without_blanks),
 ]
 """The code of a mail."""
+ChallengeText = Annotated[Text, Field(max_length=128, examples=["the-challenge"])]
+"""What a client holds, and its code answers."""
 OptionalCode = Annotated[LoginCode | None, BeforeValidator(_empty_as_none), Field(repr=False)]
 DeviceValue = Annotated[Text, Field(max_length=128, examples=["the-device-of-the-last-login"])]
 DisplayName = Annotated[
@@ -315,9 +317,20 @@ class LogoutRequest(Schema):
 
 
 class EmailRequest(Body):
-    """An address to mail to, if it belongs to an account."""
+    """An address to mail a link to, if it belongs to an account. With `mailed_code` the mail has a code as
+    well, and the answer the `challenge` that it answers."""
+
+    model_config = proposed(email="ada@example.com")
 
     email: Email
+    mailed_code: Flag = False
+
+
+class VerificationRequest(EmailRequest):
+    """The same for a link that verifies. A client that has the `challenge` of its signup sends it, and is
+    known by it."""
+
+    challenge: ChallengeText | None = Field(default=None, repr=False)
 
 
 class ResetPassword(Body):
@@ -327,6 +340,15 @@ class ResetPassword(Body):
 
     new_password: OtherPassword
     device: DeviceValue | None = Field(default=None, repr=False)
+
+
+class CodeResetPassword(ResetPassword):
+    """The same with the code of the mail, and the challenge of the client that asked for it."""
+
+    model_config = proposed(challenge="the-challenge", code="123456", new_password=_OTHER_PASSWORD)
+
+    challenge: Annotated[ChallengeText, Field(repr=False)]
+    code: Annotated[MailedCode, Field(repr=False)]
 
 
 class SetPassword(Body):
@@ -345,6 +367,22 @@ class VerifyRequest(Body):
     # the new one would have to be long enough.
     password: Password = Field(default_factory=str, repr=False)
     new_password: OtherPassword = Field(default_factory=str, repr=False)
+
+
+class CodeVerifyRequest(VerifyRequest):
+    """The code of the mail, with the challenge of the client that asked for it. One that did not sign up
+    sends the account's password as well, or a new one."""
+
+    model_config = proposed(challenge="the-challenge", code="123456")
+
+    challenge: Annotated[ChallengeText, Field(repr=False)]
+    code: Annotated[MailedCode, Field(repr=False)]
+
+
+class MailedCodeRequest(Body):
+    """The code of a mail that was asked for in the same session."""
+
+    code: Annotated[MailedCode, Field(repr=False)]
 
 
 class LoginCodeRequest(Body):
@@ -384,6 +422,12 @@ class UserOut(Schema):
     email: str
     is_verified: bool
     display_name: str | None = None
+
+
+class SignedUp(UserOut):
+    """The account, and the `challenge` for the code that the client asked for."""
+
+    challenge: str
 
 
 class NamedUserOut(UserOut):
@@ -484,6 +528,12 @@ class Message(Schema):
     """A sentence for people."""
 
     detail: str
+
+
+class ChallengeMessage(Message):
+    """A sentence for people, and the `challenge` for the code that the client asked for."""
+
+    challenge: str
 
 
 class DeviceMessage(Message):

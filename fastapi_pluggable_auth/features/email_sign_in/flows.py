@@ -77,7 +77,8 @@ async def sign_in_with_code(
 ) -> TokenSet | Challenge:
     """Starts a session of the account with the address. Where a second factor is needed that is not there, it
     gives a challenge or, where it is asked for in the same request, raises TWO_FACTOR_REQUIRED, which spends
-    nothing. Raises `AuthError`: MAILED_CODE_REFUSED, what a hook refuses, and as the gate does."""
+    nothing. Raises `AuthError`: MAILED_CODE_REFUSED, MAILED_CODE_EXPIRED, THROTTLED, what a hook refuses, and
+    as the gate does."""
     pending, said = await check_code(auth, KIND, challenge, code)
     if said["email"] is None:
         raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
@@ -105,7 +106,7 @@ async def sign_in_with_link(
     second: Second = None,
 ) -> TokenSet | Challenge:
     """The same for the browser in which the link was opened, and whose user has asked for it there. Raises
-    SIGN_IN_LINK_REFUSED in place of MAILED_CODE_REFUSED."""
+    SIGN_IN_LINK_REFUSED in place of MAILED_CODE_REFUSED, MAILED_CODE_EXPIRED."""
     pending, said = await _behind(auth, token)
     return await _enter(
         auth, pending, said["email"], allowed, device, may_sign_up, transport, accept_language, second
@@ -134,7 +135,7 @@ async def _enter(
     if user is None and may_sign_up and auth.settings.signup == "open":
         user = await _sign_up(auth, email, accept_language)
     if user is None or not allowed(user):
-        raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
+        raise AuthError(ErrorCode.MAILED_CODE_EXPIRED)
     answer = second.answer if isinstance(second, InSameRequest) else None
     async with entering(auth, transport=transport, device=device, code=answer) as entry:
         entry.observation.user_id = user.id
@@ -182,10 +183,10 @@ async def _own(auth: Auth, user: AbstractUser) -> AbstractUser:
     """The account of the owner of the mailbox: what a stranger may have put there is gone."""
     claims = is_claimable(auth, user)
     if not await _take_over(auth, user, claims=claims):
-        raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
+        raise AuthError(ErrorCode.MAILED_CODE_EXPIRED)
     now = await exact(auth.tables.user.all(), id=user.id)
     if now is None:
-        raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
+        raise AuthError(ErrorCode.MAILED_CODE_EXPIRED)
     if claims:
         await auth.events.emit(EventKind.MAILBOX_CLAIMED, Outcome.SUCCESS, Observation(user.id))
     await auth.hooks.fire(EmailVerified, now)

@@ -15,12 +15,12 @@ from ...http.csrf import check_form
 from ...http.guards import ask_first
 from ...http.mail_note import mail_note
 from ...http.rates import rate_limited
-from ...routes.pages.forms import EmailForm, Problem, Secret, problem_with
+from ...routes.pages.forms import EmailForm, MailedCodeForm, Problem, Secret, problem_with
 from ...routes.pages.rendering import render_page
 from ...routes.pages.route import PageRoute, back_to
 from ...routes.pages.sign_in import RememberForm, show_answer
 from ...routes.router import AuthRouter
-from ...schemas import EmailRequest, LoginCodeRequest, taken
+from ...schemas import EmailRequest
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
 from ...security.redirects import safe_next
@@ -37,11 +37,10 @@ class AddressForm(EmailForm, RememberForm):
     """Where the code is to go."""
 
 
-class CodeForm(AddressForm):
+class CodeForm(AddressForm, MailedCodeForm):
     """The code of the mail."""
 
     challenge: Secret
-    code: Secret
 
 
 @router.get("")
@@ -74,18 +73,17 @@ async def mailed_code_form(
     """Signs in with the code."""
     options, challenge = options_of(auth), form.challenge.look()
     try:
-        code = taken(LoginCodeRequest(code=form.code.take()), "code")
         answer = await flows.sign_in_with_code(
             auth,
             Plaintext(challenge),
-            code,
+            form.take(),
             options.allowed,
             device_of(request),
             may_sign_up=options.signup,
             transport=Transport.COOKIE,
             accept_language=request.headers.get("accept-language", ""),
         )
-    except (ValidationError, AuthError) as error:
+    except AuthError as error:
         return _code_page(auth, request, form, form.email, challenge, problem_with(error))
     return await show_answer(auth, request, answer, form.next, remember=form.remembers)
 

@@ -71,7 +71,7 @@ async def email_sign_in(auth: CurrentAuth, request: Request, body: EmailSignInRe
     operation_id="auth_email_sign_in_code",
     summary="Sign in with the code of the mail",
     dependencies=[rate_limited("login", sets_cookies=True)],
-    responses=documented(ErrorCode.MAILED_CODE_REFUSED, *SIGNED_IN),
+    responses=documented(ErrorCode.MAILED_CODE_REFUSED, ErrorCode.MAILED_CODE_EXPIRED, *SIGNED_IN),
 )
 async def email_sign_in_code(
     auth: CurrentAuth, request: Request, body: EmailSignInCode
@@ -129,7 +129,7 @@ async def probe_email_sign_in(auth: CurrentAuth, token: LinkToken) -> Response:
     operation_id="auth_email_sign_in_link",
     summary="Sign in with the link of the mail",
     dependencies=[rate_limited("login", sets_cookies=True)],
-    responses=documented(EmailSignInError.SIGN_IN_LINK_REFUSED, ErrorCode.MAILED_CODE_REFUSED, *SIGNED_IN),
+    responses=documented(EmailSignInError.SIGN_IN_LINK_REFUSED, ErrorCode.MAILED_CODE_EXPIRED, *SIGNED_IN),
 )
 async def email_sign_in_link(
     auth: CurrentAuth,

@@ -45,6 +45,8 @@ async def ask(auth: CurrentAuth, request: Request, body: SocialAddress) -> Socia
     dependencies=[rate_limited("login", sets_cookies=True)],
     responses=documented(
         ErrorCode.MAILED_CODE_REFUSED,
+        ErrorCode.MAILED_CODE_EXPIRED,
+        ErrorCode.THROTTLED,
         SocialError.SOCIAL_EXPIRED,
         SocialError.NO_ACCOUNT,
         SocialError.IDENTITY_TAKEN,

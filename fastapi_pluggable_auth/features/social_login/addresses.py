@@ -106,7 +106,7 @@ async def sign_in_with_code(
     """Signs in the one who has shown the address, by the rules for one that a provider vouches for. A client
     that began with a `code_challenge` sends its verifier; `answer` is for a second factor, without which the
     code is spent only where the sign-in has two steps. Raises `AuthError`: MAILED_CODE_REFUSED,
-    SOCIAL_EXPIRED, TWO_FACTOR_REQUIRED, and as `flows.sign_in` does."""
+    MAILED_CODE_EXPIRED, THROTTLED, SOCIAL_EXPIRED, TWO_FACTOR_REQUIRED, and as `flows.sign_in` does."""
     pending, said = await check_code(auth, MAILED, challenge, code)
     if said["challenge"] is not None and (verifier is None or s256(verifier.take()) != said["challenge"]):
         raise AuthError(SocialError.SOCIAL_EXPIRED)

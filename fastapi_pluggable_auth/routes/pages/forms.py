@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, GetPydanticSchema, ValidationError, Valid
 from pydantic_core.core_schema import no_info_wrap_validator_function
 
 from ...errors import PASSWORD_REFUSALS, AuthError, Code, ErrorCode
-from ...schemas import LoginCodeRequest, Text, taken
+from ...schemas import LoginCodeRequest, MailedCodeRequest, Text, taken
 from ...security.plaintext import Plaintext
 from ...security.text import without_blanks
 from .faults import Fault, UnfilledError
@@ -41,6 +41,8 @@ _FIELDS: Final[dict[Code, str]] = {
     ErrorCode.WRONG_PASSWORD: "password",
     ErrorCode.REAUTHENTICATION_FAILED: "password",
     ErrorCode.INVALID_CODE: "code",
+    ErrorCode.MAILED_CODE_REFUSED: "code",
+    ErrorCode.MAILED_CODE_EXPIRED: "code",
     **dict.fromkeys(PASSWORD_REFUSALS, "new_password"),
 }
 """The field that a refusal is about, by the names that all pages use."""
@@ -86,6 +88,19 @@ class NewPasswordForm(BaseModel):
     """Asks for a password to be set."""
 
     new_password: Secret
+
+
+class MailedCodeForm(BaseModel):
+    """Asks for the code of a mail."""
+
+    code: Secret
+
+    def take(self) -> Plaintext:
+        """What was typed. Raises `AuthError(MAILED_CODE_REFUSED)` for what is no such code."""
+        try:
+            return taken(MailedCodeRequest(code=self.code.take()), "code")
+        except ValidationError:
+            raise AuthError(ErrorCode.MAILED_CODE_REFUSED) from None
 
 
 class CodeForm(BaseModel):

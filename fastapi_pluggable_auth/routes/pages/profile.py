@@ -9,10 +9,13 @@ from pydantic import BaseModel, ValidationError
 
 from ...auth import Auth
 from ...dependencies import CurrentAuth, CurrentAuthentication
+from ...email.kinds import MailKind
 from ...errors import AuthError
 from ...flows import account as account_flow
+from ...flows import email_change as email_change_flow
 from ...flows import password as password_flow
 from ...flows.authentication import Authentication, is_recent
+from ...flows.link_codes import change_has_code
 from ...http.cookies import sign_out
 from ...http.rates import rate_limited
 from ...schemas import EmailRequest, ProfileUpdate, Reauthentication, ResetPassword, SetPassword, Text, taken
@@ -21,7 +24,15 @@ from ..bodies import columns_of, own_body
 from ..export import exported
 from ..router import AuthRouter
 from .faults import UnfilledError
-from .forms import EmailForm, NewPasswordForm, Problem, Secret, problem_with, problem_with_fields
+from .forms import (
+    EmailForm,
+    MailedCodeForm,
+    NewPasswordForm,
+    Problem,
+    Secret,
+    problem_with,
+    problem_with_fields,
+)
 from .own_fields import OwnField, entered_in, filled, own_fields, shown_in
 from .rendering import render_page, see_other
 from .route import PageRoute, back_to
@@ -49,8 +60,8 @@ async def profile_page(
     return await _profile_page(auth, request, authentication)
 
 
-for path in ("name", "email", "keep-email", "password", "set-password", "export"):
-    router.get(f"/profile/{path}", name=f"back_from_{path}")(back_to("profile"))
+for path in ("name", "email", "email/code", "keep-email", "password", "set-password", "export"):
+    router.get(f"/profile/{path}", name=f"back_from_{path.replace('/', '_')}")(back_to("profile"))
 
 
 @router.post("/profile/name", dependencies=[rate_limited("update_account")])
@@ -81,10 +92,26 @@ async def email_form(
     try:
         address = EmailRequest(email=form.email).email
         new = address != authentication.user.email
-        await account_flow.update_account(auth, authentication, email=address)
+        with_code = auth.mailer.shows_code(MailKind.EMAIL_CHANGE)
+        await account_flow.update_account(auth, authentication, email=address, with_code=with_code)
     except (ValidationError, AuthError) as error:
         return await _profile_page(auth, request, authentication, problem_with(error, "email"))
     return see_other(auth, request, "profile", notice="address_mailed" if new else "saved")
+
+
+@router.post("/profile/email/code", dependencies=[rate_limited("verify")])
+async def email_code_form(
+    auth: CurrentAuth,
+    request: Request,
+    authentication: CurrentAuthentication,
+    form: Annotated[MailedCodeForm, Form()],
+) -> Response:
+    """Confirms the new address with the code that was mailed to it."""
+    try:
+        await email_change_flow.confirm_with_code(auth, authentication, form.take())
+    except AuthError as error:
+        return await _profile_page(auth, request, authentication, problem_with(error, "email_code"))
+    return see_other(auth, request, "profile", notice="saved")
 
 
 @router.post("/profile/keep-email", dependencies=[rate_limited("update_account")])
@@ -175,5 +202,6 @@ async def _profile_page(
         own_fields=fields,
         entered=entered,
         recent=is_recent(auth, authentication),
+        has_code=user.pending_email is not None and await change_has_code(auth, authentication),
         has_password=is_usable(user.hashed_password),
     )

@@ -8,8 +8,10 @@ from fastapi import Depends, Form, Request, Response
 
 from ...auth import Auth
 from ...dependencies import CurrentAuth
+from ...email.kinds import MailKind
 from ...errors import AuthError, ErrorCode
 from ...flows import signup as signup_flow
+from ...flows.pending import new_value
 from ...http.cookies import bind_signup, new_signup_binding
 from ...http.csrf import check_form
 from ...http.guards import ask_first
@@ -98,14 +100,16 @@ async def signed_up(
         columns = columns_of(account)
         password = taken(account, "password") if account.password else None
         instead = await first_way_in(auth, account, binding)
-        await signup_flow.signup(auth, account.email, password, language, columns, binding, instead=instead)
+        challenge = new_value() if auth.mailer.shows_code(MailKind.VERIFY) else None
+        said = auth, account.email, password, language, columns, binding
+        await signup_flow.signup(*said, instead=instead, challenge=challenge)
     except UnfilledError as error:
         return _page(auth, request, entered, next, form.email, problem_with_fields(error), **context)
     except AuthError as error:
         if error.code is ErrorCode.EMAIL_TAKEN:
             keep_note(request, auth, account.email, next=next)
         return _page(auth, request, entered, next, form.email, problem_with(error), **context)
-    keep_note(request, auth, account.email, awaited="signup", next=next, signed_up=True)
+    keep_note(request, auth, account.email, awaited="signup", next=next, signed_up=True, challenge=challenge)
     response = see_other(auth, request, "check-mail")
     bind_signup(response, auth, binding)
     return response
