@@ -161,6 +161,8 @@ async def _claims(
     try:
         keys = await remote.keys(provider, key_id_of(granted.id_token.look()))
         claims = claims_in(granted.id_token.take(), keys, provider.algorithms)
+        if claims.get("iss") in provider.issuer_in_tokens:
+            claims["iss"] = provider.issuer
         check_claims(
             claims,
             issuer=provider.issuer_of(claims) if provider.issuer_of else provider.issuer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -72,6 +72,8 @@ class Provider:
     allowed_domains: Collection[str] = ()
     trusted_for_two_factor: bool = False
     store_tokens: bool = False
+    issuer_in_tokens: Collection[str] = ()
+    """Other names of the issuer that its tokens may have, which count as the issuer."""
     issuer_of: Callable[[Mapping[str, Any]], str] | None = None
     """What the issuer of a token has to be, given its claims, where one provider has several."""
     make_secret: Callable[[str, float], str] | None = None
@@ -93,10 +95,12 @@ class Provider:
                 f"The provider {self.name} needs an issuer, or authorization_endpoint, token_endpoint and "
                 f"claims."
             )
-        for option in ("native_client_ids", "allowed_domains"):
+        for option in ("native_client_ids", "allowed_domains", "issuer_in_tokens"):
             if isinstance(getattr(self, option), str):
                 raise ValueError(f"{option} of the provider {self.name} is several: write a list.")
         object.__setattr__(self, "allowed_domains", frozenset(map(str.lower, self.allowed_domains)))
+        # Where a token's issuer is looked for, which may be of any type: no set takes all of them.
+        object.__setattr__(self, "issuer_in_tokens", (*self.issuer_in_tokens,))
 
     @property
     def identifies(self) -> str:
@@ -118,6 +122,12 @@ def _made(
     return Provider(**{**defaults, **options, "parameters": asked})
 
 
+def _with_text(claims: Mapping[str, Any]) -> Profile:
+    """Where `email_verified` may be a text."""
+    found = profile_of(claims)
+    return replace(found, vouched=claims.get("email_verified") in (True, "true"))
+
+
 def Google(*, hd: str | None = None, **options: Any) -> Provider:
     """Google (https://developers.google.com/identity/openid-connect/openid-connect). With `hd`, only accounts
     of that domain of Google Workspace."""
@@ -125,7 +135,7 @@ def Google(*, hd: str | None = None, **options: Any) -> Provider:
     def profile(claims: Mapping[str, Any]) -> Profile:
         if hd is not None and claims.get("hd") != hd:
             raise ValueError("an account of another domain")
-        return profile_of(claims)
+        return _with_text(claims)
 
     more = {} if hd is None else {"hd": hd}
     if options.get("store_tokens"):
@@ -136,6 +146,7 @@ def Google(*, hd: str | None = None, **options: Any) -> Provider:
         name="google",
         label="Google",
         issuer="https://accounts.google.com",
+        issuer_in_tokens=["accounts.google.com"],
         profile=profile,
     )
 
@@ -230,11 +241,7 @@ def Discord(**options: Any) -> Provider:
 def Apple(*, team_id: str, key_id: str, private_key: str, **options: Any) -> Provider:
     """Sign in with Apple (https://developer.apple.com/documentation/signinwithapplerestapi). `private_key` is
     the `.p8` file's text, of which each request gets a secret that lives five minutes. The answer comes by
-    POST; `email_verified` may be a text there."""
-
-    def profile(claims: Mapping[str, Any]) -> Profile:
-        found = profile_of(claims)
-        return Profile(found.subject, found.email, claims.get("email_verified") in (True, "true"), found.name)
+    POST."""
 
     def secret(client_id: str, now: float) -> str:
         from .id_tokens import signed  # here, as joserfc is an extra
@@ -255,6 +262,6 @@ def Apple(*, team_id: str, key_id: str, private_key: str, **options: Any) -> Pro
         label="Apple",
         issuer="https://appleid.apple.com",
         scopes=("openid", "email", "name"),
-        profile=profile,
+        profile=_with_text,
         make_secret=secret,
     )
