@@ -332,6 +332,33 @@ async def test_a_code_that_was_injected_is_refused(app: FastAPI, browser: httpx.
     assert await User.all().count() == 0
 
 
+async def test_a_state_counts_to_its_last_character(browser: httpx.AsyncClient) -> None:
+    """The beginning only names the cookie (RFC 6749 section 10.12)."""
+    back = await begun(browser)
+    state = parse_qs(urlsplit(back).query)["state"][0]
+    for wrong in (state[:-1], state[:12], state[:12] + state[:11:-1], f"{state}x"):
+        assert (await browser.get(changed(back, state=wrong))).status_code == 400
+    assert (await browser.get(back)).status_code == 303
+
+
+async def test_what_was_begun_once_connects_once(
+    browser: httpx.AsyncClient, provider: IdentityProvider
+) -> None:
+    """Also with another code, and in a browser that has kept its cookie."""
+    await come_back(browser)
+    provider.user("elsewhere@example.com")
+    asked = await browser.post(f"{OWN}/acme", json={}, headers=FETCH)
+    first, again = [await at_provider(asked.json()["url"]) for _ in range(2)]
+    cookie = {"Cookie": "; ".join(f"{each.name}={each.value}" for each in browser.cookies.jar)}
+    assert (await browser.get(first)).status_code == 303
+    gone = await Identity.get(subject="sub-of-elsewhere@example.com")
+    assert (await browser.delete(f"{OWN}/{gone.id}", headers=FETCH)).status_code == 204
+    browser.cookies.clear()
+    answer = await browser.get(again, headers=cookie)
+    assert "refused=social_expired" in answer.headers["location"]
+    assert await Identity.all().count() == 1
+
+
 @pytest.mark.parametrize("issuer", [None, "https://evil.example", "{issuer}/", "{issuer}.evil.example"])
 async def test_an_answer_of_another_issuer_is_refused(
     issuer: str | None, browser: httpx.AsyncClient, provider: IdentityProvider
