@@ -7,6 +7,7 @@ A process of its own, as the integrations patch FastAPI for good.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import re
@@ -15,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import sentry_sdk
@@ -27,8 +29,10 @@ from tortoise.exceptions import OperationalError
 
 from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth
 from fastapi_pluggable_auth.email.local import MemoryProvider
-from fastapi_pluggable_auth.features import AuditLog, PersonalTokens
+from fastapi_pluggable_auth.features import AuditLog, Oidc, PersonalTokens, SocialLogin
 from fastapi_pluggable_auth.features.administration.users import create_user
+from fastapi_pluggable_auth.features.social_login.states import s256
+from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from fastapi_pluggable_auth.security.totp import code_at
 
 from . import databases
@@ -69,10 +73,16 @@ class Captured(Transport):
 class TrackedUser:
     """One user with two factors, and a client that is signed in."""
 
-    def __init__(self, auth: Auth, client: httpx.AsyncClient, clock: Clock) -> None:
-        self.auth, self.client, self.clock = auth, client, clock
+    def __init__(
+        self, auth: Auth, client: httpx.AsyncClient, clock: Clock, identities: IdentityProvider
+    ) -> None:
+        self.auth, self.client, self.clock, self.identities = auth, client, clock, identities
         self.provider = auth.mailer.provider
-        self.secrets: dict[str, str] = {"password": PASSWORD, "new password": NEW_PASSWORD}
+        self.secrets: dict[str, str] = {
+            "password": PASSWORD,
+            "new password": NEW_PASSWORD,
+            "client secret": CLIENT_SECRET,
+        }
         self.totp = ""
 
     @property
@@ -137,7 +147,75 @@ async def cookies(tracked: TrackedUser) -> None:
     await tracked.client.get("/account/profile", headers=headers)
 
 
+async def back_from_provider(tracked: TrackedUser, **asked: str) -> httpx.Response:
+    """Signs in at the provider in a browser, and comes back with what is a secret then."""
+    given, give = list[dict[str, Any]](), tracked.identities.token
+
+    def token(sent: dict[str, str]) -> dict[str, Any]:
+        given.append(give(sent))
+        return given[-1]
+
+    headers = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
+    start = await tracked.client.get("/auth/social/acme/start", params=asked, headers=headers)
+    async with httpx.AsyncClient() as away:
+        there = (await away.get(start.headers["location"])).headers["location"]
+    tracked.secrets["code of the provider"] = parse_qs(urlsplit(there).query)["code"][0]
+    (cookie,) = [each for each in tracked.client.cookies.jar if "social_" in each.name]
+    tracked.secrets["what the browser keeps"] = str(cookie.value)
+    state = json.loads(base64.urlsafe_b64decode(f"{str(cookie.value).partition('.')[0]}=="))
+    tracked.secrets["verifier of the provider"] = state["verifier"]
+    tracked.identities.token = token  # type: ignore[method-assign]
+    try:
+        back = await tracked.client.get(there.removeprefix("http://localhost:8000"), headers=headers)
+    finally:
+        tracked.identities.token = give  # type: ignore[method-assign]
+    for said in given:
+        tracked.secrets["access token of the provider"] = said["access_token"]
+        tracked.secrets["id token"] = said["id_token"]
+    return back
+
+
+async def social_exchange(tracked: TrackedUser) -> None:
+    """As a front end, whose user is asked for a second factor."""
+    tracked.identities.user(EMAIL)
+    tracked.secrets["verifier"] = "v" * 43
+    back = await back_from_provider(tracked, code_challenge=s256("v" * 43))
+    code = parse_qs(urlsplit(back.headers.get("location", "")).query).get("social_code")
+    if code is not None:
+        tracked.secrets["one-time code"] = code[0]
+        body = {"social_code": code[0], "code_verifier": "v" * 43, "code": tracked.code()}
+        await tracked.post("/auth/social/exchange", **body)
+
+
+async def social_token(tracked: TrackedUser) -> None:
+    """As a native app."""
+    tracked.identities.user("kim@example.com")
+    nonce = (await tracked.post("/auth/social/acme/nonce")).json()["nonce"]
+    tracked.secrets["id token"] = tracked.identities.id_token(nonce)
+    await tracked.post("/auth/social/acme/token", nonce=nonce, id_token=tracked.secrets["id token"])
+
+
+async def social_address(tracked: TrackedUser) -> None:
+    """Somebody whose address nobody vouches for."""
+    tracked.identities.user(None, sub="kim")
+    tracked.secrets["verifier"] = "v" * 43
+    back = await back_from_provider(tracked, code_challenge=s256("v" * 43))
+    token = parse_qs(urlsplit(back.headers.get("location", "")).query).get("social_address")
+    if token is None:
+        return
+    tracked.secrets["address token"] = token[0]
+    sent = await tracked.post("/auth/social/address", social_address=token[0], email="kim@example.com")
+    found = re.findall(r"^([0-9]{6})\s*$", tracked.provider.mails[-1].body, re.MULTILINE)  # type: ignore[attr-defined]
+    if sent.status_code == 202 and found:
+        tracked.secrets |= {"challenge": sent.json()["challenge"], "mailed code": found[0]}
+        body = {"challenge": sent.json()["challenge"], "code": found[0], "code_verifier": "v" * 43}
+        await tracked.post("/auth/social/address/code", **body)
+
+
 STEPS: dict[str, Step] = {
+    "social exchange": social_exchange,
+    "social token": social_token,
+    "social address": social_address,
     "cookies": cookies,
     "signup": lambda s: s.post("/auth/signup", email="new@example.com", password=PASSWORD),
     "login": lambda s: s.post("/auth/login", email=EMAIL, password=PASSWORD, code=s.code()),
@@ -193,7 +271,7 @@ def failing_at(number: int, error: type[Exception]) -> Iterator[list[int]]:
 
 
 @asynccontextmanager
-async def tracked() -> AsyncIterator[TrackedUser]:
+async def tracked(identities: IdentityProvider) -> AsyncIterator[TrackedUser]:
     clock = Clock()
     app = FastAPI()
     settings = AuthSettings(
@@ -203,7 +281,9 @@ async def tracked() -> AsyncIterator[TrackedUser]:
         bcrypt_rounds=4,
         email_provider="memory",
     )
-    features = [PersonalTokens(scopes={"read": "Reads"}), AuditLog()]
+    identities.clock = lambda: clock().timestamp()
+    acme = Oidc("acme", issuer=identities.issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
+    features = [PersonalTokens(scopes={"read": "Reads"}), AuditLog(), SocialLogin(acme)]
     auth = include_auth(app, settings=settings, clock=clock, pages=True, features=features)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
@@ -212,7 +292,7 @@ async def tracked() -> AsyncIterator[TrackedUser]:
     ):
         await context.init(databases.config("sqlite://:memory:", "sqlite"))
         await context.generate_schemas()
-        made = TrackedUser(auth, client, clock)
+        made = TrackedUser(auth, client, clock, identities)
         await made.prepare()
         yield made
         await auth.close()
@@ -230,13 +310,13 @@ def shown(secrets: dict[str, str], where: object) -> list[str]:
     return [name for name, pattern in patterns.items() if re.search(rf"(?<!\w){pattern}(?!\w)", text)]
 
 
-async def watched(name: str, captured: Captured) -> dict[str, Any]:
+async def watched(name: str, captured: Captured, identities: IdentityProvider) -> dict[str, Any]:
     """What became known in one step, wherever the database failed."""
     ours: set[str] = set()
     anywhere: set[str] = set()
     events = 0
     for number in range(1, MOST_STATEMENTS):
-        async with tracked() as made:
+        async with tracked(identities) as made:
             captured.events.clear()
             error = (OperationalError, ZeroDivisionError)[number % 2]  # answered as 503, and as 500
             with failing_at(number, error) as count:
@@ -270,7 +350,8 @@ def main() -> None:
         exec(code, names)
         options = {"before_send": names["without_secrets"]}
     sentry_sdk.init(dsn="http://key@127.0.0.1/1", transport=captured, send_default_pii=True, **options)
-    steps = {name: asyncio.run(watched(name, captured)) for name in STEPS}
+    with IdentityProvider().serving() as identities:
+        steps = {name: asyncio.run(watched(name, captured, identities)) for name in STEPS}
     sys.stdout.write(json.dumps(steps))
 
 
