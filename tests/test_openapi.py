@@ -44,6 +44,8 @@ from fastapi_pluggable_auth.features import (
 )
 from fastapi_pluggable_auth.features.administration import schemas as admin_schemas
 from fastapi_pluggable_auth.features.audit_log import schemas as audit_schemas
+from fastapi_pluggable_auth.features.bot_check.checking import BotChecker
+from fastapi_pluggable_auth.features.bot_check.testing import FakeBotCheck
 from fastapi_pluggable_auth.features.email_sign_in import schemas as email_sign_in_schemas
 from fastapi_pluggable_auth.features.passkeys import schemas as passkey_schemas
 from fastapi_pluggable_auth.features.personal_tokens import schemas as token_schemas
@@ -504,11 +506,12 @@ id that the app gave."""
 
 
 async def test_what_the_document_proposes_is_valid_for_each_route_and_works_where_it_can(
-    settings: AuthSettings, tortoise: TortoiseContext, mailbox: Mailbox
+    settings: AuthSettings, tortoise: TortoiseContext, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Issue 20: Swagger made texts up, and passwords that are refused."""
     app = with_everything(settings, FastAPI())
     auth, document = app.state.pluggable_auth, app.openapi()
+    monkeypatch.setattr(auth.service(BotChecker), "require_human", FakeBotCheck().require_human)
     users, hashed = auth.tables.user, hash_password("correct horse battery")
     fields = 0
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import Field, Strict
 
 from ...arguments import require_callable, require_instance
 from ...auth import Auth
-from ...schemas import Text
 from ..feature import Asked, Feature, Guard
 from .names import ACTIONS, FIELD, MAXIMUM_LENGTH, NAME, PATTERN, Action, BotCheckError
 from .options import BotCheckOptions, Check, keys_of, options_of
@@ -55,8 +54,8 @@ class BotCheck(Feature):
     function of the token, the action and the client's address that says True for a human; the pages then need
     a `widget`. `open_when_down` are the actions that go on where the check does not answer.
 
-    Raises `TypeError` for a check of another kind, and `ValueError` for an action that there is not; where
-    the app starts, also for a service without keys, and for pages without a widget.
+    Raises `TypeError` for a check of another kind, and `ValueError` for an action that there is not or a number below 0;
+    where the app starts, also for a service without keys, and for pages without a widget.
     """
 
     def __init__(
@@ -72,12 +71,14 @@ class BotCheck(Feature):
         else:
             require_callable("check", check, "async def is_human(token, action, address) -> bool")
         require_instance("login_after", login_after, int, "write login_after=3.")
+        if login_after < 0:
+            raise ValueError("login_after is how many wrong guesses come first: 0 or more.")
         if unknown := frozenset(open_when_down) - ACTIONS:
             raise ValueError(f"{min(unknown)!r} is no action of the bot check: {', '.join(sorted(ACTIONS))}.")
         shown = widget or NO_WIDGET
         guard = Guard(
             field=FIELD,
-            type=Annotated[Text, Field(max_length=MAXIMUM_LENGTH, pattern=PATTERN)],
+            type=Annotated[str, Strict(), Field(max_length=MAXIMUM_LENGTH, pattern=PATTERN)],
             form_field=shown.form_field,
             check=_check,
             errors=tuple(BotCheckError),
