@@ -54,8 +54,8 @@ class BotCheck(Feature):
     function of the token, the action and the client's address that says True for a human; the pages then need
     a `widget`. `open_when_down` are the actions that go on where the check does not answer.
 
-    Raises `TypeError` for a check of another kind, and `ValueError` for an action that there is not or a number below 0;
-    where the app starts, also for a service without keys, and for pages without a widget.
+    Raises `TypeError` for a check of another kind, and `ValueError` for an action that there is not and for a
+    number below 0; where the app starts, also for a service without keys, and for pages without a widget.
     """
 
     def __init__(
