@@ -21,8 +21,10 @@ from fastapi_pluggable_auth.flows.signup import signup
 from fastapi_pluggable_auth.models import Mail, Pending, User
 from fastapi_pluggable_auth.schemas import NotStored, UserCreate
 
-from .conftest import EMAIL, PASSWORD, Clock, Mailbox, on_each_database
+from .conftest import EMAIL, PASSWORD, Clock, Database, Mailbox, on_each_database
 from .siteverify import SECRET, SITE_KEY, Service
+from .test_outliving import RolledBackAround, Switch
+from .test_queries import STATEMENT
 
 DIALECTS = ("sqlite",)
 NEW = "kim@example.com"
@@ -211,6 +213,14 @@ async def test_a_login_without_wrong_guesses_asks_nobody(
     assert (await log_in(client, "wrong password")).status_code == 401
     assert (await log_in(client, PASSWORD)).status_code == 200
     assert not service.asked
+
+
+async def test_a_login_without_wrong_guesses_has_no_query_more(
+    client: httpx.AsyncClient, user: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "tortoise.db_client"):
+        assert (await log_in(client, PASSWORD)).status_code == 200
+    assert len([line for line in caplog.messages if STATEMENT.match(line)]) <= 7
 
 
 async def test_what_is_refused_first_is_no_guess(
@@ -407,6 +417,29 @@ class TestOfTheApp:
             await sign_up(client, "solved-it")
         assert_hidden(failed.value, "solved-it")
         assert not await User.exists()
+
+
+class TestRolledBack:
+    """In an app that wraps each request in a transaction and rolls it back."""
+
+    @pytest.fixture
+    def features(self, judge: Judge) -> list[Feature]:
+        return [BotCheck(judge, login_after=0)]
+
+    @pytest.fixture
+    def app(self, app: FastAPI, database: Database) -> FastAPI:
+        switch = Switch()
+        switch.on = True
+        app.add_middleware(RolledBackAround, switch=switch, name=database.dialect)
+        return app
+
+    @on_each_database
+    async def test_a_token_stays_spent(
+        self, client: httpx.AsyncClient, database: Database, judge: Judge
+    ) -> None:
+        said = [code(await log_in(client, "wrong password", bot_token="solved")) for _ in range(2)]
+        assert said == ["invalid_credentials", "bot_check_failed"]
+        assert len(judge.heard) == 2
 
 
 async def test_a_function_that_blocks_runs_in_a_thread(
