@@ -100,27 +100,17 @@ async def take(auth: Auth, pending: AbstractPending | Unstored) -> bool:
     transaction that uses it, after the account is locked."""
     now = auth.clock()
     if isinstance(pending, Unstored):
-        return await _take_unstored(auth, pending, now, secrets.token_urlsafe(16))
+        return await _take_unstored(auth, pending, now)
     unspent = auth.tables.pending.filter(id=pending.id, spent_at=None, expires_at__gt=now)
     return bool(await unspent.update(spent_at=now))
 
 
-async def take_anyway(auth: Auth, pending: Unstored) -> bool:
-    """The same for what stays spent also where the request is refused then."""
-    return await _take_anyway(auth, pending, auth.clock(), secrets.token_urlsafe(16))
-
-
-@autonomous
-async def _take_anyway(auth: Auth, /, pending: Unstored, now: datetime, writer: str) -> bool:
-    return await _take_unstored(auth, pending, now, writer)
-
-
-async def _take_unstored(auth: Auth, pending: Unstored, now: datetime, writer: str) -> bool:
-    """Whether the row that says so is the one of this `writer`: the insert waits for that of another one, and
+async def _take_unstored(auth: Auth, pending: Unstored, now: datetime) -> bool:
+    """Whether the row that says so is the one of this request: the insert waits for that of another one, and
     then does nothing."""
     if now >= pending.expires_at:
         return False
-    table = auth.tables.pending
+    table, writer = auth.tables.pending, secrets.token_urlsafe(16)
     spent = table(
         id=id_of(pending.kind, base64.urlsafe_b64encode(pending.value).decode()),
         kind=pending.kind,

@@ -10,10 +10,10 @@ from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ...auth import Auth
+from ...auth import Auth, autonomous
 from ...database import deadline_paused
 from ...errors import AuthError
-from ...flows.pending import Unstored, take_anyway
+from ...flows.pending import Unstored, take
 from ...hooks import got_no_answer
 from ...security.plaintext import Plaintext
 from ..feature import Asked
@@ -59,7 +59,7 @@ class BotChecker:
             raise AuthError(BotCheckError.BOT_CHECK_UNAVAILABLE, retry_after=RETRY) from None
         if not passes or spent is None:
             raise AuthError(BotCheckError.BOT_CHECK_FAILED)
-        if not self._takes_tests() and not await take_anyway(self._auth, spent):
+        if not self._takes_tests() and not await _spend(self._auth, spent):
             raise AuthError(BotCheckError.BOT_CHECK_FAILED)
 
     async def _passes(self, check: SiteVerify | Check, asked: Asked, token: Plaintext | None) -> bool:
@@ -113,6 +113,12 @@ class BotChecker:
         if self._warned_at is None or now - self._warned_at >= 1:
             self._warned_at = now
             logger.warning(message, *values)
+
+
+@autonomous
+async def _spend(auth: Auth, /, spent: Unstored) -> bool:
+    """Whether this request is the one that does. It stays spent, also where the request is refused then."""
+    return await take(auth, spent)
 
 
 def _usable(answer: Plaintext | None) -> Plaintext | None:
