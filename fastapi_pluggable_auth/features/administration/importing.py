@@ -23,6 +23,8 @@ from ...security.clock import as_utc
 from ...security.hashing import imported_hash, unusable_hash
 from ...security.names import name_set
 from ...security.text import is_single_line, is_unicode
+from ..social_login.importing import COLUMN, imported_identities, taken
+from ..social_login.models import Identity
 from .flows import AdministrationEventKind
 
 BATCH: Final = 500
@@ -71,13 +73,15 @@ class _Row:
     cells: list[str]
     user: AbstractUser
     values: dict[str, Any]
+    identities: list[Identity]
 
 
 async def import_users(auth: Auth, lines: Iterable[str], *, batch: int = BATCH) -> AsyncIterator[Batch]:
     """Imports the rows of a CSV file (RFC 4180), whose header names columns of the user, `email` among them.
 
     `hashed_password` is a hash of another system (`imported_hash`) or empty: then the owner sets a password
-    by a reset mail. An empty cell is the column's default. Each batch is one transaction, and an address that
+    by a reset mail. `identities` are those of social login (`imported_identities`), by the providers of the
+    app. An empty cell is the column's default. Each batch is one transaction, and an address that
     has an account is skipped: an import that was interrupted goes on when it is started again. No mail is
     sent. Raises `ImportFileError` where the header is wrong.
     """
@@ -110,12 +114,18 @@ def _header(auth: Auth, reader: Iterator[list[str]]) -> list[str]:
         raise ImportFileError("The first line has to name the columns, `email` among them.")
     if twice := sorted({name for name in named if named.count(name) > 1}):
         raise ImportFileError(f"The header names {', '.join(twice)} twice.")
-    columns = auth.tables.user._meta.fields_db_projection.keys()
+    columns = {*auth.tables.user._meta.fields_db_projection, *_of_features(auth)}
     if unknown := sorted({*named} - columns | {*named} & NOT_IMPORTED):
         raise ImportFileError(
             f"Users have no such columns, or they cannot be imported: {', '.join(unknown)}."
         )
     return names
+
+
+def _of_features(auth: Auth) -> frozenset[str]:
+    """Columns that are none of the user's."""
+    own = auth.tables.user._meta.fields_db_projection
+    return frozenset({COLUMN}) if "social_login" in auth.features and COLUMN not in own else frozenset()
 
 
 def _records(reader: Any) -> Iterator[tuple[int, list[str], str | None]]:
@@ -139,8 +149,11 @@ def _row(auth: Auth, header: list[str], line: int, cells: list[str], problem: st
     if len(cells) != len(header):
         raise ValueError(f"{len(cells)} cells for {len(header)} columns")
     values: dict[str, Any] = {}
+    elsewhere = ""
     for name, text in zip(header, cells, strict=True):
-        if text and not name.startswith(PRIVATE):
+        if name in _of_features(auth):
+            elsewhere = text
+        elif text and not name.startswith(PRIVATE):
             try:
                 values[name] = _value(auth, name, text)
             except ValidationError as error:
@@ -153,7 +166,11 @@ def _row(auth: Auth, header: list[str], line: int, cells: list[str], problem: st
         given = name in users._meta.fields_db_projection and getattr(user, name) is None
         if given and not (column.null or column.generated or getattr(column, "auto_now_add", False)):
             raise ValueError(f"{name}: missing")
-    return _Row(line, cells, user, values)
+    try:
+        identities = imported_identities(auth, user.id, elsewhere) if elsewhere else []
+    except ValueError as error:
+        raise ValueError(f"{COLUMN}: {error}") from error
+    return _Row(line, cells, user, values, identities)
 
 
 def column_value(auth: Auth, name: str, text: str) -> object:
@@ -211,7 +228,7 @@ async def _import(auth: Auth, rows: Mapping[str, _Row], done: Batch) -> None:
 
 async def _insert_all(auth: Auth, rows: list[_Row], done: Batch) -> bool:
     try:
-        await _insert(auth, [row.user for row in rows])
+        await _insert(auth, rows)
     except (AuthError, IntegrityError):
         return False
     done.imported += len(rows)
@@ -222,7 +239,7 @@ async def _import_one(auth: Auth, row: _Row, done: Batch) -> None:
     columns = {name: value for name, value in row.values.items() if name != "email"}
     try:
         async with conflicts_refused(auth, columns):
-            await _insert(auth, [row.user])
+            await _insert(auth, [row])
     except AuthError as error:
         unfit = error.code is ErrorCode.VALIDATION_ERROR
         reason = "A value does not fit its column." if unfit else str(error)
@@ -230,6 +247,9 @@ async def _import_one(auth: Auth, row: _Row, done: Batch) -> None:
     except IntegrityError:
         if await every(auth.tables.user).filter(email=row.user.email).exists():
             done.skipped += 1
+        elif (known := await taken(auth, row.identities)) is not None:
+            reason = f"{COLUMN}: that of {known.provider} is connected to another account"
+            done.refused.append(Refusal(row.line, row.cells, reason))
         else:
             done.refused.append(Refusal(row.line, row.cells, ErrorCode.VALUE_REFUSED.detail))
     else:
@@ -237,10 +257,13 @@ async def _import_one(auth: Auth, row: _Row, done: Batch) -> None:
 
 
 @transactional
-async def _insert(auth: Auth, users: list[AbstractUser]) -> None:
+async def _insert(auth: Auth, rows: list[_Row]) -> None:
+    users = [row.user for row in rows]
     # Those together that leave the same columns to the database, which one statement does for all or none.
     for _, alike in groupby(sorted(users, key=_left_to_database), key=_left_to_database):
         await auth.tables.user.bulk_create(alike)
+    if identities := [identity for row in rows for identity in row.identities]:
+        await auth.tables.of(Identity).bulk_create(identities)
 
 
 def _left_to_database(user: AbstractUser) -> list[str]:

@@ -22,7 +22,7 @@ from ...flows.throttle import may_mail
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
 from .app_providers import provider_named
-from .flows import Arrived, account_of, digest_of, spend_for
+from .flows import Arrived, account_of, spend_for
 from .names import SocialError, SocialMail
 from .profile import Profile
 from .states import State, s256
@@ -120,7 +120,7 @@ async def sign_in_with_code(
             user=user,
             factors=(provider.name, BY_MAIL),
             strong=arrived.strong,
-            spends=partial(spend_for, digest=digest_of(arrived), user_id=user.id, pending=pending),
+            spends=partial(spend_for, digest=arrived.digest, user_id=user.id, pending=pending),
         )
         if answer is None:
             admitted = await admit(auth, proof, entry)

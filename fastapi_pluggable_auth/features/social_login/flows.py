@@ -38,7 +38,7 @@ from ...security.plaintext import Plaintext
 from ...security.text import is_single_line, is_unicode, without_blanks_around
 from .app_providers import credentials_of
 from .id_tokens import TokenError, check_claims, claims_in, key_id_of
-from .models import Identity
+from .models import Identity, digest_of
 from .names import (
     BeforeSocialSignup,
     IdentityLinked,
@@ -71,6 +71,11 @@ class Arrived:
     strong: bool = False
     granted: Granted | None = None
     """What the app may keep."""
+
+    @property
+    def digest(self) -> str:
+        """What finds the identity."""
+        return digest_of(self.issuer, self.profile.subject)
 
 
 async def authorization_url(auth: Auth, provider: Provider, state: State, redirect_uri: str) -> str:
@@ -270,7 +275,7 @@ def _proof(arrived: Arrived, user: AbstractUser, spends: Any) -> Proof:
         user=user,
         factors=(arrived.provider.name,),
         strong=arrived.strong,
-        spends=partial(spend_for, digest=digest_of(arrived), user_id=user.id, pending=spends),
+        spends=partial(spend_for, digest=arrived.digest, user_id=user.id, pending=spends),
     )
 
 
@@ -289,7 +294,7 @@ async def code_for(auth: Auth, arrived: Arrived, state: State, accept_language: 
     data = {
         "challenge": state.challenge,
         "provider": arrived.provider.name,
-        "identity": digest_of(arrived),
+        "identity": arrived.digest,
         "strong": arrived.strong,
         "epoch": user.access_epoch,
     }
@@ -335,9 +340,9 @@ async def account_of(auth: Auth, arrived: Arrived, accept_language: str = "") ->
     """The account of an identity. One that is new here is connected to the account with its address, where
     the provider vouches for that, or gets one. Raises `AuthError`: NO_ACCOUNT, and as `sign_in` does."""
     for _ in range(3):
-        if (known := await _known(auth, arrived)) is not None:
-            return known
         try:
+            if (known := await _known(auth, arrived)) is not None:
+                return known
             return await _first_time(auth, arrived, accept_language)
         except (IntegrityError, _RacedError):  # another request was faster
             continue
@@ -358,6 +363,10 @@ async def _known(auth: Auth, arrived: Arrived) -> AbstractUser | None:
     if user is None:
         return None
     await _note_use(auth, identity, arrived)
+    # An account that was imported, which would else wait for a mail.
+    waits = auth.settings.require_verified_email and not user.is_verified and user.is_active
+    if waits and arrived.profile.vouched and arrived.profile.email == user.email:
+        return await _vouched_for(auth, user, arrived, identity)
     return user
 
 
@@ -373,7 +382,7 @@ async def _note_use(auth: Auth, identity: Identity, arrived: Arrived) -> None:
 
 
 async def _identity(auth: Auth, arrived: Arrived) -> Identity | None:
-    digest = digest_of(arrived)
+    digest = arrived.digest
     found = await exact(auth.tables.of(Identity).all(), digest=digest)
     same = found is not None and found.subject == arrived.profile.subject
     return found if same else None
@@ -391,12 +400,21 @@ async def _first_time(auth: Auth, arrived: Arrived, accept_language: str) -> Abs
         return await _sign_up(auth, arrived, email, accept_language)
     if not user.is_active:
         return user  # whom the gate refuses
+    return await _vouched_for(auth, user, arrived)
+
+
+async def _vouched_for(
+    auth: Auth, user: AbstractUser, arrived: Arrived, known: Identity | None = None
+) -> AbstractUser:
+    """Takes the provider's word for the address of the account, to which the identity is connected unless it
+    is known."""
     was_verified, claims = user.is_verified, is_claimable(auth, user)
-    identity = await _connect(auth, user, arrived, claims=claims)
+    identity = await _connect(auth, user, arrived, known, claims=claims)
     if claims:
         seen = Observation(user.id)
         await auth.events.emit(EventKind.MAILBOX_CLAIMED, Outcome.SUCCESS, seen)
-    await _report_link(auth, user, identity)
+    if identity is not None:
+        await _report_link(auth, user, identity)
     if not was_verified:
         await auth.hooks.fire(EmailVerified, user)
     if claims:
@@ -408,9 +426,12 @@ async def _first_time(auth: Auth, arrived: Arrived, accept_language: str) -> Abs
 
 
 @transactional
-async def _connect(auth: Auth, user: AbstractUser, arrived: Arrived, *, claims: bool) -> Identity:
+async def _connect(
+    auth: Auth, user: AbstractUser, arrived: Arrived, known: Identity | None, *, claims: bool
+) -> Identity | None:
     """Connects an identity whose provider vouches for the address of the account, which is then verified;
-    what a stranger may have put on one that never was is dropped first."""
+    what a stranger may have put on one that never was is dropped first, with all identities. Gives the one
+    that is new."""
     if claims:
         if await claim_mailbox(auth, user) is None:
             raise _RacedError
@@ -420,6 +441,8 @@ async def _connect(auth: Auth, user: AbstractUser, arrived: Arrived, *, claims: 
         await auth.tables.user.filter(**same, hashed_password=user.hashed_password).update(**changes)
         if await exact(auth.tables.user.all(), **same | {"is_verified": True}) is None:
             raise _RacedError
+        if known is not None:
+            return None
     identity = await _store(auth, user, arrived)
     await notify(auth, SocialMail.IDENTITY_LINKED, user, provider=arrived.provider.label)
     return identity
@@ -434,7 +457,7 @@ async def _store(auth: Auth, user: AbstractUser, arrived: Arrived) -> Identity:
         provider=arrived.provider.name,
         issuer=arrived.issuer,
         subject=profile.subject,
-        digest=digest_of(arrived),
+        digest=arrived.digest,
         email=profile.email,
         vouched=profile.vouched,
         tokens=None if granted is None else sealed(auth, identity_id, granted),
@@ -565,12 +588,6 @@ async def reauthenticate(auth: Auth, authentication: Authentication, arrived: Ar
             if error.code is ErrorCode.INVALID_CREDENTIALS:
                 raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
             raise
-
-
-def digest_of(arrived: Arrived) -> str:
-    """What finds an identity."""
-    said = f"{arrived.issuer}\0{arrived.profile.subject}"
-    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _clean(profile: Profile) -> Profile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from datetime import datetime
 from typing import Any, Final
@@ -14,6 +15,11 @@ from ...models.lifetimes import HELD, AccessEnded, End, Reach
 from ...models.moments import MomentField
 from ...models.outward import Outward
 from ...models.user import User
+
+
+def digest_of(issuer: str, subject: str) -> str:
+    """What finds an identity."""
+    return hashlib.sha256(f"{issuer}\0{subject}".encode()).hexdigest()
 
 
 class AbstractIdentity(Outward, Model):
