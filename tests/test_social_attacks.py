@@ -100,7 +100,7 @@ async def test_ten_first_logins_at_once_make_one_account_and_are_all_signed_in(
 async def test_what_a_stranger_put_on_an_account_is_gone_once_the_provider_names_its_owner(
     browser: httpx.AsyncClient, client: httpx.AsyncClient
 ) -> None:
-    """Classic-federated merge (https://arxiv.org/abs/2205.10174)."""
+    """A-95: Classic-federated merge (https://arxiv.org/abs/2205.10174)."""
     body = {"email": KIM, "password": PASSWORD}
     assert (await client.post("/auth/signup", json=body)).status_code == 201
     assert (await come_back(browser)).status_code == 303
@@ -324,7 +324,7 @@ async def test_a_subject_that_no_table_holds_is_refused(
 
 
 async def test_a_code_that_was_injected_is_refused(app: FastAPI, browser: httpx.AsyncClient) -> None:
-    """RFC 9700 section 4.5: PKCE and the nonce tie a code to the sign-in that it is of."""
+    """A-94: RFC 9700 section 4.5: PKCE and the nonce tie a code to the sign-in that it is of."""
     stolen = parse_qs(urlsplit(await begun(browser)).query)["code"][0]
     async with browser_of(app) as attacker:
         answer = await attacker.get(changed(await begun(attacker), code=stolen))
@@ -363,7 +363,7 @@ async def test_what_was_begun_once_connects_once(
 async def test_an_answer_of_another_issuer_is_refused(
     issuer: str | None, browser: httpx.AsyncClient, provider: IdentityProvider
 ) -> None:
-    """Mix-up (RFC 9207): the provider announces `iss`."""
+    """A-94: Mix-up (RFC 9207): the provider announces `iss`."""
     said = issuer and issuer.format(issuer=provider.issuer)
     assert (await browser.get(changed(await begun(browser), iss=said))).status_code == 400
 
@@ -371,7 +371,7 @@ async def test_an_answer_of_another_issuer_is_refused(
 async def test_the_answer_of_one_provider_is_not_taken_for_that_of_another(
     browser: httpx.AsyncClient, provider: IdentityProvider
 ) -> None:
-    """Mix-up (RFC 9700 section 4.4): each has its own redirect address and its own state."""
+    """A-94: Mix-up (RFC 9700 section 4.4): each has its own redirect address and its own state."""
     back = (await begun(browser)).replace("/acme/", "/evil/")
     assert (await browser.get(back)).status_code == 400
 
@@ -380,7 +380,7 @@ async def test_the_answer_of_one_provider_is_not_taken_for_that_of_another(
 async def test_a_provider_speaks_for_nobody_of_another_one(
     extra: dict[str, str], browser: httpx.AsyncClient, provider: IdentityProvider, other: IdentityProvider
 ) -> None:
-    """The subject of one is not that of the other (OpenID Connect Core section 5.7)."""
+    """A-93: The subject of one is not that of the other (OpenID Connect Core section 5.7)."""
     await come_back(browser)
     kim = await Identity.get()
     other.user("mallory@example.com", sub=kim.subject)
@@ -446,8 +446,8 @@ async def by_token(client: httpx.AsyncClient, provider: IdentityProvider, **body
 async def test_a_token_that_the_provider_has_not_signed_is_refused(
     kind: str, client: httpx.AsyncClient, provider: IdentityProvider
 ) -> None:
-    """CVE-2015-9235 and CVE-2026-28802 (none), CVE-2016-10555 (HS256 with the public key), CVE-2026-27962 (a
-    key in the header), RFC 8725 section 3.1."""
+    """A-93: CVE-2015-9235 and CVE-2026-28802 (none), CVE-2016-10555 (HS256 with the public key),
+    CVE-2026-27962 (a key in the header), RFC 8725 section 3.1."""
     nonce = (await client.post("/auth/social/acme/nonce")).json()["nonce"]
     body = {"id_token": forged(provider, nonce, kind), "nonce": nonce}
     answer = await client.post("/auth/social/acme/token", json=body)
@@ -486,6 +486,7 @@ async def test_a_token_of_a_native_app_is_good_once(
 async def test_only_client_ids_of_the_app_are_an_audience_and_those_of_native_apps_for_tokens_alone(
     browser: httpx.AsyncClient, client: httpx.AsyncClient, provider: IdentityProvider
 ) -> None:
+    """A-93."""
     for extra, status in (
         ({"aud": NATIVE}, 200),
         ({"aud": CLIENT_ID, "azp": NATIVE}, 200),
@@ -504,6 +505,7 @@ async def test_only_client_ids_of_the_app_are_an_audience_and_those_of_native_ap
 async def test_a_second_factor_is_asked_for_with_a_token_and_spends_nothing_before(
     client: httpx.AsyncClient, provider: IdentityProvider, clock: Clock
 ) -> None:
+    """A-95."""
     import pyotp
 
     tokens = (await by_token(client, provider)).json()
@@ -560,6 +562,7 @@ async def test_a_provider_that_does_not_answer_delays_each_visitor_once(
 async def test_an_answer_that_is_not_one_is_given_up(
     kind: str, browser: httpx.AsyncClient, provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A-94."""
     body = {
         "huge": b'"' + b"x" * 2_000_000 + b'"',
         "packed": gzip.compress(b'{"access_token": "' + b"x" * 50_000_000 + b'"}'),
@@ -715,6 +718,7 @@ async def test_a_link_with_the_state_and_code_of_an_attacker_signs_in_and_connec
 async def test_a_state_expires_and_a_browser_keeps_only_a_few(
     browser: httpx.AsyncClient, clock: Clock
 ) -> None:
+    """A-94."""
     backs = [await begun(browser) for _ in range(20)]
     assert sum("social_" in name for name in browser.cookies) <= 3
     assert (await browser.get(backs[0])).status_code == 400

@@ -97,7 +97,7 @@ async def test_a_client_takes_its_tokens_with_the_verifier_of_its_challenge(
 async def test_an_address_that_is_not_vouched_for_takes_over_nothing(
     browser: httpx.AsyncClient, account: Account, provider: IdentityProvider
 ) -> None:
-    """nOAuth: https://www.descope.com/blog/post/noauth."""
+    """A-93, A-95: nOAuth: https://www.descope.com/blog/post/noauth."""
     provider.user(EMAIL, email_verified=False)
     answer = await come_back(browser)
     assert "Your e-mail address" in answer.text
@@ -124,6 +124,7 @@ async def test_an_address_that_is_not_vouched_for_takes_over_nothing(
 async def test_a_token_that_is_not_for_this_sign_in_is_refused(
     extra: dict[str, Any], browser: httpx.AsyncClient, provider: IdentityProvider
 ) -> None:
+    """A-93."""
     provider.extra = extra
     answer = await come_back(browser)
     assert answer.status_code == 400
@@ -132,7 +133,7 @@ async def test_a_token_that_is_not_for_this_sign_in_is_refused(
 
 
 async def test_a_state_of_another_browser_is_refused(browser: httpx.AsyncClient, app: FastAPI) -> None:
-    """Login CSRF: CVE-2025-68481, CVE-2025-14546, CVE-2025-68158."""
+    """A-94: Login CSRF: CVE-2025-68481, CVE-2025-14546, CVE-2025-68158."""
     begun = await browser.get("/auth/social/acme/start")
     back = await at_provider(begun.headers["location"])
     transport = httpx.ASGITransport(app)

@@ -241,6 +241,7 @@ async def test_an_account_is_connected_listed_and_disconnected(
 
 
 async def test_the_last_way_in_stays_and_the_page_says_why(browser: httpx.AsyncClient) -> None:
+    """A-95."""
     await signed_in(browser)
     action = "/account/security/identities/disconnect"
     identity = str((await Identity.get()).id)
@@ -273,7 +274,7 @@ async def test_a_link_to_connect_that_our_page_did_not_make_leads_to_the_page(
 async def test_a_login_that_is_not_recent_is_confirmed_before_the_link_is_there(
     browser: httpx.AsyncClient, account: Account, clock: Clock
 ) -> None:
-    """No form leads on to the provider: browsers would block that."""
+    """A-95: No form leads on to the provider: browsers would block that."""
     await password_of(browser)
     link = links_on(await browser.get("/account/security"))["Connect Acme <&> Co"]
     clock.advance(hours=1)
