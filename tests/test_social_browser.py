@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyotp
 import pytest
 import pytest_asyncio
+from fastapi.responses import HTMLResponse
 
+from fastapi_pluggable_auth import AuthSettings, include_auth
 from fastapi_pluggable_auth.features import Oidc, SocialLogin
 from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 
-from . import browsers
+from . import browsers, live
+from .conftest import SECRET, claims_of
+from .snippets import blocks
 from .test_browser import DESK, Person, Site, registered, served
+from .test_plugin import app_with_plain_init_in_lifespan
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -242,3 +248,35 @@ async def test_an_address_that_nobody_vouches_for_is_asked_for(
     await person.send("Send the code")
     await person.sees("Check your mail", person.address("jo"))
     await person.look("social-code")
+
+
+async def test_the_front_end_of_the_docs_takes_its_tokens_itself(
+    browser: Any, provider: IdentityProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = live.free_port()
+    base = f"http://localhost:{port}"
+    monkeypatch.setenv("AUTH_SOCIAL_RETURN_URL", f"{base}/front")
+    (script,) = blocks("js", (Path(__file__).parent.parent / "docs" / "social-login.md").read_text("utf-8"))
+    app = app_with_plain_init_in_lifespan(f"sqlite://{tmp_path / 'test.sqlite3'}")
+
+    @app.get("/front")
+    async def front() -> HTMLResponse:
+        return HTMLResponse(f"<!doctype html><script>{script}</script>")
+
+    settings = AuthSettings(_env_file=None, jwt_secret=SECRET, public_base_url=base, email_provider="memory")
+    acme = Oidc("acme", issuer=provider.issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
+    include_auth(app, settings=settings, features=[SocialLogin(acme)])
+    provider.user("front@example.com")
+    with live.serving(app, port=port):
+        page = await browser.new_page()
+        await page.goto(f"{base}/front")
+        await page.evaluate("signInWith('acme')")
+        await page.wait_for_url("**/front?social_code=*")
+        tokens = await page.evaluate("takeTokens()")
+        assert claims_of(tokens["access_token"])["amr"] == ["acme"]
+        assert (await page.evaluate("takeTokens()"))["code"] == "social_expired"
+        provider.fail()
+        await page.evaluate("signInWith('acme')")
+        await page.wait_for_url("**/front?error=*")
+        assert await page.evaluate("takeTokens()") == {"code": "social_denied"}
+        await page.close()

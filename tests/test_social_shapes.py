@@ -6,7 +6,9 @@ at the providers themselves.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,17 +32,32 @@ from fastapi import FastAPI
 from joserfc import jwk, jws, jwt
 
 from fastapi_pluggable_auth import AuthSettings, include_auth
-from fastapi_pluggable_auth.features import Apple, Discord, GitHub, GitLab, Google, Microsoft, SocialLogin
+from fastapi_pluggable_auth.features import (
+    Apple,
+    Discord,
+    GitHub,
+    GitLab,
+    Google,
+    Microsoft,
+    Provider,
+    SocialLogin,
+)
+from fastapi_pluggable_auth.features.social_login.settings import settings_for
 from fastapi_pluggable_auth.models import Identity, User
 from fastapi_pluggable_auth.security import tls
 
 from .conftest import Clock
+from .snippets import blocks
 from .test_social_login import BROWSER
 
 DIALECTS = ("sqlite",)
 BASE = "https://app.example.com"
 CLIENT = "the-client"
 SECRET = "the-secret-of-the-client"
+
+DOCS = Path(__file__).parent.parent / "docs" / "social-login.md"
+ENV_EXAMPLE = Path(__file__).parent.parent / ".env.example"
+BOATS = ("boats.example", "api.boats.example")
 
 GITHUB = "https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps"
 GITHUB_ERRORS = (
@@ -138,7 +155,7 @@ def internet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     hosts = ("github.com", "api.github.com", "accounts.google.com", "oauth2.googleapis.com", "discord.com")
     more = ("www.googleapis.com", "appleid.apple.com", "login.microsoftonline.com", "graph.microsoft.com")
-    authority.issue_cert(*hosts, *more, "gitlab.com", "git.example.com").configure_cert(context)
+    authority.issue_cert(*hosts, *more, "gitlab.com", "git.example.com", *BOATS).configure_cert(context)
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(world, context)) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -163,6 +180,14 @@ APPLE_KEY = generate_private_key(SECP256R1())
 P8 = APPLE_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
+def of_the_docs() -> Provider:
+    """The provider that the page on social login writes."""
+    (code,) = [block for block in blocks("python", DOCS.read_text("utf-8")) if "boats.example" in block]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    return dataclasses.replace(names["boats"], client_id=CLIENT, client_secret=SECRET)
+
+
 @pytest.fixture
 def app(request: pytest.FixtureRequest, settings: AuthSettings, clock: Clock) -> FastAPI:
     """With all providers, and those of Microsoft as the test has it."""
@@ -170,6 +195,7 @@ def app(request: pytest.FixtureRequest, settings: AuthSettings, clock: Clock) ->
     marker = request.node.get_closest_marker("parametrize")
     options = request.node.callspec.params if marker else {}
     providers = [
+        of_the_docs(),
         GitHub(**own),
         Google(hd=options.get("hd"), **own),
         Apple(team_id="DEF123GHIJ", key_id="ABC123DEFG", private_key=P8, client_id=CLIENT),
@@ -463,9 +489,8 @@ async def test_google_has_two_names_for_itself_in_tokens_and_people_have_one_acc
     long, short = "https://accounts.google.com", "accounts.google.com"
     for said, back in ((long, long), (short, long), (short, None), (long, None)):
         assert signed_in(await at_google(browser, world, clock, back, iss=said))
-    assert not signed_in(
-        await at_google(browser, world, clock, iss="https://accounts.google.com.evil.example")
-    )
+    for evil in ("https://accounts.google.com.evil.example", [long], {}):
+        assert not signed_in(await at_google(browser, world, clock, iss=evil))
     assert await Identity.all().count() == 1
 
 
@@ -740,3 +765,33 @@ async def test_gitlab_gives_an_address_that_it_has_verified_also_where_it_is_you
         )
         assert good(await come_back(browser, "gitlab", code="a-code", state=asked["state"]))
     assert ((await User.get()).display_name, (await Identity.get()).issuer) == ("Sidney Jones", issuer)
+
+
+# Of the docs
+
+
+async def test_the_provider_that_the_docs_write_signs_in(browser: httpx.AsyncClient, world: World) -> None:
+    for confirmed, good in ((False, asks_for_an_address), (True, signed_in)):
+        page, asked = await begun(browser, "boats")
+        assert (page, asked["scope"]) == ("https://boats.example/oauth/authorize", "me")
+        world.at["https://boats.example/oauth/token"] = 200, {"access_token": "a", "token_type": "bearer"}
+        user = {"id": 7, "mail": "kim@example.com", "confirmed": confirmed}
+        world.at["https://api.boats.example/me"] = 200, user
+        assert good(await come_back(browser, "boats", code="a-code", state=asked["state"]))
+    assert ((await User.get()).email, (await Identity.get()).subject) == ("kim@example.com", "7")
+
+
+def test_the_credentials_of_each_shipped_provider_are_in_the_example_of_settings() -> None:
+    apple = Apple(team_id="t", key_id="k", private_key=P8)
+    shipped = (Google(), Microsoft(), apple, GitHub(), GitLab(), Discord())
+    fields = settings_for(shipped).model_fields
+    wanted = {
+        f"AUTH_{name.upper()}": field.description
+        for name, field in fields.items()
+        if name.endswith(("_client_id", "_client_secret")) and name != "apple_client_secret"
+    }
+    text = ENV_EXAMPLE.read_text("utf-8")
+    found = re.findall(r"^# (.*)\n# (AUTH_\w+_CLIENT_(?:ID|SECRET))=$", text, re.MULTILINE)
+    assert {name: about for about, name in found} == wanted
+    page = DOCS.read_text("utf-8")
+    assert [name for name in wanted if name not in page] == []
