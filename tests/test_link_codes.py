@@ -6,15 +6,19 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.features import EmailSignIn
 from fastapi_pluggable_auth.models import Mail, Pending, Session, User
+from fastapi_pluggable_auth.schemas import NotStored, UserCreate, UserOut
 
 from .conftest import EMAIL, PASSWORD, Account, Clock, Database, Mailbox, on_each_database
 from .form_browser import BROWSER, FormBrowser
@@ -400,6 +404,36 @@ async def test_a_signup_of_a_taken_address_answers_with_a_challenge_as_any_other
         for challenge in (taken, free)
     ]
     assert tried[0] == tried[1] == [WRONG] * 4 + [DEAD] * 2
+
+
+async def test_bodies_of_the_host_ask_for_a_code_too_and_answer_as_the_host_has_it(
+    settings: AuthSettings, clock: Clock, tortoise: TortoiseContext, mailbox: Mailbox
+) -> None:
+    class Newcomer(UserCreate):
+        display_name: str
+
+    class Shown(UserOut):
+        created_at: datetime
+
+    app = FastAPI()
+    include_auth(app, settings=settings, clock=clock, user_create=Newcomer, user_out=Shown)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver") as client:
+        body = {"email": KIM, "password": PASSWORD, "display_name": "Kim"}
+        answer = await client.post("/auth/signup", json={**body, "mailed_code": True})
+        assert answer.json().keys() == Shown.model_fields.keys() | {"challenge"}
+        assert answer.json()["display_name"] == "Kim"
+        right = await verify(client, answer.json()["challenge"], code_in(mailbox, KIM))
+        assert right.status_code == 200, right.text
+        answer = await client.post("/auth/signup", json={**body, "email": "lee@example.com"})
+        assert answer.json().keys() == Shown.model_fields.keys()
+
+
+def test_a_field_of_the_host_does_not_take_the_name_of_the_one_that_asks(settings: AuthSettings) -> None:
+    class Newcomer(UserCreate):
+        mailed_code: Annotated[bool, NotStored] = True
+
+    with pytest.raises(ValueError, match=r"Newcomer\.mailed_code is a field of the package"):
+        include_auth(FastAPI(), settings=settings, user_create=Newcomer)
 
 
 async def test_a_code_confirms_a_new_address_in_the_session_that_asked(

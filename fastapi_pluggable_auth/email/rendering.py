@@ -212,7 +212,7 @@ def _has_own_macros(template_dir: Path | None, language: str) -> bool:
 
 
 def _with_link(settings: AuthSettings, name: str, context: Mapping[str, object]) -> dict[str, object]:
-    """The context with the link under both of its names, and with its lifetime."""
+    """The context with the link under both of its names, with its lifetime, and without a code."""
     values = dict(context)
     former = LINK_NAMES.get(name)
     if former is None:
@@ -220,6 +220,8 @@ def _with_link(settings: AuthSettings, name: str, context: Mapping[str, object])
     for given, other in ((former, "url"), ("url", former)):
         if given in values:
             values.setdefault(other, values[given])
+    for name_of_none in ("code", "code_lifetime"):
+        values.setdefault(name_of_none, "")
     values.setdefault("lifetime", settings.verify_token_ttl if name == "verify" else settings.reset_token_ttl)
     return values
 
