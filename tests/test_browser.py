@@ -66,6 +66,7 @@ class Site:
     clock: Clock
     mails: MemoryProvider
     database: Path
+    settings: AuthSettings
 
     def change(self, email: str, column: str, value: object) -> None:
         """Sets a column of an account that no page sets."""
@@ -137,7 +138,7 @@ def served(
     with serving(app) as address:
         base = address.replace("127.0.0.1", host)
         settings.public_base_url = base
-        yield Site(base, clock, mails, database)
+        yield Site(base, clock, mails, database, settings)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 import pytest_asyncio
 from fastapi.responses import HTMLResponse
 
-from fastapi_pluggable_auth import AuthSettings, include_auth
-from fastapi_pluggable_auth.features import Oidc, SocialLogin
+from fastapi_pluggable_auth import AuthSettings, Refused, include_auth
+from fastapi_pluggable_auth.features import Feature, Oidc, SocialLogin
+from fastapi_pluggable_auth.features.social_login.names import BeforeSocialSignup
 from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 
 from . import browsers, live
@@ -44,8 +47,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, provider: IdentityProvider) -
         Oidc("gone", issuer="http://127.0.0.1:9", label="A provider with quite a long name", **own),
         *(Oidc(name, issuer=provider.issuer, **options) for name, options in shipped.items()),
         *(Oidc(name, issuer=provider.issuer, **own) for name in ("gitlab", "github", "discord")),
+        Oidc("closed", issuer=provider.issuer, signup=False, **own),
     )
-    with served(tmp_path_factory.mktemp("social"), [features], host="localhost") as site:
+    club = Feature(name="club", hooks=((BeforeSocialSignup, refuse_club),))
+    with served(tmp_path_factory.mktemp("social"), [features, club], host="localhost") as site:
         provider.clock = lambda: site.clock().timestamp()
         yield site
 
@@ -183,6 +188,106 @@ async def test_a_second_factor_is_asked_for_and_next_is_kept(
     person.site.clock.advance(seconds=60)
     await person.send("Sign in", code=totp.at(person.site.clock()))
     await person.sees("Security")
+
+
+async def refuse_club(auth: object, event: BeforeSocialSignup) -> None:
+    if str(event.profile.email).startswith("club"):
+        raise Refused("Only members of the club.")
+
+
+REFUSALS = {
+    "no account": ("Closed", "There is no account for you here"),
+    "signup closed": ("Acme", "Nobody can sign up here."),
+    "hook": ("Acme", "Only members of the club."),
+    "disabled": ("Acme", "There is no account for you here"),
+    "held": ("Acme", "The password of this account was reset."),
+    "reset first": ("Acme", "Choose a new password first: we can mail"),
+    "unvouched": ("Acme", "Your e-mail address"),
+    "sign in to link": ("Acme", "Your e-mail address"),
+}
+"""What may be the matter with the user, at which provider, and what the page says."""
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_who_is_refused_after_the_provider_is_on_a_page_with_a_way_on(
+    refusal: str, person: Visitor, provider: IdentityProvider
+) -> None:
+    """Whatever it is: another account, or another way to sign in, is a click away."""
+    name, sentence = REFUSALS[refusal]
+    own = person.address(f"lou-{refusal.replace(' ', '-')}")
+    email = person.address(
+        f"club-{refusal.replace(' ', '-')}" if refusal == "hook" else own.partition("@")[0]
+    )
+    known = refusal in ("disabled", "held", "reset first", "sign in to link")
+    if known:
+        await registered(person, email)
+        if refusal != "sign in to link":
+            provider.user(email)
+            await person.open("/account/security")
+            await person.connect("Acme")
+            await person.sees("Security", "The account is connected.")
+            await person.open("/account/profile")
+        await person.send("Sign out")
+    if refusal in ("disabled", "reset first"):
+        column = {"disabled": "is_active", "reset first": "password_reset_required"}[refusal]
+        person.site.change(email, column, refusal != "disabled")
+    elif refusal == "held":
+        with closing(sqlite3.connect(person.site.database, timeout=30)) as connection, connection:
+            held = "UPDATE auth_identity SET held_since = created_at WHERE email = ?"
+            assert connection.execute(held, (email,)).rowcount == 1
+    provider.user(email, email_verified=refusal not in ("unvouched", "sign in to link"))
+    person.site.settings.signup = "closed" if refusal == "signup closed" else "open"
+    try:
+        await person.open("/account/sign-in?next=/account/security")
+        await person.go_on_with(name)
+        asked = refusal in ("unvouched", "sign in to link")
+        await person.sees("Your e-mail address" if asked else "Sign in", sentence)
+        await person.look(f"social-{refusal}")
+        if asked:
+            await person.page.get_by_role("link", name="Back to sign in").click()
+            await person.sees("Sign in")
+    finally:
+        person.site.settings.signup = "open"
+    provider.user(person.address(f"max-{refusal.replace(' ', '-')}"))
+    await person.go_on_with("Acme")
+    await person.sees("Security", "Connected accounts")
+
+
+async def test_an_account_that_is_connected_to_somebody_else_is_said_in_the_section(
+    person: Visitor, provider: IdentityProvider
+) -> None:
+    provider.user(person.address("noa"))
+    await person.open("/account/sign-in")
+    await person.go_on_with("Acme")
+    await person.sees("Your account")
+    await person.send("Sign out")
+    await registered(person, person.address("oda"))
+    await person.open("/account/security?next=/account/profile")
+    await person.connect("Acme")
+    await person.sees("Security", "This account is connected to somebody else here.")
+    await person.look("identities-taken")
+    provider.user(person.address("oda.elsewhere"))
+    await person.connect("Acme")
+    await person.sees("Your account")
+
+
+async def test_who_comes_back_too_often_can_sign_in_another_way(
+    browser: Any, provider: IdentityProvider, tmp_path: Path
+) -> None:
+    acme = Oidc("acme", issuer=provider.issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
+    limit = {"social_callback": "1/hour"}
+    with served(tmp_path, [SocialLogin(acme)], host="localhost", rate_limits=limit) as site:  # type: ignore[arg-type]
+        context = await browser.new_context(viewport=DESK)
+        person = Visitor(site, await context.new_page(), True)
+        person.provider = provider
+        provider.fail()
+        for sentence in ("You have not signed in there.", "Too many requests."):
+            await person.open("/account/sign-in?next=/account/security")
+            await person.go_on_with("Acme")
+            await person.sees("Sign in", sentence)
+        await person.look("social-too-often")
+        assert await person.page.locator("#password").count() == 1
+        await context.close()
 
 
 FAILURES = {

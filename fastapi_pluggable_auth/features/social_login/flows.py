@@ -229,14 +229,23 @@ async def sign_in(
     """Starts a session of the user whom the provider has named, who may be new, or gives a challenge where a
     second factor is to be shown. `spends` is what it was begun with, which is good once.
 
-    Raises `AuthError`: SOCIAL_EXPIRED, EMAIL_UNVOUCHED, SIGN_IN_TO_LINK, NO_ACCOUNT, IDENTITY_HELD,
-    SIGNUP_CLOSED, what a hook refuses, and as the gate does.
+    Raises `AuthError`: SOCIAL_EXPIRED, EMAIL_UNVOUCHED, SIGN_IN_TO_LINK, NO_ACCOUNT (also for one that is
+    disabled), IDENTITY_HELD, SIGNUP_CLOSED, what a hook refuses, and as the gate does.
     """
     user = await account_of(auth, arrived, accept_language)
-    async with entering(auth, transport=transport, device=device) as entry:
-        entry.observation.user_id = user.id
-        answer = await admit(auth, _proof(arrived, user, spends), entry)
-    return await begin_challenge(auth, answer.proof) if isinstance(answer, FactorNeeded) else answer.tokens
+    try:
+        async with entering(auth, transport=transport, device=device) as entry:
+            entry.observation.user_id = user.id
+            if not user.is_active:
+                raise AuthError(SocialError.NO_ACCOUNT)
+            answer = await admit(auth, _proof(arrived, user, spends), entry)
+        if isinstance(answer, FactorNeeded):
+            return await begin_challenge(auth, answer.proof)
+        return answer.tokens
+    except AuthError as error:
+        if error.code is ErrorCode.INVALID_CREDENTIALS:  # nobody has typed anything that could be wrong
+            raise AuthError(SocialError.SOCIAL_EXPIRED) from error
+        raise
 
 
 async def sign_in_by_token(
