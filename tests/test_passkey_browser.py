@@ -519,7 +519,7 @@ def spa(folder: Path, *, pages: bool) -> Iterator[Site]:
     app.mount("/static", StaticFiles(directory=folder / "static"))
     with serving(app) as address:
         settings.public_base_url = base = address.replace("127.0.0.1", "localhost")
-        yield Site(base, clock, mails, database)
+        yield Site(base, clock, mails, database, settings)
 
 
 async def test_the_module_of_an_app_of_one_page_works_with_cookies(browser: Any, tmp_path: Path) -> None:
