@@ -229,8 +229,8 @@ async def sign_in(
     """Starts a session of the user whom the provider has named, who may be new, or gives a challenge where a
     second factor is to be shown. `spends` is what it was begun with, which is good once.
 
-    Raises `AuthError`: SOCIAL_EXPIRED, EMAIL_UNVOUCHED, SIGN_IN_TO_LINK, NO_ACCOUNT (also for one that is
-    disabled), IDENTITY_HELD, SIGNUP_CLOSED, what a hook refuses, and as the gate does.
+    Raises `AuthError`: SOCIAL_EXPIRED, EMAIL_UNVOUCHED, SIGN_IN_TO_LINK, NO_ACCOUNT, IDENTITY_HELD,
+    SIGNUP_CLOSED, what a hook refuses, and as the gate does; for a disabled account, NO_ACCOUNT too.
     """
     user = await account_of(auth, arrived, accept_language)
     try:
