@@ -92,7 +92,7 @@ def flow_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
 def codes_of(function: Callable[..., Any]) -> list[str]:
     """The codes that its docstring says it raises."""
     text = inspect.getdoc(function) or ""
-    words = re.findall(r"\b[A-Z]{3,}(?:_[A-Z]+)*\b", text)
+    words = re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)*\b", text)
     names = {code.name for code in ALL_CODES} | {"PASSWORD_REFUSALS"}
     return [word for word in dict.fromkeys(words) if word in names]
 
