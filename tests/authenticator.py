@@ -160,7 +160,7 @@ def other_library_registers(
             require_user_verification=verified,
             supported_pub_key_algs=ALGORITHMS,
         )
-    except (WebAuthnException, KeyError):  # the latter where a key lacks something
+    except (WebAuthnException, KeyError, TypeError):  # the latter two for CBOR of another form
         return False
     return found.credential_id == decoded(credential["id"])
 

@@ -414,10 +414,10 @@ async def test_two_apps_in_one_process_have_bodies_of_their_own(app: FastAPI, se
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         return set(document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]["properties"])
 
-    assert properties(plain, "/auth/signup") == {"email", "password"}
-    assert properties(own, "/auth/signup") == set(NewUser.model_fields)
-    assert properties(plain, "/account", "patch") == {"email", "display_name"}
-    assert properties(own, "/account", "patch") == set(Profile.model_fields)
+    assert properties(plain, "/auth/signup") == {"email", "password", "mailed_code"}
+    assert properties(own, "/auth/signup") == {*NewUser.model_fields, "mailed_code"}
+    assert properties(plain, "/account", "patch") == {"email", "display_name", "mailed_code"}
+    assert properties(own, "/account", "patch") == {*Profile.model_fields, "mailed_code"}
     assert "Me" in own.openapi()["components"]["schemas"]
     assert "Auth-UserOut" not in own.openapi()["components"]["schemas"]
     assert "Me" not in plain.openapi()["components"]["schemas"]
@@ -431,7 +431,12 @@ async def test_a_model_with_a_username_brings_bodies_with_one(settings: AuthSett
     app = FastAPI()
     include_auth(app, settings=settings, user_model=Named)
     schemas = app.openapi()["components"]["schemas"]
-    assert set(schemas["Auth-NamedUserCreate"]["properties"]) == {"email", "password", "username"}
+    assert set(schemas["Auth-NamedUserCreate"]["properties"]) == {
+        "email",
+        "password",
+        "username",
+        "mailed_code",
+    }
     assert "username" in schemas["Auth-NamedUserOut"]["properties"]
 
 
