@@ -81,6 +81,7 @@ class Auth(Generic[U_co]):
         email_provider: EmailProvider | None = None,
         send_email: SendEmail | None = None,
         require_two_factor: Callable[[U], bool] | None = None,
+        trust_device: Callable[[U], bool] | None = None,
         limiter: Any = None,
         pages: bool = False,
         roles: Mapping[str, str | Iterable[str]] | None = None,
@@ -98,6 +99,7 @@ class Auth(Generic[U_co]):
         require_limiter(limiter)
         require_callable("send_email", send_email, "async def send_email(mail_id: UUID) -> None")
         require_callable("require_two_factor", require_two_factor, "lambda user: user.is_superuser")
+        require_callable("trust_device", trust_device, "lambda user: not user.is_superuser")
         require_roles(roles or {})
         self.settings = settings
         self.features = _with_those_of_every_app(settings, features)
@@ -138,6 +140,8 @@ class Auth(Generic[U_co]):
         composer = Composer(settings, self.tables, self.mailer, self.links, mails, self._now)
         self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)
         self._require_two_factor: Callable[[Any], bool] | None = require_two_factor
+        self.trust_device: Callable[[Any], bool] | None = trust_device
+        """Which users may have devices that are trusted; all, where the app does not say."""
         self.tortoise_context: TortoiseContext | None = None
 
     def on(self, event: Callable[..., E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:

@@ -89,6 +89,7 @@ class ErrorCode(ErrorTable):
     INSUFFICIENT_SCOPE = (403, "The token does not have the scope for that.")
     UNKNOWN_ROLE = (400, "There is no such role.")
     USER_NOT_FOUND = (404, "There is no such user.")
+    DEVICE_NOT_FOUND = (404, "There is no such device.")
     SESSION_NOT_FOUND = (404, "There is no such session.")
     THROTTLED = (429, "Too many attempts. Try again later.")
     PASSWORD_LOCKED = (

@@ -53,6 +53,7 @@ class EventKind(EventTable):
     LOGOUT = "logout"
     SESSION_END = "session_end"
     OTHER_SESSIONS_END = "other_sessions_end"
+    DEVICE_FORGOTTEN = "device_forgotten"
     EMAIL_VERIFICATION = "email_verification"
     MAILBOX_CLAIMED = "mailbox_claimed"
     """The owner of the mailbox took over an account that somebody had made with its address."""

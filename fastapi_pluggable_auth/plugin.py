@@ -42,7 +42,7 @@ from .models import (
 from .models.user import U
 from .openapi import complete_document
 from .poolers import PoolerWatch
-from .routes import account, core, email, export, former_links, keys, password, sessions
+from .routes import account, core, devices, email, export, former_links, keys, password, sessions
 from .routes.bodies import bodies_of, mounted_bodies, own_body, profile_columns
 from .routes.pages import strength
 from .routes.router import AuthRouter
@@ -55,7 +55,15 @@ from .words.texts import check_languages
 logger = logging.getLogger(__name__)
 
 ROUTERS = (
-    *(core.router, email.router, password.router, sessions.router, account.router, export.router),
+    *(
+        core.router,
+        email.router,
+        password.router,
+        sessions.router,
+        devices.router,
+        account.router,
+        export.router,
+    ),
     strength.router,  # asked by the pages of mailed links, which every app has
 )
 
@@ -73,6 +81,7 @@ def include_auth(
     email_provider: EmailProvider | None = None,
     send_email: SendEmail | None = None,
     require_two_factor: Callable[[U], bool] | None = None,
+    trust_device: Callable[[U], bool] | None = None,
     limiter: Any = None,
     pages: bool = False,
     roles: Mapping[str, str | Iterable[str]] | None = None,
@@ -92,6 +101,7 @@ def include_auth(
     `send_email`: gives the id of each mail to a task queue, whose worker sends it by
         `auth.dispatcher.deliver([id])`.
     `require_two_factor`: for which users two-factor is a must; the setting of that name is for all.
+    `trust_device`: which users may have trusted devices, where TRUSTED_DEVICE_TTL is not 0.
     `limiter`: a strategy of the `limits` package or a SlowAPI `Limiter`, which counts requests per client.
     `pages`: adds the account pages and, like the setting `cookies`, gives browsers their tokens in cookies.
     `roles`: the permissions that each role has; users can then have no other role.
@@ -136,6 +146,7 @@ def include_auth(
         email_provider=email_provider,
         send_email=send_email,
         require_two_factor=require_two_factor,
+        trust_device=trust_device,
         limiter=limiter,
         pages=pages,
         roles=roles,

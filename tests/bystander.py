@@ -166,6 +166,8 @@ async def settle(auth: Auth, password_hash: str) -> None:
             email=BOB if known else None,
             vouched=known,
             held_since=None if known else day,
+            tokens="c2VhbGVk" if known else None,
+            renewing_until=far if known else None,
             last_used_at=day if known else None,
             created_at=day,
         )
@@ -176,6 +178,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
             digest=digest,
             session_id=seen_in,
             user_agent="Bob's browser",
+            trusted_at=day if seen_in else None,
             expires_at=far,
             last_used_at=day,
             created_at=day,

@@ -19,6 +19,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "scripts.md"
 START, END = "<!-- flows -->\n", "<!-- end of flows -->"
 
 PARTS = {
+    "features.bot_check.remote.ask",
     *(
         "notices",
         "throttle",

@@ -485,6 +485,23 @@ async def ends_sessions(world: World) -> None:
 
 
 @step
+async def trusts_devices_and_forgets_them(world: World) -> None:
+    ada = await world.ada()
+    async with world.setting(trusted_device_ttl=timedelta(days=1)):
+        await ada.ask("POST", "/auth/login", {"email": ada.email, "password": PASSWORD, "device": None})
+        for device in await ada.ask("GET", "/account/devices"):
+            await ada.ask("DELETE", f"/account/devices/{device['id']}", status=204)
+        for device in await world.auth.tables.device.filter(user__email=BOB):
+            await ada.ask("DELETE", f"/account/devices/{device.id}", status=404)
+        visitor, ada = await world.visiting()
+        (mine,) = await world.auth.tables.device.filter(user__email=ada.email)
+        await world.auth.tables.device.filter(id=mine.id).update(trusted_at=world.clock())
+        await visitor.open("/account/security")
+        await visitor.submit("device", device=str(mine.id))
+        await visitor.open("/account/security/device")
+
+
+@step
 async def signs_in_and_out_on_the_pages(world: World) -> None:
     visitor, ada = await world.visiting()
     await visitor.open("/account/sign-in")
@@ -1156,6 +1173,7 @@ async def there_and_back(world: World, visitor: Forms, link: str) -> Page:
 async def connects_others_on_the_pages(world: World) -> None:
     visitor, ada = await world.visiting()
     acme, section = world.identities, "/account/security"
+    acme.expires_in = 30  # so that it is renewed
 
     async def follow(of: str) -> Page:
         (link,) = [link for link in visitor.page.links if f"/acme/{of}?" in link]
@@ -1174,6 +1192,7 @@ async def connects_others_on_the_pages(world: World) -> None:
     assert page.path == f"{section}/identities/unconfirmed"
     acme.user(str((await Identity.get(user_id=ada.id)).email))
     await follow("confirm")
+    assert await world.auth.provider_token(await world.auth.tables.user.get(id=ada.id), "acme")
     await Identity.filter(user_id=ada.id).update(held_since=world.clock())
     await visitor.open(section)
     for identity in await Identity.filter(user__email=BOB):
@@ -1534,7 +1553,13 @@ def app(
             EmailSignIn(),
             Passkeys(),
             SocialLogin(
-                Oidc("acme", issuer=identities.issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
+                Oidc(
+                    "acme",
+                    issuer=identities.issuer,
+                    client_id=CLIENT_ID,
+                    client_secret=CLIENT_SECRET,
+                    store_tokens=True,
+                )
             ),
         ],
     )

@@ -63,6 +63,7 @@ VALID = {
     "display_name": "Ada",
     "device": "x",
     "remember": True,
+    "trust_device": True,
     "everywhere": True,
     "challenge": "x",
     "mailed_code": True,
@@ -199,6 +200,7 @@ async def test_no_link_is_a_server_error(token: str, account: Account) -> None:
         ("POST", "/auth/stop-email-change/{}"),
         ("GET", "/auth/reset-password/{}"),
         ("DELETE", "/account/sessions/{}"),
+        ("DELETE", "/account/devices/{}"),
     ):
         answer = await account.client.request(method, path.format(token), headers=account.headers)
         assert answer.status_code in (400, 404)

@@ -58,6 +58,12 @@ class AccountSettings(Settings):
     require_two_factor: bool = Field(
         default=False, description="Allow users without two-factor nothing but setting it up."
     )
+    trusted_device_ttl: timedelta = Field(
+        default=timedelta(0),
+        ge=timedelta(0),
+        le=timedelta(days=30),
+        description="For how long users may have no second factor asked for on a device; 0 for never.",
+    )
     notify_new_device: bool = Field(
         default=False, description="Mail the owner when a browser signs in that the account has not seen."
     )

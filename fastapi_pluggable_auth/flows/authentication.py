@@ -13,6 +13,7 @@ from ..errors import AuthError, ErrorCode
 from ..events import EventTable, Observation
 from ..models import AbstractUser, exact
 from ..models.user import U_co
+from ..security.devices import DEVICE
 from ..security.jwt import ACCESS, Claims, Transport, generation_of, issued_at_of, session_of, subject_of
 from .acting import WRITE, acting_administrator, covers, end_impersonation
 from .generations import note_shown
@@ -108,8 +109,11 @@ async def authenticate_session(
 
 
 def is_recent(auth: Auth, authentication: Authentication) -> bool:
-    """Whether the user's login is younger than `reauth_ttl`, and made in person: no program has one."""
+    """Whether the user's login is younger than `reauth_ttl`, and made in person: no program has one, and no
+    trusted device has spared a factor of it."""
     if authentication.impersonated_by is not None or authentication.scopes is not None:
+        return False
+    if DEVICE in authentication.factors:
         return False
     return auth.clock() - authentication.authenticated_at <= auth.settings.reauth_ttl
 
@@ -139,15 +143,15 @@ def require_enrolled(auth: Auth, authentication: Authentication) -> None:
 
 def require_second_factor(authentication: Authentication) -> None:
     """Raises `AuthError`: TWO_FACTOR_ENROLMENT_REQUIRED for a user without a second factor, and
-    STEP_UP_REQUIRED for one who has not shown it in this session, as not every login asks for those beside an
-    authenticator app."""
+    STEP_UP_REQUIRED for one who has not shown it in this session, nor was spared it by a trusted device: not
+    every login asks for those beside an authenticator app."""
     user = authentication.user
     if user.two_factor_active:
         return
     if not user.second_factors:
         raise AuthError(ErrorCode.TWO_FACTOR_ENROLMENT_REQUIRED)
     in_person = authentication.session_id is not None and authentication.administrator is None
-    if in_person and user.second_factors.isdisjoint(authentication.factors):
+    if in_person and (user.second_factors | {DEVICE}).isdisjoint(authentication.factors):
         raise AuthError(ErrorCode.STEP_UP_REQUIRED)
 
 

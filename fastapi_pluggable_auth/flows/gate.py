@@ -18,11 +18,12 @@ from ..events import EventKind, Observation
 from ..features.feature import RightAnswer
 from ..hooks import BeforeLogin, LoggedIn
 from ..models import AbstractUser, exact
+from ..security.devices import DEVICE
 from ..security.jwt import Transport
 from ..security.names import name_set
 from ..security.plaintext import Plaintext
 from .authentication import Authentication
-from .devices import Device, remember_device
+from .devices import Device, TrustedDevice, known_device, may_trust, remember_device, trusted_device
 from .guesses import Guess
 from .notices import mail_on_request
 from .passwords import is_rehashed
@@ -113,8 +114,11 @@ async def admit(auth: Auth, proof: Proof, entry: Entry) -> SignedIn | FactorNeed
         raise await _unverified(auth, user)
     second = await second_factor(auth, proof, entry.code, entry.guess)
     if isinstance(second, FactorNeeded):
-        observation.kind = EventKind.LOGIN_BEGUN
-        return second
+        trusted = await trusted_device(auth, user, entry.device) if entry.code is None else None
+        if trusted is None:
+            observation.kind = EventKind.LOGIN_BEGUN
+            return second
+        second = trusted
     await auth.hooks.fire(BeforeLogin, user)
     factors = with_second(proof, second)
     tokens = await _unless_rehashed(auth, user, lambda: _open(auth, proof, second, factors, entry))
@@ -208,9 +212,19 @@ async def _open(
     tokens = await start_session(auth, user, factors=factors, transport=entry.transport)
     if entry.device is None:
         return tokens
-    known: UUID | None = None if entry.guess is None else entry.guess.device_id
-    value = await remember_device(auth, user.id, entry.device, known=known, session_id=tokens.session_id)
+    known = await _known_on(auth, user, entry)
+    shown = second is not None and not isinstance(second, TrustedDevice)
+    trust = entry.device.trust and shown and may_trust(auth, user)
+    value = await remember_device(
+        auth, user.id, entry.device, known=known, session_id=tokens.session_id, trust=trust
+    )
     return replace(tokens, device=value)
+
+
+async def _known_on(auth: Auth, user: AbstractUser, entry: Entry) -> UUID | None:
+    if entry.guess is not None:
+        return entry.guess.device_id
+    return await known_device(auth, user, entry.device)
 
 
 @transactional
@@ -224,8 +238,8 @@ async def _renew(
 ) -> None:
     await _write_login(auth, proof, second)
     if authentication.session_id is not None:
-        now = auth.clock()
-        await add_factors(auth, authentication.session_id, factors, authenticated_at=now)
+        now, spared = auth.clock(), () if second is None else (DEVICE,)
+        await add_factors(auth, authentication.session_id, factors, without=spared, authenticated_at=now)
 
 
 async def _write_login(auth: Auth, proof: Proof, second: RightAnswer | None, **written: Any) -> None:

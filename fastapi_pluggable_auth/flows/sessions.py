@@ -100,12 +100,15 @@ async def start_impersonation(
     return await issue_tokens(auth, first_pair(auth, session, transport))
 
 
-async def add_factors(auth: Auth, session_id: UUID, factors: Iterable[str], **changes: Any) -> None:
-    """Writes what was shown in a session after it was opened, and further changes. Belongs inside a
-    transaction that has locked the account."""
+async def add_factors(
+    auth: Auth, session_id: UUID, factors: Iterable[str], *, without: Iterable[str] = (), **changes: Any
+) -> None:
+    """Writes what was shown in a session after it was opened, which takes the place of what it is `without`
+    from now on, and further changes. Belongs inside a transaction that has locked the account."""
     session = await exact(auth.tables.session.all(), id=session_id)
     if session is not None:
-        all_shown = dict.fromkeys([*session.factors.split(), *factors])
+        before = [name for name in session.factors.split() if name not in without]
+        all_shown = dict.fromkeys([*before, *factors])
         same = auth.tables.session.filter(id=session_id)
         await same.update(factors=" ".join(all_shown), **changes)
 

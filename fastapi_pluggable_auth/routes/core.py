@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Body, Depends, Request, Response
@@ -157,7 +158,8 @@ def device_in(request: Request, body: NamesDevice) -> Device | None:
     """What a client shows to be known again: a browser by a cookie, others by a field of the body, which has
     to be there."""
     asked = Device(body.device) if "device" in body.model_fields_set else None
-    return device_of(request) or asked
+    device = device_of(request) or asked
+    return device and replace(device, trust=getattr(body, "trust_device", False))
 
 
 @router.post(

@@ -262,14 +262,16 @@ class Answering(Body):
 
 class LoginData(Answering):
     """A login; `code` is needed while two-factor is active. A client that keeps its tokens itself sends the
-    `device` that it was given, null where it has none yet: others who guess do not delay it. With `remember`
-    false, a browser forgets its cookies when it is closed."""
+    `device` that it was given, null where it has none yet: others who guess do not delay it. With
+    `trust_device`, where the app lets users trust devices, no second factor is asked for on it for a while.
+    With `remember` false, a browser forgets its cookies when it is closed."""
 
     model_config = proposed(email="ada@example.com", password=_PASSWORD)
 
     email: Email
     password: Password
     device: DeviceValue | None = Field(default=None, repr=False)
+    trust_device: Flag = False
     remember: Flag = True
 
 
@@ -497,6 +499,14 @@ class DeviceOut(Schema):
     created_at: datetime
     last_used_at: datetime
     expires_at: datetime
+
+
+class OwnDeviceOut(DeviceOut):
+    """A device that the account knows: until `trusted_until`, where it is not null, no second factor is asked
+    for there. `current` is the one that asks."""
+
+    trusted_until: datetime | None
+    current: bool
 
 
 class MailOut(Schema):

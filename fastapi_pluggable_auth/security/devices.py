@@ -10,6 +10,9 @@ from typing import Final
 DEVICE_LIFETIME: Final = timedelta(days=90)
 """How long a device is known after the last sign-in on it."""
 
+DEVICE: Final = "device"
+"""What a trusted device is called in `amr` and in the factors of a session: it has spared one."""
+
 
 def generate_device() -> str:
     """256 random bits: enough for a fast digest at rest."""

@@ -74,7 +74,7 @@ class BotChecker:
                 return False
             token = Plaintext("")
         keys = keys_of(self._auth, service)
-        said = await ask(self._auth, service, keys.secret_key, token, asked.address)
+        said = await ask(self._auth.settings, service, keys.secret_key, token, asked.address)
         self._answered_at = asyncio.get_running_loop().time()
         return said is not None and (keys.are_for_tests or self._is_ours(service, said, asked.action))
 

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ...auth import Auth
-from ...config import is_local
+from ...config import AuthSettings, is_local
 from ...database import deadline_paused
 from ...security.plaintext import Plaintext
 from ...security.tls import https_context
@@ -32,10 +31,10 @@ class DownError(Exception):
 
 
 async def ask(
-    auth: Auth, service: SiteVerify, secret: str, token: Plaintext, address: str
+    settings: AuthSettings, service: SiteVerify, secret: str, token: Plaintext, address: str
 ) -> Mapping[str, Any] | None:
     """What the service says of a good token, None of one that is not. Raises `DownError`."""
-    if not may_reach(auth, service.url):
+    if not may_reach(settings, service.url):
         raise DownError("its address has no https")
     try:
         with deadline_paused():
@@ -59,10 +58,10 @@ async def ask(
     return None
 
 
-def may_reach(auth: Auth, url: str) -> bool:
+def may_reach(settings: AuthSettings, url: str) -> bool:
     """A local app may have the service on this machine as well."""
     scheme = urlsplit(url).scheme
-    return scheme == "https" or (scheme == "http" and auth.settings.is_local and is_local(url))
+    return scheme == "https" or (scheme == "http" and settings.is_local and is_local(url))
 
 
 def _built(client: httpx.AsyncClient, url: str, secret: str, token: Plaintext, address: str) -> httpx.Request:

@@ -11,8 +11,10 @@ from pydantic import BaseModel
 from ...auth import Auth
 from ...dependencies import CurrentAuth, EnrollingAuthentication
 from ...errors import AuthError, ErrorCode
+from ...flows import devices as devices_flow
 from ...flows import sessions as sessions_flow
 from ...flows.authentication import Authentication
+from ...flows.devices import may_trust
 from ...http.addresses import wanted
 from ...schemas import AfterSession, Text
 from ...security.redirects import safe_next
@@ -47,7 +49,7 @@ async def security_page(
     return await show_security(auth, request, authentication, after=after, next=next)
 
 
-for path in ("session", "others"):
+for path in ("session", "others", "device"):
     router.get(f"/security/{path}", name=f"back_from_{path}")(back_to("security"))
 
 
@@ -66,6 +68,28 @@ async def session_form(
     except AuthError as error:
         return await show_security(auth, request, authentication, error, "session")
     return see_other(auth, request, "security", notice="device_signed_out", next=wanted(request))
+
+
+class DeviceForm(BaseModel):
+    """A device of the user, which the form names."""
+
+    device: Text = ""
+
+
+@router.post("/security/device")
+async def forget_device_form(
+    auth: CurrentAuth,
+    request: Request,
+    authentication: EnrollingAuthentication,
+    form: Annotated[DeviceForm, Form()],
+) -> Response:
+    """Trusts a device no more."""
+    try:
+        device = id_from(form.device, ErrorCode.DEVICE_NOT_FOUND)
+        await devices_flow.forget_own_device(auth, authentication, device)
+    except AuthError as error:
+        return await show_security(auth, request, authentication, error, "device")
+    return see_other(auth, request, "security", notice="device_forgotten", next=wanted(request))
 
 
 @router.post("/security/others")
@@ -93,6 +117,7 @@ async def show_security(
     up what is needed first leads on to `next`, or to that of the address."""
     sessions = await sessions_flow.list_sessions(auth, authentication, after=after, limit=SESSIONS)
     user = authentication.user
+    devices = await devices_flow.list_devices(auth, authentication) if may_trust(auth, user) else []
     problem = problem_with(error, form)
     values_of = {
         slot.template: await slot.values_for(auth, authentication)
@@ -112,6 +137,7 @@ async def show_security(
         earlier=after,
         more=sessions.next,
         next=safe_next(next) or wanted(request),
+        trusted=[info for info in devices if info.trusted_until is not None],
         device_of=device_of,
         values_of=values_of,
     )

@@ -3,6 +3,7 @@ change needs a recent login."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Form, Request, Response
@@ -14,6 +15,7 @@ from ...errors import AuthError, ErrorCode
 from ...flows import login as login_flow
 from ...flows import sessions as sessions_flow
 from ...flows.authentication import Authentication
+from ...flows.devices import may_trust
 from ...flows.login import Challenge
 from ...flows.session_tokens import TokenSet
 from ...http.addresses import account_path, onward
@@ -57,9 +59,11 @@ class SignInForm(RememberForm):
 
 
 class ChallengeForm(CodeForm, RememberForm):
-    """The code, for the challenge that the password has led to."""
+    """The code, for the challenge that the password has led to; with a box to tick, where none is to be asked
+    for on this device for a while."""
 
     challenge: Secret
+    trust: Text = ""
 
 
 class ConfirmForm(CodeForm, NextForm):
@@ -106,8 +110,13 @@ async def code_form(auth: CurrentAuth, request: Request, form: Annotated[Challen
     try:
         challenge = Challenge(form.challenge.look(), await login_flow.challenged(auth, form.challenge.copy()))
         answer = form.take() or taken(LoginCodeRequest(code=""), "code")  # which says what is wrong
+        device = device_of(request)
         tokens = await login_flow.answer_challenge(
-            auth, form.challenge, answer, device_of(request), transport=Transport.COOKIE
+            auth,
+            form.challenge,
+            answer,
+            device and replace(device, trust=form.trust == "yes"),
+            transport=Transport.COOKIE,
         )
     except (ValidationError, AuthError) as error:
         if isinstance(error, AuthError) and error.code is ErrorCode.INVALID_TOKEN:
@@ -252,6 +261,7 @@ def _code_page(
         problem=problem,
         user=challenge.user,
         challenge=challenge.token,
+        may_trust=may_trust(auth, challenge.user),
         next=safe_next(next),
         remember=remember,
     )
