@@ -172,7 +172,7 @@ def test_a_passkey_signs_in_to_the_demo(demo: Demo) -> None:
         assert client.post("/auth/passkey/login", json=body).status_code == 200
 
 
-ELSEWHERE = {"social_login"}
+ELSEWHERE = {"bot_check", "social_login"}
 """What needs somebody else, who is not there."""
 
 

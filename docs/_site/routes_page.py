@@ -137,6 +137,7 @@ EXAMPLES: Final = {
     "credential": CREDENTIAL,
     "second_factor": False,
     "token": "'$REFRESH_TOKEN'",
+    "challenge": "'$CHALLENGE'",
     "scopes": ["notes:read"],
     "roles": ["editor"],
     "everywhere": False,
