@@ -10,6 +10,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,6 +36,7 @@ from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.features import (
     Administration,
     AuditLog,
+    Feature,
     Oidc,
     Passkeys,
     PersonalTokens,
@@ -45,6 +47,7 @@ from fastapi_pluggable_auth.models import RefreshToken, User
 from fastapi_pluggable_auth.routes import account as account_routes
 from fastapi_pluggable_auth.routes import core
 from fastapi_pluggable_auth.routes.router import AuthRouter
+from fastapi_pluggable_auth.schemas import ProfileUpdate
 from fastapi_pluggable_auth.security.hashing import hash_password
 from fastapi_pluggable_auth.security.jwt import create_access_token
 
@@ -507,6 +510,33 @@ async def test_a_refused_method_names_those_of_the_app_that_was_asked(settings: 
             allowed.append(answer.headers["allow"])
     contract = "DELETE, GET, PATCH"
     assert allowed == [contract, "DELETE, GET, OPTIONS, PATCH, PUT", contract]
+
+
+async def test_a_route_of_a_feature_is_a_function_of_either_kind_also_with_a_body_of_the_package(
+    settings: AuthSettings, tortoise: TortoiseContext
+) -> None:
+    routes = AuthRouter(prefix="/auth/echo")
+
+    @routes.post("")
+    def echo(*, body: ProfileUpdate, times: int = 2) -> str:
+        return f"{body.display_name}" * times
+
+    @routes.post("/later")
+    async def later(body: ProfileUpdate) -> str:
+        return f"{body.display_name}"
+
+    def with_echo() -> FastAPI:
+        app = FastAPI()
+        include_auth(app, settings=settings, features=[Feature(name="echo", routers=lambda _: [routes])])
+        return app
+
+    async with asgi_client(with_echo()) as client:
+        for path, echoed in (("", "AdaAda"), ("/later", "Ada")):
+            body = {"display_name": "Ada", "mailed_code": True}
+            assert (await client.post(f"/auth/echo{path}", json=body)).json() == echoed
+    routes.post("/partly")(partial(echo, times=3))
+    with pytest.raises(TypeError, match=r"endpoint is .*partial.*: write a function"):
+        with_echo()
 
 
 def test_every_route_documents_its_errors_with_the_bodies_it_sends(app: FastAPI) -> None:

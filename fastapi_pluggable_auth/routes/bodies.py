@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
-from types import UnionType
+from functools import update_wrapper
+from types import FunctionType, UnionType
 from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..arguments import require_instance
 from ..auth import Auth
 from ..errors import Code
 from ..features.feature import Features, FirstWayIn, Guard, SignUp
@@ -209,16 +210,30 @@ def _with_sign_ups(body: type[UserCreate], ways: Iterable[SignUp]) -> type[BaseM
 
 
 def with_bodies(endpoint: Callable[..., Any], bodies: Bodies) -> Callable[..., Any]:
-    """The endpoint, declared with other bodies."""
+    """The endpoint, declared with other bodies where it has one of these. Raises `TypeError` where it then is
+    no plain function."""
     signature = inspect.signature(endpoint, eval_str=True)
-    own = {name: own_body(parameter.annotation, bodies) for name, parameter in signature.parameters.items()}
+    parameters = [
+        each.replace(annotation=own_body(each.annotation, bodies)) for each in signature.parameters.values()
+    ]
+    if parameters == [*signature.parameters.values()]:
+        return endpoint
+    require_instance("endpoint", endpoint, FunctionType, "write a function.")
+    return _declared(cast(FunctionType, endpoint), signature.replace(parameters=parameters))
 
-    @wraps(endpoint)
-    async def declared(*args: Any, **kwargs: Any) -> Any:
-        return await endpoint(*args, **kwargs)
 
-    parameters = [parameter.replace(annotation=own[name]) for name, parameter in signature.parameters.items()]
-    declared.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # read by FastAPI
+def _declared(endpoint: FunctionType, signature: inspect.Signature) -> FunctionType:
+    """Another one of the same code: the frame of a function around it would show trackers the request."""
+    declared = FunctionType(
+        endpoint.__code__,
+        endpoint.__globals__,
+        endpoint.__name__,
+        endpoint.__defaults__,
+        endpoint.__closure__,
+    )
+    update_wrapper(declared, endpoint)
+    declared.__kwdefaults__ = endpoint.__kwdefaults__
+    declared.__signature__ = signature  # type: ignore[attr-defined]  # read by FastAPI
     return declared
 
 
