@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
 
@@ -25,7 +25,7 @@ from fastapi_pluggable_auth import (
     SecurityEvent,
     open_session,
 )
-from fastapi_pluggable_auth.features import Passkeys
+from fastapi_pluggable_auth.features import EmailSignIn, Passkeys
 from fastapi_pluggable_auth.features.administration.users import (
     disable_user,
     end_sessions,
@@ -37,9 +37,12 @@ from fastapi_pluggable_auth.features.passkeys.testing import VERIFIED
 from fastapi_pluggable_auth.flows import pending
 from fastapi_pluggable_auth.flows.gate import Proof
 from fastapi_pluggable_auth.flows.login import answer_challenge, begin_challenge, begin_login
+from fastapi_pluggable_auth.flows.pending import id_of
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
 from fastapi_pluggable_auth.hooks import BeforeLogin, LoggedIn
 from fastapi_pluggable_auth.models import AbstractUser, AuditEvent, Passkey, Pending, Session, User
+from fastapi_pluggable_auth.security.keys import key_set
+from fastapi_pluggable_auth.security.mailed_codes import code_for
 from fastapi_pluggable_auth.security.plaintext import Plaintext
 
 from .authenticator import ORDINARY, Forger
@@ -285,6 +288,7 @@ CODES = st.sampled_from(["none", "wrong", "app", "recovery", "passkey"])
 FLAGS = st.sampled_from([ORDINARY, ORDINARY & ~VERIFIED])
 NEWEST = st.sampled_from([-1, -1, -2, 3])
 SECOND = {"otp", "recovery", "passkey"}
+TRUSTED = timedelta(minutes=5)
 
 
 class Ways(RuleBasedStateMachine):
@@ -305,6 +309,8 @@ class Ways(RuleBasedStateMachine):
         self.keys: list[tuple[Forger, str, bool]] = []
         self.alone: set[str] = set()
         self.strong: set[str] = set()
+        self.device: str | None = None
+        self.trusted_at: datetime | None = None
         self.signs_in(code="none")
 
     def ask(
@@ -344,6 +350,36 @@ class Ways(RuleBasedStateMachine):
     @rule(code=CODES)
     def signs_in(self, code: str) -> None:
         self.ask("/auth/login", {"email": self.email, "password": self.password, **self.code(code)})
+
+    @rule(code=CODES, trust=st.booleans())
+    def signs_in_on_a_device(self, code: str, trust: bool) -> None:
+        """Where none asks for the code is one that was trusted after one, and not too long ago."""
+        self._log_in_on_it(code, trust)
+        self._log_in_on_it("none", False)
+
+    def _log_in_on_it(self, code: str, trust: bool) -> None:
+        body = {"email": self.email, "password": self.password, "device": self.device, "trust_device": trust}
+        found, now = self.ask("/auth/login", {**body, **self.code(code)}), self.world.clock()
+        if self.status != 200:
+            return
+        shown, known = set(claims_of(found["access_token"])["amr"]), found["device"] == self.device
+        self.device = found["device"]
+        if "device" in shown:
+            assert known
+            assert self.trusted_at is not None
+            assert now - self.trusted_at < TRUSTED
+        elif trust and shown & SECOND:
+            self.trusted_at = now
+        elif not known:
+            self.trusted_at = None
+
+    @rule(code=CODES)
+    def signs_in_by_mail(self, code: str) -> None:
+        challenge = self.ask("/auth/email-sign-in", {"email": self.email})["challenge"]
+        keys = key_set(self.world.auth.settings)
+        body = {"challenge": challenge, "code": code_for(keys, id_of("email_sign_in", challenge))}
+        given = {} if code == "passkey" else self.code(code)
+        self.ask("/auth/email-sign-in/code", body | {"second_code": given.get("code")})
 
     @rule(strong=st.booleans())
     def is_signed_in_by_the_app(self, strong: bool) -> None:
@@ -487,10 +523,10 @@ class Ways(RuleBasedStateMachine):
         sessions = self.world.run(lambda: Session.filter(user_id=self.user_id, revoked_at=None))
         for session in sessions:
             shown = set(session.factors.split())
-            assert shown & {"pwd", "sso"} or str(session.id) in self.alone
+            assert shown & {"pwd", "sso", "mail"} or str(session.id) in self.alone
             asked = user.two_factor_active or "security_key" in user.second_factors
             if asked and str(session.id) not in self.strong:
-                assert shown & SECOND, shown
+                assert shown & (SECOND | {"device"}), shown
 
     @invariant()
     def the_account_says_which_passkeys_there_are(self) -> None:
@@ -514,7 +550,11 @@ def test_no_sequence_of_methods_gives_a_session_fewer_factors_than_its_user_must
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("fastapi_pluggable_auth.security"), "disabled", True)
-    world = World(throttle_daily_limit=10**6, features=[Passkeys()])
+    world = World(
+        throttle_daily_limit=10**6,
+        trusted_device_ttl=TRUSTED,
+        features=[Passkeys(), EmailSignIn()],
+    )
     monkeypatch.setattr(Ways, "world", world, raising=False)
     try:
         run_state_machine_as_test(  # type: ignore[no-untyped-call]
