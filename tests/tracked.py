@@ -89,6 +89,10 @@ class TrackedUser:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.secrets['access token']}"}
 
+    @property
+    def coded(self) -> dict[str, str]:
+        return {"challenge": self.secrets["challenge"], "code": self.secrets["mailed code"]}
+
     def code(self) -> str:
         """The next code that was not used."""
         self.clock.advance(seconds=30)
@@ -100,6 +104,16 @@ class TrackedUser:
         path = self.provider.mails[-1].link.removeprefix("http://localhost:8000")
         self.secrets["link"] = path.rpartition("/")[2]
         return path
+
+    def has_code(self, asked: httpx.Response, to: str = "kim@example.com") -> bool:
+        """Whether the answer came, and the mail with the code."""
+        assert isinstance(self.provider, MemoryProvider)
+        mails = "\n".join(mail.body for mail in self.provider.mails if mail.to == to)
+        found = re.findall(r"^([0-9]{6})\s*$", mails, re.MULTILINE)
+        if not asked.is_success or not found:
+            return False
+        self.secrets |= {"mailed code": found[0], "challenge": asked.json().get("challenge", found[0])}
+        return True
 
     async def post(self, path: str, headers: dict[str, str] | None = None, **body: object) -> httpx.Response:
         return await self.client.post(path, json=body, headers=headers or {})
@@ -124,8 +138,9 @@ class TrackedUser:
         enrolment = (await self.post("/auth/2fa/enable", self.headers)).json()
         self.totp = re.findall("secret=([A-Z2-7]+)", enrolment["otpauth_uri"])[0]
         assert (await self.post("/auth/2fa/verify", self.headers, code=self.code())).status_code == 200
-        await self.post("/auth/forgot-password", email=EMAIL)
+        asked = await self.post("/auth/forgot-password", email=EMAIL, mailed_code=True)
         self.link()
+        assert self.has_code(asked, EMAIL)
 
 
 async def users_create(tracked: TrackedUser) -> None:
@@ -205,11 +220,23 @@ async def social_address(tracked: TrackedUser) -> None:
         return
     tracked.secrets["address token"] = token[0]
     sent = await tracked.post("/auth/social/address", social_address=token[0], email="kim@example.com")
-    found = re.findall(r"^([0-9]{6})\s*$", tracked.provider.mails[-1].body, re.MULTILINE)  # type: ignore[attr-defined]
-    if sent.status_code == 202 and found:
-        tracked.secrets |= {"challenge": sent.json()["challenge"], "mailed code": found[0]}
-        body = {"challenge": sent.json()["challenge"], "code": found[0], "code_verifier": "v" * 43}
-        await tracked.post("/auth/social/address/code", **body)
+    if tracked.has_code(sent):
+        await tracked.post("/auth/social/address/code", **tracked.coded, code_verifier="v" * 43)
+
+
+async def verify_by_code(tracked: TrackedUser) -> None:
+    """As the client that signed up."""
+    body = {"email": "kim@example.com", "password": PASSWORD, "mailed_code": True}
+    if tracked.has_code(await tracked.post("/auth/signup", **body)):
+        await tracked.post("/auth/verify/code", **tracked.coded)
+
+
+async def change_by_code(tracked: TrackedUser) -> None:
+    """Of the address."""
+    body = {"email": "kim@example.com", "mailed_code": True}
+    if tracked.has_code(await tracked.client.patch("/account", json=body, headers=tracked.headers)):
+        code = tracked.secrets["mailed code"]
+        await tracked.post("/auth/email-change/code", tracked.headers, code=code)
 
 
 STEPS: dict[str, Step] = {
@@ -226,6 +253,9 @@ STEPS: dict[str, Step] = {
         "/account/change-password", s.headers, old_password=PASSWORD, new_password=NEW_PASSWORD
     ),
     "reset": lambda s: s.post(f"/auth/reset-password/{s.secrets['link']}", new_password=NEW_PASSWORD),
+    "reset by code": lambda s: s.post("/auth/reset-password/code", **s.coded, new_password=NEW_PASSWORD),
+    "verify by code": verify_by_code,
+    "change by code": change_by_code,
     "sign-up page": lambda s: s.form("/account/sign-up", email="new@example.com", new_password=PASSWORD),
     "sign-in page": lambda s: s.form("/account/sign-in", email=EMAIL, password=PASSWORD),
     "confirm page": lambda s: s.form("/account/confirm-password", password=PASSWORD, code=s.code()),
