@@ -78,6 +78,10 @@ class ErrorCode(ErrorTable):
     PASSWORD_NOT_SET = (409, "This account has no password: set one first, or sign in again.")
     PASSWORD_EXISTS = (409, "This account has a password already: change it with the old one.")
     REAUTHENTICATION_FAILED = (403, "The password or code is wrong.")
+    CONFIRM_OTHERWISE = (
+        409,
+        "Confirm with your password or second factor: codes are mailed to verified accounts without either.",
+    )
     REAUTHENTICATION_REQUIRED = (403, "Confirm your password first: the last login is too long ago.")
     IMPERSONATION_FORBIDDEN = (403, "Only the user can do that, not an administrator in the user's place.")
     TWO_FACTOR_ENROLMENT_REQUIRED = (403, "Set up two-factor authentication first.")

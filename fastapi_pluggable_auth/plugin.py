@@ -42,7 +42,18 @@ from .models import (
 from .models.user import U
 from .openapi import complete_document
 from .poolers import PoolerWatch
-from .routes import account, core, devices, email, export, former_links, keys, password, sessions
+from .routes import (
+    account,
+    confirmation,
+    core,
+    devices,
+    email,
+    export,
+    former_links,
+    keys,
+    password,
+    sessions,
+)
 from .routes.bodies import bodies_of, mounted_bodies, own_body, profile_columns
 from .routes.pages import strength
 from .routes.router import AuthRouter
@@ -57,6 +68,7 @@ logger = logging.getLogger(__name__)
 ROUTERS = (
     *(
         core.router,
+        confirmation.router,
         email.router,
         password.router,
         sessions.router,
@@ -292,11 +304,13 @@ def _routers(auth: Auth, *, pages: bool) -> list[AuthRouter]:
     Pages, which not every app has, are imported here: together they take longer than all others."""
     routers = [*ROUTERS]
     if pages:
+        from .routes.pages import confirmation as confirmation_pages
         from .routes.pages import delete, link_request, own_fields, profile, security, sign_in, sign_up
 
         for body in (UserCreate, ProfileUpdate):
             own_fields.own_fields(own_body(body, auth.bodies), auth.tables.user)
-        routers += (page.router for page in (sign_in, sign_up, link_request, profile, security, delete))
+        pages_of_all = (sign_in, confirmation_pages, sign_up, link_request, profile, security, delete)
+        routers += (page.router for page in pages_of_all)
     for feature in auth.features:
         for made in feature.routers(auth) if feature.routers is not None else ():
             require_instance(f"routers of {feature.name}", made, AuthRouter, "make them with AuthRouter.")

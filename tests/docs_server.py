@@ -86,8 +86,14 @@ class DocsServer:
             if "/account/tokens/" in commands:
                 token = {"name": "backup script", "scopes": ["notes:read"]}
                 self.variables["TOKEN_ID"] = client.post("/account/tokens", json=token).json()["id"]
-            if "/account/set-password" in commands:
+            if "/account/devices/" in commands:
+                client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD, "device": None})
+                self.variables["DEVICE_ID"] = client.get("/account/devices").json()[0]["id"]
+            if "/account/set-password" in commands or "/reauthenticate/mail" in commands:
                 self._forget_password()
+            if "/reauthenticate/mail/code" in commands:
+                self.variables["CHALLENGE"] = client.post("/auth/reauthenticate/mail").json()["challenge"]
+                self._link(2)
             if "reset-password" in commands:
                 asked = client.post("/auth/forgot-password", json={"email": EMAIL, "mailed_code": True})
                 self.variables["CHALLENGE"] = asked.json()["challenge"]
@@ -134,8 +140,9 @@ class DocsServer:
 
     def _link(self, count: int = 1, recipient: str = EMAIL) -> None:
         self.mailbox.server.wait_for(count)
-        self.variables["TOKEN"] = self.mailbox.token(recipient)
         newest = [mail for mail in self.mailbox.messages if mail["To"] == recipient][-1]
+        if "/" in newest.get_body(("plain",)).get_content():
+            self.variables["TOKEN"] = self.mailbox.token(recipient)
         self.variables["CODE"] = "".join(re.findall(r"(?m)^(\d{6})\r?$", str(newest.get_body(("plain",)))))
 
     def run(self, command: str) -> int:

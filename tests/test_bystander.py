@@ -557,6 +557,24 @@ async def sets_a_first_password(world: World) -> None:
 
 
 @step
+async def confirms_by_mail(world: World) -> None:
+    path, ada = "/auth/reauthenticate/mail", await world.ada()
+    await ada.ask("POST", path, status=409)
+    await User.filter(id=ada.id).update(hashed_password=unusable_hash())
+    body = {"challenge": (await ada.ask("POST", path, status=202))["challenge"]}
+    await ada.ask("POST", f"{path}/code", body | {"code": world.wrong_code(ada.email)}, 400)
+    await ada.ask("POST", f"{path}/code", body | {"code": world.code(ada.email)})
+    visitor, ada = await world.visiting()
+    await User.filter(id=ada.id).update(hashed_password=unusable_hash())
+    await visitor.open("/account/confirm-password")
+    await visitor.submit("confirm-password/mail")
+    await visitor.submit("mail/code", code=world.wrong_code(ada.email))
+    await visitor.submit("mail/code", code=world.code(ada.email))
+    for form in ("mail", "mail/code"):
+        await visitor.open(f"/account/confirm-password/{form}")
+
+
+@step
 async def sets_a_first_password_on_the_pages(world: World) -> None:
     visitor, ada = await world.visiting()
     await User.filter(id=ada.id).update(hashed_password=unusable_hash())

@@ -441,6 +441,7 @@ BESIDE_IT = {
     ("get", "/auth/stop-email-change/{token}"), ("post", "/auth/stop-email-change/{token}"),
     ("get", "/auth/reset-password/{token}"), ("get", "/account/sessions"),
     ("delete", "/account/sessions/{session_id}"), ("get", "/auth/2fa/recovery-codes"),
+    ("post", "/auth/reauthenticate/mail"), ("post", "/auth/reauthenticate/mail/code"),
     ("get", "/account/devices"), ("delete", "/account/devices/{device_id}"),
     ("post", "/auth/2fa/recovery-codes"), ("get", "/.well-known/jwks.json"), ("get", "/account/export"),
     ("get", "/auth/invite/{token}"), ("post", "/auth/invite/{token}"),

@@ -77,6 +77,8 @@ ROUTES: list[tuple[str, str, str, dict[str, str] | None]] = [
     ("signup", "POST", "/auth/signup", {"email": EMAIL, "password": PASSWORD}),
     ("login", "POST", "/auth/login", LOGIN),
     ("reauthenticate", "POST", "/auth/reauthenticate", {"password": PASSWORD}),
+    ("reauthenticate", "POST", "/auth/reauthenticate/mail", None),
+    ("reauthenticate", "POST", "/auth/reauthenticate/mail/code", {"challenge": "x", "code": "123456"}),
     ("refresh", "POST", "/auth/refresh", {"token": "x"}),
     ("verify", "GET", "/auth/verify/x", None),
     ("verify", "POST", "/auth/verify/x", None),

@@ -53,6 +53,7 @@ class MailKind(MailTable):
         "email_changed",
         MailSpec(reader=Reader.ADDRESS, sample={"new_email": "ada@example.org"}),
     )
+    CONFIRMATION = "confirmation", MailSpec(code=True)
     ACCOUNT_EXISTS = "account_exists", MailSpec(page="sign-in")
     SIGNUP_CLASH = (
         "signup_clash",

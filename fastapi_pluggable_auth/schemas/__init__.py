@@ -387,6 +387,15 @@ class MailedCodeRequest(Body):
     code: Annotated[MailedCode, Field(repr=False)]
 
 
+class ConfirmationCode(Body):
+    """The code of a mail, with the challenge that it answers in the same session."""
+
+    model_config = proposed(challenge="the-challenge", code="123456")
+
+    challenge: Annotated[ChallengeText, Field(repr=False)]
+    code: Annotated[MailedCode, Field(repr=False)]
+
+
 class LoginCodeRequest(Body):
     """A code from the authenticator app, or a recovery code."""
 

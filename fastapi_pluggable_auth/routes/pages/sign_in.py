@@ -15,6 +15,7 @@ from ...errors import AuthError, ErrorCode
 from ...flows import login as login_flow
 from ...flows import sessions as sessions_flow
 from ...flows.authentication import Authentication
+from ...flows.confirmation import confirms_by_mail
 from ...flows.devices import may_trust
 from ...flows.login import Challenge
 from ...flows.session_tokens import TokenSet
@@ -290,6 +291,7 @@ async def confirm_page(
         problem=problem,
         user=user,
         has_password=has_password,
+        by_mail=confirms_by_mail(user),
         may_confirm=has_password or user.has_second_factor or elsewhere,
         values_of=values_of,
         next=safe_next(next),
