@@ -58,9 +58,8 @@ class AccountSettings(Settings):
     require_two_factor: bool = Field(
         default=False, description="Allow users without two-factor nothing but setting it up."
     )
-    trusted_device_ttl: timedelta = Field(
+    trusted_device_ttl: Duration = Field(
         default=timedelta(0),
-        ge=timedelta(0),
         le=timedelta(days=30),
         description="For how long users may have no second factor asked for on a device; 0 for never.",
     )
