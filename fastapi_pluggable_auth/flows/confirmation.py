@@ -43,7 +43,7 @@ async def confirm_by_mail(
 ) -> None:
     """Makes the session's login recent again, with the code of a mail that was asked for in it. Raises
     `AuthError`: MAILED_CODE_REFUSED, MAILED_CODE_EXPIRED, CONFIRM_OTHERWISE, THROTTLED,
-    IMPERSONATION_FORBIDDEN."""
+    REAUTHENTICATION_FAILED where something has changed meanwhile, IMPERSONATION_FORBIDDEN."""
     async with observed(auth, EventKind.REAUTHENTICATION, authentication) as observation:
         user = _who_confirms(authentication)
         pending, said = await check_code(auth, KIND, challenge, code)
@@ -55,12 +55,7 @@ async def confirm_by_mail(
             unchanged={"email": said["email"]},
             spends=partial(take, pending=pending),
         )
-        try:
-            observation.factors = await renew(auth, authentication, proof, None)
-        except AuthError as error:
-            if error.code is ErrorCode.INVALID_CREDENTIALS:
-                raise AuthError(ErrorCode.MAILED_CODE_EXPIRED) from error
-            raise
+        observation.factors = await renew(auth, authentication, proof, None)
 
 
 def _who_confirms(authentication: Authentication) -> AbstractUser:

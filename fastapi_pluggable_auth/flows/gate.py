@@ -165,9 +165,14 @@ async def renew(
     auth: Auth, authentication: Authentication, proof: Proof, second: RightAnswer | None
 ) -> tuple[str, ...]:
     """Makes the session's login recent again and returns what was shown, which the session keeps. Raises
-    `AuthError(INVALID_CREDENTIALS)` where something of the proof has changed meanwhile."""
+    `AuthError(REAUTHENTICATION_FAILED)` where something of the proof has changed meanwhile."""
     factors = with_second(proof, second)
-    await _unless_rehashed(auth, proof.user, lambda: _renew(auth, authentication, proof, second, factors))
+    try:
+        await _unless_rehashed(auth, proof.user, lambda: _renew(auth, authentication, proof, second, factors))
+    except AuthError as error:
+        if error.code is ErrorCode.INVALID_CREDENTIALS:
+            raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
+        raise
     return factors
 
 

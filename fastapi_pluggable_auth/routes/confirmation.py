@@ -42,7 +42,10 @@ async def reauthenticate_by_mail(
     operation_id="auth_reauthenticate_by_mailed_code",
     summary="Confirm by a mailed code",
     responses=documented(
-        ErrorCode.MAILED_CODE_REFUSED, ErrorCode.MAILED_CODE_EXPIRED, ErrorCode.VALIDATION_ERROR
+        ErrorCode.MAILED_CODE_REFUSED,
+        ErrorCode.MAILED_CODE_EXPIRED,
+        ErrorCode.REAUTHENTICATION_FAILED,
+        ErrorCode.VALIDATION_ERROR,
     ),
 )
 async def reauthenticate_by_mailed_code(

@@ -273,12 +273,7 @@ async def reauthenticate(auth: Auth, authentication: Authentication, credential:
         passkey, owner = await _known(auth, credential, user.id)
         shown = await _shown(auth, purpose, challenge, credential, passkey, owner)
         proof = Proof(user=owner, factors=(FACTOR,), strong=True, spends=shown.spend)
-        try:
-            observation.factors = await renew(auth, authentication, proof, None)
-        except AuthError as error:
-            if error.code is ErrorCode.INVALID_CREDENTIALS:
-                raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
-            raise
+        observation.factors = await renew(auth, authentication, proof, None)
 
 
 async def second_factor_options(auth: Auth, user: AbstractUser) -> Options:

@@ -590,13 +590,8 @@ async def reauthenticate(auth: Auth, authentication: Authentication, arrived: Ar
             for factor in auth.features.factors:
                 if await factor.enrolled(auth, user):
                     raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
-        try:
-            proof = _proof(arrived, user, state.spent)
-            observation.factors = await renew(auth, authentication, proof, None)
-        except AuthError as error:
-            if error.code is ErrorCode.INVALID_CREDENTIALS:
-                raise AuthError(ErrorCode.REAUTHENTICATION_FAILED) from error
-            raise
+        proof = _proof(arrived, user, state.spent)
+        observation.factors = await renew(auth, authentication, proof, None)
 
 
 def _clean(profile: Profile) -> Profile:

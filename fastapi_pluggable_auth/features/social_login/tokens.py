@@ -14,7 +14,7 @@ from tortoise.expressions import Q
 
 from ...auth import Auth, autonomous
 from ...errors import AuthError
-from ...models import AbstractUser
+from ...models import AbstractUser, matching
 from ...security.encryption import UnreadableSecretError, open_sealed, seal_text
 from ...security.keys import key_set
 from ...security.plaintext import Plaintext
@@ -79,14 +79,7 @@ async def provider_token(auth: Auth, user: AbstractUser, name: str) -> str:
     loop = asyncio.get_running_loop()
     until = loop.time() + TIMEOUT
     while True:
-        identity = await auth.tables.of(Identity).filter(
-            user_id=user.id, provider=name, held_since=None, tokens__not_isnull=True
-        ).order_by("-last_used_at", "id").first()  # fmt: skip
-        kept = None
-        if identity is not None and identity.user_id == user.id and identity.provider == name:
-            kept = _opened(auth, identity.id, identity.tokens or "")
-        if identity is None or kept is None:
-            raise AuthError(SocialError.PROVIDER_TOKEN_NEEDED)
+        identity, kept = await _newest(auth, user, name)
         if kept.expires_at is None or auth.clock().timestamp() + BEFORE < kept.expires_at:
             return kept.access_token
         if kept.refresh_token is None:
@@ -96,6 +89,15 @@ async def provider_token(auth: Auth, user: AbstractUser, name: str) -> str:
         if loop.time() >= until:
             raise AuthError(SocialError.PROVIDER_UNAVAILABLE, retry_after=int(PAUSE))
         await asyncio.sleep(LOOKS)
+
+
+async def _newest(auth: Auth, user: AbstractUser, provider: str) -> tuple[Identity, _Kept]:
+    own = auth.tables.of(Identity).filter(user_id=user.id, provider=provider, held_since=None)
+    found = await own.filter(tokens__not_isnull=True).order_by("-last_used_at", "id").limit(1)
+    for identity in matching(found, user_id=user.id, provider=provider):
+        if (kept := _opened(auth, identity.id, identity.tokens or "")) is not None:
+            return identity, kept
+    raise AuthError(SocialError.PROVIDER_TOKEN_NEEDED)
 
 
 async def _renewed(auth: Auth, provider: Provider, identity: Identity, refresh_token: Plaintext) -> str:
