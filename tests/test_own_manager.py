@@ -149,7 +149,7 @@ async def hide() -> None:
     await every(Guest).filter(email=EMAIL).update(is_deleted=True)
 
 
-IDS = ("user_id", "session_id", "token_id", "event_id", "passkey_id")
+IDS = ("user_id", "session_id", "device_id", "token_id", "event_id", "passkey_id")
 
 
 async def test_a_hidden_user_is_known_on_no_route(ada: Signed) -> None:

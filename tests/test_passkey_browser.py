@@ -174,7 +174,7 @@ async def test_autofill_signs_in_without_a_button(person: Person) -> None:
     await person.sees("Sign in")
     assert await person.page.locator("#email").get_attribute("autocomplete") == "username webauthn"
     await person.open("/account/sign-in?next=/account/security")
-    await phone.answers(True)  # which the page has waited for
+    await phone.touched_until(person, "Security")  # which the page has waited for
     await person.sees("Security")
 
 

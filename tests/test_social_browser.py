@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -371,6 +372,7 @@ async def test_the_front_end_of_the_docs_takes_its_tokens_itself(
     settings = AuthSettings(_env_file=None, jwt_secret=SECRET, public_base_url=base, email_provider="memory")
     acme = Oidc("acme", issuer=provider.issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
     include_auth(app, settings=settings, features=[SocialLogin(acme)])
+    provider.clock = time.time  # as this app has it
     provider.user("front@example.com")
     with live.serving(app, port=port):
         page = await browser.new_page()

@@ -67,6 +67,10 @@ class Server:
         deadline = time.monotonic() + 30
         while len(self.workers) < self.count:
             assert time.monotonic() < deadline
+            if self.process.poll() is not None:  # somebody else has had the port since the last stop
+                self.process = subprocess.Popen(
+                    command, cwd=ROOT, env=self.environment, start_new_session=True
+                )
             try:
                 self.workers.add(httpx.get(f"{self.base}/worker").json())
             except httpx.TransportError:
