@@ -11,6 +11,7 @@ import httpx
 
 from ..config import AuthSettings
 from ..errors import AuthError, ErrorCode
+from .outgoing import bounded
 from .plaintext import Plaintext
 from .tls import https_context
 
@@ -37,16 +38,12 @@ async def require_unbreached(settings: AuthSettings, password: Plaintext) -> Non
 
 
 async def _range(url: str, prefix: str) -> frozenset[str]:
-    body = bytearray()
     async with (
         httpx.AsyncClient(verify=await https_context(), timeout=TIMEOUT) as client,
         client.stream("GET", f"{url.rstrip('/')}/{prefix}", headers={"Add-Padding": "true"}) as answer,
     ):
         answer.raise_for_status()
-        async for chunk in answer.aiter_bytes():
-            body += chunk
-            if len(body) > MAXIMUM_ANSWER_BYTES:
-                raise ValueError("an answer without end")
+        body = await bounded(answer.aiter_bytes(), MAXIMUM_ANSWER_BYTES)
     lines = (line.partition(":") for line in body.decode("ascii").splitlines())
     # Padding has a count of 0.
     return frozenset(suffix.upper() for suffix, _, count in lines if count.strip() not in ("", "0"))

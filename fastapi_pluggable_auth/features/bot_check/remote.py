@@ -6,12 +6,12 @@ import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import httpx
 
-from ...config import AuthSettings, is_local
+from ...config import AuthSettings
 from ...database import deadline_paused
+from ...security.outgoing import bounded, may_reach
 from ...security.plaintext import Plaintext
 from ...security.tls import https_context
 from .services import SiteVerify
@@ -58,12 +58,6 @@ async def ask(
     return None
 
 
-def may_reach(settings: AuthSettings, url: str) -> bool:
-    """A local app may have the service on this machine as well."""
-    scheme = urlsplit(url).scheme
-    return scheme == "https" or (scheme == "http" and settings.is_local and is_local(url))
-
-
 def _built(client: httpx.AsyncClient, url: str, secret: str, token: Plaintext, address: str) -> httpx.Request:
     """No frame that waits has the token."""
     body = {"secret": secret, "response": token.take(), **({"remoteip": address} if address else {})}
@@ -77,11 +71,11 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request) -> tuple[in
         status = answer.status_code
         if not 200 <= status < 300 and (status < 400 or status >= 500 or status == 429):
             raise DownError(f"status {status}")
-        body = bytearray()
-        async for chunk in answer.aiter_raw():  # as it comes: what is packed may be without end
-            body += chunk
-            if len(body) > MAXIMUM_BYTES:
-                raise DownError("an answer without end")
+        try:
+            # As it comes: what is packed may be without end.
+            body = await bounded(answer.aiter_raw(), MAXIMUM_BYTES)
+        except ValueError as error:
+            raise DownError(str(error)) from None
     finally:
         await answer.aclose()
     return status, json.loads(body)

@@ -15,9 +15,9 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from ...auth import Auth
-from ...config import is_local
 from ...database import deadline_paused
 from ...errors import AuthError
+from ...security.outgoing import bounded, may_reach
 from ...security.plaintext import Plaintext
 from ...security.tls import https_context
 from .app_providers import credentials_of
@@ -274,17 +274,14 @@ class Remote:
         try:
             if answer.status_code >= 500:
                 raise ValueError(f"status {answer.status_code}")
-            body = bytearray()
-            async for chunk in answer.aiter_raw():  # as it comes: what is packed may be without end
-                body += chunk
-                if len(body) > MAXIMUM_BYTES:
-                    raise ValueError("an answer without end")
+            # As it comes: what is packed may be without end.
+            body = await bounded(answer.aiter_raw(), MAXIMUM_BYTES)
         finally:
             await answer.aclose()
         return Answer(answer.status_code, json.loads(body), answer.headers.get("date"))
 
     def _may_reach(self, url: str) -> bool:
-        """An app on this machine may have its provider there as well."""
+        """Whether it is an address, which providers too write as they like, and one that may be asked."""
         if not _CHARACTERS.fullmatch(url):
             return False
         try:
@@ -293,9 +290,7 @@ class Remote:
                 return False
         except ValueError:
             return False
-        if parts.scheme == "https":
-            return True
-        return parts.scheme == "http" and self._auth.settings.is_local and is_local(url)
+        return may_reach(self._auth.settings, url)
 
 
 def _seconds(said: object) -> int | None:
