@@ -137,13 +137,16 @@ class AutonomousTransactions:
         """Whether there is no other connection than that of the host's transaction."""
         return self.beside_host and self._own_client() is None
 
-    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Runs work in one transaction. Raises what it does; that rolls back."""
+    async def run(
+        self, work: Callable[[], Awaitable[T]], *, otherwise: Callable[[], Awaitable[T]] | None = None
+    ) -> T:
+        """Runs work in one transaction. Raises what it does; that rolls back. What is done `otherwise`, where
+        none beside the host's can be had, is not repeated."""
         if not self.beside_host:
             return await in_one_transaction(self._name, work)
         client, root = self._own_client(), root_of(get_connections().get(self._name))
         if client is None:
-            return await self._run_and_repeat(root, work)
+            return await (otherwise() if otherwise else self._run_and_repeat(root, work))
         try:
             result = await self._run_beside(client, work)
             if result:
@@ -158,12 +161,14 @@ class AutonomousTransactions:
             if failure not in PASSING:
                 self._without_until = time.monotonic() + WITHOUT_SECONDS
                 client = root
-            return await self._run_and_repeat(client, work)
+            return await (otherwise() if otherwise else self._run_and_repeat(client, work))
         return await self._run_inside(work)
 
-    async def run_statement(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def run_statement(
+        self, work: Callable[[], Awaitable[T]], *, otherwise: Callable[[], Awaitable[T]] | None = None
+    ) -> T:
         """The same for a single statement, which needs no transaction where the host has none."""
-        return await (self.run(work) if self.beside_host else work())
+        return await (self.run(work, otherwise=otherwise) if self.beside_host else work())
 
     def run_after_host(self, work: Callable[[], Awaitable[object]]) -> None:
         """Runs work in a transaction as soon as that of the host has ended, before the answer goes out."""

@@ -20,6 +20,7 @@ from tortoise.context import TortoiseContext
 from tortoise.transactions import atomic, in_transaction
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth import autonomous as autonomous_module
 from fastapi_pluggable_auth.auth import autonomous, transactional
 from fastapi_pluggable_auth.models import Throttle, User
 from fastapi_pluggable_auth.testing import FakeClock as Clock
@@ -386,15 +387,25 @@ async def test_a_transaction_on_another_connection_is_none_of_ours(
     await auth.close()
 
 
+@pytest.mark.parametrize(
+    ("beside_seconds", "surplus"),
+    [(30, 0), (0.02, autonomous_module.MOST_CONNECTIONS)],
+    ids=["beside", "late"],
+)
 @on_all_wrappers
 async def test_a_server_throttles_guesses_and_keeps_refreshes_inside_transactions(
+    monkeypatch: pytest.MonkeyPatch,
+    beside_seconds: float,
+    surplus: int,
     settings: AuthSettings,
     mailbox: Mailbox,
     tortoise: TortoiseContext,
     database: Database,
     wrap: Callable[[FastAPI, str], None],
 ) -> None:
-    """Fifty connections at once, more than the pool has."""
+    """Fifty connections at once, more than the pool has; also where none beside it comes in time. As
+    the count moves into memory then, those on their way to the database may be forgotten."""
+    monkeypatch.setattr(autonomous_module, "BESIDE_SECONDS", beside_seconds)
     settings.throttle_free_attempts, settings.require_verified_email = 5, False
 
     @asynccontextmanager
@@ -421,6 +432,7 @@ async def test_a_server_throttles_guesses_and_keeps_refreshes_inside_transaction
             again = [client.post("/auth/refresh", json={"token": token}) for token in tokens]
             answers = await asyncio.gather(*guesses, *names, *refreshes, *again)
     statuses = [answer.status_code for answer in answers]
-    assert Counter(statuses[:12]) == {401: 5, 429: 7}
+    assert {*statuses[:12]} == {401, 429}
+    assert abs(Counter(statuses[:12])[401] - 5) <= surplus
     assert Counter(statuses[12:30]) == {401: 18}
     assert Counter(statuses[30:]) == {200: 10, 401: 10}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from tortoise.exceptions import IntegrityError
@@ -38,18 +39,19 @@ class Unwritten:
 
 async def read(auth: Auth, ids: Collection[str]) -> list[Counted]:
     """Those of these rows that exist."""
-    if not auth.autonomous.must_wait:
-        # What could not be written when the transaction had ended is written now.
-        for row_id in auth.unwritten.keys() & {*ids}:
-            await _write(auth, row_id)
+    for row_id in auth.unwritten.keys() & {*ids}:
+        # Never inside the host's transaction: rolled back, it would take it from the memory as well.
+        await auth.autonomous.run_statement(partial(_write, auth, row_id), otherwise=_not_now)
 
     async def rows() -> tuple[list[AbstractThrottle]]:
         return (await auth.tables.throttle.filter(id__in=ids),)
 
-    (found,) = await (rows() if auth.autonomous.must_wait else auth.autonomous.run_statement(rows))
+    # Also what is written while the rows are read, which may be from before it.
+    in_memory = {row_id: auth.unwritten[row_id] for row_id in auth.unwritten.keys() & {*ids}}
+    (found,) = await auth.autonomous.run_statement(rows, otherwise=rows)
     kept = {row.id: _counted(row) for row in among(found, ids)}
-    for row_id in auth.unwritten.keys() & {*ids}:
-        unwritten: Unwritten = auth.unwritten[row_id]
+    in_memory |= {row_id: auth.unwritten[row_id] for row_id in auth.unwritten.keys() & {*ids}}
+    for row_id, unwritten in in_memory.items():
         if row_id in kept and kept[row_id].version >= unwritten.version:
             continue  # another process was later
         kept.pop(row_id, None)
@@ -80,7 +82,7 @@ async def store(auth: Auth, before: Counted | str, holder: str | None, counter: 
             return (await _create(auth, counted),)
         return (bool(await _unchanged(auth, before).update(**_columns(counted))),)
 
-    (stored,) = await auth.autonomous.run_statement(write)
+    (stored,) = await auth.autonomous.run_statement(write, otherwise=_not_now)
     return counted if stored else None
 
 
@@ -93,22 +95,24 @@ async def delete(auth: Auth, before: Counted) -> bool:
     async def write() -> tuple[bool]:
         return (bool(await _unchanged(auth, before).delete()),)
 
-    (deleted,) = await auth.autonomous.run_statement(write)
+    (deleted,) = await auth.autonomous.run_statement(write, otherwise=_not_now)
     return deleted
 
 
 async def delete_all(auth: Auth, ids: Collection[str]) -> None:
     """Deletes these rows, whatever is in them."""
-    if auth.autonomous.must_wait:
+
+    async def write() -> tuple[bool]:
+        await auth.tables.throttle.filter(id__in=ids).delete()
+        return (True,)
+
+    async def write_later() -> tuple[bool]:
         for counted in await read(auth, ids):
             _write_later(auth, counted.row_id, counted.version + 1, None)
-        return
+        return (False,)
 
-    async def write() -> tuple[int]:
-        return (await auth.tables.throttle.filter(id__in=ids).delete(),)
-
-    await auth.autonomous.run_statement(write)
-    for row_id in ids:
+    (deleted,) = await auth.autonomous.run_statement(write, otherwise=write_later)
+    for row_id in ids if deleted else ():
         auth.unwritten.pop(row_id, None)
 
 
@@ -121,11 +125,17 @@ def _write_later(auth: Auth, row_id: str, version: int, counted: Counted | None)
     return counted
 
 
-async def _write(auth: Auth, row_id: str) -> None:
+async def _not_now() -> tuple[bool]:
+    """Of a write that could not be made beside the host's transaction. Never made inside it, nor repeated: an
+    attempt counted in between would make the repetition miss. The counter is read again, and is in memory."""
+    return (False,)
+
+
+async def _write(auth: Auth, row_id: str) -> tuple[bool]:
     """Writes what is in memory, unless the row is newer."""
     unwritten: Unwritten | None = auth.unwritten.get(row_id)
     if unwritten is None:
-        return
+        return (True,)
     older = auth.tables.throttle.filter(id=row_id, version__lt=unwritten.version)
     if unwritten.counted is None:
         await older.delete()
@@ -133,6 +143,7 @@ async def _write(auth: Auth, row_id: str) -> None:
         await _create(auth, unwritten.counted)
     if auth.unwritten.get(row_id) is unwritten:
         del auth.unwritten[row_id]
+    return (True,)
 
 
 async def _create(auth: Auth, counted: Counted) -> bool:
