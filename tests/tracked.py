@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -300,32 +301,47 @@ def failing_at(number: int, error: type[Exception]) -> Iterator[list[int]]:
             setattr(kind, name, run)
 
 
-@asynccontextmanager
-async def tracked(identities: IdentityProvider) -> AsyncIterator[TrackedUser]:
-    clock = Clock()
-    app = FastAPI()
-    settings = AuthSettings(
-        _env_file=None,
-        jwt_secret=SECRET,
-        totp_encryption_key=SECRET,
-        bcrypt_rounds=4,
-        email_provider="memory",
-    )
-    identities.clock = lambda: clock().timestamp()
-    acme = Oidc("acme", issuer=identities.issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
-    features = [PersonalTokens(scopes={"read": "Reads"}), AuditLog(), SocialLogin(acme)]
-    auth = include_auth(app, settings=settings, clock=clock, pages=True, features=features)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        TortoiseContext() as context,
-        httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client,
-    ):
-        await context.init(databases.config("sqlite://:memory:", "sqlite"))
-        await context.generate_schemas()
-        made = TrackedUser(auth, client, clock, identities)
-        await made.prepare()
-        yield made
-        await auth.close()
+@dataclass(frozen=True)
+class Host:
+    """One app for all steps, which is most of what they would take; each has a database of its own."""
+
+    app: FastAPI
+    auth: Auth
+    clock: Clock
+    identities: IdentityProvider
+
+    @classmethod
+    def of(cls, identities: IdentityProvider) -> Host:
+        settings = AuthSettings(
+            _env_file=None,
+            jwt_secret=SECRET,
+            totp_encryption_key=SECRET,
+            bcrypt_rounds=4,
+            email_provider="memory",
+        )
+        app, clock = FastAPI(), Clock()
+        identities.clock = lambda: clock().timestamp()
+        acme = Oidc("acme", issuer=identities.issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
+        features = [PersonalTokens(scopes={"read": "Reads"}), AuditLog(), SocialLogin(acme)]
+        auth = include_auth(app, settings=settings, clock=clock, pages=True, features=features)
+        return cls(app, auth, clock, identities)
+
+    @asynccontextmanager
+    async def tracked(self) -> AsyncIterator[TrackedUser]:
+        provider = self.auth.mailer.provider
+        assert isinstance(provider, MemoryProvider)
+        provider.mails.clear()
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        async with (
+            TortoiseContext() as context,
+            httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client,
+        ):
+            await context.init(databases.config("sqlite://:memory:", "sqlite"))
+            await context.generate_schemas()
+            made = TrackedUser(self.auth, client, self.clock, self.identities)
+            await made.prepare()
+            yield made
+            await self.auth.close()
 
 
 def frames(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -340,13 +356,13 @@ def shown(secrets: dict[str, str], where: object) -> list[str]:
     return [name for name, pattern in patterns.items() if re.search(rf"(?<!\w){pattern}(?!\w)", text)]
 
 
-async def watched(name: str, captured: Captured, identities: IdentityProvider) -> dict[str, Any]:
+async def watched(name: str, captured: Captured, host: Host) -> dict[str, Any]:
     """What became known in one step, wherever the database failed."""
     ours: set[str] = set()
     anywhere: set[str] = set()
     events = 0
     for number in range(1, MOST_STATEMENTS):
-        async with tracked(identities) as made:
+        async with host.tracked() as made:
             captured.events.clear()
             error = (OperationalError, ZeroDivisionError)[number % 2]  # answered as 503, and as 500
             with failing_at(number, error) as count:
@@ -381,7 +397,8 @@ def main() -> None:
         options = {"before_send": names["without_secrets"]}
     sentry_sdk.init(dsn="http://key@127.0.0.1/1", transport=captured, send_default_pii=True, **options)
     with IdentityProvider().serving() as identities:
-        steps = {name: asyncio.run(watched(name, captured, identities)) for name in STEPS}
+        host = Host.of(identities)
+        steps = {name: asyncio.run(watched(name, captured, host)) for name in STEPS}
     sys.stdout.write(json.dumps(steps))
 
 
