@@ -306,12 +306,22 @@ FOCUSED = """(() => {
 })()"""
 
 
-@pytest_asyncio.fixture(loop_scope="module", params=[True, False], ids=["javascript", "plain"])
+@pytest_asyncio.fixture(
+    loop_scope="module",
+    params=[True, pytest.param(False, marks=pytest.mark.full)],
+    ids=["javascript", "plain"],
+)
 async def person(request: pytest.FixtureRequest, site: Site, browser: Any) -> AsyncIterator[Person]:
     context = await browser.new_context(java_script_enabled=request.param, viewport=DESK)
     context.set_default_timeout(10_000)
     yield Person(site, await context.new_page(), request.param)
     await context.close()
+
+
+with_and_without_script = pytest.mark.parametrize(
+    "person", [True, False], ids=["javascript", "plain"], indirect=True
+)
+"""Of a test that runs without also in `.ci/run`: of the others, that waits for `.ci/full`."""
 
 
 async def registered(person: Person, email: str) -> str:
@@ -324,6 +334,7 @@ async def registered(person: Person, email: str) -> str:
     return email
 
 
+@with_and_without_script
 async def test_signing_up_verifying_signing_in_and_out(person: Person, browser: Any) -> None:
     email = person.address("ada")
     await person.open("/account/profile")
@@ -410,6 +421,7 @@ async def test_an_address_that_another_browser_verifies_is_filled_in_there(
     await elsewhere.close()
 
 
+@with_and_without_script
 async def test_two_factor_recovery_codes_and_devices(person: Person, browser: Any) -> None:
     email = await registered(person, person.address("bob"))
     elsewhere = await browser.new_context(user_agent="Mozilla/5.0 (X11; Linux) Firefox/140.0")
@@ -507,6 +519,7 @@ async def test_two_factor_recovery_codes_and_devices(person: Person, browser: An
     await person.sees("Security", "Two-factor sign-in is off.")
 
 
+@with_and_without_script
 async def test_passwords_addresses_and_the_end(person: Person) -> None:
     email = await registered(person, person.address("cleo"))
     await person.send("Change password", password=PASSWORD, new_password=NEW)

@@ -22,7 +22,7 @@ from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIE
 from . import browsers, live
 from .conftest import SECRET, claims_of
 from .snippets import blocks
-from .test_browser import DESK, Person, Site, registered, served
+from .test_browser import DESK, Person, Site, registered, served, with_and_without_script
 from .test_plugin import app_with_plain_init_in_lifespan
 
 pytestmark = [
@@ -82,7 +82,11 @@ class Visitor(Person):
         await self.page.get_by_role("link", name=f"Connect {name}", exact=True).click()
 
 
-@pytest_asyncio.fixture(loop_scope="module", params=[True, False], ids=["javascript", "plain"])
+@pytest_asyncio.fixture(
+    loop_scope="module",
+    params=[True, pytest.param(False, marks=pytest.mark.full)],
+    ids=["javascript", "plain"],
+)
 async def person(
     request: pytest.FixtureRequest, site: Site, browser: Any, provider: IdentityProvider
 ) -> AsyncIterator[Visitor]:
@@ -94,6 +98,7 @@ async def person(
     await context.close()
 
 
+@with_and_without_script
 async def test_somebody_signs_up_and_in_with_a_provider(person: Visitor, provider: IdentityProvider) -> None:
     email = person.address("ada")
     provider.user(email, name="Ada")
@@ -121,6 +126,7 @@ async def test_an_answer_that_another_site_posts_signs_in(
     await person.sees("Your account", email)
 
 
+@with_and_without_script
 async def test_an_account_is_connected_signs_in_and_is_disconnected(
     person: Visitor, provider: IdentityProvider
 ) -> None:
