@@ -89,15 +89,18 @@ def require_scopes(scopes: object) -> None:
             raise TypeError(f"scopes[{scope!r}] has to be a text that tells users what it allows.")
 
 
-def require_handler(handler: object, event: str) -> None:
-    """Raises `TypeError` where a handler cannot be called with an event, or would not run when it is."""
-    cure = f"write `async def handler(event: {event}) -> None`."
+def require_handler(handler: object, event: str, *, wait: bool) -> None:
+    """Raises `TypeError` where a handler cannot be called with an event, or would not run when it is: where
+    nothing can `wait` for it, as it is async."""
+    cure = f"write `{'async ' if wait else ''}def handler(event: {event}) -> None`."
     if not callable(handler):
         raise TypeError(f"{handler!r} is not a function that hears {event}: {cure}")
     function = inspect.unwrap(handler)
     for each in (function, getattr(function, "__call__", None)):  # noqa: B004  # not whether, but what
         if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
             raise TypeError(f"{name_of(handler)} yields, and nobody would take what it yields: {cure}")
+        if not wait and inspect.iscoroutinefunction(each):
+            raise TypeError(f"{name_of(handler)} is async, and nothing waits for it: {cure}")
     try:
         signature = inspect.signature(handler)
     except ValueError:  # of a function in C

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial, wraps
 from itertools import chain
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_origin
@@ -41,10 +41,12 @@ from .events import SecurityEvent, SecurityLog, origin
 from .failures import Failure, failure_of, log_failure
 from .features.feature import Feature, Features
 from .hooks import Event, Hooks, is_same
+from .measurements import HashingRefused, Measurement, Measurements, PasswordHashed
 from .models import AbstractUser, Tables, User, shipped, tables_for
 from .models.user import U, U_co
 from .poolers import PoolerWatch
 from .queries import Queries
+from .readiness import LIMIT, Readiness, TablesWatch
 from .security.clock import Clock, utc_now
 from .security.encryption import SecretBox
 from .security.guessing import PasswordMeter
@@ -58,7 +60,8 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-E = TypeVar("E", bound=Event | SecurityEvent)
+Heard = Event | SecurityEvent | Measurement
+E = TypeVar("E", bound=Heard)
 A = TypeVar("A", bound="Auth[Any]")
 
 
@@ -120,9 +123,11 @@ class Auth(Generic[U_co]):
         """Who counts on which counter now."""
         self.queries = Queries(self.tables)
         self.pooler = PoolerWatch(self.tables.user)
+        self.tables_watch = TablesWatch(self.tables)
         self.events = SecurityLog(self._now)
         self.hooks = Hooks(settings, self.features.errors)
-        self.heard: list[tuple[type[Event | SecurityEvent], Callable[[Any], Any]]] = []
+        self.measurements = Measurements()
+        self.heard: list[tuple[type[Heard], Callable[[Any], Any]]] = []
         self._services: dict[Callable[[Auth[Any]], Any], Any] = {}
         for feature in self.features:
             for event, handler in feature.hooks:
@@ -131,12 +136,19 @@ class Auth(Generic[U_co]):
         require_distinct_links(self.features)
         self.links = LinkSigner(settings, self._now)
         self.totp_box = SecretBox(settings)
-        self.hasher = PasswordHasher(settings, deadline_paused, _network)
+        report = self.measurements.report
+        self.hasher = PasswordHasher(
+            settings,
+            deadline_paused,
+            _network,
+            ran=lambda waited, took: report(PasswordHashed, waited, took),
+            refused=lambda: report(HashingRefused),
+        )
         self.meter = PasswordMeter(deadline_paused, _network)
         self.limiter = RateLimiter(settings, limiter, self.features.rates)
         mails = mails_of(self.features)
         self.mailer = Mailer(settings, email_provider, self.features.folders)
-        self.outbox = Outbox(settings, self.tables, self._now, mails, pages=pages)
+        self.outbox = Outbox(settings, self.tables, self._now, mails, self.measurements, pages=pages)
         composer = Composer(settings, self.tables, self.mailer, self.links, mails, self._now)
         self.dispatcher = Dispatcher(settings, self.outbox, composer, self.mailer, send_email)
         self._require_two_factor: Callable[[Any], bool] | None = require_two_factor
@@ -146,11 +158,12 @@ class Auth(Generic[U_co]):
 
     def on(self, event: Callable[..., E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
         """Calls the decorated function, async or not, with each event of this class, or of a class below it:
-        those of `hooks`, and `SecurityEvent`. Handlers run one after the other, in the order of their
-        decorators. The event's class says when, and what happens where one raises. Raises `TypeError` for any
-        other class, and for a function that does not take an event."""
+        those of `hooks`, `SecurityEvent`, and those of `measurements`, for functions that are not async.
+        Handlers run one after the other, in the order of their decorators. The event's class says when, and
+        what happens where one raises. Raises `TypeError` for any other class, and for a function that does
+        not take an event."""
         heard: Any = get_origin(event) or event
-        if not (isinstance(heard, type) and issubclass(heard, Event | SecurityEvent)):
+        if not (isinstance(heard, type) and issubclass(heard, Heard)):
             name = getattr(heard, "__name__", repr(heard))
             raise TypeError(
                 f"{name} is not an event: name one above the function, as in `@auth.on(SignedUp)`, with "
@@ -158,7 +171,7 @@ class Auth(Generic[U_co]):
             )
 
         def add(handler: Callable[[E], T]) -> Callable[[E], T]:
-            require_handler(handler, heard.__name__)
+            require_handler(handler, heard.__name__, wait=not issubclass(heard, Measurement))
             self._warn_if_heard(heard, handler)
             told = partial(self.hooks.tell, handler) if issubclass(heard, SecurityEvent) else handler
             self._hear(heard, told)
@@ -166,7 +179,7 @@ class Auth(Generic[U_co]):
 
         return add
 
-    def _warn_if_heard(self, event: type[Event | SecurityEvent], handler: Callable[[Any], Any]) -> None:
+    def _warn_if_heard(self, event: type[Heard], handler: Callable[[Any], Any]) -> None:
         """Names a handler that would be called twice with one event."""
         for known, other in self.heard:
             if is_same(handler, other) and (issubclass(event, known) or issubclass(known, event)):
@@ -179,9 +192,11 @@ class Auth(Generic[U_co]):
                 break
         self.heard.append((event, handler))
 
-    def _hear(self, event: type[Event | SecurityEvent], handler: Callable[[Any], Any]) -> None:
+    def _hear(self, event: type[Heard], handler: Callable[[Any], Any]) -> None:
         if issubclass(event, SecurityEvent):
             self.events.listeners.append(handler)
+        elif issubclass(event, Measurement):
+            self.measurements.add(event, handler)
         else:
             self.hooks.add(event, handler)
 
@@ -193,12 +208,22 @@ class Auth(Generic[U_co]):
         found: T = self._services[made_by]
         return found
 
-    async def with_deadline(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs work that needs the database, within the time that a request gives it, and never behind a
-        pooler that mixes up prepared statements. Raises `AuthError`."""
+    async def with_deadline(self, work: Coroutine[Any, Any, T], limit: timedelta = timedelta.max) -> T:
+        """Runs work that needs the database, within the time that a request gives it or a shorter limit, and
+        never behind a pooler that mixes up prepared statements. Raises `AuthError`."""
         if not self.pooler.settled and current_context() is not None:
             work = self.pooler.before(work)
-        return await with_deadline(work, self.settings.database_timeout)
+        return await with_deadline(work, min(self.settings.database_timeout, limit))
+
+    async def ready(self) -> Readiness:
+        """Whether the app can serve its users now: its database answers, takes writes and has the tables, and
+        no pooler mixes up statements. Takes three seconds at most, whatever the database does; raises
+        nothing for it. For a route of the app: `JSONResponse({"reason": ready.reason}, ready.status)`."""
+        try:
+            await self.with_deadline(self.tables_watch.look(), LIMIT)
+        except AuthError as refusal:
+            return Readiness.of(refusal)
+        return Readiness()
 
     def _now(self) -> datetime:
         """The time for the services, which would else keep the clock that they were made with."""

@@ -154,7 +154,7 @@ async def _patiently(
             return await run()
         except Exception as error:
             if client is not None and failure_of(error) is Failure.READ_ONLY:
-                await _drop_connections(root_of(client))
+                await drop_connections(root_of(client))
                 if isinstance(client, TransactionalDBClient):
                     _keep(asyncio.get_running_loop().create_task(_drop_later(root_of(client))))
             late = tried > 1 and time.monotonic() - started > TRYING_SECONDS
@@ -165,7 +165,7 @@ async def _patiently(
     raise AssertionError("unreachable")
 
 
-async def _drop_connections(client: BaseDBAsyncClient) -> None:
+async def drop_connections(client: BaseDBAsyncClient) -> None:
     """Has the next request connect anew: a name that led to this server may lead to its successor now.
     asyncmy drops those that are not in use; others follow when they meet the same."""
     pool = pool_of(client)
@@ -179,7 +179,7 @@ async def _drop_connections(client: BaseDBAsyncClient) -> None:
 async def _drop_later(client: BaseDBAsyncClient) -> None:
     """Again, when a transaction of the host that is open now has given its connection back."""
     await asyncio.sleep(DROPPING_SECONDS)
-    await _drop_connections(client)
+    await drop_connections(client)
 
 
 class Patient:

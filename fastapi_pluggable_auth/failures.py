@@ -139,6 +139,20 @@ class WrongRowError(OperationalError):
         super().__init__(f"A query of {table} was answered with a row that it did not ask for.")
 
 
+class ReadOnlyError(OperationalError):
+    """The database says that it takes no writes."""
+
+    def __init__(self) -> None:
+        super().__init__("it says so when it is asked")
+
+
+class NotMigratedError(OperationalError):
+    """A table is not there, or lacks a column."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"{table} is missing or old")
+
+
 class DeadlineError(Exception):
     """The database has used its time, and is not done."""
 
@@ -150,6 +164,10 @@ def failure_of(error: BaseException) -> Failure | None:
         return Failure.UNAVAILABLE
     if isinstance(error, WrongRowError | PoolerError):
         return Failure.MIXED_UP
+    if isinstance(error, ReadOnlyError):
+        return Failure.READ_ONLY
+    if isinstance(error, NotMigratedError):
+        return Failure.NOT_MIGRATED
     cause = _cause(error)
     if isinstance(error, _MISTAKES):
         return None

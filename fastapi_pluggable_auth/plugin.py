@@ -42,6 +42,7 @@ from .models import (
 from .models.user import U
 from .openapi import complete_document
 from .poolers import PoolerWatch
+from .readiness import TablesWatch
 from .routes import (
     account,
     confirmation,
@@ -246,7 +247,8 @@ async def running(auth: Auth) -> AsyncIterator[None]:
         )
     if auth.tortoise_context is not None:
         require_one_connection(auth.tables)
-        auth.pooler = PoolerWatch(auth.tables.user)  # another start may be on another database
+        # Another start may be on another database.
+        auth.pooler, auth.tables_watch = PoolerWatch(auth.tables.user), TablesWatch(auth.tables)
         try:
             await auth.pooler.look()
         except PoolerError as error:

@@ -149,6 +149,7 @@ def under_test(app: FastAPI, clock: Clock, mailbox: MemoryProvider) -> Iterator[
             patch.setattr(auth, "limiter", RateLimiter(auth.settings))
             patch.setattr(auth.events, "listeners", [*auth.events.listeners])
             patch.setattr(auth.hooks, "handlers", [*auth.hooks.handlers])
+            patch.setattr(auth.measurements, "handlers", [*auth.measurements.handlers])
             patch.setattr(auth, "heard", [*auth.heard])
             patch.setattr(auth.mailer, "given_provider", mailbox)
             patch.setattr(auth.dispatcher, "send_email", None)

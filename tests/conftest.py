@@ -23,7 +23,7 @@ from fastapi_pluggable_auth.features import Administration, AuditLog, Feature, P
 from fastapi_pluggable_auth.features.passkeys import PasskeySettings
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
-from . import browsers, databases, node, pgbouncer
+from . import browsers, databases, node, pgbouncer, promtool
 from .smtp_server import MailServer, link_in
 from .spare_database import SpareDatabase
 
@@ -51,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("TEST_REQUIRE_NODE") and (problem := node.missing()):
         raise pytest.UsageError(problem)
     if os.environ.get("TEST_REQUIRE_POOLER") and (problem := pgbouncer.missing()):
+        raise pytest.UsageError(problem)
+    if os.environ.get("TEST_REQUIRE_PROMTOOL") and (problem := promtool.missing()):
         raise pytest.UsageError(problem)
     for dialect in os.environ.get("TEST_REQUIRE_DATABASES", "").split():
         if not databases.answers(dialect):

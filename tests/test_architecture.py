@@ -14,14 +14,14 @@ PACKAGE = Path(fastapi_pluggable_auth.__file__).parent
 FLOORS = (
     {"config", "errors", "failures", "arguments", "_frameworks"},
     {"security", "words"},
-    {"events", "rounds"},
+    {"events", "rounds", "measurements"},
     {"database"},
     {"models"},
     {"migrations", "compiled", "hooks", "autonomous", "poolers"},
-    {"queries", "afterwards", "features.feature"},
+    {"queries", "afterwards", "readiness", "features.feature"},
     {"email"},
     {"auth"},
-    {"lookup", "advice"},
+    {"lookup", "advice", "metrics"},
     {"flows"},
     {"schemas"},
     {"host_transactions"},
@@ -49,6 +49,7 @@ HIDDEN_LIBRARIES = {
     "dotenv",
     "pytest",
     "pytest_asyncio",
+    "prometheus_client",
 }
 
 

@@ -24,6 +24,9 @@ from fastapi_pluggable_auth.models import Mail, MailState, User
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET
+from .snippets import blocks
+
+SCRIPTS = (Path(__file__).parent.parent / "docs" / "scripts.md").read_text("utf-8")
 
 # What is tested here is the same on every database.
 DIALECTS = ("sqlite",)
@@ -145,6 +148,10 @@ def test_status_says_how_mails_limits_and_migrations_stand(
     assert status["limits"] == {"waiting": 0, "locked": 0}
     assert status["migrations"]["applied"] == []
     assert status["migrations"]["missing"][0] == "0001_initial"
+    (shown,) = [json.loads(block) for block in blocks("json", SCRIPTS) if '"outbox"' in block]
+    assert {part: {*values} for part, values in shown.items()} == {
+        part: {*values} | ({"oldest"} if part == "outbox" else set()) for part, values in status.items()
+    }
     assert main(["status"]) == 0
     assert re.search(r"^outbox +failed +1$", capsys.readouterr().out, re.MULTILINE)
 

@@ -28,7 +28,6 @@ BROUGHT = {
     "coverage": "pytest-cov",
     "opentelemetry-api": "opentelemetry-sdk",
     "pillow": "qrcode",
-    "prometheus-client": "prometheus-fastapi-instrumentator",
     "starlette": "fastapi",
 }
 """What others need whatever their version, and what is imported for their sake."""
@@ -76,7 +75,18 @@ def test_no_extra_names_the_package_itself() -> None:
 def test_the_extra_for_developers_has_all_that_the_tests_and_pages_need() -> None:
     extras = {name: {*packages} for name, packages in PROJECT["optional-dependencies"].items()}
     assert extras["dev"] >= extras["test"] | extras["browser"] | extras["docs"]
-    for name in ("argon2", "limits", "redis", "postgres", "mysql", "demo", "cli", "passkeys", "social"):
+    for name in (
+        "argon2",
+        "limits",
+        "redis",
+        "postgres",
+        "mysql",
+        "demo",
+        "cli",
+        "passkeys",
+        "social",
+        "metrics",
+    ):
         assert extras["test"] >= extras[name], name
 
 

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 from settings import TORTOISE_ORM
 from tortoise.contrib.fastapi import RegisterTortoise
 
 from fastapi_pluggable_auth import CurrentUser, include_auth
-from fastapi_pluggable_auth.models import User
 
 
 @asynccontextmanager
@@ -18,7 +18,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
-include_auth(app)
+auth = include_auth(app)
 
 
 @app.get("/hello")
@@ -27,7 +27,7 @@ async def hello(user: CurrentUser) -> dict[str, str]:
 
 
 @app.get("/health", include_in_schema=False)
-async def health() -> dict[str, str]:
-    """For the load balancer: this worker reaches the database, and the tables are there."""
-    await User.first()
-    return {"status": "ok"}
+async def health() -> JSONResponse:
+    """For the load balancer: whether this worker can serve users, and why not."""
+    ready = await auth.ready()
+    return JSONResponse({"status": ready.reason or "ok"}, ready.status)

@@ -10,12 +10,10 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from tortoise.functions import Count
 from tortoise.migrations.recorder import MigrationRecorder
 
 from ..auth import Auth
 from ..flows.guesses import count_slowed
-from ..models import MailState
 from .database import SHIPPED_MIGRATIONS, add_database, migrations_folder, with_auth
 from .output import add_json, plain
 
@@ -51,17 +49,12 @@ async def _status(options: argparse.Namespace, auth: Auth) -> int:
 
 
 async def _outbox(auth: Auth) -> dict[str, Any]:
-    """How many mails wait, are under way, and were given up, and when the oldest that has not gone was
-    written."""
-    unsent = auth.tables.mail.exclude(state=MailState.SENT)
-    rows = await unsent.annotate(mails=Count("id")).group_by("state").values("state", "mails")
-    counts = {row["state"]: row["mails"] for row in rows}
-    oldest = await unsent.exclude(state=MailState.DEAD).order_by("created_at").first()
+    figures = await auth.outbox.figures()
     return {
-        "waiting": counts.get(MailState.WAITING, 0),
-        "under_way": counts.get(MailState.SENDING, 0) + counts.get(MailState.HANDED_OVER, 0),
-        "failed": counts.get(MailState.DEAD, 0),
-        "oldest": plain(oldest and oldest.created_at),
+        "waiting": figures.waiting,
+        "under_way": figures.under_way,
+        "failed": figures.dead,
+        "oldest": plain(figures.oldest),
     }
 
 

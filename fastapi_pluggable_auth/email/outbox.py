@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 from tortoise.expressions import F, Q
+from tortoise.functions import Count
 from tortoise.queryset import QuerySet
 
 from ..config import AuthSettings
 from ..database import in_one_transaction
 from ..failures import failure_of
 from ..features.feature import MailTable
+from ..measurements import MailGivenUp, MailSent, Measurements
 from ..models import AbstractMail, MailState, Tables, among
 from ..security.clock import Clock
 
@@ -50,6 +53,17 @@ def collect_mails() -> Iterator[list[UUID]]:
         _collected.reset(reset)
 
 
+@dataclass(frozen=True, slots=True)
+class OutboxFigures:
+    """How many mails wait, are under way and were given up, and when the oldest that has not gone was
+    written."""
+
+    waiting: int
+    under_way: int
+    dead: int
+    oldest: datetime | None
+
+
 class Outbox:
     """Mails that wait, and those that were sent or given up."""
 
@@ -58,12 +72,15 @@ class Outbox:
         settings: AuthSettings,
         tables: Tables,
         clock: Clock,
-        mails: Container[str],
+        mails: Collection[str],
+        measurements: Measurements,
         *,
         pages: bool,
     ) -> None:
         self._settings = settings
-        self._mails = mails
+        self._measurements = measurements
+        self.kinds = mails
+        """Those that this process sends."""
         self._unknown: set[str] = set()
         self._tables = tables
         self._clock = clock
@@ -129,8 +146,11 @@ class Outbox:
 
     async def mark_sent(self, mail: AbstractMail) -> None:
         """Keeps a mail that has gone, until it is purged."""
-        changes = {"state": MailState.SENT, "sent_at": self._clock(), "next_attempt_at": None}
-        await self._held(mail).update(**changes, last_error="")
+        now = self._clock()
+        changes = {"state": MailState.SENT, "sent_at": now, "next_attempt_at": None}
+        if await self._held(mail).update(**changes, last_error=""):
+            waited = (now - mail.created_at).total_seconds()
+            self._measurements.report(MailSent, mail.kind, waited)
 
     async def drop(self, mail: AbstractMail) -> None:
         """Forgets a mail that no longer applies."""
@@ -150,12 +170,14 @@ class Outbox:
             delay = min(FIRST_RETRY * 2 ** min(attempts - 1, 16), LONGEST_RETRY)
             # Jitter keeps the mails of one outage from coming back all at once.
             state, retry_at = MailState.WAITING, now + delay * random.uniform(0.8, 1.2)  # noqa: S311
-        await self._held(mail).update(
+        changed = await self._held(mail).update(
             state=state,
             attempts=attempts,
             next_attempt_at=retry_at,
             last_error=reason,
         )
+        if changed and state is MailState.DEAD:
+            self._measurements.report(MailGivenUp, mail.kind)
 
     async def retry(self, condition: Q) -> int:
         """Makes mails due at once that wait or were given up and meet the condition, `email_max_age` anew;
@@ -167,6 +189,20 @@ class Outbox:
             next_attempt_at=now,
             give_up_at=now + self._settings.email_max_age,
             attempts=0,
+        )
+
+    async def figures(self) -> OutboxFigures:
+        """How the outbox stands."""
+        mails = self._tables.mail
+        unsent = mails.filter(next_attempt_at__not_isnull=True)  # by its index, few of all that are kept
+        rows = await unsent.annotate(mails=Count("id")).group_by("state").values("state", "mails")
+        counts = {row["state"]: row["mails"] for row in rows}
+        oldest = await unsent.order_by("created_at").first()
+        return OutboxFigures(
+            waiting=counts.get(MailState.WAITING, 0),
+            under_way=counts.get(MailState.SENDING, 0) + counts.get(MailState.HANDED_OVER, 0),
+            dead=await mails.filter(state=MailState.DEAD).count(),
+            oldest=None if oldest is None else oldest.created_at,
         )
 
     def _held(self, mail: AbstractMail) -> QuerySet[AbstractMail]:
@@ -215,6 +251,7 @@ class Outbox:
                 unreadable = f"cannot be read: {type(error).__name__}"
                 changes = {"state": MailState.DEAD, "next_attempt_at": None, "last_error": unreadable}
                 await mails.filter(id=ids[0]).update(**changes)
+                self._measurements.report(MailGivenUp, "")
                 return []
         return [mail for each in ids for mail in await self._read([each])]
 
@@ -233,16 +270,26 @@ class Outbox:
             fresh = [mail_id for mail_id, give_up_at, _ in rows if give_up_at > now]
             if len(fresh) < len(rows):
                 old = Q(claimable, id__in=[mail_id for mail_id, *_ in rows], give_up_at__lte=now)
-                changes = {"state": MailState.DEAD, "next_attempt_at": None, "last_error": TOO_OLD}
-                if count := await self._tables.mail.filter(old).update(**changes):
-                    logger.error("%s mails are given up: %s", count, TOO_OLD)
+                await self._give_up(old, {kind for *_, kind in rows})
             if fresh:
                 return fresh
+
+    async def _give_up(self, old: Q, kinds: set[str]) -> None:
+        """Gives up what is too old, of these kinds."""
+        changes = {"state": MailState.DEAD, "next_attempt_at": None, "last_error": TOO_OLD}
+        total = 0
+        for kind in sorted(kinds):
+            count = await self._tables.mail.filter(old, kind=kind).update(**changes)
+            for _ in range(count):
+                self._measurements.report(MailGivenUp, kind)
+            total += count
+        if total:
+            logger.error("%s mails are given up: %s", total, TOO_OLD)
 
     def _finds_unknown(self, kinds: set[str]) -> bool:
         """Whether there are kinds among these that no feature of this process has; the first time, it says
         so. Such mails are left alone: another process may have the feature."""
-        unknown = {kind for kind in kinds if kind not in self._mails}
+        unknown = {kind for kind in kinds if kind not in self.kinds}
         for kind in sorted(unknown):
             logger.warning("Mails of the kind %r wait: no feature of this process sends them", kind)
         self._unknown |= unknown

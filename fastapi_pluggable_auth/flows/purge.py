@@ -16,6 +16,7 @@ from tortoise.expressions import Q
 from ..auth import Auth
 from ..config import AuthSettings
 from ..database import in_one_transaction
+from ..measurements import Purged
 from ..models import Device, Expired, Mail, MailState, Pending, RefreshToken, Session, Throttle
 from ..rounds import Rounds
 from .guesses import PERIOD
@@ -69,6 +70,7 @@ async def purge(auth: Auth) -> dict[str, int]:
             failures.append(error)
     if failures:
         raise failures[0]
+    auth.measurements.report(Purged, deleted)
     return deleted
 
 

@@ -47,6 +47,12 @@ class FairPool:
         job.result.add_done_callback(lambda result: self._withdraw(job) if result.cancelled() else None)
         return job.result
 
+    @property
+    def waiting(self) -> int:
+        """How much work waits for a thread."""
+        with self._lock:
+            return sum(map(len, self._waiting.values()))
+
     def close(self) -> None:
         """Ends the threads once their work is done; later work starts new ones."""
         with self._lock:

@@ -324,7 +324,8 @@ class PasswordHasher:
 
     At most `hashing_queue_size` calls wait, those of each `network` in turn; one more raises
     `AuthError(OVERLOADED)` at once, and so does the newest of a network that takes more than its share of a
-    full queue. A call waits inside the context that `waiting` makes.
+    full queue. A call waits inside the context that `waiting` makes. `ran` gets the seconds that one has
+    waited and taken, `refused` is called for one that was not taken.
     """
 
     def __init__(
@@ -332,10 +333,20 @@ class PasswordHasher:
         settings: AuthSettings,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
         network: Callable[[], str] = str,
+        *,
+        ran: Callable[[float, float], None] = lambda waited, took: None,
+        refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         threads = settings.hashing_threads or os.cpu_count() or 1
-        self._workers = Workers(threads, "password-hashing", waiting, network, _give_way)
+        self._workers = Workers(
+            threads, "password-hashing", waiting, network, _give_way, ran=ran, refused=refused
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread."""
+        return self._workers.waiting
 
     async def hash(self, password: str | Plaintext) -> str:
         """The hash to store; raises `AuthError(OVERLOADED)`. Takes the password."""
