@@ -6,8 +6,10 @@ from __future__ import annotations
 import ast
 import asyncio
 import logging
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -19,18 +21,26 @@ import httpx
 import pytest
 from asyncmy.errors import OperationalError as MariaDBError
 from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from starlette.middleware.base import RequestResponseEndpoint
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import DoesNotExist, OperationalError
 from tortoise.transactions import atomic, in_transaction
 
 import fastapi_pluggable_auth
-from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
+from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth, open_session
 from fastapi_pluggable_auth.cli import main
 from fastapi_pluggable_auth.database import in_one_transaction
 from fastapi_pluggable_auth.email import dispatcher as dispatcher_module
 from fastapi_pluggable_auth.email.kinds import MailKind
 from fastapi_pluggable_auth.failures import Failure, failure_of, sentence
+from fastapi_pluggable_auth.features import (
+    Administration,
+    AuditLog,
+    EmailSignIn,
+    Passkeys,
+    PersonalTokens,
+)
 from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import (
@@ -50,6 +60,7 @@ from . import databases, postgres
 from .conftest import EMAIL, PASSWORD, Account, Mailbox
 from .proxy import Proxy
 from .spare_database import SpareDatabase
+from .test_input import VALID
 
 PACKAGE = Path(fastapi_pluggable_auth.__file__).parent
 LOGIN = {"email": EMAIL, "password": PASSWORD}
@@ -602,3 +613,59 @@ async def test_a_failover_by_name_costs_a_request_and_no_restart(settings: AuthS
                 await log_in(client)
                 assert [await log_in(client) for _ in range(5)] == [OK] * 5
                 assert await me(client, token) == OK
+
+
+@on_postgres
+async def test_a_request_that_fails_for_the_database_writes_one_line_at_most(
+    spare: SpareDatabase,
+    settings: AuthSettings,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On every route, as JSON and as a form, with and without a session, where no line is held back; and one
+    for fifty, where they are. Events of security are lines, too; asyncpg's pool has its own, with pauses that
+    grow."""
+    settings.deliver_mail, settings.cookies = False, True
+    await spare.create("fastapi_pluggable_auth.models")
+    app = FastAPI()
+    features = [Administration(), AuditLog(), Passkeys(), PersonalTokens(scopes={"x": "X"}), EmailSignIn()]
+    include_auth(app, settings=settings, pages=True, features=features)
+    operations = {
+        (method, re.sub(r"\{\w+\}", str(UUID(int=0)), route.path))
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+    }
+    assert len(operations) > 100
+    with Proxy(spare.url) as proxy:
+        async with served(settings, "postgres", proxy.url, app=app) as (client, auth):
+            opened = await open_session(auth, await User.get())
+            signed_in = {"Authorization": f"Bearer {opened.access_token}"}
+            browser = {"Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-origin"}
+            form = {name: str(value) for name, value in VALID.items()}
+            as_anybody: list[dict[str, Any]] = [
+                {"json": VALID, "headers": signed_in},
+                {"json": VALID},
+                {"data": form, "headers": browser},
+            ]
+            proxy.refuse()
+            monkeypatch.setattr(failures, "QUIET_SECONDS", 0.0)
+            statuses: Counter[int] = Counter()
+            for method, path in sorted(operations):
+                for options in as_anybody:
+                    caplog.clear()
+                    answer = await client.request(method, path, **options)
+                    statuses[answer.status_code] += 1
+                    written = [
+                        each.getMessage()
+                        for each in caplog.records
+                        if each.levelno >= logging.WARNING and each.name != "asyncpg.pool"
+                    ]
+                    assert len(written) <= 1, (method, path, answer.status_code, written)
+                    assert answer.status_code < 500 or answer.status_code == 503, (method, path)
+            assert statuses[503] > 60
+            monkeypatch.setattr(failures, "QUIET_SECONDS", 3600.0)
+            await me(client, opened.access_token)
+            caplog.clear()
+            await asyncio.gather(*(me(client, opened.access_token) for _ in range(50)))
+            assert loud(caplog) == []
