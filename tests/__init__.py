@@ -4,7 +4,7 @@
   mailbox.
 - `databases`, `spare_database`, `postgres`, `pgbouncer`, `proxy`: the databases of a run, one whose
   tables a test makes itself (`SpareDatabase`), servers that a test may break, and what stands in front
-  of them.
+  of them. `daemons` starts programs of Debian's; `cluster` is the library on several servers, under load.
 - `smtp_server`, `delivery`: a real SMTP server on loopback, and what the tests of delivery share.
 - `live`, `served`, `hosts`, `docs_server`: apps under a real server, in this process or another; host
   projects and examples as their owners run them; and a server for the commands of the docs

@@ -23,7 +23,8 @@ from fastapi_pluggable_auth.features import Administration, AuditLog, Feature, P
 from fastapi_pluggable_auth.features.passkeys import PasskeySettings
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
-from . import browsers, databases, node, pgbouncer, promtool
+from . import browsers, databases, node, pgbouncer, postgres, promtool
+from .daemons import none_of
 from .smtp_server import MailServer, link_in
 from .spare_database import SpareDatabase
 
@@ -54,6 +55,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(problem)
     if os.environ.get("TEST_REQUIRE_PROMTOOL") and (problem := promtool.missing()):
         raise pytest.UsageError(problem)
+    for program in os.environ.get("TEST_REQUIRE_CLUSTER", "").split():
+        problem = postgres.missing() if program == "postgres" else none_of(program)
+        if problem:
+            raise pytest.UsageError(problem)
     for dialect in os.environ.get("TEST_REQUIRE_DATABASES", "").split():
         if not databases.answers(dialect):
             raise pytest.UsageError(f"{dialect} is required and does not answer")
@@ -70,10 +75,15 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many rows of docs/reference/asvs.md hold; a test checks the count."""
+    """How many rows of docs/reference/asvs.md hold; a test checks the count. And what the scenarios of
+    `tests/cluster` saw."""
     document = (Path(__file__).parent.parent / "docs" / "reference" / "asvs.md").read_text("utf-8")
     (counts,) = [line for line in document.splitlines() if line.startswith("Held: ")]
     terminalreporter.write_line(f"security rows: {counts}")
+    for report in (each for kind in ("passed", "failed") for each in terminalreporter.getreports(kind)):
+        for name, line in report.user_properties:
+            if name == "cluster" and report.when == "call":
+                terminalreporter.write_line(f"cluster: {line}")
 
 
 @dataclass(frozen=True)

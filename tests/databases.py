@@ -19,6 +19,8 @@ SERVERS = {
     "mysql": os.environ.get("TEST_MYSQL_URL", f"mysql://root@127.0.0.1:3306/{NAME}") + PROCESS,
 }
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+POOL = "?minsize=1&maxsize=10&command_timeout=10"
+"""As docs/production.md has it, for PostgreSQL."""
 DIALECTS = ("sqlite", *SERVERS)
 TABLES = (
     "auth_audit_event",
@@ -51,7 +53,11 @@ _labels: dict[str, str] = {}
 
 
 def config(
-    url: str, dialect: str, label: str = "models", models: str = "fastapi_pluggable_auth.models", **app: Any
+    url: str | dict[str, Any],
+    dialect: str,
+    label: str = "models",
+    models: str = "fastapi_pluggable_auth.models",
+    **app: Any,
 ) -> dict[str, Any]:
     """A Tortoise configuration. The connection has the dialect's name: Tortoise caches SQL by that name. The
     label of a module sticks to the process: under a second one, none are found."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +24,9 @@ from . import databases
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """Opens Tortoise by hand; the tables are there already."""
-    await Tortoise.init(databases.config(os.environ["TEST_DATABASE_URL"], os.environ["TEST_DIALECT"]))
+    url = os.environ["TEST_DATABASE_URL"]  # or how it is connected to, in JSON
+    connection = json.loads(url) if url.startswith("{") else url
+    await Tortoise.init(databases.config(connection, os.environ["TEST_DIALECT"]))
     yield
     await Tortoise.close_connections()
 
