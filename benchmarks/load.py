@@ -30,6 +30,8 @@ class Load:
     seconds: float
     tokens: list[str] = field(default_factory=list)
     """Bearer tokens; with `follow`, refresh tokens to start with."""
+    credential: str = "Authorization: Bearer "
+    """What stands before a token."""
     bodies: list[dict[str, str]] = field(default_factory=list)
     after: float = 0
     """Seconds until it begins."""
@@ -94,7 +96,7 @@ def request(load: Load, token: str | None = None, body: dict[str, str] | None = 
         kind = "x-www-form-urlencoded" if load.form else "json"
         lines.append(f"Content-Type: application/{kind}")
     if token:
-        lines.append(f"Authorization: Bearer {token}")
+        lines.append(f"{load.credential}{token}")
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 

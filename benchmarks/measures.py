@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import statistics
 import time
 from collections import defaultdict
@@ -18,7 +19,7 @@ from . import databases
 from .databases import PASSWORD, Accounts
 from .load import Load
 from .server import Server, put_under, serving
-from .systems import AUTHX, FLOOR, PLUGGABLE, SYSTEMS, USERS_DATABASE, USERS_JWT, System
+from .systems import AUTHX, FLOOR, PLUGGABLE, SYSTEMS, UNRESET, USERS_DATABASE, USERS_JWT, System
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ GATHERING_SECONDS = 1
 never do again."""
 PROBES_PER_SECOND = 100
 """Requests for `/auth/me` while others log in: too few to load the server, enough for a 99th percentile."""
+SIGNUPS_PER_SECOND = 50
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Length:
     seconds: float
     soak_seconds: float
     growth: tuple[int, ...]
+    workers: tuple[int, ...] = (1, 2)
+    systems: tuple[str, ...] = ()
+    """The names of those to measure; all of them if there are none."""
 
 
 FULL = Length(100_000, 6, 4, 600, (1_000, 100_000, 1_000_000))
@@ -68,17 +73,26 @@ class Bench:
     def me(self) -> Iterable[Sample]:
         """Requests per second of users that ask who they are."""
         for dialect in databases.DIALECTS:
-            for workers in (1, 2):
-                for system in self._turns(SYSTEMS):
+            for workers in self._length.workers:
+                for system in self._turns(_that_can(SYSTEMS, dialect, workers)):
                     url, accounts = self._database(system, dialect)
                     with serving(system.app, url, workers, **system.environment) as server:
                         value = self._per_second(self._me_load(system, server, accounts))
                         yield Sample("me", f"{dialect}, {_count(workers)}", system.label, value, "requests/s")
 
+    def single(self) -> Iterable[Sample]:
+        """The same with one connection and one worker: what a request takes."""
+        for dialect in databases.DIALECTS:
+            for system in self._turns(_that_can((PLUGGABLE, UNRESET, FLOOR), dialect, 1)):
+                url, accounts = self._database(system, dialect)
+                with serving(system.app, url, **system.environment) as server:
+                    load = system.me(server.port, accounts, connections=1, seconds=self._length.seconds)
+                    yield Sample("single", dialect, system.label, self._per_second(load), "requests/s")
+
     def refresh(self) -> Iterable[Sample]:
         """Refreshes per second, each of the token that the one before gave."""
         for dialect in databases.DIALECTS:
-            for workers in (1, 2):
+            for workers in self._length.workers:
                 for system in self._turns((PLUGGABLE, FLOOR)):
                     url, _ = self._database(system, dialect)
                     with serving(system.app, url, workers, **system.environment) as server:
@@ -127,6 +141,40 @@ class Bench:
                 yield Sample("p99", "while 32 clients log in", system.label, stormed.p99, "ms")
                 yield Sample("memory", "after the storm", system.label, server.memory(), "MiB")
 
+    def contended(self) -> Iterable[Sample]:
+        """Logins per second while others ask who they are, as fast as they are answered."""
+        seconds = 2 * self._length.seconds
+        for _ in range(self._length.rounds):
+            yield Sample("contended", "-", "cores / bcrypt time", _hashes_per_second(), "logins/s")
+        for system in self._turns((PLUGGABLE, USERS_JWT, AUTHX)):
+            url, accounts = self._database(system, "postgres")
+            with serving(system.app, url, **system.environment) as server:
+                logins, _ = put_under(
+                    system.logins(server.port, accounts, connections=CONNECTIONS, seconds=seconds),
+                    self._me_load(system, server, accounts, seconds),
+                )
+                yield Sample("contended", "-", system.label, logins.per_second, "logins/s")
+
+    def signups(self) -> Iterable[Sample]:
+        """The memory of a worker with every feature of the demo, before and after a thousand signups."""
+        url, _ = self._database(PLUGGABLE, "postgres")
+        every = {"FEATURES": "every", "AUTH_BCRYPT_ROUNDS": "4", "AUTH_DELIVER_MAIL": "false"}
+        for _ in range(2):
+            with serving(PLUGGABLE.app, url, **every) as server:
+                yield Sample("signups", "idle", PLUGGABLE.label, server.memory(), "MiB")
+                for count, setting in ((1, "after the first signup"), (999, "after a thousand")):
+                    bodies = [
+                        {"email": f"{secrets.token_hex(8)}@example.com", "password": PASSWORD}
+                        for _ in range(2 * count)
+                    ]
+                    rate = SIGNUPS_PER_SECOND
+                    load = Load(
+                        server.port, "POST", "/auth/signup", 1, count / rate, bodies=bodies, rate=rate
+                    )
+                    (outcome,) = put_under(load)
+                    _check(outcome.statuses, "201")
+                    yield Sample("signups", setting, PLUGGABLE.label, server.memory(), "MiB")
+
     def soak(self) -> Iterable[Sample]:
         """The memory of a worker under a mixed load, over ten minutes."""
         system, dialect = PLUGGABLE, "postgres"
@@ -170,10 +218,17 @@ class Bench:
 
     def figures(self) -> dict[str, Callable[[], Iterable[Sample]]]:
         """All of them, by name."""
-        every = (self.me, self.refresh, self.login, self.storm, self.start, self.growth, self.soak)
+        every = (
+            *(self.me, self.single, self.refresh, self.login, self.storm, self.contended, self.signups),
+            *(self.start, self.growth, self.soak),
+        )
         return {figure.__name__: figure for figure in every}
 
     def _turns(self, measured: tuple[T, ...]) -> Iterable[T]:
+        chosen = self._length.systems
+        measured = tuple(
+            each for each in measured if not (chosen and isinstance(each, System) and each.name not in chosen)
+        )
         for round_number in range(self._length.rounds):
             yield from measured if round_number % 2 == 0 else reversed(measured)
 
@@ -214,8 +269,12 @@ class Bench:
         return outcome.per_second
 
 
-def _check(statuses: dict[str, int]) -> None:
-    if set(statuses) != {"200"}:
+def _that_can(systems: Iterable[System], dialect: str, workers: int) -> tuple[System, ...]:
+    return tuple(system for system in systems if dialect in system.dialects and workers in system.workers)
+
+
+def _check(statuses: dict[str, int], right: str = "200") -> None:
+    if set(statuses) != {right}:
         raise RuntimeError(f"A system did not answer as it should: {statuses}")
 
 

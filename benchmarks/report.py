@@ -29,10 +29,13 @@ PACKAGES = (
 )
 TITLES = {
     "me": "`GET /auth/me`, 32 connections",
+    "single": "`GET /auth/me`, one connection, one worker",
     "refresh": "`POST /auth/refresh`, 32 sessions",
     "login": "`POST /auth/login`, 32 connections, one worker, PostgreSQL",
     "p99": "99th percentile of `/auth/me`, one worker, PostgreSQL",
     "memory": "Memory of that worker, as far as no other process shares it",
+    "contended": "`POST /auth/login`, 32 connections, beside 32 that ask for `/auth/me` without pause",
+    "signups": "Memory of a worker with every feature of the demo, that no other process shares",
     "soak": "Memory under a mixed load",
     "start": "From the start of the process to the first answer",
     "growth: me": "`GET /auth/me` by the number of users",
@@ -41,7 +44,11 @@ TITLES = {
 }
 """The figures, in the order of the report."""
 
-BASES = {"me": "floor", "refresh": "floor", "login": "cores / bcrypt time", "start": "FastAPI and Tortoise"}
+BASES = {
+    **dict.fromkeys(("me", "single", "refresh"), "floor"),
+    **dict.fromkeys(("login", "contended"), "cores / bcrypt time"),
+    "start": "FastAPI and Tortoise",
+}
 """What a figure is told as a ratio of."""
 
 PLOTTED = (("me", "requests/s"), ("refresh", "requests/s"))

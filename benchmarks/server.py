@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 
 import psutil
 
+from . import better_auth
 from .databases import SECRET
 from .load import Load, Outcome
 
@@ -51,15 +52,12 @@ def free_port() -> int:
 
 @contextmanager
 def serving(app: str, url: str, workers: int = 1, **environment: str) -> Iterator[Server]:
-    """Runs an app of `benchmarks.apps` until the block ends."""
+    """Runs an app of `benchmarks.apps`, or better-auth, until the block ends."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", f"benchmarks.apps.{app}:app", "--port", str(port)]
-    command += ["--loop", "uvloop", "--http", "httptools", "--workers", str(workers)]
+    environment |= {"DATABASE_URL": url, "JWT_SECRET": SECRET, "PORT": str(port)}
+    command = better_auth.COMMAND if app == better_auth.NAME else _uvicorn(app, port, workers)
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, "--no-access-log", "--log-level", "warning"],
-        env=_ENVIRONMENT | {"DATABASE_URL": url, "JWT_SECRET": SECRET} | environment,
-    )
+    process = subprocess.Popen(command, env=_ENVIRONMENT | environment)
     try:
         while not answers(port):
             if process.poll() is not None:
@@ -72,6 +70,12 @@ def serving(app: str, url: str, workers: int = 1, **environment: str) -> Iterato
     finally:
         process.terminate()
         process.wait()
+
+
+def _uvicorn(app: str, port: int, workers: int) -> list[str]:
+    command = [sys.executable, "-m", "uvicorn", f"benchmarks.apps.{app}:app", "--port", str(port)]
+    command += ["--loop", "uvloop", "--http", "httptools", "--workers", str(workers)]
+    return [*command, "--no-access-log", "--log-level", "warning"]
 
 
 def answers(port: int) -> bool:

@@ -10,7 +10,7 @@ from uuid import UUID
 from authx import AuthX, AuthXConfig
 from fastapi_users.jwt import generate_jwt
 
-from . import databases
+from . import better_auth, databases
 from .databases import PASSWORD, SECRET, Accounts
 from .load import Load
 
@@ -30,11 +30,16 @@ class System:
     form_login: bool = False
     logs_in: bool = True
     refreshes: bool = False
+    credential: str = Load.credential
+    dialects: tuple[str, ...] = databases.DIALECTS
+    workers: tuple[int, ...] = (1, 2)
 
     def me(self, port: int, accounts: Accounts, *, connections: int, seconds: float, **more: float) -> Load:
         """Users that ask who they are."""
         tokens = accounts.access_tokens
-        return Load(port, "GET", self.me_path, connections, seconds, tokens=tokens, **more)
+        return Load(
+            port, "GET", self.me_path, connections, seconds, tokens, credential=self.credential, **more
+        )
 
     def logins(self, port: int, accounts: Accounts, *, connections: int, seconds: float) -> Load:
         """Users that sign in."""
@@ -85,4 +90,32 @@ USERS_JWT = System(
 )
 AUTHX = System("authx", "authx", "authx", _peers(_jwt_of_authx), "/users/me")
 
-SYSTEMS = (PLUGGABLE, FLOOR, USERS_DATABASE, USERS_JWT, AUTHX)
+BETTER_AUTH = System(
+    "better_auth",
+    "better-auth, Node",
+    better_auth.NAME,
+    better_auth.with_sessions,
+    "/api/auth/get-session",
+    logs_in=False,
+    credential="Cookie: better-auth.session_token=",
+    dialects=("postgres",),
+    workers=(1,),
+)
+UNRESET = System(
+    "unreset",
+    "fastapi-pluggable-auth, no resets",
+    "pluggable",
+    databases.with_sessions,
+    environment={"RESET": "left out"},
+    dialects=("postgres",),
+)
+"""Where asyncpg's pool does not reset connections (docs/production.md)."""
+
+SYSTEMS = (
+    PLUGGABLE,
+    FLOOR,
+    USERS_DATABASE,
+    USERS_JWT,
+    AUTHX,
+    *((BETTER_AUTH,) if better_auth.missing() is None else ()),
+)

@@ -156,7 +156,7 @@ async def _patiently(
             if client is not None and failure_of(error) is Failure.READ_ONLY:
                 await drop_connections(root_of(client))
                 if isinstance(client, TransactionalDBClient):
-                    _keep(asyncio.get_running_loop().create_task(_drop_later(root_of(client))))
+                    keep(asyncio.get_running_loop().create_task(_drop_later(root_of(client))))
             late = tried > 1 and time.monotonic() - started > TRYING_SECONDS
             if tried == tries or late or not again(error):
                 raise
@@ -368,7 +368,7 @@ async def with_deadline(work: Coroutine[Any, Any, T], limit: timedelta) -> T:
     reset = _deadline.set(deadline)
     task = loop.create_task(work)
     _deadline.reset(reset)
-    _keep(task)
+    keep(task)
     try:
         await deadline.wait(task)
         return task.result()
@@ -401,7 +401,7 @@ def _refusal(error: Exception) -> AuthError:
     return AuthError(ErrorCode.DATABASE_UNAVAILABLE, retry_after=1)
 
 
-def _keep(task: asyncio.Task[Any]) -> None:
+def keep(task: asyncio.Task[Any]) -> None:
     """The event loop would not keep it alive."""
     _running.add(task)
     task.add_done_callback(_running.discard)

@@ -9,6 +9,7 @@ from tortoise.manager import Manager
 
 from .compiled import Insert, Row, Select, Statement, value
 from .models import AbstractUser, Tables
+from .shared_reads import SharedSelect
 
 
 class Read(Protocol):
@@ -47,14 +48,16 @@ class Queries:
     def __init__(self, tables: Tables[Any]) -> None:
         self.session = of_existing(
             tables.user,
-            Select(
-                tables.session,
-                ("id", "user_id"),
-                (
-                    *("id", "user_id", "authenticated_at", "expires_at", "revoked_at"),
-                    *("impersonated_by", "begun_in", "confirmed_gen", "superseded", "factors"),
-                ),
-                whole="user",
+            SharedSelect(
+                Select(
+                    tables.session,
+                    ("id", "user_id"),
+                    (
+                        *("id", "user_id", "authenticated_at", "expires_at", "revoked_at"),
+                        *("impersonated_by", "begun_in", "confirmed_gen", "superseded", "factors"),
+                    ),
+                    whole="user",
+                )
             ),
         )
         """The state of a session of a user, and the `user`."""

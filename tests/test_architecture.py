@@ -18,6 +18,7 @@ FLOORS = (
     {"database"},
     {"models"},
     {"migrations", "compiled", "hooks", "autonomous", "poolers"},
+    {"shared_reads"},
     {"queries", "afterwards", "readiness", "features.feature"},
     {"email"},
     {"auth"},

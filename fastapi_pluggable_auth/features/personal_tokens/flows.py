@@ -22,6 +22,7 @@ from ...flows.notices import notify
 from ...models import exact, matching
 from ...queries import Read, of_existing
 from ...security.plaintext import Plaintext
+from ...shared_reads import SharedSelect
 from ..feature import MailSpec, MailTable
 from .models import AbstractPersonalToken, PersonalToken
 from .secret import digest_of, generate_secret
@@ -151,7 +152,7 @@ def _by_digest(auth: Auth) -> Read:
     """The state of a token, and its `user`."""
     columns = ("id", "user_id", "digest", "scopes", "expires_at", "last_used_at")
     token = Select(auth.tables.of(PersonalToken), ("digest",), columns, whole="user")
-    return of_existing(auth.tables.user, token)
+    return of_existing(auth.tables.user, SharedSelect(token))
 
 
 @transactional
