@@ -102,6 +102,35 @@ async def test_five_wrong_codes_and_ten_minutes_end_it(
     assert told(await enter(guest, challenge, code)) == (400, "mailed_code_expired")
 
 
+async def test_codes_that_others_guess_for_the_address_are_in_nobodys_way(
+    guest: Account, mailbox: Mailbox
+) -> None:
+    """Nobody without a session delays one who has it: there is no link that would help here."""
+    forgotten = {"email": EMAIL, "mailed_code": True}
+    for _ in range(7):
+        asked = (await guest.client.post("/auth/forgot-password", json=forgotten)).json()
+        body = {"challenge": asked["challenge"], "code": "000000", "new_password": "another horse battery"}
+        for _ in range(5):
+            answer = await guest.client.post("/auth/reset-password/code", json=body)
+    assert told(answer) == (429, "throttled")
+    challenge = (await ask(guest)).json()["challenge"]
+    assert (await enter(guest, challenge, code_in(mailbox, EMAIL))).status_code == 200
+
+
+async def test_twenty_wrong_codes_end_the_session(
+    guest: Account, settings: AuthSettings, mailbox: Mailbox
+) -> None:
+    """ASVS 6.3.1: as with any other guess in a session."""
+    settings.mail_limit = 10
+    for _ in range(4):
+        assert (await guest.me()).status_code == 200
+        challenge, code = (await ask(guest)).json()["challenge"], code_in(mailbox, EMAIL)
+        wrong = "000000" if code != "000000" else "000001"
+        for _ in range(5):
+            assert (await enter(guest, challenge, wrong)).status_code == 400
+    assert (await guest.me()).status_code == 401
+
+
 @pytest.mark.parametrize("lacking", ["a password", "an address of its own", "another address"])
 async def test_who_can_confirm_otherwise_or_has_no_address_gets_no_code(
     lacking: str, guest: Account, mailbox: Mailbox

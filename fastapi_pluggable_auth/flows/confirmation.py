@@ -14,9 +14,10 @@ from ..security.hashing import is_usable
 from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation
 from .gate import Proof, renew
+from .guesses import counted_guess
 from .login import MAIL
-from .mailed_codes import check_code, mail_code
-from .pending import take
+from .mailed_codes import check_guess, mail_code
+from .pending import find, take
 from .throttle import may_mail
 
 KIND: Final = "confirmation"
@@ -46,9 +47,13 @@ async def confirm_by_mail(
     REAUTHENTICATION_FAILED where something has changed meanwhile, IMPERSONATION_FORBIDDEN."""
     async with observed(auth, EventKind.REAUTHENTICATION, authentication) as observation:
         user = _who_confirms(authentication)
-        pending, said = await check_code(auth, KIND, challenge, code)
-        if pending.user_id != user.id or said["session"] != str(authentication.session_id):
+        found = await find(auth, KIND, challenge)
+        if found is None or found[1]["session"] != str(authentication.session_id):
             raise AuthError(ErrorCode.MAILED_CODE_EXPIRED)
+        pending, said = found
+        # Counted in the session, not for the address: nobody outside of it is in the way of its user.
+        async with counted_guess(auth, user, session_id=authentication.session_id):
+            await check_guess(auth, pending, None, code)
         proof = Proof(
             user=user,
             factors=(MAIL,),
