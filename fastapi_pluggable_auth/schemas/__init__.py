@@ -153,6 +153,16 @@ DisplayName = Annotated[
     AfterValidator(single_line),
     documented(pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"),
 ]
+OwnName = Annotated[
+    Text,
+    Field(max_length=64),
+    AfterValidator(single_line),
+    Field(min_length=1),
+    documented(
+        pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*[^\u0000-\u0020\u007f-\u00a0\u2028\u2029]"
+    ),
+]
+"""What users call something of theirs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,12 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from ...schemas import Body, DeviceValue, Email, Flag, Schema, Text, documented, single_line
+from ...schemas import Body, DeviceValue, Email, Flag, OwnName, Schema, Text
 from .credentials import Assertion, Registration
 
-PasskeyName = Annotated[
-    Text,
-    Field(max_length=64, examples=["My phone"]),
-    AfterValidator(single_line),
-    Field(min_length=1),
-    documented(
-        pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*[^\u0000-\u0020\u007f-\u00a0\u2028\u2029]"
-    ),
-]
+PasskeyName = Annotated[OwnName, Field(examples=["My phone"])]
 
 
 class PasskeyLogin(Body):

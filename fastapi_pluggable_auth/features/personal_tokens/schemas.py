@@ -6,24 +6,16 @@ from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, Strict
+from pydantic import Field, Strict
 
-from ...schemas import Body, Schema, Text, documented, single_line
+from ...schemas import Body, OwnName, Schema
 from ...security.names import PATTERN as NAME
 
 MAXIMUM_LIFETIME: Final = 100 * 365 * 86400
 
 
 Scope = Annotated[str, Strict(), Field(pattern=f"^{NAME}$", max_length=255, examples=["notes:read"])]
-TokenName = Annotated[
-    Text,
-    Field(max_length=64, examples=["backup script"]),
-    AfterValidator(single_line),
-    Field(min_length=1),
-    documented(
-        pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*[^\u0000-\u0020\u007f-\u00a0\u2028\u2029]"
-    ),
-]
+TokenName = Annotated[OwnName, Field(examples=["backup script"])]
 
 
 class PersonalTokenCreate(Body):
