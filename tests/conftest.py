@@ -23,7 +23,7 @@ from fastapi_pluggable_auth.features import Administration, AuditLog, Feature, P
 from fastapi_pluggable_auth.features.passkeys import PasskeySettings
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
-from . import browsers, databases, node, pgbouncer, postgres, promtool
+from . import browsers, databases, node, pgbouncer, postgres, promtool, quick_routes
 from .daemons import none_of
 from .smtp_server import MailServer, link_in
 from .spare_database import SpareDatabase
@@ -43,6 +43,9 @@ on_one_spare = pytest.mark.parametrize("spare", SQLITE_UNLESS_FULL, indirect=Tru
 PASSWORD = "correct horse battery"
 EMAIL = "ada@example.com"
 SECRET = "c3qXvN9tLb2RkZ8wYp5Dh7GsJm4TfEu6AxQr1VoKiWnBzMyH"
+
+
+quick_routes.remember()
 
 
 def pytest_configure(config: pytest.Config) -> None:
