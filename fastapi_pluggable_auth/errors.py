@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Any, Final, TypeAlias
@@ -139,7 +140,8 @@ class AuthError(Exception):
 
     `retry_after` is in seconds and becomes the header of that name; `scope` is what the token would need,
     divided by spaces; `detail` says more than the sentence of the code; `field` is that of the body that it
-    is about, where it could be any.
+    is about, where it could be any; `options` are what the client needs to answer for a second factor, by the
+    field of the answer.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class AuthError(Exception):
         scope: str = "",
         detail: str | None = None,
         field: str = "",
+        options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.detail = detail or code.detail
         super().__init__(self.detail)
@@ -157,6 +160,7 @@ class AuthError(Exception):
         self.retry_after = retry_after
         self.scope = scope
         self.field = field
+        self.options = options
 
     @property
     def headers(self) -> dict[str, str]:

@@ -46,7 +46,7 @@ PARTS = {
     *(f"features.passkeys.flows.{name}" for name in ("check_first", "check_second_factor")),
     *(f"features.social_login.flows.{name}" for name in ("account_of", "session_of")),
     "features.social_login.importing",
-    *("gate.entering", "gate.admit", "gate.second_factor", "gate.renew"),
+    *("gate.entering", "gate.admit", "gate.second_factor", "gate.factor_required", "gate.renew"),
     *("login.account_named", "password.require_good_password", "purge.keep_purging"),
     *(
         "features.administration.flows.acting_on",

@@ -336,9 +336,9 @@ class Ways(RuleBasedStateMachine):
         match kind:
             case "passkey" if self.keys:
                 body = {"email": self.email, "password": self.password}
-                options = self.ask("/auth/passkey/second-factor/options", body)
-                if self.status == 200:
-                    return {"passkey": self.keys[-1][0].get(options)}
+                options = self.ask("/auth/login", body).get("options", {})
+                if "passkey" in options:
+                    return {"passkey": self.keys[-1][0].get(options["passkey"])}
             case "app" if self.secret:
                 return {"code": pyotp.TOTP(self.secret).at(self.world.clock())}
             case "recovery" if self.codes:
@@ -378,8 +378,9 @@ class Ways(RuleBasedStateMachine):
         challenge = self.ask("/auth/email-sign-in", {"email": self.email})["challenge"]
         keys = key_set(self.world.auth.settings)
         body = {"challenge": challenge, "code": code_for(keys, id_of("email_sign_in", challenge))}
-        given = {} if code == "passkey" else self.code(code)
-        self.ask("/auth/email-sign-in/code", body | {"second_code": given.get("code")})
+        given = self.code(code)
+        second = {"second_code": given["code"]} if "code" in given else given
+        self.ask("/auth/email-sign-in/code", body | second)
 
     @rule(strong=st.booleans())
     def is_signed_in_by_the_app(self, strong: bool) -> None:

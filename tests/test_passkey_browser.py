@@ -506,8 +506,13 @@ TOKENS = """async ({ email, password }) => {
   const renamed = await passkeys.change(id, { name: "Desk" })
   const me = await fetch("/auth/me", { headers: { Authorization: `Bearer ${token}` } })
   const refused = await passkeys.change("none", { name: "" }).catch(error => error)
+  await passkeys.remove(id)
+  await passkeys.add({ secondFactor: true })
+  const needed = await fetch("/auth/login", { ...json, body: JSON.stringify({ email, password }) })
+  const beside = await passkeys.secondFactor(await needed.json(), { email, password })
+  const types = [session.token_type, beside.token_type]
   return {
-    said: [name, renamed.name, session.token_type, (await me.json()).email, !!last_used_at],
+    said: [name, renamed.name, ...types, (await me.json()).email, !!last_used_at],
     errors: [again, refused].map(error => [error instanceof PasskeyError, error.code, error.status ?? 0]),
   }
 }"""
@@ -571,7 +576,7 @@ async def test_the_module_of_an_app_of_one_page_works_with_tokens(browser: Any, 
         assert answer.status == 201
         site.change("tim@example.com", "is_verified", True)
         seen = await person.page.evaluate(TOKENS, credentials)
-        assert seen["said"] == ["Laptop", "Desk", "bearer", "tim@example.com", True]
+        assert seen["said"] == ["Laptop", "Desk", "bearer", "bearer", "tim@example.com", True]
         assert seen["errors"] == [[True, "InvalidStateError", 0], [True, "validation_error", 422]]
         module = await context.request.get(f"{site.base}/auth/passkey/passkeys.js")
         assert module.headers["content-type"].startswith("text/javascript")

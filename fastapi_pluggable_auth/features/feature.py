@@ -207,6 +207,27 @@ class SignUp:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What answers for a second factor in place of a code: the `type` of what its field holds, which the
+    factor gets as JSON. `options` is what a client needs to make one, of an `Auth` and a user who has shown
+    the first factor: for JSON, None where that user has nothing to answer with."""
+
+    type: Any
+    options: Callable[[Any, AbstractUser], Awaitable[Mapping[str, Any] | None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What a way of signing in has written once a sign-in is complete, be it by a second factor in another
+    request. `write` does it inside the transaction that stores the session, after the account is locked, of
+    an `Auth`, the user and what the proof carries (JSON); False where that is not good any more. `report` is
+    called after the commit."""
+
+    write: Callable[[Any, AbstractUser, Mapping[str, Any]], Awaitable[bool]]
+    report: Callable[[Any, AbstractUser, Mapping[str, Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
     """What somebody wants who may be anybody: the `action`, the `answer` that came with the request, None
     where there was none, and the `address` of the client."""
@@ -309,12 +330,13 @@ class Feature:
 
     `rates` are names for `rate_limited(...)`, with what is recommended. `credentials` are its own tokens,
     and `scopes` what these may be made for, each with a sentence for users. `factors` are what a login may
-    ask for beside the password; `answers` are fields of its body, each with the type of what it holds, that
-    answer for one in place of a code: the factor gets them as JSON. `phishing_resistant` names those that a
-    look-alike site cannot pass on. `sign_up` is another way to sign up, and `ways_in` counts the ways in that
-    a user has here, of which the last one stays. `guard` is what is asked first of those who may be anybody,
-    and `guarded` are bodies of its own routes in which that is asked. `options` are what the app has chosen,
-    for its own routes: `auth.features.options_of(name)`.
+    ask for beside the password; `answers` are fields of its body that answer for one in place of a code, and
+    `answering` are bodies of its own routes that take a second factor. `completion` is what is written with a
+    session that its way of signing in has led to. `phishing_resistant` names those that
+    a look-alike site cannot pass on. `sign_up` is another way to sign up, and `ways_in` counts the ways in
+    that a user has here, of which the last one stays. `guard` is what is asked first of those who may be
+    anybody, and `guarded` are bodies of its own routes in which that is asked. `options` are what the app has
+    chosen, for its own routes: `auth.features.options_of(name)`.
     `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, and `detour` leads to the
     security page after a sign-in. `templates` is the folder of its templates; `scripts` are files there that
     the script of the pages has as well, together in a scope of their own. `words` is the folder of its words:
@@ -338,7 +360,9 @@ class Feature:
     credentials: tuple[Credential, ...] = ()
     scopes: Mapping[str, str] = field(default_factory=dict)
     factors: tuple[SecondFactor, ...] = ()
-    answers: Mapping[str, Any] = field(default_factory=dict)
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    answering: tuple[type[BaseModel], ...] = ()
+    completion: Completion | None = None
     phishing_resistant: frozenset[str] = frozenset()
     sign_up: SignUp | None = None
     ways_in: WaysIn | None = None
@@ -394,8 +418,12 @@ class Features:
         self.factors = tuple(factor for feature in self._all for factor in feature.factors)
         """What a login may ask for beside the first factor; one right answer is enough."""
         answers = self.merged("answer", lambda feature: feature.answers.items(), key=itemgetter(0))
-        self.answers: Mapping[str, Any] = dict(answers.values())
-        """What answers for a second factor in place of a code: the type of each field, by its name."""
+        self.answers: Mapping[str, Answer] = dict(answers.values())
+        """What answers for a second factor in place of a code, by the name of its field."""
+        self.answering = tuple(body for feature in self._all for body in feature.answering)
+        """The bodies of features that take a second factor."""
+        self.completions = {each.name: each.completion for each in self._all if each.completion is not None}
+        """What is written with a session, by the name of the feature."""
         self.phishing_resistant = frozenset(
             name for feature in self._all for name in feature.phishing_resistant
         )

@@ -42,13 +42,15 @@ class Proof:
     `strong` needs no second factor beside it. `unchanged` are columns of the account that must still have
     these values when the session is stored; the gate itself looks after the password. `spends` is called
     inside the transaction that stores it, after the account is locked: it spends what the proof was made of,
-    and is False where another request was faster."""
+    and is False where another request was faster. What it `carries` is written there by the `Completion` of
+    the feature that is named, of data for JSON, which a challenge keeps until then."""
 
     user: AbstractUser
     factors: tuple[str, ...]
     strong: bool = False
     unchanged: Mapping[str, object] = field(default_factory=dict)
     spends: Callable[[Auth], Awaitable[bool]] | None = None
+    carries: tuple[str, Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,22 @@ async def admit(auth: Auth, proof: Proof, entry: Entry) -> SignedIn | FactorNeed
     observation.session_id, observation.factors = tokens.session_id, factors
     if second is not None:
         await second.report(auth, observation)
+    if proof.carries is not None:
+        feature, carried = proof.carries
+        await auth.features.completions[feature].report(auth, user, carried)
     entry.signed_in = SignedIn(user, tokens, factors)
     return entry.signed_in
+
+
+async def factor_required(auth: Auth, needed: FactorNeeded) -> AuthError:
+    """The refusal for a client that shows all factors in one request: TWO_FACTOR_REQUIRED, with what it needs
+    to answer in another way than by a code."""
+    options = {
+        name: made
+        for name, answer in auth.features.answers.items()
+        if (made := await answer.options(auth, needed.proof.user)) is not None
+    }
+    return AuthError(ErrorCode.TWO_FACTOR_REQUIRED, options=options)
 
 
 async def second_factor(
@@ -278,3 +294,7 @@ async def _write_login(auth: Auth, proof: Proof, second: RightAnswer | None, **w
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)
     if second is not None and not await second.spend(auth, user):
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)
+    if proof.carries is not None:
+        feature, carried = proof.carries
+        if not await auth.features.completions[feature].write(auth, user, carried):
+            raise AuthError(ErrorCode.INVALID_CREDENTIALS)

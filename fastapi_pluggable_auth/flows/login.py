@@ -19,7 +19,17 @@ from ..security.jwt import Transport
 from ..security.plaintext import Plaintext
 from .authentication import Authentication, observed, refuse_impersonation
 from .devices import Device
-from .gate import FactorNeeded, Proof, SignedIn, admit, entering, factor_names, renew, second_factor
+from .gate import (
+    FactorNeeded,
+    Proof,
+    SignedIn,
+    admit,
+    entering,
+    factor_names,
+    factor_required,
+    renew,
+    second_factor,
+)
 from .guesses import First, counted_guess
 from .passwords import check_password
 from .pending import attempt, begin, find, take
@@ -68,7 +78,7 @@ async def login(
     """
     answer = await _by_password(auth, name, Plaintext.of(password), _held(code), device, transport, first)
     if isinstance(answer, FactorNeeded):
-        raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+        raise await factor_required(auth, answer)
     return answer.tokens
 
 
@@ -113,6 +123,7 @@ async def answer_challenge(
                 factors=tuple(proved["factors"]),
                 unchanged=unchanged,
                 spends=partial(take, pending=pending),
+                carries=tuple(proved["carries"]) if proved["carries"] else None,
             )
             answer = await admit(auth, proof, entry)
     if isinstance(answer, FactorNeeded):  # only for a proof without a code
@@ -199,8 +210,9 @@ async def reauthenticate(
     password is missing, TWO_FACTOR_REQUIRED when the code is, PASSWORD_NOT_SET where the account has neither,
     THROTTLED, OVERLOADED, TWO_FACTOR_UNAVAILABLE, IMPERSONATION_FORBIDDEN.
     """
-    if not await _show_again(auth, authentication, _held(password), _held(code)):
-        raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+    needed = await _show_again(auth, authentication, _held(password), _held(code))
+    if needed is not None:
+        raise await factor_required(auth, needed)
 
 
 async def account_named(auth: Auth[U], name: str) -> U | None:
@@ -239,8 +251,8 @@ async def _by_password(
 
 async def _show_again(
     auth: Auth, authentication: Authentication, password: Plaintext | None, code: Plaintext | None
-) -> bool:
-    """Whether all factors were shown: False where the second one is missing."""
+) -> FactorNeeded | None:
+    """What is still needed, None where all factors were shown."""
     user = authentication.user
     has_password = is_usable(user.hashed_password)
     if has_password and password is None:
@@ -257,7 +269,7 @@ async def _show_again(
                 second = await second_factor(auth, proof, code, guess)
                 if isinstance(second, FactorNeeded):
                     observation.kind = None
-                    return False
+                    return second
                 if second is None and not has_password:
                     raise AuthError(ErrorCode.PASSWORD_NOT_SET)
                 observation.factors = await renew(auth, authentication, proof, second)
@@ -267,7 +279,7 @@ async def _show_again(
             raise
         if second is not None:
             await second.report(auth, observation)
-    return True
+    return None
 
 
 def _held(secret: str | Plaintext | None) -> Plaintext | None:
@@ -279,7 +291,8 @@ async def begin_challenge(auth: Auth, /, proof: Proof) -> Challenge:
     """Keeps what was proved for five minutes, until the second factor is shown. What the proof `spends` is
     spent here, so that it leads to one challenge. Raises `AuthError(INVALID_CREDENTIALS)` where it was spent
     before."""
-    proved = {"factors": proof.factors, "state": _challenge_state(auth, proof.user)}
+    state = _challenge_state(auth, proof.user)
+    proved = {"factors": proof.factors, "state": state, "carries": proof.carries}
     token = await begin(auth, CHALLENGE, proved, user_id=proof.user.id, lifetime=CHALLENGE_LIFETIME)
     if proof.spends is not None and not await proof.spends(auth):
         raise AuthError(ErrorCode.INVALID_CREDENTIALS)

@@ -105,6 +105,15 @@ async def take(auth: Auth, pending: AbstractPending | Unstored) -> bool:
     return bool(await unspent.update(spent_at=now))
 
 
+async def is_taken(auth: Auth, pending: Unstored) -> bool:
+    """Whether it was spent before."""
+    return await auth.tables.pending.filter(id=_unstored_id(pending)).exists()
+
+
+def _unstored_id(pending: Unstored) -> str:
+    return id_of(pending.kind, base64.urlsafe_b64encode(pending.value).decode())
+
+
 async def _take_unstored(auth: Auth, pending: Unstored, now: datetime) -> bool:
     """Whether the row that says so is the one of this request: the insert waits for that of another one, and
     then does nothing."""
@@ -112,7 +121,7 @@ async def _take_unstored(auth: Auth, pending: Unstored, now: datetime) -> bool:
         return False
     table, writer = auth.tables.pending, secrets.token_urlsafe(16)
     spent = table(
-        id=id_of(pending.kind, base64.urlsafe_b64encode(pending.value).decode()),
+        id=_unstored_id(pending),
         kind=pending.kind,
         data=writer,
         expires_at=pending.expires_at,

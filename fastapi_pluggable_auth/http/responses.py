@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from fastapi import Request
@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from ..auth import Auth
 from ..errors import AuthError, Code, ErrorCode, HostCode
-from ..schemas import Error, ValidationFailure
+from ..schemas import Error, Schema, SecondFactorNeeded, ValidationFailure
 from ..security.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 from ..words.languages import FALLBACK, preferred
 from ..words.texts import UNFILLED, offered_languages, texts_of, words_in
@@ -41,8 +41,9 @@ def error_response(error: AuthError, request: Request, auth: Auth) -> JSONRespon
         where = ["body", error.field] if error.field else ["body"]
         return validation_response([{**UNFIT_VALUE, "loc": where}])
     detail, language = sentence_of(error, request.headers.get("accept-language", ""), auth)
+    options = {"options": error.options} if error.options else {}
     return JSONResponse(
-        {"detail": detail, "code": error.code.code},
+        {"detail": detail, "code": error.code.code, **options},
         error.code.status,
         {**error.headers, **({"Content-Language": language} if language else {}), "Vary": "Accept-Language"},
     )
@@ -90,11 +91,18 @@ def _harmless(part: str | int) -> str | int:
     return part if isinstance(part, int) or _PLAIN_NAME.fullmatch(part) else "?"
 
 
+_BODIES: Final[Mapping[Code, type[Schema]]] = {
+    ErrorCode.VALIDATION_ERROR: ValidationFailure,
+    ErrorCode.TWO_FACTOR_REQUIRED: SecondFactorNeeded,
+}
+"""Those of refusals that say more."""
+
+
 def documented(*codes: Code) -> Responses:
     """The OpenAPI `responses` of a route that may refuse with these codes, and as every route does."""
     responses: Responses = {}
     for code in (*codes, *EVERYWHERE):
-        model = ValidationFailure if code is ErrorCode.VALIDATION_ERROR else Error
+        model = _BODIES.get(code, Error)
         response = responses.setdefault(code.status, {"model": model, "description": ""})
         response["model"] |= model
         response["description"] = f"{response['description']}\n\n`{code.code}`: {code.detail}".strip()

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from ..arguments import require_instance
 from ..auth import Auth
 from ..errors import Code
-from ..features.feature import Features, FirstWayIn, Guard, SignUp
+from ..features.feature import Answer, Features, FirstWayIn, Guard, SignUp
 from ..models import AbstractUser
 from ..schemas import (
     Answering,
@@ -79,8 +79,8 @@ def mounted_bodies(bodies: Bodies, features: Features) -> Bodies:
     """Those that routes take, with what features add to them beside the host."""
     made: dict[type[BaseModel], type[BaseModel]] = {**bodies}
     if features.answers:
-        for answering in (LoginData, Reauthentication):
-            made[answering] = _answering(own_body(answering, bodies), features.answers)
+        answering: tuple[type[BaseModel], ...] = (LoginData, Reauthentication, *features.answering)
+        made |= {body: _answering(own_body(body, bodies), features.answers) for body in answering}
     if features.sign_ups:
         made[UserCreate] = _with_sign_ups(own_body(UserCreate, bodies), features.sign_ups.values())
     if features.guards:
@@ -177,8 +177,8 @@ def _guarded(body: type[BaseModel], guards: Iterable[Guard]) -> type[BaseModel]:
     return made
 
 
-def _answering(body: type[Answering], answers: Mapping[str, Any]) -> type[BaseModel]:
-    fields: dict[str, Any] = {name: (kind | None, None) for name, kind in answers.items()}
+def _answering(body: type[Answering], answers: Mapping[str, Answer]) -> type[BaseModel]:
+    fields: dict[str, Any] = {name: (each.type | None, None) for name, each in answers.items()}
     made = create_model(body.__name__, __base__=body, __doc__=body.__doc__, __module__=__name__, **fields)
     made.answers = tuple(answers)
     return made

@@ -270,7 +270,16 @@ class Answering(Body):
         return None
 
 
-class LoginData(Answering):
+class Entering(Answering):
+    """A body that starts a session. A client that keeps its tokens itself sends the `device` that it was
+    given, null where it has none yet: others who guess do not delay it. With `trust_device`, where the app
+    lets users trust devices, no second factor is asked for on it for a while."""
+
+    device: DeviceValue | None = Field(default=None, repr=False)
+    trust_device: Flag = False
+
+
+class LoginData(Entering):
     """A login; `code` is needed while two-factor is active. A client that keeps its tokens itself sends the
     `device` that it was given, null where it has none yet: others who guess do not delay it. With
     `trust_device`, where the app lets users trust devices, no second factor is asked for on it for a while.
@@ -280,8 +289,6 @@ class LoginData(Answering):
 
     email: Email
     password: Password
-    device: DeviceValue | None = Field(default=None, repr=False)
-    trust_device: Flag = False
     remember: Flag = True
 
 
@@ -576,6 +583,13 @@ class Error(Schema):
 
     detail: str
     code: str
+
+
+class SecondFactorNeeded(Error):
+    """The refusal of a login that needs a second factor. `options` are there where the user has something to
+    answer with in place of a code: what the client needs for it, by the field of the answer."""
+
+    options: dict[str, dict[str, Any]] = Field(default={}, json_schema_extra=_without_default)
 
 
 class InvalidField(Schema):

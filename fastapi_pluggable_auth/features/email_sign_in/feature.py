@@ -13,7 +13,7 @@ from ...auth import Auth
 from ..feature import Feature, Slot
 from .names import EmailSignInError, EmailSignInEventKind, EmailSignInMail
 from .options import EmailSignInOptions
-from .schemas import EmailSignInRequest
+from .schemas import EmailSignInCode, EmailSignInLink, EmailSignInRequest
 
 
 def _routers(auth: Auth) -> Iterable[APIRouter]:
@@ -47,6 +47,7 @@ class EmailSignIn(Feature):
             routers=_routers,
             slots=(Slot(place="sign_in", template="email_sign_in_way.html"),),
             guarded=(EmailSignInRequest,),
+            answering=(EmailSignInCode, EmailSignInLink),
             options=EmailSignInOptions(signup, allowed or _everybody),
             templates=Path(__file__).parent / "templates",
             words=Path(__file__).parent / "words",

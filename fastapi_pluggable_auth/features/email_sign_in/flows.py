@@ -10,7 +10,7 @@ from ...auth import Auth, transactional
 from ...errors import AuthError, ErrorCode
 from ...events import EventKind, Observation, Outcome
 from ...flows.devices import Device
-from ...flows.gate import FactorNeeded, Proof, admit, entering
+from ...flows.gate import FactorNeeded, Proof, admit, entering, factor_required
 from ...flows.guesses import counted_code
 from ...flows.login import Challenge, begin_challenge
 from ...flows.mailbox import claim_mailbox, is_claimable, verified
@@ -155,7 +155,7 @@ async def _enter(
         return admitted.tokens
     if second is None:
         return await begin_challenge(auth, admitted.proof)
-    raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+    raise await factor_required(auth, admitted)
 
 
 async def _sign_up(auth: Auth, email: str, accept_language: str) -> AbstractUser | None:

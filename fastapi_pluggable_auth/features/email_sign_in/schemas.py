@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ...schemas import Answering, Body, DeviceValue, Email, Flag, MailedCode, OptionalCode, Schema, Text
+from ...schemas import Body, Email, Entering, Flag, MailedCode, OptionalCode, Schema, Text
 
 
 class EmailSignInRequest(Body):
@@ -21,21 +21,19 @@ class EmailSignInBegun(Schema):
     challenge: str
 
 
-class EmailSignInCode(Answering):
+class EmailSignInCode(Entering):
     """The code of the mail, with the challenge of the client that asked for it; `second_code` answers for a
-    second factor, `device` and `remember` are like those of a login."""
+    second factor, `device`, `trust_device` and `remember` are like those of a login."""
 
     answer_code: ClassVar[str] = "second_code"
 
     challenge: Annotated[Text, Field(max_length=128, repr=False, examples=["the-challenge"])]
     code: Annotated[MailedCode, Field(repr=False)]
     second_code: OptionalCode = None
-    device: DeviceValue | None = Field(default=None, repr=False)
     remember: Flag = True
 
 
-class EmailSignInLink(Answering):
+class EmailSignInLink(Entering):
     """For the link of the mail; as in a login, `code` answers for a second factor."""
 
-    device: DeviceValue | None = Field(default=None, repr=False)
     remember: Flag = True

@@ -12,7 +12,7 @@ from ...auth import Auth
 from ...flows.authentication import Authentication
 from ...models import AbstractUser
 from ...security.hashing import is_usable
-from ..feature import Feature, SignUp, Slot
+from ..feature import Answer, Feature, SignUp, Slot
 from .credentials import Assertion, Registration
 from .factor import PasskeyFactor
 from .keeping import passkeys_of, shown
@@ -21,6 +21,8 @@ from .names import FACTOR, PasskeyError, PasskeyEventKind, PasskeyMail, PasskeyS
 
 # `flows` is imported where it is used: it needs fido2, which is an extra, and scripts know of this feature
 # also where it is not installed.
+
+PASSKEY: Final = PasskeyFactor()
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -46,6 +48,14 @@ async def _check_first(auth: Auth, email: str, credential: Registration, browser
     from . import flows
 
     return await flows.check_first(auth, email, credential, browser)
+
+
+async def _second_factor_options(auth: Auth, user: AbstractUser) -> Mapping[str, Any] | None:
+    if not await PASSKEY.enrolled(auth, user):
+        return None
+    from . import flows
+
+    return await flows.second_factor_options(auth, user)
 
 
 async def _ways_in(auth: Auth, user: AbstractUser) -> int:
@@ -106,8 +116,8 @@ class Passkeys(Feature):
             access_ended=ACCESS_ENDED,
             export={"passkeys": _exported},
             rates={"passkey_options": "60/minute"},
-            factors=(PasskeyFactor(),),
-            answers={"passkey": Assertion},
+            factors=(PASSKEY,),
+            answers={"passkey": Answer(type=Assertion, options=_second_factor_options)},
             phishing_resistant=frozenset((FACTOR,)),
             sign_up=SignUp(field="credential", type=Registration, factor=FACTOR, check=_check_first),
             ways_in=_ways_in,

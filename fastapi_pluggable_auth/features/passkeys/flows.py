@@ -28,11 +28,9 @@ from ...flows.devices import Device
 from ...flows.email import Verified, owner_of, verify_signup
 from ...flows.ends import End, end_access
 from ...flows.gate import Proof, SignedIn, admit, entering, mail_new_link, renew
-from ...flows.guesses import counted_guess
 from ...flows.locking import locked_account
-from ...flows.login import account_named, require_password
 from ...flows.notices import notify, notify_anyway
-from ...flows.pending import take
+from ...flows.pending import is_taken, take
 from ...flows.session_tokens import TokenSet
 from ...flows.sessions import add_factors
 from ...models import AbstractUser, exact
@@ -277,29 +275,13 @@ async def reauthenticate(auth: Auth, authentication: Authentication, credential:
 
 
 async def second_factor_options(auth: Auth, user: AbstractUser) -> Options:
-    """What a browser needs to show a passkey of this user beside the password."""
+    """What a browser needs to show a passkey of this user beside the first factor."""
     return request_options(auth, Purpose.SECOND_FACTOR, str(user.id), await passkeys_of(auth, user.id))
 
 
-async def options_after_password(
-    auth: Auth, name: str, password: Plaintext, device: Device | None
-) -> Options:
-    """The same for a client that has yet to send the password, which is counted as at a login. Raises
-    `AuthError`: INVALID_CREDENTIALS, THROTTLED, PASSWORD_LOCKED, OVERLOADED, PASSKEY_NOT_FOUND."""
-    user = await account_named(auth, name)
-    async with counted_guess(auth, user, name, device=device) as guess:
-        owner = await require_password(auth, user, password)
-        guess.proves = False
-        if not owner.is_active or _looks_new(auth, owner):
-            raise AuthError(ErrorCode.INVALID_CREDENTIALS)
-    if FACTOR not in owner.second_factors:
-        raise AuthError(PasskeyError.PASSKEY_NOT_FOUND)
-    return await second_factor_options(auth, owner)
-
-
 async def check_second_factor(auth: Auth, user: AbstractUser, credential: Assertion) -> Shown:
-    """What follows from a passkey that was shown beside the password. Raises `AuthError`: PASSKEY_EXPIRED,
-    PASSKEY_REFUSED, PASSKEY_UNKNOWN."""
+    """What follows from a passkey that was shown beside the first factor. Raises `AuthError`:
+    PASSKEY_EXPIRED, PASSKEY_REFUSED, PASSKEY_UNKNOWN."""
     purpose = Purpose.SECOND_FACTOR
     challenge = _opened(auth, (purpose,), [str(user.id)], credential)[1]
     passkey, owner = await _known(auth, credential, user.id)
@@ -349,14 +331,16 @@ class Shown:
         return FACTOR
 
     async def spend(self, auth: Auth, user: AbstractUser | None = None) -> bool:
-        """Spends the challenge and notes the use; False where either was done before, and where the passkey
-        was removed or held meanwhile."""
+        """Spends the challenge and notes the use; False where the passkey was used, removed or held
+        meanwhile. Raises `AuthError(PASSKEY_EXPIRED)` where the challenge was spent before."""
+        if not await take(auth, self.challenge.spent):
+            raise AuthError(PasskeyError.PASSKEY_EXPIRED)
         passkey = self.passkey
         same = auth.tables.of(Passkey).filter(
             id=passkey.id, user_id=passkey.user_id, counter=passkey.counter, held_since=passkey.held_since
         )
         used = {"counter": self.use.counter, "backed_up": self.use.backed_up, "last_used_at": auth.clock()}
-        return bool(await same.update(**used)) and await take(auth, self.challenge.spent)
+        return bool(await same.update(**used))
 
     async def report(self, auth: Auth, observation: Observation) -> None:
         """The event of the login says it."""
@@ -393,6 +377,8 @@ async def _shown(
     if use.backup_eligible != passkey.backup_eligible:
         raise _refused("backup eligibility has changed")
     if (use.counter or passkey.counter) and use.counter <= passkey.counter:
+        if await is_taken(auth, challenge.spent):  # the same answer once more, which is no copy
+            raise AuthError(PasskeyError.PASSKEY_EXPIRED)
         await _report_copy(auth, passkey, user)
         raise _refused("counter")
     if policy.verifies_user and passkey.held_since is not None:

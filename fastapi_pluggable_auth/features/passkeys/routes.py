@@ -23,7 +23,6 @@ from ...routes.router import AuthRouter
 from ...schemas import (
     CookieSession,
     DeviceTokenPair,
-    LoginData,
     Message,
     TextId,
     TokenPair,
@@ -124,30 +123,6 @@ async def passkey_login(
     browsers = browsers_of(request, auth)
     tokens = await flows.sign_in(auth, body.credential, browsers, device, transport=transport)
     return session_answer(request, auth, tokens, remember=body.remember)
-
-
-@router.post(
-    "/second-factor/options",
-    operation_id="auth_passkey_second_factor_options",
-    summary="Begin to show a passkey beside the password",
-    dependencies=[rate_limited("login")],
-    responses=documented(
-        ErrorCode.INVALID_CREDENTIALS,
-        PasskeyError.PASSKEY_NOT_FOUND,
-        ErrorCode.VALIDATION_ERROR,
-        ErrorCode.THROTTLED,
-        ErrorCode.PASSWORD_LOCKED,
-        ErrorCode.OVERLOADED,
-        ErrorCode.RATE_LIMITED,
-    ),
-)
-async def passkey_second_factor_options(
-    auth: CurrentAuth, request: Request, body: LoginData
-) -> dict[str, Any]:
-    """What `navigator.credentials.get()` needs where a login has answered `two_factor_required`: send the
-    same address and password, and then all to `POST /auth/login`, with the credential as `passkey`."""
-    password = taken(body, "password")
-    return await flows.options_after_password(auth, body.email, password, device_in(request, body))
 
 
 @router.post(

@@ -4,15 +4,15 @@ by a code that is mailed there."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from ...auth import Auth
 from ...errors import AuthError, ErrorCode
 from ...flows.devices import Device
-from ...flows.gate import FactorNeeded, Proof, admit, entering
+from ...flows.gate import FactorNeeded, admit, entering, factor_required
 from ...flows.guesses import counted_code
 from ...flows.login import Challenge, begin_challenge
 from ...flows.mailed_codes import check_code, mail_code
@@ -22,9 +22,10 @@ from ...flows.throttle import may_mail
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
 from .app_providers import provider_named
-from .flows import Arrived, account_of, spend_for
+from .flows import Arrived, account_of, proof_of
 from .names import SocialError, SocialMail
 from .profile import Profile
+from .remote import Granted
 from .states import State, s256
 
 WANTED: Final = "social_address"
@@ -64,6 +65,7 @@ async def want_address(auth: Auth, arrived: Arrived, state: State) -> AddressWan
         "profile": {**dataclasses.asdict(profile), "email": None},
         "issuer": arrived.issuer,
         "strong": arrived.strong,
+        "granted": _kept(auth, arrived.granted),
         "next": state.next,
         "remember": state.remember,
         "challenge": state.challenge,
@@ -112,26 +114,41 @@ async def sign_in_with_code(
         raise AuthError(SocialError.SOCIAL_EXPIRED)
     provider = provider_named(auth, said["provider"])
     profile = Profile(**{**said["profile"], "email": said["email"], "vouched": True})
-    arrived = Arrived(provider, profile, said["issuer"], said["strong"])
-    user = await account_of(auth, arrived, accept_language)
+    arrived = Arrived(provider, profile, said["issuer"], said["strong"], _granted(auth, said["granted"]))
+    owner = await account_of(auth, arrived, accept_language)
     async with entering(auth, transport=transport, device=device, code=answer) as entry:
-        entry.observation.user_id = user.id
-        proof = Proof(
-            user=user,
-            factors=(provider.name, BY_MAIL),
-            strong=arrived.strong,
-            spends=partial(spend_for, digest=arrived.digest, user_id=user.id, pending=pending),
-        )
+        entry.observation.user_id = owner.user.id
+        proof = proof_of(arrived, owner, pending, BY_MAIL)
         if answer is None:
             admitted = await admit(auth, proof, entry)
         else:
-            async with counted_code(auth, user, device=device) as entry.guess:
+            async with counted_code(auth, owner.user, device=device) as entry.guess:
                 admitted = await admit(auth, proof, entry)
     if not isinstance(admitted, FactorNeeded):
         return Shown(admitted.tokens, said["next"], said["remember"])
     if not in_two_steps:
-        raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+        raise await factor_required(auth, admitted)
     return Shown(await begin_challenge(auth, admitted.proof), said["next"], said["remember"])
+
+
+def _kept(auth: Auth, granted: Granted | None) -> list[Any] | None:
+    """What the provider has given, with the moment when the access token ends."""
+    if granted is None:
+        return None
+    refresh, lifetime = granted.refresh_token, granted.expires_in
+    ends = None if lifetime is None else int(auth.clock().timestamp()) + lifetime
+    return [granted.access_token.look(), None if refresh is None else refresh.look(), ends]
+
+
+def _granted(auth: Auth, kept: Sequence[Any] | None) -> Granted | None:
+    if kept is None:
+        return None
+    access, refresh, ends = kept
+    return Granted(
+        Plaintext(access),
+        refresh_token=None if refresh is None else Plaintext(refresh),
+        expires_in=None if ends is None else ends - int(auth.clock().timestamp()),
+    )
 
 
 async def _spend(auth: Auth, state: State) -> bool:

@@ -14,9 +14,11 @@ from ...models import AbstractUser
 from ..feature import Feature, Slot
 from .app_providers import credentials_of, providers_of
 from .keeping import identities_of, shown
+from .linking import LINKING
 from .models import ACCESS_ENDED, Identity
-from .names import SocialError, SocialEventKind, SocialMail
+from .names import FEATURE, SocialError, SocialEventKind, SocialMail
 from .providers import Provider
+from .schemas import SocialAddressCode, SocialExchange, SocialToken
 from .settings import SocialSettings, settings_for
 
 # `flows` is imported where it is used: it needs joserfc, which is an extra, and scripts know of this feature
@@ -94,7 +96,7 @@ class SocialLogin(Feature):
         if len({name.lower() for name in by_name}) < len(providers):  # whose settings have one name
             raise ValueError("Two providers have the same name: give one of them another `name`.")
         super().__init__(
-            name="social_login",
+            name=FEATURE,
             settings=settings or settings_for(providers),
             errors=SocialError,
             events=SocialEventKind,
@@ -104,6 +106,8 @@ class SocialLogin(Feature):
             export={"identities": _exported},
             rates={"social_start": "30/minute", "social_callback": "30/minute"},
             ways_in=_ways_in,
+            answering=(SocialExchange, SocialToken, SocialAddressCode),
+            completion=LINKING,
             options=by_name,
             routers=_routers,
             slots=_slots(providers),

@@ -14,14 +14,13 @@ from urllib.parse import urlencode, urlsplit
 from uuid import UUID, uuid4
 
 from tortoise.exceptions import IntegrityError
-from tortoise.expressions import F
 
 from ...auth import Auth, transactional
 from ...errors import AuthError, ErrorCode
 from ...events import EventKind, Observation, Outcome
 from ...flows.authentication import Authentication, authenticate_session, observed, require_recent_login
 from ...flows.devices import Device
-from ...flows.gate import FactorNeeded, Proof, SignedIn, admit, entering, renew
+from ...flows.gate import FactorNeeded, Proof, SignedIn, admit, entering, factor_required, renew
 from ...flows.guesses import counted_guess
 from ...flows.locking import locked_account
 from ...flows.login import Challenge, begin_challenge
@@ -40,6 +39,7 @@ from .app_providers import credentials_of
 from .id_tokens import TokenError, check_claims, claims_in, key_id_of
 from .models import Identity, digest_of
 from .names import (
+    FEATURE,
     BeforeSocialSignup,
     IdentityLinked,
     SocialError,
@@ -232,13 +232,13 @@ async def sign_in(
     Raises `AuthError`: SOCIAL_EXPIRED, EMAIL_UNVOUCHED, SIGN_IN_TO_LINK, NO_ACCOUNT, IDENTITY_HELD,
     SIGNUP_CLOSED, what a hook refuses, and as the gate does; for a disabled account, NO_ACCOUNT too.
     """
-    user = await account_of(auth, arrived, accept_language)
+    owner = await account_of(auth, arrived, accept_language)
     try:
         async with entering(auth, transport=transport, device=device) as entry:
-            entry.observation.user_id = user.id
-            if not user.is_active:
+            entry.observation.user_id = owner.user.id
+            if not owner.user.is_active:
                 raise AuthError(SocialError.NO_ACCOUNT)
-            answer = await admit(auth, _proof(arrived, user, spends), entry)
+            answer = await admit(auth, proof_of(arrived, owner, spends), entry)
         if isinstance(answer, FactorNeeded):
             return await begin_challenge(auth, answer.proof)
         return answer.tokens
@@ -260,8 +260,8 @@ async def sign_in_by_token(
 ) -> TokenSet:
     """Starts a session of the user whom a token of a native app has named. `answer` answers for a second
     factor. Raises `AuthError`: TWO_FACTOR_REQUIRED, which spends nothing, and as `sign_in` and a login do."""
-    user = await account_of(auth, arrived, accept_language)
-    return await _enter(auth, _proof(arrived, user, nonce), answer, device, transport)
+    owner = await account_of(auth, arrived, accept_language)
+    return await _enter(auth, proof_of(arrived, owner, nonce), answer, device, transport)
 
 
 async def _enter(
@@ -276,19 +276,32 @@ async def _enter(
                 admitted = await admit(auth, proof, entry)
     if isinstance(admitted, SignedIn):
         return admitted.tokens
-    raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
+    raise await factor_required(auth, admitted)
 
 
-def _proof(arrived: Arrived, user: AbstractUser, spends: Any) -> Proof:
+def proof_of(arrived: Arrived, owner: Owner, spends: Any, *more: str) -> Proof:
+    """What the provider has shown of the owner, with `more` factors; it spends what it was begun with."""
+    factors = (arrived.provider.name, *more)
+    return _proof(owner, factors, strong=arrived.strong, digest=arrived.digest, pending=spends)
+
+
+def _proof(
+    owner: Owner, factors: tuple[str, ...], *, strong: bool, digest: str, pending: Any, **unchanged: object
+) -> Proof:
+    user, new = owner.user, owner.new
     return Proof(
         user=user,
-        factors=(arrived.provider.name,),
-        strong=arrived.strong,
-        spends=partial(spend_for, digest=arrived.digest, user_id=user.id, pending=spends),
+        factors=factors,
+        strong=strong,
+        unchanged=unchanged,
+        spends=partial(take, pending=pending)
+        if new is not None
+        else partial(_spend_for, digest=digest, user_id=user.id, pending=pending),
+        carries=None if new is None else (FEATURE, new),
     )
 
 
-async def spend_for(auth: Auth, digest: str, user_id: UUID, pending: Any) -> bool:
+async def _spend_for(auth: Auth, digest: str, user_id: UUID, pending: Any) -> bool:
     """Spends what a sign-in was begun with, unless the identity was removed or held meanwhile."""
     identity = auth.tables.of(Identity).filter(user_id=user_id, held_since=None)
     return await exact(identity, digest=digest) is not None and await take(auth, pending)
@@ -297,7 +310,7 @@ async def spend_for(auth: Auth, digest: str, user_id: UUID, pending: Any) -> boo
 async def code_for(auth: Auth, arrived: Arrived, state: State, accept_language: str) -> str:
     """A code for a client that gets its tokens by `exchange`: good once, for 60 s, with the verifier of its
     challenge. Raises `AuthError`: SOCIAL_EXPIRED, and as `sign_in` does."""
-    user = await account_of(auth, arrived, accept_language)
+    owner = await account_of(auth, arrived, accept_language)
     if not await _spent(auth, state):
         raise AuthError(SocialError.SOCIAL_EXPIRED)
     data = {
@@ -305,9 +318,10 @@ async def code_for(auth: Auth, arrived: Arrived, state: State, accept_language: 
         "provider": arrived.provider.name,
         "identity": arrived.digest,
         "strong": arrived.strong,
-        "epoch": user.access_epoch,
+        "epoch": owner.user.access_epoch,
+        "new": owner.new,
     }
-    return await begin(auth, CODE, data, user_id=user.id, lifetime=CODE_LIFETIME)
+    return await begin(auth, CODE, data, user_id=owner.user.id, lifetime=CODE_LIFETIME)
 
 
 @transactional
@@ -335,19 +349,29 @@ async def exchange(
     user = await exact(auth.tables.user.all(), id=pending.user_id, access_epoch=said["epoch"])
     if user is None:
         raise AuthError(SocialError.SOCIAL_EXPIRED)
-    proof = Proof(
-        user=user,
-        factors=(said["provider"],),
+    proof = _proof(
+        Owner(user, said["new"]),
+        (said["provider"],),
         strong=said["strong"],
-        unchanged={"access_epoch": user.access_epoch},
-        spends=partial(spend_for, digest=said["identity"], user_id=user.id, pending=pending),
+        digest=said["identity"],
+        pending=pending,
+        access_epoch=user.access_epoch,
     )
     return await _enter(auth, proof, answer, device, transport)
 
 
-async def account_of(auth: Auth, arrived: Arrived, accept_language: str = "") -> AbstractUser:
-    """The account of an identity. One that is new here is connected to the account with its address, where
-    the provider vouches for that, or gets one. Raises `AuthError`: NO_ACCOUNT, and as `sign_in` does."""
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose an identity is. One that the account does not have yet is `new`: columns for JSON, which are
+    stored once the sign-in is complete."""
+
+    user: AbstractUser
+    new: Mapping[str, Any] | None = None
+
+
+async def account_of(auth: Auth, arrived: Arrived, accept_language: str = "") -> Owner:
+    """The account of an identity. One that is new here is that of the account with its address, where the
+    provider vouches for that, or gets one. Raises `AuthError`: NO_ACCOUNT, and as `sign_in` does."""
     for _ in range(3):
         try:
             if (known := await _known(auth, arrived)) is not None:
@@ -362,7 +386,7 @@ class _RacedError(Exception):
     """Something has changed since it was looked at."""
 
 
-async def _known(auth: Auth, arrived: Arrived) -> AbstractUser | None:
+async def _known(auth: Auth, arrived: Arrived) -> Owner | None:
     identity = await _identity(auth, arrived)
     if identity is None:
         return None
@@ -375,8 +399,10 @@ async def _known(auth: Auth, arrived: Arrived) -> AbstractUser | None:
     # An account that was imported, which would else wait for a mail.
     waits = auth.settings.require_verified_email and not user.is_verified and user.is_active
     if waits and arrived.profile.vouched and arrived.profile.email == user.email:
-        return await _vouched_for(auth, user, arrived, identity)
-    return user
+        now = await _vouched_for(auth, user)
+        kept = await _identity(auth, arrived)  # which is gone where somebody has taken the account over
+        return Owner(now, _columns(auth, arrived) if kept is None else None)
+    return Owner(user)
 
 
 async def _note_use(auth: Auth, identity: Identity, arrived: Arrived) -> None:
@@ -397,7 +423,7 @@ async def _identity(auth: Auth, arrived: Arrived) -> Identity | None:
     return found if same else None
 
 
-async def _first_time(auth: Auth, arrived: Arrived, accept_language: str) -> AbstractUser:
+async def _first_time(auth: Auth, arrived: Arrived, accept_language: str) -> Owner:
     profile = arrived.profile
     email = profile.email
     if email is None or not profile.vouched:
@@ -406,26 +432,23 @@ async def _first_time(auth: Auth, arrived: Arrived, accept_language: str) -> Abs
         raise AuthError(SocialError.SIGN_IN_TO_LINK if taken and not silent else SocialError.EMAIL_UNVOUCHED)
     user = await exact(auth.tables.user.all(), email=email)
     if user is None:
-        return await _sign_up(auth, arrived, email, accept_language)
-    if not user.is_active:
-        return user  # whom the gate refuses
-    return await _vouched_for(auth, user, arrived)
+        return Owner(await _sign_up(auth, arrived, email, accept_language))
+    if user.is_active:  # else the gate refuses
+        user = await _vouched_for(auth, user)
+    return Owner(user, _columns(auth, arrived))
 
 
-async def _vouched_for(
-    auth: Auth, user: AbstractUser, arrived: Arrived, known: Identity | None = None
-) -> AbstractUser:
-    """Takes the provider's word for the address of the account, to which the identity is connected unless it
-    is known."""
-    was_verified, claims = user.is_verified, is_claimable(auth, user)
-    identity = await _connect(auth, user, arrived, known, claims=claims)
+async def _vouched_for(auth: Auth, user: AbstractUser) -> AbstractUser:
+    """Takes the provider's word for the address of the account, which is then verified."""
+    if user.is_verified:
+        return user
+    claims = is_claimable(auth, user)
+    if not await _take_over(auth, user, claims=claims):
+        raise _RacedError
     if claims:
         seen = Observation(user.id)
         await auth.events.emit(EventKind.MAILBOX_CLAIMED, Outcome.SUCCESS, seen)
-    if identity is not None:
-        await _report_link(auth, user, identity)
-    if not was_verified:
-        await auth.hooks.fire(EmailVerified, user)
+    await auth.hooks.fire(EmailVerified, user)
     if claims:
         await auth.hooks.fire(MailboxClaimed, user)
     now = await exact(auth.tables.user.all(), id=user.id)
@@ -435,44 +458,34 @@ async def _vouched_for(
 
 
 @transactional
-async def _connect(
-    auth: Auth, user: AbstractUser, arrived: Arrived, known: Identity | None, *, claims: bool
-) -> Identity | None:
-    """Connects an identity whose provider vouches for the address of the account, which is then verified;
-    what a stranger may have put on one that never was is dropped first, with all identities. Gives the one
-    that is new."""
+async def _take_over(auth: Auth, user: AbstractUser, *, claims: bool) -> bool:
+    """What a stranger may have put on an account that never was verified is dropped, with all identities."""
     if claims:
-        if await claim_mailbox(auth, user) is None:
-            raise _RacedError
-    else:
-        same = {"id": user.id, "email": user.email, "is_active": True, "is_verified": user.is_verified}
-        changes = {"access_epoch": F("access_epoch")} if user.is_verified else verified(auth)
-        await auth.tables.user.filter(**same, hashed_password=user.hashed_password).update(**changes)
-        if await exact(auth.tables.user.all(), **same | {"is_verified": True}) is None:
-            raise _RacedError
-        if known is not None:
-            return None
-    identity = await _store(auth, user, arrived)
-    await notify(auth, SocialMail.IDENTITY_LINKED, user, provider=arrived.provider.label)
-    return identity
+        return await claim_mailbox(auth, user) is not None
+    same = {"id": user.id, "email": user.email, "hashed_password": user.hashed_password}
+    waits = auth.tables.user.filter(**same, is_active=True, is_verified=False)
+    return bool(await waits.update(**verified(auth)))
+
+
+def _columns(auth: Auth, arrived: Arrived) -> dict[str, Any]:
+    """Those of a new identity."""
+    identity_id, profile, granted = uuid4(), arrived.profile, arrived.granted
+    return {
+        "id": str(identity_id),
+        "provider": arrived.provider.name,
+        "issuer": arrived.issuer,
+        "subject": profile.subject,
+        "digest": arrived.digest,
+        "email": profile.email,
+        "vouched": profile.vouched,
+        "tokens": None if granted is None else sealed(auth, identity_id, granted),
+    }
 
 
 async def _store(auth: Auth, user: AbstractUser, arrived: Arrived) -> Identity:
-    now, profile, identity_id = auth.clock(), arrived.profile, uuid4()
-    granted = arrived.granted
-    return await auth.tables.of(Identity).create(
-        id=identity_id,
-        user_id=user.id,
-        provider=arrived.provider.name,
-        issuer=arrived.issuer,
-        subject=profile.subject,
-        digest=arrived.digest,
-        email=profile.email,
-        vouched=profile.vouched,
-        tokens=None if granted is None else sealed(auth, identity_id, granted),
-        last_used_at=now,
-        created_at=now,
-    )
+    now, columns = auth.clock(), _columns(auth, arrived)
+    columns["id"] = UUID(columns["id"])
+    return await auth.tables.of(Identity).create(**columns, user_id=user.id, last_used_at=now, created_at=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -526,11 +539,6 @@ async def _require_no_account(auth: Auth, email: str) -> None:
     """Raises `_RacedError` where another request has made one for the address meanwhile."""
     if await auth.tables.user.filter(email=email).exists():
         raise _RacedError
-
-
-async def _report_link(auth: Auth, user: AbstractUser, identity: Identity) -> None:
-    await auth.events.emit(SocialEventKind.IDENTITY_LINKED, Outcome.SUCCESS, Observation(user.id))
-    await auth.hooks.fire(IdentityLinked, user, identity.id, identity.provider)
 
 
 # Those of a user who is signed in
@@ -590,7 +598,7 @@ async def reauthenticate(auth: Auth, authentication: Authentication, arrived: Ar
             for factor in auth.features.factors:
                 if await factor.enrolled(auth, user):
                     raise AuthError(ErrorCode.TWO_FACTOR_REQUIRED)
-        proof = _proof(arrived, user, state.spent)
+        proof = proof_of(arrived, Owner(user), state.spent)
         observation.factors = await renew(auth, authentication, proof, None)
 
 

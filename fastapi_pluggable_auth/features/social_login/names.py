@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Final, Generic
 from uuid import UUID
 
 from ...errors import ErrorTable
@@ -12,6 +12,8 @@ from ...hooks import AfterEvent, BeforeEvent
 from ...models.user import U
 from ..feature import MailSpec, MailTable, Reader
 from .profile import Profile
+
+FEATURE: Final = "social_login"
 
 
 class SocialError(ErrorTable):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, Strict
 
-from ...schemas import Answering, Body, DeviceValue, Email, Flag, MailedCode, OptionalCode, Schema, Text
+from ...schemas import Body, Email, Entering, Flag, MailedCode, OptionalCode, Schema, Text
 
 CodeChallenge = Annotated[
     str,
@@ -41,13 +41,12 @@ class SocialBegun(Schema):
     url: str
 
 
-class SocialExchange(Answering):
+class SocialExchange(Entering):
     """A one-time code of the callback, with the verifier of the challenge that it was begun with; `code`
     answers for a second factor."""
 
     social_code: Annotated[Text, Field(max_length=128, repr=False, examples=["the-code-of-the-callback"])]
     code_verifier: Annotated[Verifier, Field(repr=False)]
-    device: DeviceValue | None = Field(default=None, repr=False)
 
 
 class SocialAddress(Body):
@@ -63,7 +62,7 @@ class SocialCodeSent(Schema):
     challenge: str
 
 
-class SocialAddressCode(Answering):
+class SocialAddressCode(Entering):
     """The code of the mail, with the verifier of the challenge that the sign-in was begun with, if it was;
     `second_code` answers for a second factor."""
 
@@ -73,16 +72,14 @@ class SocialAddressCode(Answering):
     code: Annotated[MailedCode, Field(repr=False)]
     code_verifier: Verifier | None = Field(default=None, repr=False)
     second_code: OptionalCode = None
-    device: DeviceValue | None = Field(default=None, repr=False)
 
 
-class SocialToken(Answering):
+class SocialToken(Entering):
     """A token that a provider has given a native app, for a nonce of ours; `code` answers for a second
     factor."""
 
     id_token: Annotated[Text, Field(max_length=16384, repr=False, examples=["the-id-token"])]
     nonce: Annotated[Text, Field(max_length=1024, examples=["the-nonce"])]
-    device: DeviceValue | None = Field(default=None, repr=False)
 
 
 class SocialNonce(Schema):

@@ -39,10 +39,9 @@ export class Passkeys {
     }
   }
 
-  // After `two_factor_required`: the same login once more, with a passkey in place of a code.
-  async secondFactor(login) {
-    const options = await this.#ask("auth/passkey/second-factor/options", login)
-    return this.#show("auth/login", options, await this.#browser(get(options)), login, "passkey")
+  // After `two_factor_required`: the same body once more, with a passkey in place of a code.
+  async secondFactor({ options: { passkey } }, body, path = "auth/login") {
+    return this.#show(path, passkey, await this.#browser(get(passkey)), body, "passkey")
   }
 
   // Signs up with a passkey in place of a password.
