@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from importlib import import_module
 from math import ceil
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ STORE_TIMEOUT: Final = 0.5
 STORE_PAUSE: Final = 10.0
 """Seconds for which a store that is down is left alone."""
 PREFIX: Final = "pluggable-auth"
+
+_SCHEMES: Final = frozenset({"redis", "rediss", "valkey", "valkeys", "unix"})
 
 
 class RateConfigurationError(ValueError):
@@ -56,7 +59,7 @@ class RateLimiter:
         self._settings = settings
         self._engine = engine
         self._strategy = getattr(engine, "limiter", engine)
-        self._pool: Any = None
+        self._clients: list[Any] = []
         self._recommended = recommended
         self._down_until = 0.0
         if unknown := settings.rate_limits.keys() - recommended.keys():
@@ -94,8 +97,8 @@ class RateLimiter:
 
     async def close(self) -> None:
         """Closes the connections to the store; a later use opens them again."""
-        if self._pool is not None:
-            await self._pool.disconnect()
+        for client in self._clients:
+            await client.aclose()
 
     def _limit(self, rule: str) -> str | None:
         """Where every route of the library has a limit, those of features have what they recommend."""
@@ -108,7 +111,7 @@ class RateLimiter:
             if self._settings.rate_limit_storage.startswith("memory:"):
                 self._strategy = _memory()
             elif (made := _redis(self._settings.rate_limit_storage)) is not None:
-                self._strategy, self._pool = made
+                self._strategy, self._clients = made
             else:
                 raise RateConfigurationError("AUTH_RATE_LIMIT_STORAGE is neither memory:// nor a Redis URL.")
         return self._strategy
@@ -147,20 +150,31 @@ def _memory() -> Any:
     return SlidingWindowCounterRateLimiter(MemoryStorage())
 
 
-def _redis(url: str) -> tuple[Any, Any] | None:
-    """The strategy, and the pool of its connections; None for what is not a URL, which no error repeats: it
-    may hold a password."""
+def _redis(url: str) -> tuple[Any, list[Any]] | None:
+    """The strategy, and its clients; None for what is not the URL of a store, which no error repeats: it may
+    hold a password. Valkey speaks as Redis does, and one client serves both."""
+    scheme, mark, rest = url.partition("://")
+    if scheme.removesuffix("+unix").removesuffix("+cluster").removesuffix("+sentinel") not in _SCHEMES:
+        return None
+    scheme = "redis+unix" if scheme == "unix" else scheme.replace("valkey", "redis", 1)
+    # What replicas say of a counter may be old.
+    options: dict[str, Any] = {"use_replicas": False} if scheme == "redis+sentinel" else {}
     try:
-        from limits.aio.storage import RedisStorage
+        import_module("redis.asyncio")
         from limits.aio.strategies import SlidingWindowCounterRateLimiter
-        from redis.asyncio import ConnectionPool
-
-        pool: Any = ConnectionPool.from_url(url)
+        from limits.errors import ConfigurationError
+        from limits.storage import storage_from_string
     except ImportError as error:
         raise RateConfigurationError(
             "AUTH_RATE_LIMIT_STORAGE needs a package: pip install 'fastapi-pluggable-auth[redis]'"
         ) from error
-    except ValueError:
+    try:
+        storage: Any = storage_from_string(f"async+{scheme}{mark}{rest}", implementation="redispy", **options)
+    except (ValueError, ConfigurationError):
         return None
-    storage = RedisStorage(f"async+{url}", implementation="redispy", connection_pool=pool)
-    return SlidingWindowCounterRateLimiter(storage), pool
+    bridge = storage.bridge
+    sentinel = getattr(bridge, "sentinel", None)
+    return SlidingWindowCounterRateLimiter(storage), [
+        bridge.storage,
+        *(sentinel.sentinels if sentinel else ()),
+    ]
