@@ -15,7 +15,7 @@ from tortoise import Tortoise
 
 from fastapi_pluggable_auth import include_auth
 from fastapi_pluggable_auth.config import settings
-from fastapi_pluggable_auth.features import AuditLog, Feature, Oidc, SocialLogin
+from fastapi_pluggable_auth.features import AuditLog, EmailSignIn, Feature, Oidc, SocialLogin
 from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET
 
 from . import databases
@@ -58,6 +58,8 @@ class Patience:
 
 app = FastAPI(lifespan=lifespan)
 features: list[Feature] = [AuditLog()] if "TEST_AUDIT_LOG" in os.environ else []
+if "TEST_EMAIL_SIGN_IN" in os.environ:
+    features.append(EmailSignIn())
 if issuer := os.environ.get("TEST_ISSUER"):
     features.append(
         SocialLogin(Oidc("acme", issuer=issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET))

@@ -54,6 +54,7 @@ from fastapi_pluggable_auth.features import (
     SocialLogin,
 )
 from fastapi_pluggable_auth.features.administration import users
+from fastapi_pluggable_auth.features.email_sign_in.flows import mail_link
 from fastapi_pluggable_auth.features.passkeys import keeping
 from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator
 from fastapi_pluggable_auth.features.social_login.app_providers import providers_of
@@ -1435,6 +1436,7 @@ async def is_managed_by_commands(world: World) -> None:
     ):
         await world.run("users", command, email)
         await world.run("users", command, "nobody@example.com", status=1)
+    await world.run("users", "mail-link", email, status=1)  # without the app
     for command in ("grant", "revoke"):
         await world.run("users", command, email, "--role", "editor", "--permission", "notes:read")
     await world.run("users", "set-password", email, "--password-stdin", typed=f"{PASSWORD}\n")
@@ -1509,6 +1511,7 @@ async def is_served_by_scripts(world: World) -> None:
     assert await sessions.count_sessions(auth, ada.id) == 1
     assert sum(await sealing.count_secrets(auth)) > 0
     await guesses.forget_codes(auth, ada.id)
+    assert await mail_link(auth, await User.get(id=ada.id))
     await ada.login(device=None)
     device = devices.Device(ada.device)
     known = await devices.known_device(auth, await User.get(id=ada.id), device)

@@ -43,6 +43,10 @@ async def signup(http: httpx.AsyncClient, email: str) -> httpx.Response:
     return await http.post("/auth/signup", json={"email": email, "password": PASSWORD})
 
 
+async def email_sign_in(http: httpx.AsyncClient, email: str) -> httpx.Response:
+    return await http.post("/auth/email-sign-in", json={"email": email})
+
+
 async def forgot_with_code(http: httpx.AsyncClient, email: str) -> httpx.Response:
     return await http.post("/auth/forgot-password", json={"email": email, "mailed_code": True})
 
@@ -63,6 +67,7 @@ async def http(
         AUTH_PREVENT_ENUMERATION="true",
         AUTH_BCRYPT_ROUNDS=str(ROUNDS),
         TEST_AUDIT_LOG="on",
+        TEST_EMAIL_SIGN_IN="on",
     )
     async with httpx.AsyncClient(base_url=server.base, timeout=30) as http:
         yield http
@@ -108,6 +113,7 @@ async def test_no_history_of_an_account_shows_in_the_time(case: str, http: httpx
         forgot,
         pytest.param(resend, marks=pytest.mark.full),
         signup,
+        pytest.param(email_sign_in, marks=pytest.mark.full),
         pytest.param(forgot_with_code, marks=pytest.mark.full),
         pytest.param(signup_with_code, marks=pytest.mark.full),
     ],

@@ -25,7 +25,7 @@ from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.features.audit_log.models import AuditEvent
 from fastapi_pluggable_auth.features.passkeys.models import Passkey
 from fastapi_pluggable_auth.flows.login import login
-from fastapi_pluggable_auth.models import Device, Identity, Mail, RecoveryCode, Session, User
+from fastapi_pluggable_auth.models import Device, Identity, Mail, Pending, RecoveryCode, Session, User
 from fastapi_pluggable_auth.security.totp import generate_totp_secret
 
 from . import databases
@@ -50,7 +50,7 @@ def url(database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
     async def empty() -> None:
         async with connected(database.url):
-            for table in (Session, Mail, AuditEvent, User):
+            for table in (Session, Mail, Pending, AuditEvent, User):
                 await table.all().delete()
 
     asyncio.run(empty())
@@ -593,3 +593,39 @@ def test_people_are_invited_again_and_again_until_they_use_the_account(
     users("invite", "kim@example.com", status=1)
     assert "set it to `invited` or `open`" in users.errors
     assert read(url, lambda: User.all().count()) == 2
+
+
+MAILING_APP = """
+from fastapi import FastAPI
+
+from fastapi_pluggable_auth import AuthSettings, include_auth
+from fastapi_pluggable_auth.features import EmailSignIn
+
+features = [EmailSignIn(allowed=lambda user: user.display_name != "By password only")]
+app, codes, tokens = FastAPI(), FastAPI(), FastAPI()
+include_auth(app, settings=AuthSettings(), pages=True, features=features)
+include_auth(codes, settings=AuthSettings(), pages=True, features=[EmailSignIn(link=False)])
+include_auth(tokens, settings=AuthSettings(), features=features)
+"""
+
+
+def test_support_mails_a_link_and_learns_nothing_that_signs_in(
+    users: Command, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mailing.py").write_text(MAILING_APP)
+    users("create", EMAIL, "--no-password", "--verified")
+    mailed = run("mail-link", EMAIL, "--app", "mailing:app")
+    assert mailed.returncode == 0, mailed.stderr
+    assert re.fullmatch(rf"[0-9a-f-]{{36}}  {EMAIL}  mailed\n", mailed.stdout)
+    (mail,) = read(url, Mail.all)  # type: ignore[misc]
+    assert (mail.kind, mail.recipient) == ("email_sign_in_link", EMAIL)
+    (waiting,) = read(url, Pending.all)  # type: ignore[misc]
+    assert waiting.id not in mailed.stdout + mailed.stderr
+    for named in ((), ("--app", "mailing:codes"), ("--app", "mailing:tokens")):
+        assert run("mail-link", EMAIL, *named).returncode != 0
+    read(url, lambda: User.all().update(display_name="By password only"))
+    refused = run("mail-link", EMAIL, "--app", "mailing:app")
+    assert (refused.returncode != 0, "may not sign in by mail" in refused.stderr) == (True, True)
+    monkeypatch.delenv("JWT_SECRET")
+    assert "JWT_SECRET" in run("mail-link", EMAIL, "--app", "mailing:app").stderr
+    assert read(url, lambda: Mail.all().count()) == 1

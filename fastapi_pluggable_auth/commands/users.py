@@ -33,6 +33,8 @@ from ..features.administration.users import (
     unlock_user,
 )
 from ..features.administration.vouching import set_password, verify_user
+from ..features.email_sign_in.flows import mail_link
+from ..features.email_sign_in.options import options_of
 from ..features.passkeys import keeping as passkeys
 from ..features.passkeys.names import SECOND_FACTOR_ONLY
 from ..features.social_login import keeping as identities
@@ -70,6 +72,18 @@ async def _reset_passkeys(auth: Auth, user_id: UUID) -> None:
 
 async def _reset_identities(auth: Auth, user_id: UUID) -> None:
     await identities.remove_for(auth, await find_user(auth, user_id))
+
+
+async def _mail_link(options: argparse.Namespace, auth: Auth) -> int:
+    if options.app is None or "email_sign_in" not in auth.features:
+        raise CommandError("Pass --app, such as --app main:app: an app that has EmailSignIn().")
+    if not (options_of(auth).link and auth.uses_cookies):
+        raise CommandError("A link signs in where the app has EmailSignIn(link=True), and pages or cookies.")
+    user = await find_user(auth, options.name)
+    if not await mail_link(auth, user):
+        raise CommandError(f"{printable(user.email)} is disabled, or may not sign in by mail.")
+    print(f"{user.id}  {user.email}  mailed")
+    return 0
 
 
 CHANGES: Final[dict[str, tuple[str, str, Callable[[Auth, UUID], Awaitable[None]]]]] = {
@@ -116,9 +130,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     """Fills in the parser of the command."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, purpose: str, work: Work, *, ends_access: bool = False) -> argparse.ArgumentParser:
+    def command(
+        name: str, purpose: str, work: Work, *, ends_access: bool = False, signs: bool = False
+    ) -> argparse.ArgumentParser:
         added = add_command(commands, name, purpose)
-        added.set_defaults(run=partial(_run, work), ends_access=ends_access)
+        added.set_defaults(run=partial(_run, work), ends_access=ends_access, signs=signs)
         return added
 
     create = command("create", "create an account", _create)
@@ -176,7 +192,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         ends_access=True,
     )
     add_password_stdin(password.add_argument)
-    for named in (show, remove, password, *changing, *rights.add_to(command)):
+    mailing = command(
+        "mail-link", "mail a link to sign in with to the owner: it is good once", _mail_link, signs=True
+    )
+    for named in (show, remove, password, mailing, *changing, *rights.add_to(command)):
         named.add_argument("name", metavar="NAME", help="id, address or username")
     for added in commands.choices.values():
         add_database(added)
@@ -199,7 +218,7 @@ def _run(work: Work, options: argparse.Namespace) -> int:
         except AuthError as error:
             raise CommandError(str(error)) from error
 
-    return with_auth(options, refusable, ends_access=options.ends_access)
+    return with_auth(options, refusable, signs=options.signs, ends_access=options.ends_access)
 
 
 def _add_columns(parser: argparse.ArgumentParser) -> None:

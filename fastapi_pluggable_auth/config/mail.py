@@ -36,6 +36,11 @@ class MailSettings(Settings):
         default=False,
         description="Show the mails of `EMAIL_PROVIDER=memory` at `/dev/mailbox`. For development only.",
     )
+    code_in_subject: bool = Field(
+        default=False,
+        description="Put the code of a mail into its subject as well. Phones show that to anybody, also while"
+        " they are locked.",
+    )
     email_max_age: Duration = Field(
         default=timedelta(days=3),
         description="How long a mail may wait: one that could not be delivered for so long is given up.",

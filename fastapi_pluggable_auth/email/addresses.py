@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from ..config import AuthSettings
 from ..features.feature import MailTable
@@ -32,6 +32,12 @@ def page_url(settings: AuthSettings, kind: MailTable, *, pages: bool) -> str:
     if front_end:
         return _absolute(settings, front_end)
     return settings.public_url(f"account/{page}") if pages else settings.public_base_url
+
+
+def code_host(settings: AuthSettings, url: str) -> str:
+    """The host where the code of a mail is entered: of the front-end, of the link beside it, or of the app.
+    Browsers fill a code in there alone (WICG, origin-bound one-time codes)."""
+    return urlsplit(_absolute(settings, settings.sign_in_url or url)).hostname or ""
 
 
 def _absolute(settings: AuthSettings, front_end: str) -> str:

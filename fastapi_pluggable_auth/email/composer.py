@@ -38,7 +38,7 @@ class Composer:
         """The mail as it is to be sent now; None where it no longer applies. Raises `TemplateError`."""
         kind = self._mails[mail.kind]
         spec, context = kind.spec, dict(mail.context)
-        if spec.code:
+        if spec.code or spec.code_page:
             waiting = await self._waiting(context.pop("waiting", ""))
             if waiting is None and spec.link is None:
                 return None
@@ -66,13 +66,16 @@ class Composer:
         spec = kind.spec
         if waiting is None:
             return {"code": "", "code_lifetime": ""}
-        code, left = code_for(key_set(self._settings), waiting.id), waiting.expires_at - mail.created_at
+        keys, left = key_set(self._settings), waiting.expires_at - mail.created_at
         if spec.link is not None:
-            return {"code": code, "code_lifetime": left}
-        if not spec.code_page:
-            return {"code": code, "lifetime": left}
-        path = spec.code_page.replace("{token}", link_token(key_set(self._settings), waiting.id))
-        return {"code": code, "lifetime": left, "url": self._settings.public_url(path)}
+            return {"code": code_for(keys, waiting.id), "code_lifetime": left}
+        said: dict[str, object] = {"lifetime": left}
+        if spec.code:
+            said["code"] = code_for(keys, waiting.id)
+        if spec.code_page:
+            path = spec.code_page.replace("{token}", link_token(keys, waiting.id))
+            said["url"] = self._settings.public_url(path)
+        return said
 
     async def _waiting(self, waiting: str) -> AbstractPending | None:
         """What the code is for; None where it is spent, or too late."""

@@ -27,10 +27,11 @@ def sample(settings: AuthSettings, kind: MailTable, *, pages: bool) -> dict[str,
     if spec.page:
         context["page_url"] = page_url(settings, kind, pages=pages)
     if spec.code:
-        left = timedelta(minutes=10)
-        context |= {"code": "123456", "lifetime" if spec.link is None else "code_lifetime": left}
-        if spec.code_page:
-            context["url"] = settings.public_url(spec.code_page.replace("{token}", token_urlsafe(48)))
+        context["code"] = "123456"
+    if spec.code or spec.code_page:
+        context["lifetime" if spec.link is None else "code_lifetime"] = timedelta(minutes=10)
+    if spec.code_page:
+        context["url"] = settings.public_url(spec.code_page.replace("{token}", token_urlsafe(48)))
     if spec.link is not None:
         unknown = {"jwt_secret": token_urlsafe(48), "jwt_algorithm": "HS256"}
         links = LinkSigner(settings.model_copy(update=unknown))

@@ -15,6 +15,7 @@ import jinja2
 from ..config import AuthSettings
 from ..words.languages import FALLBACK, direction_of, fallbacks
 from ..words.texts import NO_FEATURES, Folders, in_units, texts_of, words_in
+from .addresses import code_host
 from .template_folders import (
     FORMER,
     PACKAGE,
@@ -75,6 +76,8 @@ def render(
         values = {
             "app_name": settings.app_name,
             "public_base_url": settings.public_base_url,
+            "code_in_subject": settings.code_in_subject,
+            "code_host": code_host(settings, str(context.get("url", ""))),
             "language": spoken,
             "direction": direction_of(spoken),
             **{key: _in_words(macros, value) for key, value in _with_link(settings, name, context).items()},

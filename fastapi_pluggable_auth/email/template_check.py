@@ -28,7 +28,18 @@ from .template_folders import (
 )
 from .worded import SECTION as MAILS
 
-ALWAYS_THERE = frozenset({"app_name", "public_base_url", "language", "direction", "subject", "mail"})
+ALWAYS_THERE = frozenset(
+    {
+        "app_name",
+        "public_base_url",
+        "language",
+        "direction",
+        "subject",
+        "mail",
+        "code_in_subject",
+        "code_host",
+    }
+)
 
 
 _FILLED_EVERYWHERE: Final = {

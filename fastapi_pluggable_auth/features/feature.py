@@ -139,13 +139,12 @@ class MailSpec:
     """What a mail is; its words are a section of its name, or templates.
 
     `link` is made when it is sent, and given to the templates as `url`, with its `lifetime`; and so is the
-    `code` for what waits (`flows.mailed_codes`), as `code`, with a link to the `code_page`, a path with
-    `{token}` in it, where there is one. Beside a `link`, `code` and `code_lifetime` are empty unless a client
-    asked for a code, and where it is too late for that. `page` is where
-    the reader acts, `page_url` in the templates: a page below `/account`, and a section of it, as in
-    `profile#change-password`. `still_applies` tells whether the
-    account is still in the state that the mail speaks of: else it is not sent. `sample` is what the flow adds
-    to the mail, for previews.
+    `code` for what waits (`flows.mailed_codes`), as `code`, and a link to the `code_page`, a path with
+    `{token}` in it, where there is one: both, or one of them. Beside a `link`, `code` and `code_lifetime` are
+    empty unless a client asked for a code, and where it is too late for that. `page` is where the reader
+    acts, `page_url` in the templates: a page below `/account`, and a section of it, as in
+    `profile#change-password`. `still_applies` tells whether the account is still in the state that the mail
+    speaks of: else it is not sent. `sample` is what the flow adds to the mail, for previews.
     """
 
     reader: Reader = Reader.OWNER

@@ -23,7 +23,7 @@ from ..auth import Auth
 from ..email.kinds import MailKind
 from ..errors import PASSWORD_REFUSALS, AuthError, ErrorCode, Refused
 from ..events import origin
-from ..models import AbstractUser
+from ..models import AbstractUser, exact
 from ..security.devices import DEVICE_LIFETIME
 from ..security.proxies import guessing_network
 from ..security.throttle import Backoff, Guesses, Stop, counts_a_period, is_waiting
@@ -209,6 +209,15 @@ async def counted_code(
             await guess.wrong()
         raise
     await guess.right()
+
+
+async def count_wrong_code(auth: Auth, email: str) -> None:
+    """Counts a wrong code of a mail to this address with the wrong passwords of its account, or of the name:
+    the next password has to wait as long as if it had been one. Never the other way round: where passwords
+    have to wait, a mail is what helps."""
+    guess = await _place(auth, await exact(auth.tables.user.all(), email=email), email, None, None)
+    with suppress(AuthError):  # so many were wrong that no more are counted
+        await guess.count()
 
 
 async def forget_passwords(auth: Auth, user_id: UUID) -> None:

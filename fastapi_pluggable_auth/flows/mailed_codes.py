@@ -15,6 +15,7 @@ from ..security.keys import SignatureError, key_set
 from ..security.mailed_codes import code_for, is_code_for, waiting_for
 from ..security.plaintext import Plaintext
 from ..security.throttle import Quota
+from .guesses import count_wrong_code
 from .pending import attempt, begin, find, find_by_id, id_of, take_back
 from .throttle import Key, count
 
@@ -79,6 +80,8 @@ async def check_guess(
     if email is not None:
         await count(auth, Key.named(auth, "mailed codes", email), OF_A_DAY)
     if not is_code_for(key_set(auth.settings), pending.id, code.take()):
+        if email is not None:
+            await count_wrong_code(auth, email)
         last = tried == ATTEMPTS
         raise AuthError(ErrorCode.MAILED_CODE_EXPIRED if last else ErrorCode.MAILED_CODE_REFUSED)
     if again:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 from ...auth import Auth, transactional
 from ...errors import AuthError, ErrorCode
 from ...events import EventKind, Observation, Outcome
 from ...flows.devices import Device
-from ...flows.gate import FactorNeeded, Proof, admit, entering, factor_required
+from ...flows.gate import Entry, FactorNeeded, Proof, SignedIn, admit, entering, factor_required
 from ...flows.guesses import counted_code
 from ...flows.login import Challenge, begin_challenge
 from ...flows.mailbox import claim_mailbox, is_claimable, verified
-from ...flows.mailed_codes import LIFETIME, check_code, code_of, find_by_link, mail_code
-from ...flows.pending import begin, take
+from ...flows.mailed_codes import LIFETIME, check_guess, code_of, find_by_link, mail_code
+from ...flows.pending import begin, find, take
 from ...flows.session_tokens import TokenSet
 from ...flows.signup import signup
 from ...flows.throttle import may_mail
@@ -23,17 +25,19 @@ from ...hooks import EmailVerified, MailboxClaimed
 from ...models import AbstractPending, AbstractUser, exact
 from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
-from .names import FACTOR, EmailSignInError, EmailSignInEventKind, EmailSignInMail
+from .names import FACTOR, WITHHELD, EmailSignInError, EmailSignInEventKind, EmailSignInMail
+from .options import options_of
 
 KIND: Final = "email_sign_in"
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A link that still works: whose account it is for, and the code for where it was asked for."""
+    """A link that still works: whose account it is for, and the code for where it was asked for, None where
+    the app has none or nobody has asked."""
 
     email: str
-    code: str = field(repr=False)
+    code: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +52,41 @@ Second: TypeAlias = InSameRequest | None
 """None where a challenge asks for a second factor, as on pages."""
 
 
-async def ask(auth: Auth, email: str, *, may_sign_up: bool, accept_language: str = "") -> str:
-    """Mails a code and a link to the owner of an account or, where such may sign up, to anybody; gives the
-    challenge that the code answers. Never says whether it did, and does the same work either way."""
+async def ask(auth: Auth, email: str, *, accept_language: str = "") -> str:
+    """Mails a code and a link, or what the app has of both, to the owner of an account who may sign in so or,
+    where such may sign up, to anybody; gives the challenge that the code answers. Never says whether it did,
+    and does the same work either way."""
     async with auth.events.observe(EmailSignInEventKind.EMAIL_SIGN_IN_REQUEST):
-        known = await auth.tables.user.filter(email=email).exists()
-        may_sign_up = may_sign_up and auth.settings.signup == "open"
-        mail = EmailSignInMail.EMAIL_SIGN_IN if known or not may_sign_up else EmailSignInMail.EMAIL_SIGN_UP
+        options = options_of(auth)
+        user = await exact(auth.tables.user.all(), email=email)
         if not await may_mail(auth, EmailSignInMail.EMAIL_SIGN_IN, email):
             return await begin(auth, KIND, {"email": None}, user_id=None, lifetime=LIFETIME)
-        said: dict[str, Any] = {}
-        if mail is EmailSignInMail.EMAIL_SIGN_UP:
-            said["language"] = auth.mailer.language_for(accept_language)
+        mail, said = options.mail, dict[str, Any]()
+        if user is not None and not options.allowed(user):
+            said[WITHHELD] = True
+        elif user is None and _may_sign_up(auth, email):
+            mail, said["language"] = options.sign_up_mail, auth.mailer.language_for(accept_language)
         return await mail_code(auth, KIND, mail, email, {"email": email}, **said)
+
+
+async def mail_link(auth: Auth, user: AbstractUser) -> bool:
+    """Mails a link alone to a user whom somebody helps to get in; whether it did: False for one who is
+    disabled, or may not sign in so. Whoever helps learns nothing that signs in."""
+    if not (user.is_active and options_of(auth).allowed(user)):
+        return False
+    async with auth.events.observe(EmailSignInEventKind.EMAIL_SIGN_IN_REQUEST) as observation:
+        observation.user_id = user.id
+        said = {"email": user.email, "helped": True}
+        await mail_code(auth, KIND, EmailSignInMail.EMAIL_SIGN_IN_LINK, user.email, said, user_id=user.id)
+    return True
 
 
 async def sign_in_with_code(
     auth: Auth,
     challenge: Plaintext,
     code: Plaintext,
-    allowed: Any,
     device: Device | None = None,
     *,
-    may_sign_up: bool,
     transport: Transport,
     accept_language: str = "",
     second: Second = None,
@@ -79,38 +95,42 @@ async def sign_in_with_code(
     gives a challenge or, where it is asked for in the same request, raises TWO_FACTOR_REQUIRED, which spends
     nothing. Raises `AuthError`: MAILED_CODE_REFUSED, MAILED_CODE_EXPIRED, THROTTLED, what a hook refuses, and
     as the gate does."""
-    pending, said = await check_code(auth, KIND, challenge, code)
-    if said["email"] is None:
-        raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
-    return await _enter(
-        auth, pending, said["email"], allowed, device, may_sign_up, transport, accept_language, second
-    )
+    async with _entering(auth, transport, device, second) as entry:
+        found = await find(auth, KIND, challenge)
+        if found is None:
+            raise AuthError(ErrorCode.MAILED_CODE_EXPIRED)
+        pending, email = found[0], found[1]["email"]
+        entry.observation.user_id = await _id_of(auth, email)
+        await check_guess(auth, pending, email, code)
+        if email is None:
+            raise AuthError(ErrorCode.MAILED_CODE_REFUSED)
+        admitted = await _admit(auth, pending, email, accept_language, entry)
+    return await _answer(auth, admitted, second)
 
 
 async def open_link(auth: Auth, token: Plaintext) -> Opened:
     """What a link shows, which changes nothing: it signs nobody in where it was not asked for. Raises
     `AuthError(SIGN_IN_LINK_REFUSED)`."""
     pending, said = await _behind(auth, token)
-    return Opened(said["email"], code_of(auth, pending))
+    asked_for = options_of(auth).code and not said.get("helped")
+    return Opened(said["email"], code_of(auth, pending) if asked_for else None)
 
 
 async def sign_in_with_link(
     auth: Auth,
     token: Plaintext,
-    allowed: Any,
     device: Device | None = None,
     *,
-    may_sign_up: bool,
     transport: Transport,
     accept_language: str = "",
     second: Second = None,
 ) -> TokenSet | Challenge:
     """The same for the browser in which the link was opened, and whose user has asked for it there. Raises
     SIGN_IN_LINK_REFUSED in place of MAILED_CODE_REFUSED, MAILED_CODE_EXPIRED."""
-    pending, said = await _behind(auth, token)
-    return await _enter(
-        auth, pending, said["email"], allowed, device, may_sign_up, transport, accept_language, second
-    )
+    async with _entering(auth, transport, device, second) as entry:
+        pending, said = await _behind(auth, token)
+        admitted = await _admit(auth, pending, said["email"], accept_language, entry)
+    return await _answer(auth, admitted, second)
 
 
 async def _behind(auth: Auth, token: Plaintext) -> tuple[AbstractPending, Any]:
@@ -120,42 +140,52 @@ async def _behind(auth: Auth, token: Plaintext) -> tuple[AbstractPending, Any]:
     return found
 
 
-async def _enter(
-    auth: Auth,
-    pending: AbstractPending,
-    email: str,
-    allowed: Any,
-    device: Device | None,
-    may_sign_up: bool,
-    transport: Transport,
-    accept_language: str,
-    second: Second,
-) -> TokenSet | Challenge:
-    user = await exact(auth.tables.user.all(), email=email)
-    if user is None and may_sign_up and auth.settings.signup == "open":
-        user = await _sign_up(auth, email, accept_language)
-    if user is None or not allowed(user):
-        raise AuthError(ErrorCode.MAILED_CODE_EXPIRED)
+async def _id_of(auth: Auth, email: str | None) -> UUID | None:
+    user = None if email is None else await exact(auth.tables.user.all(), email=email)
+    return None if user is None else user.id
+
+
+def _entering(
+    auth: Auth, transport: Transport, device: Device | None, second: Second
+) -> AbstractAsyncContextManager[Entry]:
     answer = second.answer if isinstance(second, InSameRequest) else None
-    async with entering(auth, transport=transport, device=device, code=answer) as entry:
-        entry.observation.user_id = user.id
-        owner = await _own(auth, user) if user.is_active and not user.is_verified else user
-        proof = Proof(
-            user=owner,
-            factors=(FACTOR,),
-            unchanged={"email": email},
-            spends=partial(take, pending=pending),
-        )
-        if answer is None:
-            admitted = await admit(auth, proof, entry)
-        else:
-            async with counted_code(auth, owner, device=device) as entry.guess:
-                admitted = await admit(auth, proof, entry)
+    return entering(auth, transport=transport, device=device, code=answer)
+
+
+async def _admit(
+    auth: Auth, pending: AbstractPending, email: str, accept_language: str, entry: Entry
+) -> SignedIn | FactorNeeded:
+    user = await exact(auth.tables.user.all(), email=email)
+    if user is None and _may_sign_up(auth, email):
+        user = await _sign_up(auth, email, accept_language)
+    if user is None or not options_of(auth).allowed(user):
+        raise AuthError(ErrorCode.MAILED_CODE_EXPIRED)
+    entry.observation.user_id = user.id
+    owner = await _own(auth, user) if user.is_active and not user.is_verified else user
+    proof = Proof(
+        user=owner, factors=(FACTOR,), unchanged={"email": email}, spends=partial(take, pending=pending)
+    )
+    if entry.code is None:
+        return await admit(auth, proof, entry)
+    async with counted_code(auth, owner, device=entry.device) as entry.guess:
+        return await admit(auth, proof, entry)
+
+
+async def _answer(auth: Auth, admitted: SignedIn | FactorNeeded, second: Second) -> TokenSet | Challenge:
     if not isinstance(admitted, FactorNeeded):
         return admitted.tokens
     if second is None:
         return await begin_challenge(auth, admitted.proof)
     raise await factor_required(auth, admitted)
+
+
+def _may_sign_up(auth: Auth, email: str) -> bool:
+    """Whether somebody new with this address may have an account and sign in to it: asked of one that is not
+    stored, so that none is made in vain."""
+    options = options_of(auth)
+    if not options.signup or auth.settings.signup != "open":
+        return False
+    return options.allowed(auth.tables.user(email=email, is_verified=True))
 
 
 async def _sign_up(auth: Auth, email: str, accept_language: str) -> AbstractUser | None:

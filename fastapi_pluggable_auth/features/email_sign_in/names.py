@@ -6,6 +6,7 @@ from typing import Final
 
 from ...errors import ErrorTable
 from ...events import EventTable
+from ...models import AbstractMail, AbstractUser
 from ..feature import MailSpec, MailTable, Reader
 
 FACTOR: Final = "mail"
@@ -13,6 +14,9 @@ FACTOR: Final = "mail"
 
 ASK: Final = "email_sign_in"
 """What guards know the asking for a mail by."""
+
+RATE: Final = "email_sign_in"
+"""What rate limits know it by."""
 
 PAGE: Final = "auth/email-sign-in/{token}"
 
@@ -29,8 +33,21 @@ class EmailSignInEventKind(EventTable):
     EMAIL_SIGN_IN_REQUEST = "email_sign_in_request"
 
 
-class EmailSignInMail(MailTable):
-    """Mails of signing in by mail: for the owner of an account, and for somebody who is to get one."""
+WITHHELD: Final = "withheld"
+"""In the context of a mail to a user who may not sign in so: it is stored like any other, and not sent."""
 
-    EMAIL_SIGN_IN = "email_sign_in", MailSpec(code=True, code_page=PAGE)
+
+def _is_meant(mail: AbstractMail, user: AbstractUser) -> bool:
+    return not mail.context.get(WITHHELD)
+
+
+class EmailSignInMail(MailTable):
+    """Mails of signing in by mail, with a code, a link or both: for the owner of an account, and for somebody
+    who is to get one."""
+
+    EMAIL_SIGN_IN = "email_sign_in", MailSpec(code=True, code_page=PAGE, still_applies=_is_meant)
+    EMAIL_SIGN_IN_CODE = "email_sign_in_code", MailSpec(code=True, still_applies=_is_meant)
+    EMAIL_SIGN_IN_LINK = "email_sign_in_link", MailSpec(code_page=PAGE, still_applies=_is_meant)
     EMAIL_SIGN_UP = "email_sign_up", MailSpec(reader=Reader.ADDRESS, code=True, code_page=PAGE)
+    EMAIL_SIGN_UP_CODE = "email_sign_up_code", MailSpec(reader=Reader.ADDRESS, code=True)
+    EMAIL_SIGN_UP_LINK = "email_sign_up_link", MailSpec(reader=Reader.ADDRESS, code_page=PAGE)

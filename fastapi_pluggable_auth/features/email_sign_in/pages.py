@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Form, Request, Response
 from pydantic import ValidationError
@@ -25,12 +25,14 @@ from ...security.jwt import Transport
 from ...security.plaintext import Plaintext
 from ...security.redirects import safe_next
 from . import flows
-from .names import ASK
+from .names import ASK, RATE
 from .options import options_of
 
-router = AuthRouter(
-    prefix="/account/sign-in/mail", tags=["account pages"], route_class=PageRoute, include_in_schema=False
-)
+PREFIX: Final = "/account/sign-in/mail"
+TAGS: Final = ["account pages"]
+
+router = AuthRouter(prefix=PREFIX, tags=TAGS, route_class=PageRoute, include_in_schema=False)
+codes = AuthRouter(prefix=PREFIX, tags=TAGS, route_class=PageRoute, include_in_schema=False)
 
 
 class AddressForm(EmailForm, RememberForm):
@@ -50,36 +52,33 @@ async def mail_page(auth: CurrentAuth, request: Request, next: str = "") -> Resp
     return _address_page(auth, request, AddressForm(email="" if note is None else note.email, next=next))
 
 
-router.get("/code", name="back_from_mailed_code")(back_to("sign-in/mail"))
+codes.get("/code", name="back_from_mailed_code")(back_to("sign-in/mail"))
 
 
-@router.post("", dependencies=[Depends(check_form), rate_limited("forgot_password")])
+@router.post("", dependencies=[Depends(check_form), rate_limited(RATE)])
 async def mail_form(auth: CurrentAuth, request: Request, form: Annotated[AddressForm, Form()]) -> Response:
-    """Mails the code, and asks for it; the same for any address."""
+    """Mails, and asks for the code; the same for any address."""
     try:
         email = EmailRequest(email=form.email).email
         await ask_first(request, auth, ASK)
     except (ValidationError, AuthError) as error:
         return _address_page(auth, request, form, problem_with(error))
-    signup, language = options_of(auth).signup, request.headers.get("accept-language", "")
-    challenge = await flows.ask(auth, email, may_sign_up=signup, accept_language=language)
+    challenge = await flows.ask(auth, email, accept_language=request.headers.get("accept-language", ""))
     return _code_page(auth, request, form, email, challenge)
 
 
-@router.post("/code", dependencies=[Depends(check_form), rate_limited("login")])
+@codes.post("/code", dependencies=[Depends(check_form), rate_limited("login")])
 async def mailed_code_form(
     auth: CurrentAuth, request: Request, form: Annotated[CodeForm, Form()]
 ) -> Response:
     """Signs in with the code."""
-    options, challenge = options_of(auth), form.challenge.look()
+    challenge = form.challenge.look()
     try:
         answer = await flows.sign_in_with_code(
             auth,
             Plaintext(challenge),
             form.take(),
-            options.allowed,
             device_of(request),
-            may_sign_up=options.signup,
             transport=Transport.COOKIE,
             accept_language=request.headers.get("accept-language", ""),
         )
@@ -97,6 +96,7 @@ def _address_page(
         "email_sign_in",
         problem=problem,
         guarded=ASK,
+        code=options_of(auth).code,
         email=form.email,
         remember=form.remembers,
         next=safe_next(form.next),
@@ -116,6 +116,7 @@ def _code_page(
         request,
         "email_sign_in_code",
         problem=problem,
+        code=options_of(auth).code,
         email=email,
         challenge=challenge,
         remember=form.remembers,

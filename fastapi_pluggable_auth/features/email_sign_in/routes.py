@@ -12,8 +12,9 @@ from ...errors import AuthError, ErrorCode
 from ...flows.devices import Device
 from ...flows.login import Challenge
 from ...flows.session_tokens import TokenSet
+from ...http.addresses import home
 from ...http.browsers import wants_page
-from ...http.cookies import device_of, transport_for
+from ...http.cookies import device_of, sign_in, transport_for
 from ...http.csrf import check_form
 from ...http.guards import ask_first
 from ...http.rates import rate_limited
@@ -21,13 +22,12 @@ from ...http.responses import documented
 from ...routes.core import device_in, session_answer
 from ...routes.pages.forms import problem_with
 from ...routes.pages.links import LinkToken
-from ...routes.pages.rendering import render_page
+from ...routes.pages.rendering import go_to, render_page
 from ...routes.router import AuthRouter
 from ...schemas import CookieSession, DeviceTokenPair, Message, TokenPair, taken
 from ...security.plaintext import Plaintext
 from . import flows
-from .names import ASK, EmailSignInError
-from .options import options_of
+from .names import ASK, RATE, EmailSignInError
 from .schemas import EmailSignInBegun, EmailSignInCode, EmailSignInLink, EmailSignInRequest
 
 VALID: Final = "The link is valid."
@@ -44,29 +44,32 @@ SIGNED_IN: Final = (
     ErrorCode.RATE_LIMITED,
 )
 
-router = AuthRouter(
-    prefix="/auth/email-sign-in", tags=["mailed sign-in"], about="Signing in with a mailed code or link."
-)
+PREFIX: Final = "/auth/email-sign-in"
+TAGS: Final = ["mailed sign-in"]
+ABOUT: Final = "Signing in with a mailed code or link."
+
+router = AuthRouter(prefix=PREFIX, tags=TAGS, about=ABOUT)
+codes = AuthRouter(prefix=PREFIX, tags=TAGS, about=ABOUT)
+links = AuthRouter(prefix=PREFIX, tags=TAGS, about=ABOUT)
 
 
 @router.post(
     "",
     operation_id="auth_email_sign_in",
     summary="Ask for a mail to sign in with",
-    dependencies=[rate_limited("forgot_password")],
+    dependencies=[rate_limited(RATE)],
     status_code=202,
     responses=documented(ErrorCode.VALIDATION_ERROR, ErrorCode.RATE_LIMITED),
 )
 async def email_sign_in(auth: CurrentAuth, request: Request, body: EmailSignInRequest) -> EmailSignInBegun:
-    """Mail a code and a link to the owner of the address. The answer is the same whether or not there is an
-    account; the code answers its `challenge`."""
+    """Mail a code and a link, or what the app has of both, to the owner of the address. The answer is the
+    same whether or not there is an account; the code answers its `challenge`."""
     await ask_first(request, auth, ASK, body)
-    signup, language = options_of(auth).signup, request.headers.get("accept-language", "")
-    challenge = await flows.ask(auth, body.email, may_sign_up=signup, accept_language=language)
-    return EmailSignInBegun(challenge=challenge)
+    language = request.headers.get("accept-language", "")
+    return EmailSignInBegun(challenge=await flows.ask(auth, body.email, accept_language=language))
 
 
-@router.post(
+@codes.post(
     "/code",
     operation_id="auth_email_sign_in_code",
     summary="Sign in with the code of the mail",
@@ -78,14 +81,11 @@ async def email_sign_in_code(
 ) -> DeviceTokenPair | TokenPair | CookieSession:
     """Start a session, which is one factor: a second one is still asked for, and 401 `two_factor_required`
     spends nothing: send the same with `second_code`. Five tries are looked at."""
-    options = options_of(auth)
     answer = await flows.sign_in_with_code(
         auth,
         taken(body, "challenge"),
         taken(body, "code"),
-        options.allowed,
         device_in(request, body),
-        may_sign_up=options.signup,
         transport=transport_for(request),
         accept_language=request.headers.get("accept-language", ""),
         second=flows.InSameRequest(body.take_answer()),
@@ -93,7 +93,7 @@ async def email_sign_in_code(
     return _session(request, auth, answer, remember=body.remember)
 
 
-@router.get(
+@links.get(
     "/{token}",
     operation_id="auth_check_email_sign_in",
     summary="Check the link of the mail",
@@ -112,7 +112,7 @@ async def check_email_sign_in(auth: CurrentAuth, request: Request, token: LinkTo
     return await link_page(auth, request, token)
 
 
-@router.head("/{token}", dependencies=[rate_limited("verify")], include_in_schema=False)
+@links.head("/{token}", dependencies=[rate_limited("verify")], include_in_schema=False)
 async def probe_email_sign_in(auth: CurrentAuth, token: LinkToken) -> Response:
     """Whether the link still works, for a program that looks: 200, else 404."""
     try:
@@ -124,7 +124,7 @@ async def probe_email_sign_in(auth: CurrentAuth, token: LinkToken) -> Response:
     return Response()
 
 
-@router.post(
+@links.post(
     "/{token}",
     operation_id="auth_email_sign_in_link",
     summary="Sign in with the link of the mail",
@@ -145,14 +145,19 @@ async def email_sign_in_link(
     return _session(request, auth, answer, remember=given.remember)
 
 
-@router.post("/{token}/form", dependencies=[rate_limited("login")], include_in_schema=False)
+@links.post("/{token}/form", dependencies=[rate_limited("login")], include_in_schema=False)
 async def link_form(auth: CurrentAuth, request: Request, token: LinkToken) -> Response:
-    """The same by the button of the page."""
+    """The same by the button of the page. Where no page asks for a second factor, it refuses users who have
+    one: they enter the code where they asked for it."""
     await check_form(request)
+    second = None if auth.pages else flows.InSameRequest(None)
     try:
-        answer = await _by_link(auth, request, token, device_of(request))
+        answer = await _by_link(auth, request, token, device_of(request), second)
     except AuthError as error:
         return await link_page(auth, request, token, error)
+    if isinstance(answer, TokenSet) and not auth.pages:
+        sign_in(request, auth, answer, remember=False)
+        return go_to(home(request, auth) or "/")
     from ...routes.pages.sign_in import show_answer  # in apps that have imported the pages
 
     return await show_answer(auth, request, answer, None)
@@ -168,8 +173,9 @@ async def link_page(
     except AuthError as error:
         if error.code is not EmailSignInError.SIGN_IN_LINK_REFUSED:
             raise
-        return render_page(auth, request, "email_sign_in_link", error.code.status, opened=None)
-    action = f"{request.url.path.rstrip('/').removesuffix('/form')}/form" if auth.pages else None
+        return render_page(auth, request, "email_sign_in_link", error.code.status, opened=None, action=None)
+    # Without cookies there is nothing that a button could sign in.
+    action = f"{request.url.path.rstrip('/').removesuffix('/form')}/form" if auth.uses_cookies else None
     problem = problem_with(refused)
     return render_page(auth, request, "email_sign_in_link", problem=problem, opened=opened, action=action)
 
@@ -177,13 +183,10 @@ async def link_page(
 async def _by_link(
     auth: Auth, request: Request, token: Plaintext, device: Device | None, second: flows.Second = None
 ) -> TokenSet | Challenge:
-    options = options_of(auth)
     return await flows.sign_in_with_link(
         auth,
         token,
-        options.allowed,
         device,
-        may_sign_up=options.signup,
         transport=transport_for(request),
         accept_language=request.headers.get("accept-language", ""),
         second=second,
