@@ -57,6 +57,11 @@ class TokenSettings(Settings):
         default=False,
         description="Answer a retry with a pair instead of 401: the same one, or after the leeway another.",
     )
+    spent_token_retention: Duration = Field(
+        default=timedelta(hours=1),
+        description="How long a session in use keeps the rows of its spent refresh tokens, if access tokens"
+        " do not last longer.",
+    )
     max_sessions: int = Field(
         default=100,
         ge=0,

@@ -46,8 +46,8 @@ EXPIRED: Final = (
     Expired(Mail, _old_mails),
     Expired(Throttle, _forgotten),
 )
-"""Those of every app; features add theirs. A spent refresh token stays until its session's end, so that its
-reuse is noticed (RFC 9700 section 4.14.2)."""
+"""Those of every app; features add theirs. The refresh tokens of a session go with it, or while it is used:
+see `spent_tokens`."""
 
 
 async def purge(auth: Auth) -> dict[str, int]:

@@ -15,12 +15,22 @@ from ..events import EventKind
 from ..failures import WrongRowError
 from ..models import AbstractSession, exact, token_digest
 from ..security.identifiers import time_ordered_id
-from ..security.jwt import REFRESH, Transport, actor_of, new_token_id, session_of, subject_of, transport_of
+from ..security.jwt import (
+    REFRESH,
+    Claims,
+    Transport,
+    actor_of,
+    new_token_id,
+    session_of,
+    subject_of,
+    transport_of,
+)
 from ..security.plaintext import Plaintext
 from .authentication import is_live
 from .ends import End, end_access
 from .reuse import Client, Spent, StoredToken, answer_spent, has_fallen, next_pair, spent
 from .session_tokens import TokenSet, issue_tokens
+from .spent_tokens import DROPPED_EVERY, drop_spent, dropped
 
 _LOOKS: Final = 5
 """How often a request that others overtake looks again at what has become of its token."""
@@ -71,7 +81,7 @@ async def rotate(
             bound=transport_of(claims) is not None,
         )
         try:
-            return await _rotate(auth, token_digest(raw_token.take()), client)
+            return await _rotate(auth, token_digest(raw_token.take()), claims, client)
         except IntegrityError as error:  # the account was deleted meanwhile
             raise AuthError(ErrorCode.INVALID_TOKEN) from error
 
@@ -88,10 +98,10 @@ async def is_newest(auth: Auth, tokens: TokenSet) -> bool:
     return newest
 
 
-async def _rotate(auth: Auth, digest: str, client: Client) -> TokenSet:
+async def _rotate(auth: Auth, digest: str, claims: Claims, client: Client) -> TokenSet:
     now = auth.clock()
     fresh = _Fresh(now, new_token_id(), time_ordered_id(now))
-    found: Rotated | Spent | None = await _spend(auth, digest, client.transport, fresh)
+    found: Rotated | Spent | None = await _spend(auth, digest, claims, client.transport, fresh)
     for _ in range(_LOOKS):
         match found:
             case Rotated(tokens):
@@ -102,18 +112,20 @@ async def _rotate(auth: Auth, digest: str, client: Client) -> TokenSet:
                     return tokens_again
             case None:
                 raise AuthError(ErrorCode.INVALID_TOKEN)
-        found = await _look(auth, digest)
+        found = await _look(auth, digest, claims)
     raise AuthError(ErrorCode.REFRESH_RACED)
 
 
 @autonomous
-async def _spend(auth: Auth, digest: str, transport: Transport, fresh: _Fresh) -> Rotated | Spent | None:
-    """Spends a token, where this request is the one that does; None where there is no such token."""
+async def _spend(
+    auth: Auth, digest: str, claims: Claims, transport: Transport, fresh: _Fresh
+) -> Rotated | Spent | None:
+    """Spends a token, where this request is the one that does; None where there never was such a token."""
     # One conditional UPDATE decides the race, and writes before anything is read.
     won = await auth.queries.spend.run(token=digest, rotated_at=fresh.now, replaced_by=fresh.jti)
     token = await auth.queries.refresh_token.first(token=digest)
     if token is None:
-        return None
+        return await dropped(auth, claims)
     if won and token["replaced_by"] != fresh.jti:  # a pooler ran another statement
         raise WrongRowError(auth.tables.refresh_token._meta.db_table)
     rotated = await _rotated(auth, token, transport, fresh) if won else None
@@ -121,9 +133,9 @@ async def _spend(auth: Auth, digest: str, transport: Transport, fresh: _Fresh) -
 
 
 @autonomous
-async def _look(auth: Auth, digest: str) -> Spent | None:
+async def _look(auth: Auth, digest: str, claims: Claims) -> Spent | None:
     token = await auth.queries.refresh_token.first(token=digest)
-    return None if token is None else await spent(auth, token)
+    return await (dropped(auth, claims) if token is None else spent(auth, token))
 
 
 async def _rotated(auth: Auth, token: StoredToken, transport: Transport, fresh: _Fresh) -> Rotated | None:
@@ -140,7 +152,10 @@ async def _rotated(auth: Auth, token: StoredToken, transport: Transport, fresh: 
     # Releases before do not count, and may have rotated meanwhile: a number is never given twice.
     gen = max(token["gen"], token["confirmed_gen"] or 0)
     pair = next_pair(auth, token, gen, transport, fresh.jti, fresh.now)
-    return Rotated(await issue_tokens(auth, pair))
+    tokens = await issue_tokens(auth, pair)
+    if pair.gen % DROPPED_EVERY == 0:
+        await drop_spent(auth, token, fresh.now)
+    return Rotated(tokens)
 
 
 async def _adopt(auth: Auth, token: StoredToken, fresh: _Fresh) -> AbstractSession:
