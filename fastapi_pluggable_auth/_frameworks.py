@@ -20,6 +20,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClie
 from tortoise.context import TortoiseContext, _current_context
 from tortoise.migrations.recorder import MigrationRecorder
 from tortoise.migrations.schema_editor.base import BaseSchemaEditor
+from tortoise.router import ConnectionRouter, router
 
 M = TypeVar("M", bound=Model)
 Write = Callable[[], Awaitable[Any]]
@@ -97,6 +98,30 @@ def foreign_key_of(editor: BaseSchemaEditor, model: type[Model], column: str) ->
     kept.clear()
     editor._get_fk_field_definition(model, column)
     return kept.pop()
+
+
+@cache
+def leave_out_of_routers(left_out: Callable[[type[Model]], bool]) -> None:
+    """Asks no router of the host where these models are read or written, from here on: each query and each
+    model that is saved goes to `model._meta.db`. Without `_db_route`: nothing is replaced, and the start has
+    to refuse an app whose routers read them elsewhere."""
+    route = getattr(ConnectionRouter, "_db_route", None)
+    if route is None:
+        return
+
+    def _db_route(self: ConnectionRouter, model: type[Model], action: str) -> BaseDBAsyncClient | None:
+        return None if left_out(model) else route(self, model, action)
+
+    ConnectionRouter._db_route = _db_route  # type: ignore[method-assign]  # the purpose
+
+
+def routed_to(model: type[Model], action: str) -> str | None:
+    """The connection that a router of the host names for a model, if any: to name one that writes elsewhere.
+    Without `_routers` and `_router_func`: that check is left out."""
+    if not getattr(router, "_routers", None):
+        return None
+    chosen: str | None = router._router_func(model, action)
+    return chosen
 
 
 @cache

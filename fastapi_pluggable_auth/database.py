@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext, suppres
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Final, TypeVar, cast
+from weakref import WeakSet
 
+from tortoise import Model
 from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClient
 from tortoise.backends.base.config_generator import expand_db_url
 from tortoise.connection import ConnectionHandler, get_connections
@@ -20,7 +22,7 @@ from tortoise.exceptions import IntegrityError
 from tortoise.models import MetaInfo
 from tortoise.transactions import in_transaction
 
-from ._frameworks import pool_of, root_of
+from ._frameworks import leave_out_of_routers, pool_of, root_of
 from .errors import AuthError, ErrorCode
 from .failures import PASSING, DeadlineError, Failure, failure_of, log_failure
 
@@ -228,6 +230,20 @@ class PatientMeta(MetaInfo):
         return (
             client if isinstance(client, TransactionalDBClient) else cast(BaseDBAsyncClient, Patient(client))
         )
+
+
+_unrouted: Final[WeakSet[type[Model]]] = WeakSet()
+
+
+def read_where_written(*models: type[Model]) -> None:
+    """Takes the connection of these tables out of the hands of the host's routers: a replica lags behind, and
+    a session that has ended would live on there."""
+    leave_out_of_routers(_is_unrouted)
+    _unrouted.update(models)
+
+
+def _is_unrouted(model: type[Model]) -> bool:
+    return model in _unrouted
 
 
 async def is_read_only(client: BaseDBAsyncClient) -> bool:

@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 from tortoise.exceptions import ConfigurationError
 
-from ..database import PatientMeta
+from ..database import PatientMeta, read_where_written
 from .moments import MomentField
 
 __all__ = ["Outward", "SecretColumn"]
@@ -74,6 +74,7 @@ class Outward:
         for name, column in columns.items():
             if _is_moment(cls, name) and not isinstance(column, MomentField):
                 raise ConfigurationError(f"{cls.__name__}.{name} must be a MomentField, as what it replaces.")
+        read_where_written(cls)  # type: ignore[arg-type]  # the model beside this
         cls._meta.__class__ = PatientMeta  # type: ignore[attr-defined]  # Tortoise has made it already
         for name in cls._withheld:
             if not isinstance(getattr(cls, name, None), SecretColumn):

@@ -1,16 +1,14 @@
-"""Whether the tables of the package are read where they are written."""
+"""Whether all tables of an app are where one transaction writes them."""
 
 from __future__ import annotations
 
-from tortoise.router import router
-
+from .._frameworks import routed_to
 from .tables import Tables
 
 
 def require_one_connection(tables: Tables) -> None:
-    """Raises `RuntimeError` where one is in another database than the users, or a router of the host sends
-    it elsewhere. A replica lags behind: there, a session that has ended would live on; and a transaction is
-    of one connection, that of the users."""
+    """Raises `RuntimeError` where one is in another database than the users, or a router of the host writes
+    it elsewhere: a transaction is of one connection, that of the users. No router is asked where to read."""
     users = tables.user._meta
     for table in tables:
         meta = table._meta
@@ -20,10 +18,10 @@ def require_one_connection(tables: Tables) -> None:
                 f" in {users.default_connection!r}: give the label {meta.app!r} the `default_connection` of"
                 f" the label {users.app!r}, as one transaction writes both."
             )
-        for does, client in (("reads", router.db_for_read(table)), ("writes", router.db_for_write(table))):
-            if client is not None and client.connection_name != meta.default_connection:
-                raise RuntimeError(
-                    f"A router of Tortoise {does} {table.__name__} by {client.connection_name!r}: accounts "
-                    f"are read and written by {meta.default_connection!r}, the `default_connection` of the "
-                    f"label {meta.app!r}. Let the router return None for the models in `auth.tables`."
-                )
+        written = routed_to(table, "db_for_write")
+        if written not in (None, meta.default_connection):
+            raise RuntimeError(
+                f"A router of Tortoise writes {table.__name__} by {written!r}: accounts are read and written"
+                f" by {meta.default_connection!r}, the `default_connection` of the label {meta.app!r}. Make"
+                f" {written!r} that, or let the router return None for the models in `auth.tables`."
+            )

@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from tortoise import Model
 
+from ..database import read_where_written
 from . import shipped
 from .device import AbstractDevice, Device
 from .mail import AbstractMail, Mail
@@ -48,6 +49,7 @@ class Tables(Generic[U_co]):
     to earlier ones only."""
 
     def __init__(self, models: Mapping[type[Model], type[Model]] = _AS_THEY_ARE) -> None:
+        read_where_written(*models.values())  # also those of features of others
         self._models = models
         self.user: type[U_co] = cast(Any, self.of(User))
         self.session: type[AbstractSession] = self.of(Session)
