@@ -37,12 +37,15 @@ class TablesInUseError(Exception):
 
 class LockTables(TortoiseOperation):
     """PostgreSQL: takes all tables of the package at once, or none, before the first one is changed. What is
-    taken one after the other is kept while the next one is waited for. SQLite: takes the right to write,
-    which a transaction that has read before does not get. Of several processes that migrate, one goes on and
-    the others wait for it."""
+    taken one after the other is kept while the next one is waited for. It may be those of some `models`, in
+    another `mode`. SQLite: takes the right to write, which a transaction that has read before does not get.
+    Of several processes that migrate, one goes on and the others wait for it."""
 
     reversible = True
     reduces_to_sql = False
+
+    def __init__(self, *models: str, mode: str = "ACCESS EXCLUSIVE") -> None:
+        self.models, self.mode = models, mode
 
     def describe(self) -> str:
         """What `tortoise sqlmigrate` shows."""
@@ -64,14 +67,16 @@ class LockTables(TortoiseOperation):
             return
         await client.execute_script("SELECT pg_advisory_xact_lock(hashtext('fastapi_pluggable_auth'))")
         models = [
-            new_state.apps.get_model(".".join(each)) for each in new_state.models if each[0] == app_label
+            new_state.apps.get_model(f"{label}.{name}")
+            for label, name in new_state.models
+            if label == app_label and (not self.models or name in self.models)
         ]
         names = sorted({model._meta.db_table for model in models})
         tables = ", ".join([quote(name) for name in names if await columns_of(client, name)])
         if not tables:
             return
 
-        lock_all = f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"
+        lock_all = f"LOCK TABLE {tables} IN {self.mode} MODE"
 
         async def lock() -> None:
             async with in_transaction(client.connection_name):  # a savepoint: it gives back what it has taken

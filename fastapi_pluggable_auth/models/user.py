@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import ClassVar
 
 from tortoise import Model, fields
 from typing_extensions import TypeVar
@@ -77,6 +78,9 @@ setattr(AbstractUser, "totp_secret", TotpSecretColumn("totp_secret"))  # noqa: B
 
 class User(AbstractUser):
     """An account."""
+
+    class Meta:
+        indexes: ClassVar = [("is_active", "created_at"), ("is_verified", "created_at")]
 
 
 U = TypeVar("U", bound=AbstractUser, default=User)

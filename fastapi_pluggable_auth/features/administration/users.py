@@ -12,8 +12,10 @@ from uuid import UUID
 
 from tortoise.exceptions import IntegrityError, ValidationError
 from tortoise.expressions import Q
+from tortoise.queryset import QuerySet
 
 from ...auth import Auth, transactional
+from ...database import in_one_transaction
 from ...email.kinds import MailKind
 from ...errors import AuthError, ErrorCode
 from ...events import EventKind
@@ -101,6 +103,25 @@ async def list_users(
     given = search + (role or "")
     if len(given) > EMAIL_LENGTH or not given.isprintable():  # as no address and no name is
         return Page([], None)
+    users = wanted_users(auth, search=search, active=active, verified=verified, role=role, after=after)
+    found = await _planned(auth, users.limit(limit + 1))
+    page = found[:limit]
+    more = bool(page) and len(found) > limit
+    # SQLite finds a role in any case.
+    shown = page if role is None else [user for user in page if role in user.roles]
+    return Page(shown, Cursor(page[-1].created_at, page[-1].id) if more else None)
+
+
+def wanted_users(
+    auth: Auth[U],
+    *,
+    search: str = "",
+    active: bool | None = None,
+    verified: bool | None = None,
+    role: str | None = None,
+    after: Cursor | None = None,
+) -> QuerySet[U]:
+    """The query of `list_users`."""
     wanted = Q(email__contains=unicodedata.normalize("NFC", search).lower())
     if auth.has_usernames:
         wanted |= Q(username__contains=fold_username(search))
@@ -114,13 +135,23 @@ async def list_users(
     if after is not None:
         # As it is stored: SQLite compares text.
         created_at = auth.tables.user._meta.fields_map["created_at"].to_python_value(after.created_at)
-        users = users.filter(Q(created_at__lt=created_at) | Q(created_at=created_at, id__lt=after.id))
-    found = await users.order_by("-created_at", "-id").limit(limit + 1)
-    page = found[:limit]
-    more = bool(page) and len(found) > limit
-    # SQLite finds a role in any case.
-    shown = page if role is None else [user for user in page if role in user.roles]
-    return Page(shown, Cursor(page[-1].created_at, page[-1].id) if more else None)
+        earlier = Q(created_at__lt=created_at) | Q(created_at=created_at, id__lt=after.id)
+        users = users.filter(earlier, created_at__lte=created_at)  # of which an index finds the first one
+    return users.order_by("-created_at", "-id")
+
+
+async def _planned(auth: Auth[U], users: QuerySet[U]) -> list[U]:
+    """The users. PostgreSQL plans the statement for what is asked now: whether to look through all users or
+    into an index depends on how many are found, and one that came five times is planned once for all."""
+    if auth.tables.user._meta.db.capabilities.dialect != "postgres":
+        return await users
+    connection = auth.tables.user._meta.default_connection
+
+    async def plan() -> list[U]:
+        await auth.tables.user._meta.db.execute_script("SET LOCAL plan_cache_mode = force_custom_plan")
+        return await users
+
+    return await in_one_transaction(connection, plan)
 
 
 async def create_user(
