@@ -21,13 +21,16 @@ from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.readiness import NotReady
 
 from . import databases, pgbouncer
-from .conftest import Database
+from .conftest import Database, on_one_spare
 from .live import serving
 from .pgbouncer import PgBouncer
 from .proxy import Proxy
 from .spare_database import SpareDatabase
 from .test_outages import loud, on_postgres, on_servers
 
+on_postgres_unless_full = pytest.mark.parametrize(
+    "spare", ["postgres", pytest.param("mysql", marks=pytest.mark.full)], indirect=True
+)
 READY = (200, {"reason": None})
 PATIENCE = 30.0
 """Seconds: many times what an answer may take, and no end for a database that is waited for."""
@@ -77,6 +80,7 @@ def silent() -> Iterator[str]:
         yield "{}:{}".format(*listener.getsockname())
 
 
+@on_one_spare
 async def test_an_app_is_ready_when_its_tables_are_complete_without_a_restart(
     spare: SpareDatabase, settings: AuthSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -111,7 +115,7 @@ async def test_a_database_that_is_down_is_told_and_so_is_that_it_is_back(
                     await asyncio.sleep(0.1)
 
 
-@on_servers
+@on_postgres_unless_full
 async def test_a_database_that_goes_silent_is_told_in_time(
     spare: SpareDatabase, settings: AuthSettings
 ) -> None:
@@ -127,7 +131,7 @@ async def test_a_database_that_goes_silent_is_told_in_time(
             proxy.recover()
 
 
-@on_servers
+@on_postgres_unless_full
 def test_a_probe_is_answered_in_time_by_an_app_that_starts_on_what_says_nothing(
     spare: SpareDatabase, settings: AuthSettings, silent: str
 ) -> None:
