@@ -53,7 +53,7 @@ class PoolerWatch:
         self._model = model
         self._found = False
         self._looking: asyncio.Task[None] | None = None
-        self._next = 0.0
+        self._next = self._given_up = 0.0
 
     async def before(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs work that needs the database. Raises `PoolerError`, and what the work does."""
@@ -71,7 +71,9 @@ class PoolerWatch:
             looking = self._looking
             if looking is None or looking.done() or looking.get_loop() is not loop:
                 looking = self._looking = loop.create_task(self._look(), name="pooler")
-            if not await ended_within(looking, LOOKING_SECONDS):
+                self._given_up = time.monotonic() + LOOKING_SECONDS
+            # Those who wait for less may be all there are: none would find out that it takes too long.
+            if not await ended_within(looking, self._given_up - time.monotonic()):
                 self._later("no answer in time", LONG_PAUSE_SECONDS)
         if self._found:
             raise PoolerError

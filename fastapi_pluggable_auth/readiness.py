@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tortoise.connection import get_connections
 
+from ._frameworks import root_of
 from .database import drop_connections, is_read_only
 from .errors import AuthError
 from .failures import Failure, NotMigratedError, ReadOnlyError, failure_of
@@ -74,7 +75,7 @@ class TablesWatch:
         client = get_connections().get(str(self._tables.user._meta.default_connection))
         if await is_read_only(client):
             # Where the app gets no requests meanwhile, none of them would meet the same, and see to it.
-            await drop_connections(client)
+            await drop_connections(root_of(client))
             raise ReadOnlyError
         if self._complete:
             await client.execute_query("SELECT 1")  # which SQLite was not asked yet

@@ -154,6 +154,26 @@ def test_a_probe_is_answered_in_time_by_an_app_that_starts_on_what_says_nothing(
 
 
 @on_postgres
+async def test_a_connection_that_stays_silent_does_not_keep_an_app_from_getting_ready(
+    spare: SpareDatabase, settings: AuthSettings, silent: str
+) -> None:
+    """As after a network that has forgotten it: nobody answers on it any more, also where the first look for
+    a pooler waits there, and no request comes whose own time would end that."""
+    await spare.create("fastapi_pluggable_auth.models")
+    with Proxy(f"postgres://postgres@{silent}/x") as proxy:
+        async with TortoiseContext() as context:
+            url = urlsplit(spare.url)._replace(netloc=urlsplit(proxy.url).netloc).geturl()
+            await context.init(databases.config(url, "postgres"))
+            auth = Auth(settings)
+            assert (await auth.ready()).reason is NotReady.UNAVAILABLE
+            proxy.move(spare.url)
+            async with asyncio.timeout(PATIENCE):
+                while not await auth.ready():
+                    await asyncio.sleep(0.1)
+            await auth.close()
+
+
+@on_postgres
 async def test_a_standby_is_told_and_left_when_the_name_leads_to_a_primary(
     spare: SpareDatabase, settings: AuthSettings
 ) -> None:
