@@ -34,7 +34,7 @@ TITLES = {
     "login": "`POST /auth/login`, 32 connections, one worker, PostgreSQL",
     "p99": "99th percentile of `/auth/me`, one worker, PostgreSQL",
     "memory": "Memory of that worker, as far as no other process shares it",
-    "contended": "`POST /auth/login`, 32 connections, beside 32 that ask for `/auth/me` without pause",
+    "contended": "`POST /auth/login`, 8 connections, beside 32 that ask for `/auth/me` without pause",
     "signups": "Memory of a worker with every feature of the demo, that no other process shares",
     "soak": "Memory under a mixed load",
     "start": "From the start of the process to the first answer",

@@ -110,6 +110,14 @@ UNRESET = System(
     dialects=("postgres",),
 )
 """Where asyncpg's pool does not reset connections (docs/production.md)."""
+COMPLETE = System(
+    "complete",
+    "fastapi-pluggable-auth",
+    "pluggable",
+    databases.with_sessions,
+    environment={"FEATURES": "every", "AUTH_BCRYPT_ROUNDS": "4", "AUTH_DELIVER_MAIL": "false"},
+)
+"""With the features of the demo, and a database of its own: its mails wait for ever."""
 
 SYSTEMS = (
     PLUGGABLE,
