@@ -70,6 +70,8 @@ def test_private_names_of_the_frameworks_are_used_in_one_file() -> None:
         "_low_priority_routes",
         "_parent",
         "_pool",
+        "_router_func",
+        "_routers",
         "_run_sql",
     }
 
@@ -92,7 +94,11 @@ def test_classes_of_the_frameworks_are_changed_in_one_file() -> None:
             if isinstance(node.value, ast.Name) and node.value.id in foreign
         }
     assert {name: names for name, names in changed.items() if names} == {
-        "_frameworks.py": {"MigrationRecorder.ensure_schema", "MigrationRecorder.record_applied"}
+        "_frameworks.py": {
+            "ConnectionRouter._db_route",
+            "MigrationRecorder.ensure_schema",
+            "MigrationRecorder.record_applied",
+        }
     }
 
 
@@ -193,3 +199,12 @@ def test_a_tortoise_without_one_of_the_two_methods_is_left_alone(
     monkeypatch.setattr(_frameworks, "MigrationRecorder", recorder)
     _frameworks.record_migrations_by(lambda write: write(), lambda write, *_: write())
     assert getattr(recorder, left) is method
+
+
+def test_a_tortoise_whose_routers_are_asked_elsewhere_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    router = type("ConnectionRouter", (), {})
+    monkeypatch.setattr(_frameworks, "ConnectionRouter", router)
+    monkeypatch.setattr(_frameworks, "router", router())
+    _frameworks.leave_out_of_routers(lambda model: True)
+    assert not hasattr(router, "_db_route")
+    assert _frameworks.routed_to(User, "db_for_write") is None
