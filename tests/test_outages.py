@@ -517,6 +517,7 @@ def test_every_task_in_the_background_is_known_to_these_tests() -> None:
     assert found == {
         "plugin.py: keep_purging(auth, stop)",  # test_purge.py
         "poolers.py: self._look()",  # raises nothing
+        "shared_reads.py: self._select.all(database, [*batch.waiting.values()])",  # test_shared_reads.py
         "email/dispatcher.py: self._run()",  # above
         "email/dispatcher.py: self._handle(mail)",  # one mail
         "afterwards.py: self._run()",  # above
