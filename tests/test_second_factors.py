@@ -51,7 +51,7 @@ def app(settings: AuthSettings, clock: Clock, provider: IdentityProvider) -> Fas
     provider.user(EMAIL, sub="ada")
     app = FastAPI()
     keys = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
-    acme = Oidc("acme", issuer=provider.issuer, store_tokens=True, **keys)
+    acme = Oidc("acme", issuer=provider.issuer, store_tokens=True, trusted_for_two_factor=True, **keys)
     features = [Passkeys(), EmailSignIn(), SocialLogin(acme)]
     auth = include_auth(app, settings=settings, clock=clock, pages=True, features=features)
     auth.features.settings[1].social_return_url = "https://app.example.com/in"  # type: ignore[attr-defined]
@@ -302,6 +302,37 @@ async def test_so_it_is_in_json_with_the_tokens_that_the_provider_gave(
     assert (await Identity.get()).user_id == (await User.get()).id
     if way != "token of a provider":  # which comes without one that is for the provider
         assert await auth.provider_token(await User.get(), "acme")
+
+
+@pytest.mark.parametrize("way", [*AT_A_PROVIDER, "page"])
+async def test_the_second_factor_of_a_stranger_at_a_trusted_provider_is_not_that_of_the_owner(
+    way: str,
+    totp: pyotp.TOTP,
+    elsewhere: Elsewhere,
+    account: Account,
+    clock: Clock,
+    mailbox: Mailbox,
+    provider: IdentityProvider,
+) -> None:
+    """Who has the owner's mailbox gets an account there with the address, and a second factor of their own.
+    From the first sign-in that the owner has completed on, it is the owner's."""
+    clock.advance(minutes=1)
+    provider.extra = {"amr": ["pwd", "mfa"]}
+    if way == "page":
+        await by_page(elsewhere.browser)
+        assert elsewhere.browser.page.form("sign-in/code")
+        assert await Identity.all().count() == 0
+        await elsewhere.browser.submit("sign-in/code", code=totp.at(clock()))
+    else:
+        path, body = await WAYS[way](elsewhere, mailbox)
+        refused = await account.client.post(path, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (401, "two_factor_required")
+        assert await Identity.all().count() == 0
+        right = {**body, code_field(path): totp.at(clock())}
+        assert (await account.client.post(path, json=right)).status_code == 200
+    assert await Identity.all().count() == 1
+    path, body = await elsewhere.id_token(mailbox)
+    assert (await account.client.post(path, json=body)).status_code == 200
 
 
 @on_each_database

@@ -292,7 +292,8 @@ def _proof(
     return Proof(
         user=user,
         factors=factors,
-        strong=strong,
+        # Whose second factor an identity has shown is known once it is connected: any mailbox gets one.
+        strong=strong and new is None,
         unchanged=unchanged,
         spends=partial(take, pending=pending)
         if new is not None
