@@ -185,6 +185,40 @@ async def test_a_login_is_confirmed_again_with_the_options_of_the_refusal(keys: 
     assert (again.status_code, again.json()["code"]) == (400, "passkey_expired")
 
 
+@pytest.mark.parametrize("how", ["passkey", "provider"])
+async def test_after_a_trusted_device_a_login_is_recent_once_what_needs_no_second_factor_was_shown(
+    how: str,
+    totp: pyotp.TOTP,
+    keys: Keys,
+    elsewhere: Elsewhere,
+    clock: Clock,
+    mailbox: Mailbox,
+    provider: IdentityProvider,
+) -> None:
+    assert (await keys.add()).status_code == 201
+    path, body = await elsewhere.id_token(mailbox)
+    shown = {**body, "code": totp.at(clock()), "device": None, "trust_device": True}
+    device = (await keys.client.post(path, json=shown)).json()["device"]
+    path, body = await elsewhere.id_token(mailbox)
+    spared = (await keys.client.post(path, json={**body, "device": device})).json()["access_token"]
+    assert claims_of(spared)["amr"] == ["acme", "device"]
+    keys.account.access_token = spared
+    assert (await keys.ask("POST", "/account/passkeys/options", {})).json()["code"] == (
+        "reauthentication_required"
+    )
+    if how == "passkey":
+        options = await keys.options("/auth/passkey/reauthenticate/options")
+        credential = {"credential": keys.authenticator.get(options)}
+        again = await keys.ask("POST", "/auth/passkey/reauthenticate", credential)
+    else:
+        provider.extra = {"amr": ["mfa"]}
+        begun = await keys.ask("POST", "/account/identities/acme/reauthenticate", {})
+        assert begun.status_code == 200, begun.text
+        again = await keys.client.get(await at_provider(begun.json()["url"]))
+    assert again.status_code in (200, 303), again.text
+    assert (await keys.ask("POST", "/account/passkeys/options", {})).status_code == 200
+
+
 async def test_the_same_answer_of_a_key_that_counts_is_no_copy_of_it(keys: Keys, mailbox: Mailbox) -> None:
     """A request that a client sends twice; else its owner would get a mail of a twin (section 6.1.1)."""
     assert (await keys.add()).status_code == 201

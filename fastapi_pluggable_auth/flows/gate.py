@@ -259,7 +259,8 @@ async def _renew(
 ) -> None:
     await _write_login(auth, proof, second)
     if authentication.session_id is not None:
-        now, spared = auth.clock(), () if second is None else (DEVICE,)
+        # All that is asked for now was shown, in person: no device has spared any of it.
+        now, spared = auth.clock(), (DEVICE,)
         await add_factors(auth, authentication.session_id, factors, without=spared, authenticated_at=now)
 
 
