@@ -108,6 +108,17 @@ async def test_it_spares_no_password_and_a_stolen_one_is_worth_nothing(
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid_credentials")
 
 
+async def test_logins_that_it_has_spared_a_code_start_the_count_of_wrong_passwords_anew(
+    totp: pyotp.TOTP, account: Account, clock: Clock
+) -> None:
+    """Else it would be unknown after twenty typos of years."""
+    device = await trusted(account, totp, clock)
+    body = {"email": EMAIL, "password": "wrong horse battery", "device": device}
+    for _ in range(20):
+        assert (await account.client.post("/auth/login", json=body)).status_code == 401
+        assert (await sign_in(account, device)).status_code == 200
+
+
 async def test_a_login_that_it_has_spared_a_code_is_not_recent_until_one_is_shown(
     totp: pyotp.TOTP, account: Account, clock: Clock
 ) -> None:

@@ -121,6 +121,8 @@ async def admit(auth: Auth, proof: Proof, entry: Entry) -> SignedIn | FactorNeed
             observation.kind = EventKind.LOGIN_BEGUN
             return second
         second = trusted
+        if entry.guess is not None:
+            entry.guess.proves = True
     await auth.hooks.fire(BeforeLogin, user)
     factors = with_second(proof, second)
     tokens = await _unless_rehashed(auth, user, lambda: _open(auth, proof, second, factors, entry))
