@@ -1154,7 +1154,7 @@ async def signs_in_at_others(world: World) -> None:
     for method, identity, status in (
         ("PATCH", first, 200),
         ("DELETE", first, 204),
-        ("DELETE", second, 409),
+        ("DELETE", second, 204),  # the mailbox is a way in
     ):
         body = {"keep": True} if method == "PATCH" else None
         answer = await browser.request(method, f"{own}/{identity['id']}", json=body, headers=page)
