@@ -65,6 +65,7 @@ from fastapi_pluggable_auth.features.two_factor import sealing
 from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sessions, throttle
 from fastapi_pluggable_auth.flows.login import answer_challenge
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
+from fastapi_pluggable_auth.flows.spent_tokens import DROPPED_EVERY
 from fastapi_pluggable_auth.models import Identity, Passkey, PersonalToken, User
 from fastapi_pluggable_auth.security.hashing import unusable_hash
 from fastapi_pluggable_auth.security.jwt import REFRESH
@@ -531,6 +532,16 @@ async def signs_in_with_cookies(world: World) -> None:
     foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
     assert (await visitor.client.post("/auth/logout", headers=foreign)).status_code == 403
     assert (await visitor.client.post("/auth/logout", headers=headers)).status_code == 200
+
+
+@step
+async def keeps_a_session_in_use_until_a_token_comes_back_that_was_dropped(world: World) -> None:
+    ada = await world.ada()
+    spent = ada.refresh
+    for _ in range(2 * DROPPED_EVERY):
+        world.clock.advance(hours=1)
+        await ada.rotate()
+    await ada.rotate(spent, 401)
 
 
 @step

@@ -15,6 +15,7 @@ from tortoise.migrations.api import migrate
 
 from fastapi_pluggable_auth import migrations
 from fastapi_pluggable_auth.migrations import _rows
+from fastapi_pluggable_auth.migrations._indexes import IndexColumns, IndexParts
 from fastapi_pluggable_auth.migrations._locks import LockTables
 from fastapi_pluggable_auth.migrations._moments import MomentError
 from fastapi_pluggable_auth.migrations._steps import DataStep
@@ -232,7 +233,7 @@ def test_no_migration_alters_or_drops_a_column() -> None:
     ]
     assert len(names) >= 6
     kinds = {type(step) for step in steps if not isinstance(step, DataStep)}
-    assert kinds == {CreateTable, AddColumn, LockTables}
+    assert kinds == {CreateTable, AddColumn, IndexColumns, IndexParts, LockTables}
 
 
 @pytest.mark.parametrize("spare", ["sqlite"], indirect=True)

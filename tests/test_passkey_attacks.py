@@ -238,7 +238,7 @@ async def test_a_challenge_of_one_worker_is_good_once_at_another(
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
         assert (await client.post("/auth/passkey/login", json=signed)).status_code == 200
         answer = await victim.ask("/auth/passkey/login", signed, signed_in=False)
-        assert answer.json()["code"] == "invalid_credentials"
+        assert answer.json()["code"] == "passkey_expired"
     await other.state.pluggable_auth.close()
 
 
