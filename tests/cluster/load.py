@@ -29,7 +29,7 @@ from ..smtp_server import MailServer, text_of
 from ..test_workers import Server
 
 PEOPLE = 8
-ROUNDS = int(os.environ.get("TEST_CLUSTER_ROUNDS", "12"))
+ROUNDS = int(os.environ.get("TEST_CLUSTER_ROUNDS", "2"))
 """How many go through all that people do, before something is done to the servers and after it."""
 PATIENCE = 240.0
 """Seconds until whatever was broken has to work again."""
