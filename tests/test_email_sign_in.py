@@ -481,16 +481,21 @@ def test_a_mail_without_code_and_link_is_refused_at_the_start() -> None:
         EmailSignIn(code="no")  # type: ignore[arg-type]
 
 
+async def press_the_button(other: httpx.AsyncClient, mailbox: Mailbox) -> httpx.Response:
+    """Asks for a mail, and signs in by the button of the page of its link."""
+    await ask(other)
+    link = link_in(mailbox)
+    other.headers.update(BROWSER)
+    page = await other.get(link)
+    return await other.post(f"{link}/form", data=hidden(page, f"{link}/form"))
+
+
 async def test_the_button_of_an_app_without_pages_signs_in_by_cookie_and_leads_home(
     settings: AuthSettings, clock: Clock, account: Account, mailbox: Mailbox
 ) -> None:
     settings.cookies = True
     async with another_app(settings, clock) as other:
-        await ask(other)
-        link = link_in(mailbox)
-        other.headers.update(BROWSER)
-        page = await other.get(link)
-        answer = await other.post(f"{link}/form", data=hidden(page, f"{link}/form"))
+        answer = await press_the_button(other, mailbox)
         assert (answer.status_code, answer.headers["location"]) == (303, "/"), answer.text
         assert (await other.get("/auth/me")).json()["email"] == EMAIL
 
@@ -500,11 +505,7 @@ async def test_an_app_without_pages_sends_a_second_factor_where_the_code_was_ask
 ) -> None:
     settings.cookies = True
     async with another_app(settings, clock) as other:
-        await ask(other)
-        link = link_in(mailbox)
-        other.headers.update(BROWSER)
-        page = await other.get(link)
-        answer = await other.post(f"{link}/form", data=hidden(page, f"{link}/form"))
+        answer = await press_the_button(other, mailbox)
         assert answer.status_code == 401
         assert code_in(mailbox, EMAIL) in answer.text
 

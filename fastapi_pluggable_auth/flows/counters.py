@@ -39,7 +39,7 @@ class Unwritten:
 
 async def read(auth: Auth, ids: Collection[str]) -> list[Counted]:
     """Those of these rows that exist."""
-    for row_id in auth.unwritten.keys() & {*ids}:
+    for row_id in _in_memory(auth, ids):
         # Never inside the host's transaction: rolled back, it would take it from the memory as well.
         await auth.autonomous.run_statement(partial(_write, auth, row_id), otherwise=_not_now)
 
@@ -47,17 +47,21 @@ async def read(auth: Auth, ids: Collection[str]) -> list[Counted]:
         return (await auth.tables.throttle.filter(id__in=ids),)
 
     # Also what is written while the rows are read, which may be from before it.
-    in_memory = {row_id: auth.unwritten[row_id] for row_id in auth.unwritten.keys() & {*ids}}
+    in_memory = _in_memory(auth, ids)
     (found,) = await auth.autonomous.run_statement(rows, otherwise=rows)
     kept = {row.id: _counted(row) for row in among(found, ids)}
-    in_memory |= {row_id: auth.unwritten[row_id] for row_id in auth.unwritten.keys() & {*ids}}
-    for row_id, unwritten in in_memory.items():
+    for row_id, unwritten in (in_memory | _in_memory(auth, ids)).items():
         if row_id in kept and kept[row_id].version >= unwritten.version:
             continue  # another process was later
         kept.pop(row_id, None)
         if unwritten.counted is not None:
             kept[row_id] = unwritten.counted
     return [*kept.values()]
+
+
+def _in_memory(auth: Auth, ids: Collection[str]) -> dict[str, Unwritten]:
+    """Those of these rows that wait to be written."""
+    return {row_id: auth.unwritten[row_id] for row_id in auth.unwritten.keys() & {*ids}}
 
 
 async def detailed(auth: Auth) -> AsyncIterator[Counter]:
