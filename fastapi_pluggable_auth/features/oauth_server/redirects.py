@@ -1,0 +1,59 @@
+"""Redirect URIs: which a client may have, and which of them an authorization request asks for."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from ...config.urls import LOOPBACK_HOSTS
+
+MAXIMUM_LENGTH: Final = 2048
+
+_ADDRESS: Final = re.compile(r"[A-Za-z0-9._~:/?\[\]@!$&'()+,;=%-]+")
+"""RFC 3986 section 2, without `#` and `*`: a fragment is not sent (RFC 6749 section 3.1.2), and what looks
+like a wildcard is not one."""
+_PRIVATE_SCHEME: Final = re.compile(r"[a-z][a-z0-9+-]*(?:\.[a-z0-9+-]+)+:/[^\s]*")
+"""A domain in reverse order (RFC 8252 section 7.1)."""
+_LOOPBACK: Final = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]|localhost))(?::([0-9]{1,5}))?(?![0-9:])(.*)")
+
+
+def problem_of(uri: str) -> str | None:
+    """Why a client may not have this redirect URI, None where it may: https, `http` on this machine, or the
+    private scheme of an app (RFC 8252 section 7)."""
+    if len(uri) > MAXIMUM_LENGTH or not _ADDRESS.fullmatch(uri):
+        return "is not an address: write it in full, without a fragment, a blank or a *"
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "is not an address: check its host and its port"
+    if "@" in parts.netloc:
+        return "has a user name in front of its host: leave that out"
+    if parts.scheme not in ("https", "http"):
+        return None if _PRIVATE_SCHEME.fullmatch(uri) else "has a scheme that is not a reversed domain name"
+    if not host or port == 0:
+        return "names no host"
+    if parts.scheme == "http" and host not in LOOPBACK_HOSTS:
+        return "is http, which only an address of the user's own machine may be: use https"
+    if {".", ".."} & {*re.sub("%2e", ".", parts.path, flags=re.I).split("/")}:
+        return "has . or .. in its path: write where that leads"
+    return None
+
+
+def is_loopback(uri: str) -> bool:
+    """Whether it is on the user's own machine, where any program may listen."""
+    parts = urlsplit(uri)
+    return parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
+
+
+def matches(registered: str, asked: str) -> bool:
+    """Whether a client with the one may have an answer sent to the other: the same letter by letter, but for
+    the port on the user's own machine (RFC 8252 section 7.3). That of `localhost` is free where none is
+    registered: Claude Code registers `http://localhost/callback`, and listens at any port."""
+    if registered == asked:
+        return True
+    known, wanted = _LOOPBACK.fullmatch(registered), _LOOPBACK.fullmatch(asked)
+    if known is None or wanted is None or not 0 < int(wanted[2] or 80) < 65536:
+        return False
+    return known.group(1, 3) == wanted.group(1, 3) and (not known[2] or not known[1].endswith("localhost"))
