@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastapi_pluggable_auth.features.oauth_server.redirects import is_loopback, matches, problem_of
+from fastapi_pluggable_auth.features.oauth_server.redirects import is_loopback, matches, redirect_problem
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from fastapi_pluggable_auth.features.oauth_server.redirects import is_loopback, 
     ],
 )
 def test_a_client_may_have_https_its_own_machine_and_a_private_scheme(uri: str) -> None:
-    assert problem_of(uri) is None
+    assert redirect_problem(uri) is None
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_client_may_have_https_its_own_machine_and_a_private_scheme(uri: str) 
     ],
 )
 def test_no_other_may_be_registered_and_why_is_said(uri: str) -> None:
-    assert problem_of(uri)
+    assert redirect_problem(uri)
 
 
 HTTPS = "https://app.example.com/callback"
@@ -91,8 +91,8 @@ HTTPS = "https://app.example.com/callback"
 )
 def test_an_address_is_asked_for_letter_by_letter(asked: str) -> None:
     """RFC 9700 section 4.1.3, and the tricks of section 4.1.1: dots, user names, case, ports, look-alikes."""
-    assert matches(HTTPS, HTTPS)
-    assert not matches(HTTPS, asked)
+    assert matches([HTTPS], HTTPS)
+    assert not matches([HTTPS], asked)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_an_address_is_asked_for_letter_by_letter(asked: str) -> None:
 def test_the_port_of_the_users_own_machine_is_free(registered: str, asked: str) -> None:
     """RFC 8252 section 7.3; that of `localhost` where none is registered
     (github.com/anthropics/claude-code/issues/37767)."""
-    assert matches(registered, asked)
+    assert matches([registered], asked)
     assert is_loopback(asked)
 
 
@@ -135,4 +135,4 @@ def test_the_port_of_the_users_own_machine_is_free(registered: str, asked: str) 
     ],
 )
 def test_nothing_but_the_port_is_free_there(registered: str, asked: str) -> None:
-    assert not matches(registered, asked)
+    assert not matches([registered], asked)

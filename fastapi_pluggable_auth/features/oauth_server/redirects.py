@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ _PRIVATE_SCHEME: Final = re.compile(r"[a-z][a-z0-9+-]*(?:\.[a-z0-9+-]+)+:/[^\s]*
 _LOOPBACK: Final = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]|localhost))(?::([0-9]{1,5}))?(?![0-9:])(.*)")
 
 
-def problem_of(uri: str) -> str | None:
+def redirect_problem(uri: str) -> str | None:
     """Why a client may not have this redirect URI, None where it may: https, `http` on this machine, or the
     private scheme of an app (RFC 8252 section 7)."""
     if len(uri) > MAXIMUM_LENGTH or not _ADDRESS.fullmatch(uri):
@@ -47,13 +48,15 @@ def is_loopback(uri: str) -> bool:
     return parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
 
 
-def matches(registered: str, asked: str) -> bool:
-    """Whether a client with the one may have an answer sent to the other: the same letter by letter, but for
-    the port on the user's own machine (RFC 8252 section 7.3). That of `localhost` is free where none is
-    registered: Claude Code registers `http://localhost/callback`, and listens at any port."""
-    if registered == asked:
-        return True
+def matches(registered: Iterable[str], asked: str) -> bool:
+    """Whether a redirect URI is one of those registered: the same letter by letter, but for the port on the
+    user's own machine (RFC 8252 section 7.3). That of `localhost` is free where none is registered: Claude
+    Code registers `http://localhost/callback`, and listens at any port."""
+    return any(each == asked or _differ_by_port(each, asked) for each in registered)
+
+
+def _differ_by_port(registered: str, asked: str) -> bool:
     known, wanted = _LOOPBACK.fullmatch(registered), _LOOPBACK.fullmatch(asked)
     if known is None or wanted is None or not 0 < int(wanted[2] or 80) < 65536:
         return False
-    return known.group(1, 3) == wanted.group(1, 3) and (not known[2] or not known[1].endswith("localhost"))
+    return known.group(1, 3) == wanted.group(1, 3) and not (known[2] and known[1].endswith("localhost"))
