@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # where a misspelt name is an error
         Reader,
         Slot,
     )
+    from .oauth_server.feature import OAuthServer
     from .passkeys.feature import Passkeys
     from .personal_tokens.feature import PersonalTokens
     from .social_login.feature import SocialLogin
@@ -94,6 +95,7 @@ __all__ = [
     "MailTable",
     "Microsoft",
     "MomentField",
+    "OAuthServer",
     "Oidc",
     "Outward",
     "PageRoute",
@@ -152,6 +154,7 @@ _HOMES: Final = {
     "MailTable": ".feature",
     "Microsoft": ".social_login.providers",
     "MomentField": "..models",
+    "OAuthServer": ".oauth_server.feature",
     "Oidc": ".social_login.providers",
     "Outward": "..models.outward",
     "PageRoute": "..routes.pages.route",

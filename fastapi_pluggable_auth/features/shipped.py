@@ -11,6 +11,7 @@ from .bot_check.feature import BotCheck
 from .bot_check.services import Turnstile
 from .email_sign_in.feature import EmailSignIn
 from .feature import Feature
+from .oauth_server.feature import OAuthServer
 from .passkeys.feature import Passkeys
 from .personal_tokens.feature import PersonalTokens
 from .social_login.feature import SocialLogin
@@ -24,4 +25,5 @@ SHIPPED: Final[tuple[Feature, ...]] = (
     SocialLogin(),
     EmailSignIn(),
     BotCheck(Turnstile()),
+    OAuthServer(resources=()),
 )

@@ -4,6 +4,14 @@ Tortoise reads the source of each model for comments: small files take it 6 ms o
 """
 
 from ..features.audit_log.models import AbstractAuditEvent, AuditEvent
+from ..features.oauth_server.models import (
+    AbstractOAuthClient,
+    AbstractOAuthGrant,
+    AbstractOAuthToken,
+    OAuthClient,
+    OAuthGrant,
+    OAuthToken,
+)
 from ..features.passkeys.models import AbstractPasskey, Passkey
 from ..features.personal_tokens.models import AbstractPersonalToken, PersonalToken
 from ..features.social_login.models import AbstractIdentity, Identity
@@ -38,6 +46,9 @@ __all__ = [
     "AbstractDevice",
     "AbstractIdentity",
     "AbstractMail",
+    "AbstractOAuthClient",
+    "AbstractOAuthGrant",
+    "AbstractOAuthToken",
     "AbstractPasskey",
     "AbstractPending",
     "AbstractPersonalToken",
@@ -57,6 +68,9 @@ __all__ = [
     "MailState",
     "MomentField",
     "NamesField",
+    "OAuthClient",
+    "OAuthGrant",
+    "OAuthToken",
     "Passkey",
     "Pending",
     "PersonalToken",

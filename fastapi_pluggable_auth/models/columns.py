@@ -142,6 +142,8 @@ class NamesField(fields.Field[frozenset[str]]):
     def to_db_value(self, value: Any, instance: Any) -> Any:
         """The text. Raises `ValidationError` for what is not a name and for more than the column has room
         for: nothing is cut off."""
+        if value is None and self.null:
+            return None
         try:
             names = name_set(value)
         except (TypeError, ValueError) as error:
@@ -156,6 +158,8 @@ class NamesField(fields.Field[frozenset[str]]):
 
     def to_python_value(self, value: Any) -> Any:
         """The set."""
+        if value is None and self.null:
+            return None
         return frozenset(value.split() if isinstance(value, str) else value)
 
     class _db_mysql:

@@ -9,6 +9,7 @@ from tortoise import Model
 
 from ..features.administration import models as administration
 from ..features.audit_log import models as audit_log
+from ..features.oauth_server import models as oauth_server
 from ..features.passkeys import models as passkeys
 from ..features.personal_tokens import models as personal_tokens
 from ..features.social_login import models as social_login
@@ -21,13 +22,21 @@ TABLES: Final[tuple[type[Model], ...]] = (
     audit_log.AuditEvent,
     passkeys.Passkey,
     social_login.Identity,
+    oauth_server.OAuthClient,
+    oauth_server.OAuthGrant,
+    oauth_server.OAuthToken,
 )
-EXPIRED: Final[tuple[Expired, ...]] = (personal_tokens.EXPIRED, audit_log.EXPIRED)
+EXPIRED: Final[tuple[Expired, ...]] = (
+    personal_tokens.EXPIRED,
+    audit_log.EXPIRED,
+    *oauth_server.EXPIRED,
+)
 ACCESS_ENDED: Final[tuple[AccessEnded, ...]] = (
     *two_factor.ACCESS_ENDED,  # the account comes before what refers to it
     administration.ACCESS_ENDED,
     personal_tokens.ACCESS_ENDED,
     *passkeys.ACCESS_ENDED,
     *social_login.ACCESS_ENDED,
+    oauth_server.ACCESS_ENDED,
     *audit_log.ACCESS_ENDED,
 )

@@ -1,0 +1,21 @@
+"""How the OAuth server refuses clients (RFC 6749 sections 4.1.2.1 and 5.2)."""
+
+from __future__ import annotations
+
+from ...errors import ErrorTable
+
+
+class ProtocolError(ErrorTable):
+    """The errors of the protocol: on the wire `error`, with the sentence as `error_description`."""
+
+    INVALID_REQUEST = (400, "The request lacks a parameter, has one twice, or one that is not valid.")
+    INVALID_CLIENT = (401, "The client is not known, or did not authenticate as it was registered.")
+    INVALID_GRANT = (400, "The code or refresh token is not valid, has expired, or is of another client.")
+    UNAUTHORIZED_CLIENT = (400, "The client may not do that.")
+    UNSUPPORTED_GRANT_TYPE = (400, "The grant type is neither authorization_code nor refresh_token.")
+    UNSUPPORTED_RESPONSE_TYPE = (400, "The response type is not code.")
+    INVALID_SCOPE = (400, "The scope is not known, or more than was allowed.")
+    INVALID_TARGET = (400, "The resource is not one of this server.")
+    ACCESS_DENIED = (403, "The user did not allow it.")
+    LOGIN_REQUIRED = (400, "The user has to sign in.")
+    CONSENT_REQUIRED = (400, "The user has to be asked.")
