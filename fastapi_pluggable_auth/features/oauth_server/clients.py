@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hmac
+import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+from tortoise.exceptions import IntegrityError
 
 from ...auth import Auth
+from ...errors import AuthError
+from ...models import exact
 from ...security.plaintext import Plaintext
-from .models import AbstractOAuthClient
+from .documents import client_of_document, is_address, is_named
+from .models import DOCUMENT, OPERATOR, AbstractOAuthClient, OAuthClient, digest_of
+from .names import OAuthError
+from .protocol import ProtocolError
+from .registration import RefusedClientError, checked_redirect_uris, cleaned_name
+from .resources import scopes_of
+
+ID_PREFIX: Final = "c_"
+SECRET_PREFIX: Final = "ocs_"  # noqa: S105
+"""Lets scanners find a secret in code and logs."""
+USE_RECORDED_EVERY: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +44,14 @@ async def find_client(auth: Auth, client_id: str) -> AbstractOAuthClient | None:
     https address, the one that its document describes. None where there is none.
 
     Raises `AuthError(OAUTH_CLIENT_UNAVAILABLE)` where its document cannot be had now, and none is kept."""
-    raise NotImplementedError
+    if not client_id.isascii():
+        return None
+    client = await exact(auth.tables.of(OAuthClient).all(), digest=digest_of(client_id))
+    if client is None:
+        return await client_of_document(auth, client_id, None)
+    if client.disabled_at is not None:
+        return None
+    return await client_of_document(auth, client_id, client) if client.origin == DOCUMENT else client
 
 
 async def authenticate_client(
@@ -31,8 +59,25 @@ async def authenticate_client(
 ) -> AbstractOAuthClient:
     """The client that asks for tokens, by the headers `Authorization` of the request and its form: public, by
     `client_secret_basic` or by `client_secret_post` (RFC 6749 section 2.3), never by two of them. Raises
-    `AuthError`: `ProtocolError.INVALID_CLIENT`, INVALID_REQUEST."""
-    raise NotImplementedError
+    `AuthError`: `ProtocolError.INVALID_CLIENT`, INVALID_REQUEST, and as `find_client`."""
+    if len(authorization) > 1 or (authorization and client_secret is not None):
+        raise AuthError(ProtocolError.INVALID_REQUEST)
+    if authorization:
+        named, client_secret = _basic(authorization[0])
+        if client_id not in (None, named):
+            raise AuthError(ProtocolError.INVALID_REQUEST)
+        client_id = named
+    secret = "" if client_secret is None else client_secret.take()
+    digest = digest_of(secret) if secret else ""
+    del secret
+    client = await find_client(auth, client_id or "")
+    # A public one that sends a secret has none that is right.
+    if client is None or not hmac.compare_digest(client.secret_digest or "", digest):
+        raise AuthError(ProtocolError.INVALID_CLIENT)
+    used_at, now = client.last_used_at, auth.clock()
+    if used_at is None or used_at <= now - USE_RECORDED_EVERY:
+        await auth.tables.of(OAuthClient).filter(id=client.id, last_used_at=used_at).update(last_used_at=now)
+    return client
 
 
 async def create_client(
@@ -42,28 +87,100 @@ async def create_client(
     scopes: Collection[str] | None = None,
     *,
     confidential: bool = False,
+    client_id: str | None = None,
 ) -> NewClient:
-    """Registers a client. Raises `AuthError(OAUTH_CLIENT_REFUSED)`, which says what is wrong."""
-    raise NotImplementedError
+    """Registers a client. `scopes` are all that it may ask for, None those of the app. With the address of a
+    document as its `client_id`, the document is never read: for one that its host does not give to servers.
+    Raises `AuthError(OAUTH_CLIENT_REFUSED)`, which says what is wrong."""
+    if client_id is not None and (confidential or not is_address(client_id)):
+        why = "is public" if confidential else "is an https address with a path"
+        raise _refused(f"A client id that is chosen {why}: leave it out, or change it.")
+    if not (shown := cleaned_name(name)):
+        raise _refused("A client needs a name, which its users read.")
+    known = scopes_of(auth)  # none where a script does not know the app
+    unknown = {*(scopes or ())} - known.keys()
+    if known and unknown:
+        lacks, has = ", ".join(sorted(unknown)), ", ".join(sorted(known))
+        raise _refused(f"The app has no scope {lacks}: it has {has}.")
+    try:
+        addresses = checked_redirect_uris(redirect_uris)
+    except RefusedClientError as error:
+        raise _refused(f"The client is not valid: {error}.") from error
+    secret = _new_secret() if confidential else None
+    client_id = client_id or ID_PREFIX + secrets.token_urlsafe(16)
+    columns: dict[str, Any] = {
+        "client_id": client_id,
+        "digest": digest_of(client_id),
+        "name": shown,
+        "redirect_uris": addresses,
+        "scopes": None if scopes is None else frozenset(scopes),
+        "secret_digest": None if secret is None else digest_of(secret),
+        "origin": OPERATOR,
+        "created_at": auth.clock(),
+    }
+    try:
+        client = await auth.tables.of(OAuthClient).create(**columns)
+    except IntegrityError as error:
+        raise _refused(f"There is a client {client_id}: delete it first.") from error
+    return NewClient(client, secret)
 
 
 async def rotate_secret(auth: Auth, client_id: str) -> NewClient:
-    """A new secret in the place of the old one. Raises `AuthError`: OAUTH_CLIENT_NOT_FOUND, and
-    OAUTH_CLIENT_REFUSED for a public client."""
-    raise NotImplementedError
+    """A new secret in the place of the old one, which is dead at once. Raises `AuthError`:
+    OAUTH_CLIENT_NOT_FOUND, and OAUTH_CLIENT_REFUSED for a public client."""
+    client = await client_named(auth, client_id)
+    if client.secret_digest is None:
+        raise _refused("This client is public, and has no secret: make a new one that is confidential.")
+    secret = _new_secret()
+    client.secret_digest = digest_of(secret)
+    await auth.tables.of(OAuthClient).filter(id=client.id).update(secret_digest=client.secret_digest)
+    return NewClient(client, secret)
 
 
 async def delete_client(auth: Auth, client_id: str) -> None:
     """Deletes a client, and with it all that users have allowed it. Raises
     `AuthError(OAUTH_CLIENT_NOT_FOUND)`."""
-    raise NotImplementedError
+    client = await client_named(auth, client_id)
+    if not await auth.tables.of(OAuthClient).filter(id=client.id).delete():
+        raise AuthError(OAuthError.OAUTH_CLIENT_NOT_FOUND)
 
 
 async def list_clients(auth: Auth) -> list[AbstractOAuthClient]:
     """All clients, the newest first."""
-    raise NotImplementedError
+    return [*await auth.tables.of(OAuthClient).all().order_by("-created_at", "client_id")]
+
+
+async def client_named(auth: Auth, client_id: str) -> AbstractOAuthClient:
+    """The client of this id as it is stored, disabled ones too. Raises
+    `AuthError(OAUTH_CLIENT_NOT_FOUND)`."""
+    client = await exact(auth.tables.of(OAuthClient).all(), digest=digest_of(client_id))
+    if client is None:
+        raise AuthError(OAuthError.OAUTH_CLIENT_NOT_FOUND)
+    return client
 
 
 def is_trusted(auth: Auth, client: AbstractOAuthClient) -> bool:
     """Whether consent to this client is remembered: the operator registered it, or named its host."""
-    raise NotImplementedError
+    return client.origin == OPERATOR or is_named(auth, client.client_id)
+
+
+def _basic(header: str) -> tuple[str, Plaintext | None]:
+    """Id and secret as they are in `Authorization: Basic`, each as in a form (RFC 6749 section 2.3.1)."""
+    scheme, _, coded = header.strip().partition(" ")
+    try:
+        pair = base64.b64decode(coded.strip(), validate=True).decode() if scheme.lower() == "basic" else ""
+    except (ValueError, binascii.Error):
+        pair = ""
+    client_id, colon, secret = pair.partition(":")
+    if not colon:
+        raise AuthError(ProtocolError.INVALID_CLIENT)
+    return unquote_plus(client_id), Plaintext(unquote_plus(secret))
+
+
+def _new_secret() -> str:
+    """256 random bits: enough for a fast digest at rest."""
+    return SECRET_PREFIX + secrets.token_urlsafe(32)
+
+
+def _refused(why: str) -> AuthError:
+    return AuthError(OAuthError.OAUTH_CLIENT_REFUSED, detail=why)

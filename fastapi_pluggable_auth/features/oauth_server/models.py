@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from tortoise import Model, fields
 from tortoise.expressions import Q
 from tortoise.fields.base import OnDelete
 
+from ...config import AuthSettings
 from ...models.columns import NamesField
 from ...models.lifetimes import ALL_ACCESS, AccessEnded, Expired
 from ...models.moments import MomentField
@@ -148,9 +149,20 @@ class OAuthToken(AbstractOAuthToken):
         table = "auth_oauth_token"
 
 
+STALE: Final = timedelta(days=7)
+"""For how long a document serves while its host is down."""
+
+
+def _never_used(now: datetime, _: AuthSettings) -> Q:
+    """Documents that anybody may have had read, and whose client never came for tokens. What is disabled
+    stays so."""
+    return Q(origin=DOCUMENT, last_used_at=None, disabled_at=None, fetched_at__lt=now - STALE)
+
+
 EXPIRED: Final = (
     Expired(OAuthToken, lambda now, _: Q(expires_at__lt=now)),
     Expired(OAuthGrant, lambda now, _: Q(expires_at__lt=now)),
+    Expired(OAuthClient, _never_used),
 )
 ACCESS_ENDED: Final = AccessEnded(OAuthGrant, ALL_ACCESS)
 """Their tokens go with them."""

@@ -29,6 +29,10 @@ class OAuthError(ErrorTable):
     APPLICATION_NOT_FOUND = (404, "There is no such application.")
     OAUTH_CLIENT_NOT_FOUND = (404, "There is no such client.")
     OAUTH_CLIENT_REFUSED = (400, "The client is not valid: see what is wrong in the answer.")
+    OAUTH_CLIENT_UNAVAILABLE = (
+        503,
+        "The application cannot be asked who it is now: try again in a few minutes.",
+    )
 
 
 class OAuthEventKind(EventTable):
