@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from fastapi import Request, Response
 
 from ...auth import Auth
 from ...errors import AuthError
 from ...flows.authentication import Authentication
+from ...http.addresses import address_of
+from ...models import AbstractUser
+from ...routes.pages.forms import problem_of
+from ...routes.pages.rendering import render_page
 from .authorizing import Consent
+from .models import DOCUMENT, AbstractOAuthClient
 
 
 def show_consent(auth: Auth, request: Request, authentication: Authentication, consent: Consent) -> Response:
     """The page that asks the user: a form posts `request` (the value), `csrf_token` and `decision`, which is
-    `allow` or `deny`, to `/oauth/authorize`."""
-    raise NotImplementedError
+    `allow` or `deny`, to `/oauth/authorize`. Another one signs out, and leads back to this page."""
+    client = consent.request.client
+    return render_page(
+        auth,
+        request,
+        "oauth_consent",
+        user=authentication.user,
+        client=client.name,
+        client_host=host_of(client),
+        known=client.origin != DOCUMENT,
+        redirect_host=consent.redirect_host,
+        loopback=consent.loopback,
+        sentences=[*consent.scopes.values()],
+        value=consent.value,
+        next=address_of(request),
+    )
 
 
-def lead_on(auth: Auth, request: Request, location: str) -> Response:
+def lead_on(auth: Auth, request: Request, location: str, user: AbstractUser | None = None) -> Response:
     """A page that leads to the client without a script: `form-action 'self'` blocks the redirect of a form in
     Chromium."""
-    raise NotImplementedError
+    return render_page(auth, request, "oauth_decided", user=user, location=location)
 
 
 def show_refusal(auth: Auth, request: Request, error: AuthError) -> Response:
-    """The page for a request that must not be redirected."""
-    raise NotImplementedError
+    """The page for a request that must not be redirected, with what is wrong for the makers of the client."""
+    detail = error.detail if error.detail != error.code.detail else ""
+    return render_page(
+        auth, request, "oauth_refused", problem=problem_of(error), code=error.code.code, detail=detail
+    )
+
+
+def host_of(client: AbstractOAuthClient) -> str | None:
+    """The host that vouches for the client by its document, or that its operator has named; None where there
+    is none."""
+    address = client.client_id if client.origin == DOCUMENT else client.client_uri
+    return urlsplit(address).hostname if address else None

@@ -10,7 +10,8 @@ from fastapi import APIRouter
 from ...arguments import require_scopes
 from ...auth import Auth
 from ...security.names import name_set
-from ..feature import Credential, Feature
+from ..feature import Credential, Feature, Slot
+from .grants import export_applications
 from .models import ACCESS_ENDED, EXPIRED, OAuthClient, OAuthGrant, OAuthToken
 from .names import FEATURE, OAuthError, OAuthEventKind, OAuthMail
 from .settings import OAuthSettings
@@ -20,7 +21,14 @@ from .tokens import authenticate_token, is_access_token
 def _routers(auth: Auth) -> Iterable[APIRouter]:
     if not auth.pages:
         raise ValueError("OAuthServer asks users on pages for their consent: include_auth(..., pages=True).")
-    yield from ()
+    from . import application_pages, application_routes
+
+    yield application_routes.router
+    yield application_pages.router
+    if "administration" in auth.features:
+        from . import admin_routes
+
+        yield admin_routes.router
 
 
 class OAuthServer(Feature):
@@ -56,7 +64,9 @@ class OAuthServer(Feature):
             options=tuple(resources),
             credentials=(Credential(matches=is_access_token, authenticate=authenticate_token),),
             rates={"oauth_authorize": "60/minute", "oauth_token": "120/minute"},
+            export={"applications": export_applications},
             routers=_routers,
+            slots=(Slot(place="navigation", template="applications_navigation.html"),),
             templates=Path(__file__).parent / "templates",
             words=Path(__file__).parent / "words",
         )

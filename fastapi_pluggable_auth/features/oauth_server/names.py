@@ -53,11 +53,11 @@ class OAuthMail(MailTable):
     APPLICATION_AUTHORISED = (
         "application_authorised",
         MailSpec(
-            page="applications",
+            page="security/applications",
             sample={"name": "Example", "host": "app.example.com", "scopes": "notes:read, notes:write"},
         ),
     )
-    OAUTH_REUSE = "oauth_reuse", MailSpec(page="applications", sample={"name": "Example"})
+    OAUTH_REUSE = "oauth_reuse", MailSpec(page="security/applications", sample={"name": "Example"})
 
 
 @dataclass(frozen=True, slots=True)

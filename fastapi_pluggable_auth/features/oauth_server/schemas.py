@@ -1,0 +1,64 @@
+"""Bodies of the routes for applications and their clients."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field, Strict
+
+from ...schemas import Body, Flag, OwnName, Schema, Text
+from ...security.names import PATTERN as NAME
+
+ClientName = Annotated[OwnName, Field(examples=["Notes for the desk"])]
+RedirectUri = Annotated[Text, Field(max_length=2048, examples=["https://app.example.com/callback"])]
+Scope = Annotated[str, Strict(), Field(pattern=f"^{NAME}$", max_length=255, examples=["notes:read"])]
+
+
+class ApplicationOut(Schema):
+    """An application that the user has allowed something, in one or more `installations`. Times are UTC;
+    `expires_at` is when it has to ask anew, unless it is used before then."""
+
+    id: UUID
+    client_id: str
+    name: str
+    uri: str | None
+    scopes: list[str]
+    resources: list[str]
+    installations: int
+    authorized_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime
+
+
+class OAuthClientCreate(Body):
+    """A client to register. One that is `confidential` gets a secret; without `scopes` it may ask for all."""
+
+    name: ClientName
+    redirect_uris: Annotated[list[RedirectUri], Field(min_length=1, max_length=20)]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=100)] | None = None
+    confidential: Flag = False
+
+
+class OAuthClientOut(Schema):
+    """A client. `origin` is `operator` for one that was registered here, and `document` for one whose id is
+    the address of its description; null as `scopes` are all. Times are UTC."""
+
+    id: UUID
+    client_id: str
+    name: str
+    uri: str | None
+    redirect_uris: list[str]
+    scopes: list[str] | None
+    confidential: bool
+    origin: str
+    disabled: bool
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+class NewOAuthClient(OAuthClientOut):
+    """A client with a new secret, which is shown once; null for one that has none."""
+
+    client_secret: str | None
