@@ -16,11 +16,12 @@ from fastapi_pluggable_auth.errors import AuthError
 from fastapi_pluggable_auth.features import Feature
 from fastapi_pluggable_auth.features.oauth_server import documents
 from fastapi_pluggable_auth.features.oauth_server.clients import find_client, is_trusted
-from fastapi_pluggable_auth.features.oauth_server.documents import Documents, is_address
+from fastapi_pluggable_auth.features.oauth_server.documents import Documents, describe, is_address, lifetime
 from fastapi_pluggable_auth.features.oauth_server.feature import OAuthServer
 from fastapi_pluggable_auth.features.oauth_server.models import OAuthClient
 from fastapi_pluggable_auth.features.oauth_server.names import OAuthError
 from fastapi_pluggable_auth.features.oauth_server.redirects import matches
+from fastapi_pluggable_auth.features.oauth_server.registration import RefusedClientError
 from fastapi_pluggable_auth.features.oauth_server.settings import OAuthSettings
 from fastapi_pluggable_auth.flows.purge import purge
 
@@ -30,7 +31,11 @@ from .document_host import DocumentHost, answer
 DIALECTS = ("sqlite",)
 
 APP = "https://app.example.com/oauth/client.json"
-HERE = {"client_id": APP, "client_name": "Notes", "redirect_uris": ["https://app.example.com/callback"]}
+HERE: dict[str, Any] = {
+    "client_id": APP,
+    "client_name": "Notes",
+    "redirect_uris": ["https://app.example.com/callback"],
+}
 
 CHATGPT = {
     "client_id": "https://chatgpt.com/oauth/client.json",
@@ -168,15 +173,16 @@ async def test_the_clients_that_people_use_are_found_by_what_they_publish(
         "https://app.example.com:99999/client.json",
         "https:///client.json",
         "https://app.example.com/" + "x" * 255,
-        "\ud800",
         "",
     ],
 )
-async def test_what_is_not_the_address_of_a_document_is_not_fetched(
-    client_id: str, auth: Auth, host: DocumentHost
-) -> None:
+def test_what_is_not_https_with_a_path_is_not_the_address_of_a_document(client_id: str) -> None:
     assert not is_address(client_id)
-    assert await find_client(auth, client_id) is None
+
+
+async def test_what_is_not_the_address_of_a_document_is_not_fetched(auth: Auth, host: DocumentHost) -> None:
+    for client_id in ("http://app.example.com/client.json", "https://app.example.com/", "c_x", "\ud800", ""):
+        assert await find_client(auth, client_id) is None
     assert (host.connections, await auth.tables.of(OAuthClient).all().count()) == (0, 0)
 
 
@@ -205,18 +211,24 @@ def test_an_address_may_have_a_port_and_a_query() -> None:
     ],
     ids=lambda changed: str(changed)[:40],
 )
+def test_what_makes_a_document_invalid(changed: dict[str, Any]) -> None:
+    with pytest.raises(RefusedClientError):
+        describe(APP, HERE | changed)
+
+
 async def test_a_document_that_is_not_valid_makes_no_client_and_takes_none_away(
-    changed: dict[str, Any], auth: Auth, host: DocumentHost, clock: Clock
+    auth: Auth, host: DocumentHost, clock: Clock
 ) -> None:
     """A host that was taken over cannot be told from one that has changed its mind: nothing old is used."""
-    host.documents[APP] = HERE | changed
+    host.documents[APP] = HERE | {"client_id": APP + "/"}
     assert await find_client(auth, APP) is None
     assert await auth.tables.of(OAuthClient).all().count() == 0
     host.documents[APP] = HERE
     assert await find_client(auth, APP) is not None, "an invalid document is not kept"
-    host.documents[APP] = HERE | changed
     clock.advance(hours=2)
-    assert await find_client(auth, APP) is None
+    for wrong in (HERE | {"client_id": APP + "/"}, None, answer(b"<html>")):
+        host.documents[APP] = wrong
+        assert await find_client(auth, APP) is None
 
 
 @pytest.mark.parametrize(
@@ -231,20 +243,14 @@ async def test_a_document_that_is_not_valid_makes_no_client_and_takes_none_away(
         ("\ud800", "app.example.com"),
     ],
 )
-async def test_a_name_is_one_line_of_what_can_be_seen_else_it_is_the_host(
-    name: object, shown: str, auth: Auth, host: DocumentHost
-) -> None:
-    host.documents[APP] = HERE | {"client_name": name, "client_uri": "javascript:alert(1)"}
-    client = await find_client(auth, APP)
-    assert client is not None
-    assert (client.name, client.client_uri) == (shown, None)
+def test_a_name_is_one_line_of_what_can_be_seen_else_it_is_the_host(name: object, shown: str) -> None:
+    assert describe(APP, HERE | {"client_name": name}).name == shown
 
 
-async def test_a_redirect_uri_that_is_not_allowed_is_left_out(auth: Auth, host: DocumentHost) -> None:
-    host.documents[APP] = HERE | {"redirect_uris": [*HERE["redirect_uris"], "cursor://anysphere/callback"]}
-    client = await find_client(auth, APP)
-    assert client is not None
-    assert client.redirect_uris == {"https://app.example.com/callback"}
+def test_an_address_that_is_not_allowed_is_left_out() -> None:
+    addresses = [*HERE["redirect_uris"], "cursor://anysphere/callback"]
+    described = describe(APP, HERE | {"redirect_uris": addresses, "client_uri": "javascript:alert(1)"})
+    assert (described.redirect_uris, described.client_uri) == ({"https://app.example.com/callback"}, None)
 
 
 @pytest.mark.parametrize(
@@ -259,17 +265,21 @@ async def test_a_redirect_uri_that_is_not_allowed_is_left_out(auth: Auth, host: 
         ("max-age=many", timedelta(hours=1)),
     ],
 )
-async def test_a_document_is_read_again_when_its_host_says_so_within_bounds(
-    said: str, kept: timedelta, auth: Auth, host: DocumentHost, clock: Clock
+def test_a_document_is_good_for_what_its_host_says_within_bounds(said: str, kept: timedelta) -> None:
+    assert lifetime(said) == kept
+
+
+async def test_a_document_is_read_again_when_its_host_says_so(
+    auth: Auth, host: DocumentHost, clock: Clock
 ) -> None:
-    host.cache_control = said
+    host.cache_control = "max-age=7200"
     await find_client(auth, APP)
     host.documents[APP] = HERE | {"client_name": "Changed"}
-    clock.advance(seconds=kept.total_seconds() - 1)
+    clock.advance(seconds=7190)
     client = await find_client(auth, APP)
     assert client is not None
     assert (client.name, len(host.asked)) == ("Notes", 1)
-    clock.advance(seconds=1)
+    clock.advance(seconds=11)
     again = await find_client(auth, APP)
     assert again is not None
     assert (again.name, again.id, len(host.asked)) == ("Changed", client.id, 2)
