@@ -17,7 +17,7 @@ from .errors import AuthError, ErrorCode
 from .events import EventKind, Observation, Outcome, actor
 from .features.feature import Credential
 from .flows.authentication import Authentication, authenticate
-from .http.addresses import enrolment_page, sign_in_page, step_up_page
+from .http.addresses import enrolment_page, path_in_app, sign_in_page, step_up_page
 from .http.cookies import authenticate_cookies, authenticates_by_cookie, sends_token
 from .http.csrf import check_request
 from .http.demands import ENROLLED, RECENT, Demand, meet, scopes_demanded
@@ -89,12 +89,18 @@ class SignedIn(SecurityBase, Generic[T]):
         FastAPI's `Security(..., scopes=...)`, also of those around it: see `require_scopes`."""
         request = of_http(request)  # by the name that error trackers leave out
         auth = auth_of(request)
-        authentication = await _authenticate(
-            request, auth, allow_ended=not self._live, allow_personal=bool(self._scopes)
-        )
-        await meet(auth, authentication, self.demands)
-        if asked.scopes:  # beside its own, which were checked already
-            await meet(auth, authentication, scopes_demanded({*asked.scopes} - self._scopes))
+        try:
+            authentication = await _authenticate(
+                request, auth, allow_ended=not self._live, allow_personal=bool(self._scopes)
+            )
+            await meet(auth, authentication, self.demands)
+            if asked.scopes:  # beside its own, which were checked already
+                await meet(auth, authentication, scopes_demanded({*asked.scopes} - self._scopes))
+        except AuthError as error:
+            if self._scopes:
+                every = self._scopes.union(asked.scopes)
+                error.challenge = auth.features.challenge(auth, path_in_app(request), every)
+            raise
         return self._wanted(authentication)
 
 
@@ -166,7 +172,7 @@ async def _authenticate(
         key = (auth, "personal")
         if key in known:
             return known[key]
-        work = _of_program(auth, other, token)
+        work = _of_program(auth, other, token, path_in_app(request))
     elif token is not None:
         work = authenticate(auth, token, allow_ended=allow_ended)
     else:
@@ -186,15 +192,16 @@ async def _authenticate(
     return authentication
 
 
-async def _of_program(auth: Auth, credential: Credential, token: str) -> Authentication:
-    """Whom a token of a feature stands for. Whatever the feature looks at, the account is active. Raises
-    `AuthError`, and `TypeError` for an authentication without scopes, which would be that of a person."""
+async def _of_program(auth: Auth, credential: Credential, token: str, path: str) -> Authentication:
+    """Whom a token of a feature stands for at this path. Whatever the feature looks at, the account is
+    active. Raises `AuthError`, and `TypeError` for an authentication without scopes, which would be that of a
+    person."""
     work = credential.authenticate(auth, token)
     del token  # an error tracker would send it with this frame
     authentication: Authentication = await work
     if authentication.scopes is None:
         raise TypeError("What a `Credential` authenticates has scopes: `Authentication(..., scopes=...)`.")
-    if not authentication.user.is_active:
+    if not (authentication.user.is_active and credential.allows(auth, authentication, path)):
         raise AuthError(ErrorCode.INVALID_TOKEN)
     return authentication
 

@@ -141,7 +141,7 @@ class AuthError(Exception):
     `retry_after` is in seconds and becomes the header of that name; `scope` is what the token would need,
     divided by spaces; `detail` says more than the sentence of the code; `field` is that of the body that it
     is about, where it could be any; `options` are what the client needs to answer for a second factor, by the
-    field of the answer.
+    field of the answer. `challenge` is what `WWW-Authenticate` says more, set by what knows the route.
     """
 
     def __init__(
@@ -154,6 +154,7 @@ class AuthError(Exception):
         field: str = "",
         options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        self.challenge: Mapping[str, str] = {}
         self.detail = detail or code.detail
         super().__init__(self.detail)
         self.code = code
@@ -167,12 +168,14 @@ class AuthError(Exception):
         """The response headers: `WWW-Authenticate` on 401 and for a scope (RFC 6750 section 3), `Retry-After`
         where known."""
         headers = {}
+        said: dict[str, str] | None = {} if self.code.status == 401 else None
         if self.code is ErrorCode.INVALID_TOKEN:
-            headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
-        elif self.code.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
+            said = {"error": "invalid_token"}
         elif self.code is ErrorCode.INSUFFICIENT_SCOPE:
-            headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{self.scope}"'
+            said = {"error": "insufficient_scope", "scope": self.scope}
+        if said is not None:
+            parameters = ", ".join(f'{name}="{value}"' for name, value in {**self.challenge, **said}.items())
+            headers["WWW-Authenticate"] = f"Bearer {parameters}".rstrip()
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         return headers

@@ -34,10 +34,12 @@ Place = Literal["sign_in", "code", "confirm_password", "sign_up", "verify", "sec
 class Credential:
     """Tokens of a feature in the header `Authorization: Bearer` (RFC 6750). Only `require(scope=...)` takes
     them. `matches` tells one by its form; `authenticate` gives the `Authentication` of one, with scopes, for
-    an `Auth`, and raises `AuthError(INVALID_TOKEN)`."""
+    an `Auth`, and raises `AuthError(INVALID_TOKEN)`. `allows` says whether such a one is good at a path of
+    the app; without it, all are everywhere."""
 
     matches: Callable[[str], bool]
     authenticate: Callable[[Any, str], Coroutine[Any, Any, Any]]
+    allows: Callable[[Any, Any, str], bool] = lambda auth, authentication, path: True
 
 
 Detour: TypeAlias = Callable[[Any, Any], Awaitable["str | None"]]
@@ -336,6 +338,8 @@ class Feature:
     that a user has here, of which the last one stays. `guard` is what is asked first of those who may be
     anybody, and `guarded` are bodies of its own routes in which that is asked. `options` are what the app has
     chosen, for its own routes: `auth.features.options_of(name)`.
+    `challenge` is what a program that is refused learns from `WWW-Authenticate` (RFC 6750 section 3): its
+    parameters, of an `Auth`, a path of the app and the scopes that the route asks for.
     `routers` makes the routes for an `Auth`, `slots` are its parts of other pages, and `detour` leads to the
     security page after a sign-in. `templates` is the folder of its templates; `scripts` are files there that
     the script of the pages has as well, together in a scope of their own. `words` is the folder of its words:
@@ -357,6 +361,7 @@ class Feature:
     export: Mapping[str, Export] = field(default_factory=dict)
     rates: Mapping[str, str] = field(default_factory=dict)
     credentials: tuple[Credential, ...] = ()
+    challenge: Callable[[Any, str, frozenset[str]], Mapping[str, str]] | None = None
     scopes: Mapping[str, str] = field(default_factory=dict)
     factors: tuple[SecondFactor, ...] = ()
     answers: Mapping[str, Answer] = field(default_factory=dict)
@@ -490,6 +495,11 @@ class Features:
         """What takes a token of this form, None where that is the kernel's business."""
         found = (each for feature in self._all for each in feature.credentials if each.matches(token))
         return next(found, None)
+
+    def challenge(self, auth: Any, path: str, scopes: frozenset[str]) -> dict[str, str]:
+        """What a program learns that is refused at a path of the app, whose route asks for these scopes."""
+        said = (each.challenge(auth, path, scopes) for each in self._all if each.challenge is not None)
+        return {name: value for parameters in said for name, value in parameters.items()}
 
     def slots_in(self, place: str) -> tuple[Slot, ...]:
         """What the features put into a place of the pages."""

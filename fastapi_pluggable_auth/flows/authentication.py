@@ -22,8 +22,9 @@ from .generations import note_shown
 @dataclass(frozen=True, slots=True)
 class Authentication(Generic[U_co]):
     """Who is asking. `session_id` is None for a token that the host app minted on the user alone, and for a
-    personal access token, whose `scopes` are not None; `live` is whether the session has not ended; `gen`
-    counts the pairs of the session, in which these `factors` were shown; `administrator` acts as the user."""
+    token of a program, whose `scopes` are not None; `resources` are the addresses that such a token is for,
+    where it is not for all of the app; `live` is whether the session has not ended; `gen` counts the pairs of
+    the session, in which these `factors` were shown; `administrator` acts as the user."""
 
     user: U_co
     session_id: UUID | None
@@ -32,6 +33,7 @@ class Authentication(Generic[U_co]):
     gen: int = 0
     factors: frozenset[str] = frozenset()
     scopes: frozenset[str] | None = None
+    resources: frozenset[str] | None = None
     administrator: AbstractUser | None = None
 
     @property

@@ -6,6 +6,7 @@ from functools import lru_cache
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 from starlette.routing import Match
 
 from .._frameworks import routes_of
@@ -19,6 +20,13 @@ def path_of(request: Request) -> str:
     """The path of the request as the browser sees it, percent-encoded."""
     root, path = request.scope.get("root_path", ""), request.scope["path"]
     return quote(path if path == root or path.startswith(f"{root}/") else root + path)
+
+
+def path_in_app(request: HTTPConnection) -> str:
+    """The path of the request in the app that has the `Auth`, decoded, wherever that is mounted."""
+    path: str = request.scope["path"]
+    place = included(request).root_path
+    return path.removeprefix(place) if path == place or path.startswith(f"{place}/") else path
 
 
 def account_path(request: Request, auth: Auth, page: str) -> str:

@@ -84,7 +84,7 @@ class Migration(PackageMigration):
                     ("kind", fields.CharField(max_length=8)),
                     ("digest", fields.CharField(unique=True, max_length=64)),
                     ("scopes", NamesField(default=frozenset, db_default="", max_length=1024)),
-                    ("resource", fields.CharField(null=True, max_length=255)),
+                    ("resources", NamesField(default=frozenset, db_default="", max_length=4096)),
                     ("details", fields.TextField(null=True, unique=False)),
                     ("parent", fields.CharField(null=True, db_index=True, max_length=64)),
                     ("attempt", fields.IntField(default=0)),

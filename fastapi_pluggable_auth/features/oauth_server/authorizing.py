@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+from uuid import UUID
 
-from ...auth import Auth
-from ...flows.authentication import Authentication
-from .models import AbstractOAuthClient
+from ...auth import Auth, transactional
+from ...errors import AuthError, ErrorCode, Refused
+from ...flows.authentication import Authentication, observed, refuse_impersonation
+from ...flows.locking import locked_account
+from ...flows.notices import notify
+from ...flows.pending import begin, find, take
+from ...models import AbstractPending, AbstractUser, exact, matching
+from ...security.plaintext import Plaintext
+from ...security.redirects import MAXIMUM_LENGTH
+from .clients import find_client, is_trusted
+from .models import CODE, AbstractOAuthClient, OAuthClient, OAuthGrant, OAuthToken, digest_of
+from .names import ApplicationAuthorised, BeforeConsent, OAuthError, OAuthEventKind, OAuthMail
+from .protocol import ProtocolError
+from .redirects import is_loopback, matches
+from .resources import issuer_of, resources_asked, resources_of, scopes_of
+from .tokens import new_secret
+
+CODE_LIFETIME: Final = timedelta(seconds=60)
+REQUEST_LIFETIME: Final = timedelta(minutes=10)
+"""For the user to decide."""
+
+_KIND: Final = "oauth_request"
+_CHALLENGE: Final = re.compile("[A-Za-z0-9_-]{43}")
+"""RFC 7636 section 4.2: SHA-256 in base64url."""
+_ALSO: Final = frozenset({"offline_access"})
+"""Scopes that some clients ask for to get a refresh token, which all clients get."""
+_LISTS: Final = frozenset({"resource"})
+"""Parameters that may be there several times (RFC 8707 section 2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationRequest:
-    """What a client asks for, after it was checked."""
+    """What a client asks for, after it was checked; `resources` are absolute addresses."""
 
     client: AbstractOAuthClient
     redirect_uri: str
     scopes: frozenset[str]
-    resources: tuple[str, ...]
-    """Absolute addresses."""
+    resources: frozenset[str]
     state: str | None = field(repr=False)
     code_challenge: str = field(repr=False)
     prompt: frozenset[str] = frozenset()
@@ -26,44 +57,273 @@ class AuthorizationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What the consent page shows. `value` finds the request again: the form posts it as `request`."""
+    """What the consent page shows. `value` finds the request again: the form posts it as `request`. `scopes`
+    are those asked for, each with its sentence. `loopback` is whether the answer goes to a program on the
+    user's machine, which any program there could be."""
 
     value: str = field(repr=False)
     request: AuthorizationRequest
     scopes: Mapping[str, str]
-    """Those asked for, each with its sentence."""
     redirect_host: str
     loopback: bool
-    """Whether the answer goes to a program on the user's machine, which any program there could be."""
 
 
 class RedirectedError(Exception):
-    """A refusal that the client gets, by the redirect to `location`."""
+    """A refusal that the client gets, by the redirect to `location`. One that is not `silent` comes after the
+    user has signed in: nobody can lead others elsewhere by a link to the app (RFC 9700 section 4.11.2).
+    `trusted` is whether the browser may go there by itself."""
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, *, silent: bool = False, trusted: bool = False) -> None:
         super().__init__()
         self.location = location
+        self.silent = silent
+        self.trusted = trusted
 
 
 async def read_request(auth: Auth, parameters: Sequence[tuple[str, str]]) -> AuthorizationRequest:
     """What the parameters of a request ask for. Raises `AuthError(OAUTH_REQUEST_REFUSED)` for a client or
-    redirect URI that is not known and for one without PKCE S256, which is never redirected, and
+    redirect URI that is not known and for one without PKCE S256, which are never redirected, and
     `RedirectedError` for everything else."""
-    raise NotImplementedError
+    given = {name: value for name, value in parameters if value}
+    times = Counter(name for name, _ in parameters)
+    client = await _client(auth, given, times)
+    redirect_uri = _redirect_uri(client, given, times)
+    pkce = given.get("code_challenge_method") == "S256" and times["code_challenge"] == 1
+    if not (pkce and _CHALLENGE.fullmatch(given.get("code_challenge", ""))):
+        raise _refused("it lacks PKCE: send code_challenge, and code_challenge_method=S256")
+    if sum(len(name) + len(value) for name, value in parameters) > MAXIMUM_LENGTH:
+        raise _refused("it is too long")
+    state = given.get("state") if times["state"] == 1 else None
+    try:
+        prompt = frozenset(given.get("prompt", "").split())
+        repeated = any(times[name] > 1 for name in times if name not in _LISTS)
+        if repeated or "response_type" not in given or ("none" in prompt and len(prompt) > 1):
+            raise AuthError(ProtocolError.INVALID_REQUEST)
+        if given["response_type"] != "code":
+            raise AuthError(ProtocolError.UNSUPPORTED_RESPONSE_TYPE)
+        if given.get("response_mode", "query") != "query" or {"request", "request_uri"} & given.keys():
+            raise AuthError(ProtocolError.INVALID_REQUEST)
+        asked = [value for name, value in parameters if name == "resource"]
+        return AuthorizationRequest(
+            client=client,
+            redirect_uri=redirect_uri,
+            scopes=_scopes(auth, client, given.get("scope", "")),
+            resources=resources_asked(auth, asked, resources_of(auth).values()),
+            state=state,
+            code_challenge=given["code_challenge"],
+            prompt=prompt,
+        )
+    except AuthError as error:
+        raise _to_client(auth, client, redirect_uri, state, error) from error
+
+
+def refusal_of(
+    auth: Auth, request: AuthorizationRequest, error: ProtocolError, *, silent: bool = False
+) -> RedirectedError:
+    """What the client of a request is refused with."""
+    return _to_client(
+        auth, request.client, request.redirect_uri, request.state, AuthError(error), silent=silent
+    )
 
 
 async def remembered(auth: Auth, authentication: Authentication, request: AuthorizationRequest) -> str | None:
     """Where the browser goes with a code at once, as the user has allowed all of it before, and the client is
-    trusted; None where the user has to be asked. Raises `RedirectedError`."""
-    raise NotImplementedError
+    trusted; None where the user has to be asked. Raises `RedirectedError`: CONSENT_REQUIRED with
+    `prompt=none`."""
+    if await _is_remembered(auth, authentication, request):
+        return await _allow(auth, authentication, request, None)
+    if "none" in request.prompt:
+        raise refusal_of(auth, request, ProtocolError.CONSENT_REQUIRED, silent=True)
+    return None
 
 
 async def ask(auth: Auth, authentication: Authentication, request: AuthorizationRequest) -> Consent:
-    """Keeps the request until the user has decided, in this session."""
-    raise NotImplementedError
+    """Keeps the request until the user has decided, in this session. Raises
+    `AuthError(IMPERSONATION_FORBIDDEN)`."""
+    refuse_impersonation(authentication)
+    data = {
+        "session": str(authentication.session_id),
+        "client": str(request.client.id),
+        "redirect_uri": request.redirect_uri,
+        "scopes": sorted(request.scopes),
+        "resources": sorted(request.resources),
+        "state": request.state,
+        "code_challenge": request.code_challenge,
+    }
+    user_id = authentication.user.id
+    value = await begin(auth, _KIND, data, user_id=user_id, lifetime=REQUEST_LIFETIME)
+    known = scopes_of(auth)
+    return Consent(
+        value=value,
+        request=request,
+        scopes={scope: known[scope] for scope in known if scope in request.scopes},
+        redirect_host=urlsplit(request.redirect_uri).hostname or request.redirect_uri.partition(":")[0],
+        loopback=is_loopback(request.redirect_uri),
+    )
 
 
 async def decide(auth: Auth, authentication: Authentication, value: str, *, allow: bool) -> str:
     """Where the browser goes after the decision, with a code or an error. Raises `AuthError`:
     OAUTH_REQUEST_EXPIRED, IMPERSONATION_FORBIDDEN."""
-    raise NotImplementedError
+    refuse_impersonation(authentication)
+    found = await find(auth, _KIND, Plaintext(value))
+    if found is None:
+        raise AuthError(OAuthError.OAUTH_REQUEST_EXPIRED)
+    pending, data = found
+    same = data["session"] == str(authentication.session_id)
+    client = await exact(auth.tables.of(OAuthClient).all(), id=UUID(data["client"]))
+    if pending.user_id != authentication.user.id or not same or client is None or client.disabled_at:
+        raise AuthError(OAuthError.OAUTH_REQUEST_EXPIRED)
+    request = AuthorizationRequest(
+        client=client,
+        redirect_uri=data["redirect_uri"],
+        scopes=frozenset(data["scopes"]),
+        resources=frozenset(data["resources"]),
+        state=data["state"],
+        code_challenge=data["code_challenge"],
+    )
+    if not allow:
+        if not await take(auth, pending):
+            raise AuthError(OAuthError.OAUTH_REQUEST_EXPIRED)
+        return refusal_of(auth, request, ProtocolError.ACCESS_DENIED).location
+    try:
+        return await _allow(auth, authentication, request, pending)
+    except RedirectedError as error:
+        return error.location
+
+
+async def _client(auth: Auth, given: Mapping[str, str], times: Counter[str]) -> AbstractOAuthClient:
+    if times["client_id"] != 1 or "client_id" not in given:
+        raise _refused("it lacks a client_id, or has several")
+    client = await find_client(auth, given["client_id"])
+    if client is None:
+        raise _refused("its client_id is not known")
+    return client
+
+
+def _redirect_uri(client: AbstractOAuthClient, given: Mapping[str, str], times: Counter[str]) -> str:
+    """That of the request or, where a client has one only, that. Raises `AuthError`."""
+    registered = client.redirect_uris
+    if not times["redirect_uri"] and len(registered) == 1:
+        return next(iter(registered))
+    asked = given.get("redirect_uri", "")
+    if times["redirect_uri"] != 1 or not matches(registered, asked):
+        raise _refused("its redirect_uri is not one that the client has registered")
+    return asked
+
+
+def _scopes(auth: Auth, client: AbstractOAuthClient, asked: str) -> frozenset[str]:
+    """Those that are asked for, all that the client may have where it names none. Raises
+    `AuthError(ProtocolError.INVALID_SCOPE)`."""
+    known = frozenset(scopes_of(auth))
+    may_have = known if client.scopes is None else known & client.scopes
+    wanted = frozenset(asked.split()) - _ALSO or may_have
+    if not wanted or not wanted <= may_have:
+        raise AuthError(ProtocolError.INVALID_SCOPE)
+    return wanted
+
+
+def _refused(why: str) -> AuthError:
+    return AuthError(OAuthError.OAUTH_REQUEST_REFUSED, detail=f"The request of the application: {why}.")
+
+
+def _to_client(
+    auth: Auth,
+    client: AbstractOAuthClient,
+    redirect_uri: str,
+    state: str | None,
+    error: AuthError,
+    *,
+    silent: bool = False,
+) -> RedirectedError:
+    said = {"error": error.code.code, "error_description": error.code.detail}
+    trusted = is_trusted(auth, client)
+    return RedirectedError(_answer(auth, redirect_uri, state, said), silent=silent, trusted=trusted)
+
+
+def _answer(auth: Auth, redirect_uri: str, state: str | None, said: Mapping[str, str]) -> str:
+    """The redirect URI with the answer, which says who gives it (RFC 9207)."""
+    carried = {} if state is None else {"state": state}
+    query = urlencode({**said, **carried, "iss": issuer_of(auth.settings)})
+    return f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{query}"
+
+
+async def _is_remembered(auth: Auth, authentication: Authentication, request: AuthorizationRequest) -> bool:
+    """Only https leads to one program for sure (RFC 8252 section 8.6)."""
+    if "consent" in request.prompt or not request.redirect_uri.startswith("https:"):
+        return False
+    if not is_trusted(auth, request.client) or authentication.impersonated_by is not None:
+        return False
+    same = {"user_id": authentication.user.id, "client_id": request.client.id}
+    grants = await auth.tables.of(OAuthGrant).filter(
+        **same, last_used_at__not_isnull=True, expires_at__gt=auth.clock()
+    )
+    return any(
+        request.scopes <= grant.scopes and request.resources <= grant.resources
+        for grant in matching(grants, **same)
+    )
+
+
+async def _allow(
+    auth: Auth,
+    authentication: Authentication,
+    request: AuthorizationRequest,
+    pending: AbstractPending | None,
+) -> str:
+    """Where the browser goes with a code. What the user has decided now is reported to the owner."""
+    user, client = authentication.user, request.client
+    async with observed(auth, OAuthEventKind.APPLICATION_AUTHORISED, authentication) as observation:
+        wanted = set(request.scopes)
+        try:
+            await auth.hooks.fire(BeforeConsent, user, client.client_id, wanted)
+        except Refused as error:
+            raise refusal_of(auth, request, ProtocolError.ACCESS_DENIED) from error
+        scopes = request.scopes & wanted
+        if not scopes:
+            raise refusal_of(auth, request, ProtocolError.ACCESS_DENIED)
+        code = Plaintext(new_secret(CODE))
+        grant_id = await _grant(auth, user, request, scopes, digest_of(code.look()), pending)
+        if pending is None:
+            observation.kind = None
+    if pending is not None:
+        await auth.hooks.fire(ApplicationAuthorised, user, grant_id, client.client_id, scopes)
+    return _answer(auth, request.redirect_uri, request.state, {"code": code.take()})
+
+
+@transactional
+async def _grant(
+    auth: Auth,
+    user: AbstractUser,
+    request: AuthorizationRequest,
+    scopes: frozenset[str],
+    digest: str,
+    pending: AbstractPending | None,
+) -> UUID:
+    """Stores a grant, which ends with its code unless that is used. Raises `AuthError`:
+    OAUTH_REQUEST_EXPIRED, and INVALID_TOKEN where all access was ended meanwhile."""
+    now = await locked_account(auth, user.id)
+    if now is None or not now.is_active or now.access_epoch != user.access_epoch:
+        raise AuthError(ErrorCode.INVALID_TOKEN)
+    if pending is not None and not await take(auth, pending):
+        raise AuthError(OAuthError.OAUTH_REQUEST_EXPIRED)
+    client, at = request.client, auth.clock()
+    same: dict[str, Any] = {
+        "user_id": user.id,
+        "scopes": scopes,
+        "resources": request.resources,
+        "expires_at": at + CODE_LIFETIME,
+        "created_at": at,
+    }
+    grant = await auth.tables.of(OAuthGrant).create(client_id=client.id, authorized_at=at, **same)
+    bound = {"redirect_uri": request.redirect_uri, "code_challenge": request.code_challenge}
+    await auth.tables.of(OAuthToken).create(
+        grant_id=grant.id, kind=CODE, digest=digest, details=json.dumps(bound), **same
+    )
+    await auth.tables.of(OAuthClient).filter(id=client.id).update(last_used_at=at)
+    if pending is not None:
+        host = urlsplit(request.redirect_uri).hostname or request.redirect_uri.partition(":")[0]
+        allowed = ", ".join(sorted(scopes))
+        await notify(
+            auth, OAuthMail.APPLICATION_AUTHORISED, user, name=client.name, host=host, scopes=allowed
+        )
+    return grant.id

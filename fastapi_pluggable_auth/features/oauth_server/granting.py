@@ -1,12 +1,55 @@
-"""Tokens for a code or a refresh token, and their end (RFC 6749 sections 4.1.3 and 6, RFC 7009)."""
+"""Tokens for a code or a refresh token, and their end (RFC 6749 sections 4.1.3 and 6, RFC 7009).
+
+A refresh token is spent for a new pair. One that comes back within the leeway is a retry, and gets the same
+pair again. Later, where nobody has shown that pair, the answer was lost, and the pair is replaced. In any
+other case two have the tokens, and the grant ends (RFC 9700 section 4.14.2).
+
+Whatever changes the tokens of a grant locks the grant first, but for the note that one was shown.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
 
-from ...auth import Auth
+from tortoise.exceptions import IntegrityError
+
+from ...auth import Auth, autonomous
+from ...errors import AuthError
+from ...events import Observation
+from ...models import AbstractUser, exact, matching
 from ...security.plaintext import Plaintext
-from .models import AbstractOAuthClient
+from .ending import end_stolen
+from .models import (
+    ACCESS,
+    CODE,
+    REFRESH,
+    AbstractOAuthClient,
+    AbstractOAuthGrant,
+    AbstractOAuthToken,
+    OAuthGrant,
+    OAuthToken,
+    digest_of,
+)
+from .names import OAuthEventKind
+from .protocol import ProtocolError
+from .resources import resources_asked
+from .settings import OAuthSettings
+from .tokens import new_secret, successors
+
+_VERIFIER: Final = re.compile("[A-Za-z0-9._~-]{43,128}")
+"""RFC 7636 section 4.1."""
+
+_LOOKS: Final = 5
+"""How often a request that others overtake looks again at what has become of its token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,30 +62,255 @@ class Issued:
     scopes: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """An access token and a refresh token, and what follows which of them."""
+
+    access: str = field(repr=False)
+    refresh: str = field(repr=False)
+    parent: str
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the access token is to be good for."""
+
+    scopes: frozenset[str]
+    resources: frozenset[str]
+
+
+class _OvertakenError(Exception):
+    """What was to be replaced was shown meanwhile: rolls the transaction back."""
+
+
+class _StolenError(Exception):
+    """Two have the token."""
+
+
 async def exchange_code(
     auth: Auth,
     client: AbstractOAuthClient,
     code: Plaintext,
     redirect_uri: str | None,
     code_verifier: Plaintext,
+    resources: Iterable[str] = (),
 ) -> Issued:
-    """Tokens for a code, once; a replay ends what it gave. Raises `AuthError`:
-    `ProtocolError.INVALID_GRANT`."""
-    raise NotImplementedError
+    """Tokens for a code, once; a replay ends what it gave (RFC 6749 section 4.1.2). The `redirect_uri` may be
+    left out, as in OAuth 2.1. Raises `AuthError`: `ProtocolError.INVALID_GRANT`, INVALID_TARGET."""
+    async with auth.events.observe(OAuthEventKind.OAUTH_TOKEN) as observation:
+        token = await _find(auth, client, code.take(), CODE, observation)
+        user = await _owner(auth, token)
+        if token.spent_at is not None:
+            await end_stolen(auth, token.grant_id, user)
+            raise AuthError(ProtocolError.INVALID_GRANT)
+        bound = json.loads(token.details or "{}")
+        if not (
+            auth.clock() < token.expires_at
+            and redirect_uri in (None, bound["redirect_uri"])
+            and _is_verified(bound["code_challenge"], code_verifier.take())
+        ):
+            raise AuthError(ProtocolError.INVALID_GRANT)
+        asked = _Asked(token.scopes, resources_asked(auth, resources, token.resources))
+        pair = _Pair(new_secret(ACCESS), new_secret(REFRESH), token.digest)
+        try:
+            issued = await _exchange(auth, token, pair, asked, auth.clock())
+        except IntegrityError as error:  # the account was deleted meanwhile
+            raise AuthError(ProtocolError.INVALID_GRANT) from error
+        if issued is None:
+            await end_stolen(auth, token.grant_id, user)
+            raise AuthError(ProtocolError.INVALID_GRANT)
+        return issued
 
 
 async def refresh(
     auth: Auth,
     client: AbstractOAuthClient,
     token: Plaintext,
-    scopes: frozenset[str] | None,
-    resource: str | None,
+    scopes: frozenset[str] | None = None,
+    resources: Iterable[str] = (),
 ) -> Issued:
-    """Spends a refresh token for new ones. Raises `AuthError`: `ProtocolError.INVALID_GRANT`, INVALID_SCOPE,
-    INVALID_TARGET."""
-    raise NotImplementedError
+    """Spends a refresh token for new ones; the access token may have fewer `scopes` and `resources`. Raises
+    `AuthError`: `ProtocolError.INVALID_GRANT`, INVALID_SCOPE, INVALID_TARGET."""
+    async with auth.events.observe(OAuthEventKind.OAUTH_TOKEN) as observation:
+        spent = await _find(auth, client, token.look(), REFRESH, observation)
+        user = await _owner(auth, spent)
+        if scopes is not None and not scopes <= spent.scopes:
+            raise AuthError(ProtocolError.INVALID_SCOPE)
+        asked = _Asked(scopes or spent.scopes, resources_asked(auth, resources, spent.resources))
+        try:
+            for _ in range(_LOOKS):
+                try:
+                    return await _rotate(auth, spent, token, asked, auth.clock())
+                except _OvertakenError:
+                    continue
+        except _StolenError:
+            await end_stolen(auth, spent.grant_id, user)
+        except IntegrityError as error:  # the account was deleted meanwhile
+            raise AuthError(ProtocolError.INVALID_GRANT) from error
+        raise AuthError(ProtocolError.INVALID_GRANT)
 
 
 async def revoke(auth: Auth, client: AbstractOAuthClient, token: Plaintext) -> None:
-    """Ends the grant of a refresh token, or one access token, of this client; nothing for any other."""
-    raise NotImplementedError
+    """Ends one access token or, by its refresh token, a grant; what there is not has ended already (RFC 7009
+    section 2.2). Raises `AuthError(ProtocolError.INVALID_GRANT)` for a token of another client."""
+    rows, grants = auth.tables.of(OAuthToken), auth.tables.of(OAuthGrant)
+    found = await exact(rows.all(), digest=digest_of(token.take()))
+    if found is None or found.kind == CODE:
+        return
+    async with auth.events.observe(OAuthEventKind.OAUTH_TOKEN_REVOKED, user_id=found.user_id):
+        grant = await exact(grants.all(), id=found.grant_id)
+        if grant is not None and grant.client_id != client.id:
+            raise AuthError(ProtocolError.INVALID_GRANT)
+        if found.kind == ACCESS:
+            await rows.filter(id=found.id).delete()
+        else:
+            await grants.filter(id=found.grant_id).delete()
+
+
+async def _find(
+    auth: Auth, client: AbstractOAuthClient, secret: str, kind: str, observation: Observation
+) -> AbstractOAuthToken:
+    """The token of this kind. Raises `AuthError(ProtocolError.INVALID_GRANT)` where this client has none
+    such. A code that was spent before is found whoever has it."""
+    digest = digest_of(secret)
+    del secret  # an error tracker would send it with this frame
+    token = await exact(auth.tables.of(OAuthToken).all(), digest=digest)
+    if token is None or token.kind != kind:
+        raise AuthError(ProtocolError.INVALID_GRANT)
+    observation.user_id = token.user_id
+    grant = await exact(auth.tables.of(OAuthGrant).all(), id=token.grant_id)
+    replayed = kind == CODE and token.spent_at is not None
+    if grant is None or not (grant.client_id == client.id or replayed):
+        raise AuthError(ProtocolError.INVALID_GRANT)
+    return token
+
+
+async def _owner(auth: Auth, token: AbstractOAuthToken) -> AbstractUser:
+    user = await exact(auth.tables.user.all(), id=token.user_id)
+    if user is None or not user.is_active:
+        raise AuthError(ProtocolError.INVALID_GRANT)
+    return user
+
+
+def _is_verified(challenge: str, verifier: str) -> bool:
+    """RFC 7636 section 4.6, by S256."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    return _VERIFIER.fullmatch(verifier) is not None and hmac.compare_digest(digest, challenge)
+
+
+async def _locked(auth: Auth, grant_id: UUID, now: datetime) -> AbstractOAuthGrant:
+    """The grant as it is now, which no other request changes until the transaction ends. Raises
+    `AuthError(ProtocolError.INVALID_GRANT)` where it has ended."""
+    grants = auth.tables.of(OAuthGrant)
+    await grants.filter(id=grant_id).update(last_used_at=now)
+    grant = await exact(grants.all(), id=grant_id)
+    if grant is None or grant.expires_at <= now:
+        raise AuthError(ProtocolError.INVALID_GRANT)
+    return grant
+
+
+@autonomous
+async def _exchange(
+    auth: Auth, code: AbstractOAuthToken, pair: _Pair, asked: _Asked, now: datetime
+) -> Issued | None:
+    """None where another request was faster."""
+    rows = auth.tables.of(OAuthToken)
+    grant = await _locked(auth, code.grant_id, now)
+    if not await rows.filter(id=code.id, spent_at=None).update(spent_at=now):
+        first = await exact(rows.all(), digest=digest_of(pair.access))
+        return None if first is None else _issued(pair, first, now)  # of this request, before
+    return await _issue(auth, grant, pair, asked, now)
+
+
+@autonomous
+async def _rotate(
+    auth: Auth, spent: AbstractOAuthToken, secret: Plaintext, asked: _Asked, now: datetime
+) -> Issued:
+    """The pair that follows on a refresh token. Raises `AuthError(ProtocolError.INVALID_GRANT)`,
+    `_StolenError` and `_OvertakenError`."""
+    rows = auth.tables.of(OAuthToken)
+    grant = await _locked(auth, spent.grant_id, now)
+    token = await exact(rows.all(), id=spent.id)
+    if token is None:
+        raise AuthError(ProtocolError.INVALID_GRANT)
+    if token.superseded:
+        raise _StolenError
+    if token.expires_at <= now:
+        raise AuthError(ProtocolError.INVALID_GRANT)
+    if token.spent_at is None:
+        await rows.filter(id=token.id).update(spent_at=now)
+        return await _issue(auth, grant, _next(auth, token.digest, secret, 0), asked, now)
+    same = matching(await rows.filter(parent=token.digest, superseded=False), parent=token.digest)
+    live = {each.kind: each for each in same}
+    successor = live.get(REFRESH)
+    if successor is None:
+        raise AuthError(ProtocolError.INVALID_GRANT)
+    raced = now - successor.created_at <= auth.settings.refresh_reuse_leeway
+    if successor.spent_at is not None or (successor.used_at is not None and not raced):
+        raise AuthError(ProtocolError.INVALID_GRANT) if raced else _StolenError
+    if raced:
+        access = live.get(ACCESS)
+        again = _repeated(auth, successor, secret)
+        if again is None or access is None or digest_of(again.access) != access.digest:
+            raise AuthError(ProtocolError.INVALID_GRANT)
+        return _issued(again, access, now)
+    unseen = rows.filter(parent=token.digest, superseded=False, used_at=None, spent_at=None)
+    if await unseen.update(superseded=True) < len(live):
+        raise _OvertakenError
+    pair = _next(auth, token.digest, secret, successor.attempt + 1)
+    return await _issue(auth, grant, pair, asked, now)
+
+
+def _next(auth: Auth, parent: str, secret: Plaintext, attempt: int) -> _Pair:
+    access, fresh = (next(successors(auth, kind, secret.look(), attempt)) for kind in (ACCESS, REFRESH))
+    return _Pair(access, fresh, parent, attempt)
+
+
+def _repeated(auth: Auth, successor: AbstractOAuthToken, secret: Plaintext) -> _Pair | None:
+    """The pair with this refresh token, None where it was made with a key that the app has no more."""
+    made = (successors(auth, kind, secret.look(), successor.attempt) for kind in (ACCESS, REFRESH))
+    for access, fresh in zip(*made, strict=True):
+        if digest_of(fresh) == successor.digest:
+            return _Pair(access, fresh, str(successor.parent), successor.attempt)
+    return None
+
+
+async def _issue(auth: Auth, grant: AbstractOAuthGrant, pair: _Pair, asked: _Asked, now: datetime) -> Issued:
+    """Stores a pair, and lets its grant live on. Belongs inside the transaction."""
+    settings = auth.features.settings_of(OAuthSettings)
+    latest = grant.authorized_at + settings.oauth_grant_max_age
+    access_ends = min(now + settings.oauth_access_token_expires, latest)
+    refresh_ends = min(now + settings.oauth_refresh_token_expires, latest)
+    rows = auth.tables.of(OAuthToken)
+    same: dict[str, Any] = {
+        "user_id": grant.user_id,
+        "grant_id": grant.id,
+        "parent": pair.parent,
+        "attempt": pair.attempt,
+        "created_at": now,
+    }
+    access = await rows.create(
+        kind=ACCESS,
+        digest=digest_of(pair.access),
+        scopes=asked.scopes,
+        resources=asked.resources,
+        expires_at=access_ends,
+        **same,
+    )
+    await rows.create(
+        kind=REFRESH,
+        digest=digest_of(pair.refresh),
+        scopes=grant.scopes,
+        resources=grant.resources,
+        expires_at=refresh_ends,
+        **same,
+    )
+    ends = max(access_ends, refresh_ends)
+    await auth.tables.of(OAuthGrant).filter(id=grant.id).update(expires_at=ends)
+    return _issued(pair, access, now)
+
+
+def _issued(pair: _Pair, access: AbstractOAuthToken, now: datetime) -> Issued:
+    lifetime = max(access.expires_at - now, timedelta())
+    return Issued(pair.access, pair.refresh, int(lifetime.total_seconds()), access.scopes)

@@ -108,8 +108,9 @@ class OAuthGrant(AbstractOAuthGrant):
 
 class AbstractOAuthToken(Outward, Model):
     """A code, access token or refresh token (`kind`) of a grant, as its digest. `details` is what a code is
-    bound to, in JSON. `parent` is the digest of the refresh token that was spent for it, `attempt` how often
-    the answer to that was lost before; a `superseded` one was in such an answer."""
+    bound to, in JSON. `parent` is the digest of the code or refresh token that was spent for it and another
+    one, and `attempt` how often the answer to that was lost before; a `superseded` one was in such an answer.
+    `used_at` is when one of the two was last shown."""
 
     _withheld = frozenset({"digest", "details", "parent"})
 
@@ -121,7 +122,7 @@ class AbstractOAuthToken(Outward, Model):
     kind = fields.CharField(max_length=8)
     digest = fields.CharField(max_length=64, unique=True)
     scopes = NamesField()
-    resource = fields.CharField(max_length=255, null=True)
+    resources = NamesField(max_length=ADDRESSES_LENGTH)
     details = fields.TextField(null=True)
     parent = fields.CharField(max_length=64, null=True, db_index=True)
     attempt = fields.IntField(default=0)
@@ -160,7 +161,8 @@ def _never_used(now: datetime, _: AuthSettings) -> Q:
 
 
 EXPIRED: Final = (
-    Expired(OAuthToken, lambda now, _: Q(expires_at__lt=now)),
+    # A code stays as long as its grant, so that a replay ends that.
+    Expired(OAuthToken, lambda now, _: Q(expires_at__lt=now, kind__in=(ACCESS, REFRESH))),
     Expired(OAuthGrant, lambda now, _: Q(expires_at__lt=now)),
     Expired(OAuthClient, _never_used),
 )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
 
 from ...auth import Auth
 from ...config import AuthSettings
+from ...config.urls import origin_of
+from ...errors import AuthError
 from .names import FEATURE
+from .protocol import ProtocolError
 
 
 def issuer_of(settings: AuthSettings) -> str:
@@ -24,3 +28,43 @@ def scopes_of(auth: Auth) -> Mapping[str, str]:
     """What clients may be allowed, each with a sentence for users: those of the feature, and without any
     those of personal access tokens."""
     return auth.features.scopes_of(FEATURE) or auth.features.scopes_of("personal_tokens")
+
+
+def resource_at(auth: Auth, path: str) -> str | None:
+    """The resource that a path of the app belongs to, the closest one; None where it belongs to none."""
+    around = [each for each in resources_of(auth) if _is_within(each, path)]
+    return resources_of(auth)[max(around, key=len)] if around else None
+
+
+def covers(auth: Auth, resource: str, path: str) -> bool:
+    """Whether a path of the app belongs to the resource with this absolute address."""
+    return any(address == resource and _is_within(own, path) for own, address in resources_of(auth).items())
+
+
+def resources_asked(auth: Auth, asked: Iterable[str], allowed: Iterable[str]) -> frozenset[str]:
+    """The absolute addresses of the resources that a client asks for, all that are allowed where it names
+    none. A slash at the end, and the case of the host, do not count. Raises `AuthError(INVALID_TARGET)`."""
+    known = {_canonical(each): each for each in allowed}
+    wanted = [_canonical(each) for each in asked]
+    if not all(each in known for each in wanted):
+        raise AuthError(ProtocolError.INVALID_TARGET)
+    return frozenset(known[each] for each in wanted or known)
+
+
+def metadata_path(resource: str) -> str:
+    """The path of the metadata of a resource, from the root of the host (RFC 9728 section 3.1)."""
+    return f"/.well-known/oauth-protected-resource{urlsplit(resource).path}"
+
+
+def _is_within(resource: str, path: str) -> bool:
+    place = resource.rstrip("/")
+    return path == place or path.startswith(f"{place}/")
+
+
+def _canonical(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        rest = address[len(f"{parts.scheme}://{parts.netloc}") :]
+        return f"{origin_of(address)}{rest}".rstrip("/") if "@" not in parts.netloc else ""
+    except ValueError:  # of its port
+        return ""
