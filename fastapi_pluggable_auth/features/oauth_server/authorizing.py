@@ -70,8 +70,8 @@ class Consent:
 
 class RedirectedError(Exception):
     """A refusal that the client gets, by the redirect to `location`. One that is not `silent` comes after the
-    user has signed in: nobody can lead others elsewhere by a link to the app (RFC 9700 section 4.11.2).
-    `trusted` is whether the browser may go there by itself."""
+    user has signed in, and the browser goes there by itself only where the client is `trusted`: nobody leads
+    others elsewhere by a link to the app (RFC 9700 section 4.11.2)."""
 
     def __init__(self, location: str, *, silent: bool = False, trusted: bool = False) -> None:
         super().__init__()
@@ -114,7 +114,8 @@ async def read_request(auth: Auth, parameters: Sequence[tuple[str, str]]) -> Aut
             prompt=prompt,
         )
     except AuthError as error:
-        raise _to_client(auth, client, redirect_uri, state, error) from error
+        silent = "none" in given.get("prompt", "").split()
+        raise _to_client(auth, client, redirect_uri, state, error, silent=silent) from error
 
 
 def refusal_of(

@@ -37,10 +37,20 @@ def show_consent(auth: Auth, request: Request, authentication: Authentication, c
     )
 
 
-def lead_on(auth: Auth, request: Request, location: str, user: AbstractUser | None = None) -> Response:
+def lead_on(
+    auth: Auth,
+    request: Request,
+    location: str,
+    user: AbstractUser | None = None,
+    *,
+    automatic: bool = True,
+) -> Response:
     """A page that leads to the client without a script: `form-action 'self'` blocks the redirect of a form in
-    Chromium."""
-    return render_page(auth, request, "oauth_decided", user=user, location=location)
+    Chromium. One that is not `automatic` waits for the user, who sees the host."""
+    host = None if automatic else urlsplit(location).hostname
+    return render_page(
+        auth, request, "oauth_decided", user=user, location=location, automatic=automatic, host=host
+    )
 
 
 def show_refusal(auth: Auth, request: Request, error: AuthError) -> Response:

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Final, cast
 
 from fastapi import APIRouter
 
 from ...arguments import require_scopes
 from ...auth import Auth
+from ...config import origin_of
 from ...security.names import name_set
 from ..feature import Credential, Feature, Slot
 from .grants import export_applications
 from .models import ACCESS_ENDED, EXPIRED, OAuthClient, OAuthGrant, OAuthToken
 from .names import FEATURE, OAuthError, OAuthEventKind, OAuthMail
+from .resources import issuer_of, metadata_path, resource_at, resources_of, scopes_of
 from .settings import OAuthSettings
-from .tokens import authenticate_token, is_access_token
+from .tokens import authenticate_token, is_access_token, is_allowed
+
+_PATH: Final = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
 
 
 def _routers(auth: Auth) -> Iterable[APIRouter]:
     if not auth.pages:
         raise ValueError("OAuthServer asks users on pages for their consent: include_auth(..., pages=True).")
-    from . import application_pages, application_routes
+    if not resources_of(auth):
+        raise ValueError('OAuthServer needs resources: OAuthServer(resources=["/api"], ...).')
+    if not scopes_of(auth):
+        raise ValueError("OAuthServer needs scopes: OAuthServer(scopes={...}), or those of PersonalTokens.")
+    from . import application_pages, application_routes, authorize_pages, metadata_routes, token_routes
 
+    yield metadata_routes.metadata_router(auth)
+    yield token_routes.router
+    yield token_routes.revocation
+    yield authorize_pages.router
     yield application_routes.router
     yield application_pages.router
     if "administration" in auth.features:
         from . import admin_routes
 
         yield admin_routes.router
+
+
+def _challenge(auth: Auth, path: str, scopes: frozenset[str]) -> dict[str, str]:
+    """Where a client reads which server gives tokens, and for what (RFC 9728 section 5.1)."""
+    resource = resource_at(auth, path)
+    if resource is None:
+        return {}
+    root = origin_of(issuer_of(auth.settings))
+    return {
+        "resource_metadata": f"{root}{metadata_path(resource)}",
+        "scope": " ".join(sorted(scopes & scopes_of(auth).keys())),
+    }
 
 
 class OAuthServer(Feature):
@@ -49,6 +75,7 @@ class OAuthServer(Feature):
         scopes: Mapping[str, str] | None = None,
         settings: OAuthSettings | None = None,
     ) -> None:
+        _require_paths(resources)
         require_scopes(scopes or {})
         name_set(scopes or {})
         super().__init__(
@@ -62,7 +89,10 @@ class OAuthServer(Feature):
             access_ended=(ACCESS_ENDED,),
             scopes=dict(scopes or {}),
             options=tuple(resources),
-            credentials=(Credential(matches=is_access_token, authenticate=authenticate_token),),
+            credentials=(
+                Credential(matches=is_access_token, authenticate=authenticate_token, allows=is_allowed),
+            ),
+            challenge=_challenge,
             rates={"oauth_authorize": "60/minute", "oauth_token": "120/minute"},
             export={"applications": export_applications},
             routers=_routers,
@@ -70,3 +100,13 @@ class OAuthServer(Feature):
             templates=Path(__file__).parent / "templates",
             words=Path(__file__).parent / "words",
         )
+
+
+def _require_paths(resources: object) -> None:
+    """Raises `ValueError` for a resource that is not a plain path."""
+    named = [resources] if isinstance(resources, str) else list(cast(Collection[object], resources))
+    for path in named:
+        if not (isinstance(path, str) and _PATH.fullmatch(path)):
+            raise ValueError(f"{path!r} is not the path of a resource: write one such as /api.")
+    if isinstance(resources, str):
+        raise ValueError(f"resources is a text: write resources=[{resources!r}].")

@@ -62,3 +62,42 @@ class NewOAuthClient(OAuthClientOut):
     """A client with a new secret, which is shown once; null for one that has none."""
 
     client_secret: str | None
+
+
+class OAuthTokens(Schema):
+    """What a client gets (RFC 6749 section 5.1). `expires_in` is in seconds."""
+
+    access_token: str
+    token_type: str = "Bearer"  # noqa: S105
+    expires_in: int
+    refresh_token: str
+    scope: str
+
+
+class AuthorizationServer(Schema):
+    """The metadata of the server (RFC 8414 section 2)."""
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    revocation_endpoint: str
+    scopes_supported: list[str]
+    response_types_supported: list[str]
+    response_modes_supported: list[str]
+    grant_types_supported: list[str]
+    token_endpoint_auth_methods_supported: list[str]
+    revocation_endpoint_auth_methods_supported: list[str]
+    code_challenge_methods_supported: list[str]
+    authorization_response_iss_parameter_supported: bool = True
+    client_id_metadata_document_supported: bool = True
+    protected_resources: list[str]
+
+
+class ProtectedResource(Schema):
+    """The metadata of a resource (RFC 9728 section 2)."""
+
+    resource: str
+    authorization_servers: list[str]
+    scopes_supported: list[str]
+    bearer_methods_supported: list[str]
+    resource_name: str

@@ -1,0 +1,81 @@
+"""What clients read first: where the server is (RFC 8414), and which server a resource trusts (RFC 9728)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import Response
+from fastapi.responses import JSONResponse
+
+from ...auth import Auth
+from ...dependencies import CurrentAuth
+from ...http.responses import documented
+from ...routes.router import AuthRouter
+from .protocol_routes import opened, preflight
+from .resources import issuer_of, metadata_path, resources_of, scopes_of
+from .schemas import AuthorizationServer, ProtectedResource
+
+SERVER_PATH = "/.well-known/oauth-authorization-server"
+CLIENT_METHODS = ("none", "client_secret_basic", "client_secret_post")
+
+
+def metadata_router(auth: Auth) -> AuthRouter:
+    """The routes for the resources of this app, at the root of its host. An app that is served below a path
+    has them where that is in the address (RFC 8414 section 3.1), and where the path was taken off."""
+    router = AuthRouter(tags=["oauth"], at_root=True, about="The OAuth 2.1 authorization server.")
+    place = urlsplit(issuer_of(auth.settings)).path
+    router.get(
+        SERVER_PATH,
+        operation_id="oauth_authorization_server",
+        summary="The metadata of the server",
+        responses=documented(),
+    )(authorization_server)
+    if place:
+        router.get(f"{SERVER_PATH}{place}", include_in_schema=False)(authorization_server)
+    paths = {SERVER_PATH, f"{SERVER_PATH}{place}"}
+    for path, resource in resources_of(auth).items():
+        described = _describing(path)
+        for address in sorted({metadata_path(resource), metadata_path(path.rstrip("/"))}):
+            router.get(address, include_in_schema=False)(described)
+            paths.add(address)
+    for address in sorted(paths):
+        router.options(address, include_in_schema=False)(preflight)
+    return router
+
+
+async def authorization_server(auth: CurrentAuth, response: Response) -> AuthorizationServer:
+    """Where the routes of the server are, and what they take (RFC 8414)."""
+    opened(response)
+    response.headers["Cache-Control"] = "public, max-age=300"
+    settings = auth.settings
+    return AuthorizationServer(
+        issuer=issuer_of(settings),
+        authorization_endpoint=settings.public_url("oauth/authorize"),
+        token_endpoint=settings.public_url("oauth/token"),
+        revocation_endpoint=settings.public_url("oauth/revoke"),
+        scopes_supported=[*scopes_of(auth)],
+        response_types_supported=["code"],
+        response_modes_supported=["query"],
+        grant_types_supported=["authorization_code", "refresh_token"],
+        code_challenge_methods_supported=["S256"],
+        token_endpoint_auth_methods_supported=[*CLIENT_METHODS],
+        revocation_endpoint_auth_methods_supported=[*CLIENT_METHODS],
+        protected_resources=[*resources_of(auth).values()],
+    )
+
+
+def _describing(path: str) -> Any:
+    async def protected_resource(auth: CurrentAuth) -> Response:
+        """Which server gives tokens for this resource."""
+        said = ProtectedResource(
+            resource=resources_of(auth)[path],
+            authorization_servers=[issuer_of(auth.settings)],
+            scopes_supported=[*scopes_of(auth)],
+            bearer_methods_supported=["header"],
+            resource_name=auth.settings.app_name,
+        )
+        response = JSONResponse(said.model_dump(), headers={"Cache-Control": "public, max-age=300"})
+        return opened(response)
+
+    return protected_resource

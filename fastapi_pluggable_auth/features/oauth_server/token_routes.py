@@ -1,0 +1,136 @@
+"""Where clients get tokens, and give them back (RFC 6749 section 3.2, RFC 7009)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Final
+
+from fastapi import Depends, Form, Request, Response
+from pydantic import BaseModel
+
+from ...dependencies import CurrentAuth
+from ...errors import AuthError
+from ...http.rates import rate_limited
+from ...http.responses import documented
+from ...routes.pages.forms import Secret
+from ...routes.router import AuthRouter
+from ...schemas import Text
+from .clients import authenticate_client
+from .granting import Issued, exchange_code, refresh, revoke
+from .models import AbstractOAuthClient
+from .protocol import ProtocolError
+from .protocol_routes import OpenProtocolRoute, ProtocolRoute, opened, preflight
+from .schemas import OAuthTokens
+
+_LISTS: Final = frozenset({"resource"})
+
+
+async def once_each(request: Request) -> None:
+    """Raises `AuthError(INVALID_REQUEST)` where the form has a parameter twice (RFC 6749 section 3.2)."""
+    times = Counter(name for name, _ in (await request.form()).multi_items())
+    if any(count > 1 and name not in _LISTS for name, count in times.items()):
+        raise AuthError(ProtocolError.INVALID_REQUEST)
+
+
+router = AuthRouter(
+    prefix="/oauth/token", tags=["oauth"], route_class=OpenProtocolRoute, dependencies=[Depends(once_each)]
+)
+
+revocation = AuthRouter(
+    prefix="/oauth/revoke", tags=["oauth"], route_class=ProtocolRoute, dependencies=[Depends(once_each)]
+)
+
+
+class ClientForm(BaseModel):
+    """How a client says in the form who it is; it may be in the header instead."""
+
+    client_id: Text = ""
+    client_secret: Secret
+
+
+class TokenForm(ClientForm):
+    """What tokens are asked for by."""
+
+    grant_type: Text = ""
+    code: Secret
+    code_verifier: Secret
+    redirect_uri: Text = ""
+    refresh_token: Secret
+    scope: Text = ""
+    resource: list[Text] = []
+
+
+class RevocationForm(ClientForm):
+    """The token to end; of what type it is, it says itself."""
+
+    token: Secret
+
+
+@router.post(
+    "",
+    operation_id="oauth_token",
+    summary="Get tokens",
+    responses=documented(ProtocolError.INVALID_REQUEST, ProtocolError.INVALID_CLIENT),
+    dependencies=[rate_limited("oauth_token")],
+)
+async def token(
+    auth: CurrentAuth, request: Request, form: Annotated[TokenForm, Form()], response: Response
+) -> OAuthTokens:
+    """Tokens for a code or a refresh token."""
+    opened(response)
+    response.headers["Cache-Control"] = "no-store"
+    client = await _client(auth, request, form)
+    issued: Issued
+    match form.grant_type:
+        case "authorization_code":
+            _require(form.code, form.code_verifier)
+            redirect_uri = form.redirect_uri or None
+            issued = await exchange_code(
+                auth, client, form.code, redirect_uri, form.code_verifier, form.resource
+            )
+        case "refresh_token":
+            _require(form.refresh_token)
+            scopes = frozenset(form.scope.split()) or None
+            issued = await refresh(auth, client, form.refresh_token, scopes, form.resource)
+        case "":
+            raise AuthError(ProtocolError.INVALID_REQUEST)
+        case _:
+            raise AuthError(ProtocolError.UNSUPPORTED_GRANT_TYPE)
+    return OAuthTokens(
+        access_token=issued.access_token,
+        expires_in=issued.expires_in,
+        refresh_token=issued.refresh_token,
+        scope=" ".join(sorted(issued.scopes)),
+    )
+
+
+router.options("", include_in_schema=False)(preflight)
+
+
+@revocation.post(
+    "",
+    operation_id="oauth_revoke",
+    summary="Revoke a token",
+    responses=documented(ProtocolError.INVALID_REQUEST, ProtocolError.INVALID_CLIENT),
+    dependencies=[rate_limited("oauth_token")],
+)
+async def revoke_token(
+    auth: CurrentAuth, request: Request, form: Annotated[RevocationForm, Form()]
+) -> Response:
+    """End an access token, or with a refresh token all that came of the same authorization."""
+    client = await _client(auth, request, form)
+    _require(form.token)
+    await revoke(auth, client, form.token)
+    return Response(headers={"Cache-Control": "no-store"})
+
+
+async def _client(auth: CurrentAuth, request: Request, form: ClientForm) -> AbstractOAuthClient:
+    secret = form.client_secret if form.client_secret.look() else None
+    return await authenticate_client(
+        auth, request.headers.getlist("authorization"), form.client_id or None, secret
+    )
+
+
+def _require(*fields: Secret) -> None:
+    if not all(each.look() for each in fields):
+        raise AuthError(ProtocolError.INVALID_REQUEST)
