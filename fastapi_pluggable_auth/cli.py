@@ -11,7 +11,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from typing import Final
 
-from .commands import check, demo, keys, mail, providers, purge, status, users, words
+from .commands import check, demo, keys, mail, oauth, providers, purge, status, users, words
 from .commands.faults import CommandError
 from .commands.options import Parser, add_command
 
@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]]
     "mail": ("show, retry, send and preview mails", mail.add_to),
     "users": ("create, list, change and delete accounts", users.add_to),
     "providers": ("ask the providers of social login whether users can sign in", providers.add_to),
+    "oauth": ("register clients of the OAuth server, and look at it as they do", oauth.add_to),
     "keys": ("change the keys that sign tokens, seal two-factor secrets", keys.add_to),
     "words": ("write the file with all words of a language, to translate", words.add_to),
     "purge": ("delete expired rows, as a running app does every hour", purge.add_to),

@@ -10,7 +10,7 @@ from ..auth import Auth
 from .faults import CommandError
 from .modules import add_app, auth_of_app
 from .options import add_command
-from .output import printable
+from .output import print_looks
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +43,5 @@ async def _look(auth: Auth) -> int:
     failed = False
     for probe in probes:
         print(f"{probe.provider.name}: the redirect address to paste there is {probe.redirect_uri}")
-        for look in probe.looks:
-            failed |= look.problem is not None and not look.uncertain
-            if look.problem is None:
-                print(f"ok    {look.subject}")
-            else:
-                print(f"{'note' if look.uncertain else 'FAIL'}  {look.subject}: {printable(look.problem)}")
+        failed |= print_looks(probe.looks)
     return 1 if failed else 0

@@ -49,7 +49,7 @@ from . import rights
 from .database import add_database, with_auth
 from .faults import CommandError
 from .options import add_command, positive
-from .output import add_json, plain, printable
+from .output import add_json, plain, print_facts, printable
 from .private_files import new_private_file
 from .progress import Progress
 from .prompts import add_password_stdin, confirm, new_password
@@ -400,10 +400,8 @@ async def _show(options: argparse.Namespace, auth: Auth) -> int:
     if options.json:
         print(json.dumps(facts))
         return 0
-    width = max(map(len, facts))
     short = {"passkeys": len(keys), "identities": [each["provider"] for each in known]}
-    for name, value in (facts | short).items():
-        print(f"{name:<{width}}  {printable(_text(value))}")
+    print_facts(facts | short)
     return 0
 
 
@@ -445,11 +443,3 @@ def _line(user: AbstractUser) -> str:
 
 def _columns(user: AbstractUser) -> dict[str, Any]:
     return {name: plain(getattr(user, name)) for name in COLUMNS if name in user._meta.fields_map}
-
-
-def _text(value: object) -> str:
-    if isinstance(value, list):
-        return " ".join(value) or "-"
-    if value is None or isinstance(value, bool):
-        return {True: "yes", False: "no", None: "-"}[value]
-    return str(value)

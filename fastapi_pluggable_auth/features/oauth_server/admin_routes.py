@@ -121,19 +121,7 @@ async def _client_of(auth: Auth, client_id: UUID) -> AbstractOAuthClient:
 
 
 def _shown(client: AbstractOAuthClient) -> OAuthClientOut:
-    return OAuthClientOut(
-        id=client.id,
-        client_id=client.client_id,
-        name=client.name,
-        uri=client.client_uri,
-        redirect_uris=sorted(client.redirect_uris),
-        scopes=None if client.scopes is None else sorted(client.scopes),
-        confidential=client.secret_digest is not None,
-        origin=client.origin,
-        disabled=client.disabled_at is not None,
-        created_at=client.created_at,
-        last_used_at=client.last_used_at,
-    )
+    return OAuthClientOut(**clients.shown(client))
 
 
 def _new(made: clients.NewClient) -> NewOAuthClient:

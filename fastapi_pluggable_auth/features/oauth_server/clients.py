@@ -19,7 +19,7 @@ from ...errors import AuthError
 from ...models import exact
 from ...security.plaintext import Plaintext
 from .documents import client_of_document, is_address, is_named
-from .models import DOCUMENT, OPERATOR, AbstractOAuthClient, OAuthClient, digest_of
+from .models import DOCUMENT, OPERATOR, AbstractOAuthClient, OAuthClient, OAuthGrant, digest_of
 from .names import OAuthError
 from .protocol import ProtocolError
 from .registration import RefusedClientError, checked_redirect_uris, cleaned_name
@@ -157,6 +157,29 @@ async def client_named(auth: Auth, client_id: str) -> AbstractOAuthClient:
     if client is None:
         raise AuthError(OAuthError.OAUTH_CLIENT_NOT_FOUND)
     return client
+
+
+def shown(client: AbstractOAuthClient) -> dict[str, Any]:
+    """What operators and administrators see of it."""
+    return {
+        "id": client.id,
+        "client_id": client.client_id,
+        "name": client.name,
+        "uri": client.client_uri,
+        "redirect_uris": sorted(client.redirect_uris),
+        "scopes": None if client.scopes is None else sorted(client.scopes),
+        "confidential": client.secret_digest is not None,
+        "origin": client.origin,
+        "disabled": client.disabled_at is not None,
+        "created_at": client.created_at,
+        "last_used_at": client.last_used_at,
+    }
+
+
+async def count_grants(auth: Auth, client: AbstractOAuthClient) -> int:
+    """How often users have allowed it something that has not expired."""
+    live = auth.tables.of(OAuthGrant).filter(client_id=client.id, expires_at__gt=auth.clock())
+    return await live.count()
 
 
 def is_trusted(auth: Auth, client: AbstractOAuthClient) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from ...auth import Auth
 from ...security.clock import as_utc
 from ...security.plaintext import Plaintext
+from ..looks import Look
 from .app_providers import credentials_of, redirect_uri
 from .id_tokens import LEEWAY, usable_keys
 from .names import SocialError
@@ -20,16 +21,6 @@ from .remote import Answer, ProviderError, Remote
 WRONG_CLIENT: Final = frozenset({"invalid_client", "unauthorized_client", "incorrect_client_credentials"})
 """What a token endpoint says of credentials (RFC 6749 section 5.2); GitHub has a name of its own."""
 OURS: Final = ("client_secret_basic", "client_secret_post")
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One thing that was looked at: a `problem` says what is wrong and what to do; without one it is as it
-    should be, or `uncertain`, which a sign-in would tell."""
-
-    subject: str
-    problem: str | None = None
-    uncertain: bool = False
 
 
 @dataclass(slots=True)
