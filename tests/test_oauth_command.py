@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import Depends
 
+from fastapi_pluggable_auth import AuthSettings, include_auth, require
 from fastapi_pluggable_auth.cli import main
+from fastapi_pluggable_auth.features import OAuthServer
 
 from .conftest import SECRET
+from .live import free_port, serving
 from .test_command_line import url
+from .test_plugin import app_with_plain_init_in_lifespan
 
 __all__ = ["url"]
 
@@ -207,6 +212,23 @@ def test_a_server_that_is_set_up_well_passes(server: Server, printed: Printed) -
     assert printed("check", server.resource) == (0, everything)
     server.refuses = ("POST",)
     assert printed("check", server.resource) == (0, everything), "an MCP server that answers POST alone"
+
+
+def test_the_server_of_an_app_passes(settings: AuthSettings, tmp_path: Path, printed: Printed) -> None:
+    port = free_port()
+    settings.public_base_url = f"http://127.0.0.1:{port}"
+    app = app_with_plain_init_in_lifespan(f"sqlite://{tmp_path / 'app.sqlite3'}")
+    oauth = OAuthServer(resources=["/mcp"], scopes={"notes:read": "Read your notes"})
+    include_auth(app, settings=settings, features=[oauth], pages=True)
+
+    @app.get("/mcp/notes", dependencies=[Depends(require(scope="notes:read"))])
+    async def notes() -> None: ...
+
+    with serving(app, port=port) as base:
+        assert printed("check", f"{base}/mcp/notes") == (0, "".join(f"ok    {each}\n" for each in LOOKED))
+        status, text = printed("check", f"{base}/elsewhere")
+        why = "it answers 404 without a token, and no 401: ask for a scope there by require(scope=...)."
+        assert (status, text.splitlines()[0]) == (1, f"FAIL  challenge: {why}")
 
 
 def change(name: str, value: object) -> Callable[[Server], None]:
