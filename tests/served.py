@@ -15,10 +15,11 @@ from tortoise import Tortoise
 
 from fastapi_pluggable_auth import include_auth
 from fastapi_pluggable_auth.config import settings
-from fastapi_pluggable_auth.features import AuditLog, EmailSignIn, Feature, Oidc, SocialLogin
+from fastapi_pluggable_auth.features import AuditLog, EmailSignIn, Feature, OAuthServer, Oidc, SocialLogin
 from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET
 
 from . import databases
+from .oauth_program import RESOURCES, SCOPES, add_notes
 
 
 @asynccontextmanager
@@ -64,7 +65,11 @@ if issuer := os.environ.get("TEST_ISSUER"):
     features.append(
         SocialLogin(Oidc("acme", issuer=issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET))
     )
-include_auth(app, features=features)
+if with_oauth := "TEST_OAUTH" in os.environ:
+    features.append(OAuthServer(resources=RESOURCES, scopes=SCOPES))
+include_auth(app, features=features, pages=with_oauth)
+if with_oauth:
+    add_notes(app)
 app.add_middleware(Patience)
 
 
