@@ -19,12 +19,14 @@ from fastapi_pluggable_auth.features import (
     Administration,
     AuditLog,
     Feature,
+    OAuthServer,
     Oidc,
     Passkeys,
     PersonalTokens,
     SocialLogin,
 )
 from fastapi_pluggable_auth.features.audit_log.recording import UNKEPT_KINDS
+from fastapi_pluggable_auth.features.oauth_server.names import OAuthMail
 from fastapi_pluggable_auth.features.passkeys.names import PasskeyMail
 from fastapi_pluggable_auth.features.personal_tokens.flows import PersonalTokenMail
 from fastapi_pluggable_auth.features.social_login.names import SocialMail
@@ -49,6 +51,7 @@ FEATURES: list[Feature] = [
     Administration(),
     AuditLog(),
     PersonalTokens(scopes=SCOPES),
+    OAuthServer(resources=["/api"]),
     Passkeys(),
     SocialLogin(Oidc("acme", issuer="https://id.example.com", client_id="app")),
     Feature(name="boats", events=BoatEventKind),
@@ -91,7 +94,8 @@ async def test_the_navigation_leads_to_the_pages_of_the_features_that_are_there(
     bare = FastAPI()
     include_auth(bare, settings=settings, pages=True)
     without = FastAPI()
-    include_auth(without, settings=settings, features=FEATURES)
+    pageless = [each for each in FEATURES if each.name != "oauth_server"]
+    include_auth(without, settings=settings, features=pageless)
     for app in (bare, without):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
@@ -168,6 +172,7 @@ def test_a_mail_about_what_the_reader_may_not_have_done_leads_to_what_ends_it() 
         TwoFactorMail.RECOVERY_CODES_RENEWED: "profile#change-password",
         TwoFactorMail.RECOVERY_CODE_USED: "profile#change-password",
         PersonalTokenMail.PERSONAL_TOKEN_CREATED: "security/tokens",
+        **dict.fromkeys(OAuthMail, "security/applications"),
         **dict.fromkeys(PasskeyMail, "security#passkeys"),
         **dict.fromkeys({*SocialMail} - {SocialMail.SOCIAL_CODE}, "security#identities"),
     } == PAGES

@@ -70,6 +70,30 @@ async def rotate_client_secret(auth: CurrentAuth, administrator: Operator, clien
     return _new(await clients.rotate_secret(auth, client.client_id))
 
 
+@router.post(
+    "/oauth/clients/{client_id}/disable",
+    operation_id="admin_disable_oauth_client",
+    summary="Refuse an OAuth client",
+    responses=CHANGING,
+)
+async def disable_client(auth: CurrentAuth, administrator: Operator, client_id: UUID) -> OAuthClientOut:
+    """Refuse a client, also one with a document, for superusers. What users have allowed it ends at once."""
+    client = await _client_of(auth, client_id)
+    return _shown(await clients.disable_client(auth, client.client_id))
+
+
+@router.post(
+    "/oauth/clients/{client_id}/enable",
+    operation_id="admin_enable_oauth_client",
+    summary="Allow an OAuth client again",
+    responses=CHANGING,
+)
+async def enable_client(auth: CurrentAuth, administrator: Operator, client_id: UUID) -> OAuthClientOut:
+    """Let a client ask users again, for superusers; nothing that has ended comes back."""
+    client = await _client_of(auth, client_id)
+    return _shown(await clients.enable_client(auth, client.client_id))
+
+
 @router.delete(
     "/oauth/clients/{client_id}",
     operation_id="admin_delete_oauth_client",

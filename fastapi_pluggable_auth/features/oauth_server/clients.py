@@ -145,6 +145,24 @@ async def delete_client(auth: Auth, client_id: str) -> None:
         raise AuthError(OAuthError.OAUTH_CLIENT_NOT_FOUND)
 
 
+async def disable_client(auth: Auth, client_id: str) -> AbstractOAuthClient:
+    """Refuses a client, also one with a document, and ends at once all that users have allowed it. Raises
+    `AuthError(OAUTH_CLIENT_NOT_FOUND)`."""
+    client = await client_named(auth, client_id)
+    client.disabled_at = client.disabled_at or auth.clock()
+    await auth.tables.of(OAuthClient).filter(id=client.id).update(disabled_at=client.disabled_at)
+    await auth.tables.of(OAuthGrant).filter(client_id=client.id).delete()
+    return client
+
+
+async def enable_client(auth: Auth, client_id: str) -> AbstractOAuthClient:
+    """Lets a client ask users again. Raises `AuthError(OAUTH_CLIENT_NOT_FOUND)`."""
+    client = await client_named(auth, client_id)
+    client.disabled_at = None
+    await auth.tables.of(OAuthClient).filter(id=client.id).update(disabled_at=None)
+    return client
+
+
 async def list_clients(auth: Auth) -> list[AbstractOAuthClient]:
     """All clients, the newest first."""
     return [*await auth.tables.of(OAuthClient).all().order_by("-created_at", "client_id")]
