@@ -67,6 +67,7 @@ async def allow(auth: Auth, email: str, client: OAuthClient, *scopes: str, days:
         scopes=frozenset(scopes),
         resources=frozenset({"http://localhost:8000/api"}),
         authorized_at=now,
+        last_used_at=now,
         expires_at=now + timedelta(days=days),
     )
     await OAuthToken.create(
@@ -97,13 +98,16 @@ async def test_a_user_sees_each_application_once_with_all_that_its_installations
     await allow(auth, EMAIL, other, "notes:read", days=1)
     clock.advance(minutes=1)
     last = await allow(auth, EMAIL, notes, "notes:write", days=60)
+    undone = await allow(auth, EMAIL, other, "notes:write")  # whose client never came for its tokens
+    await OAuthGrant.filter(id=undone.id).update(last_used_at=None)
     first, second = await listed(account)
+    assert second["scopes"] == ["notes:read"]
     assert (first["name"], first["installations"], second["name"]) == ("Notes", 2, "Other")
     assert (first["id"], first["client_id"]) == (str(notes.id), notes.client_id)
     assert first["scopes"] == ["notes:read", "notes:write"]
     assert first["resources"] == ["http://localhost:8000/api"]
     assert first["authorized_at"] == last.authorized_at.isoformat().replace("+00:00", "Z")
-    assert first["last_used_at"] is None
+    assert first["last_used_at"] == first["authorized_at"]
     exported = (await account.client.get("/account/export", headers=account.headers)).json()
     assert [each["name"] for each in exported["applications"]] == ["Notes", "Other"]
     assert "digest" not in str(exported["applications"])

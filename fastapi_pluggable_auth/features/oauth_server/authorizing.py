@@ -21,11 +21,11 @@ from ...flows.pending import begin, find, take
 from ...models import AbstractPending, AbstractUser, exact, matching
 from ...security.plaintext import Plaintext
 from ...security.redirects import MAXIMUM_LENGTH
-from .clients import find_client, is_trusted
+from .clients import client_host, find_client, is_trusted
 from .models import CODE, AbstractOAuthClient, OAuthClient, OAuthGrant, OAuthToken, digest_of
 from .names import ApplicationAuthorised, BeforeConsent, OAuthError, OAuthEventKind, OAuthMail
 from .protocol import ProtocolError
-from .redirects import is_loopback, matches
+from .redirects import matches
 from .resources import issuer_of, resources_asked, resources_of, scopes_of
 from .tokens import new_secret
 
@@ -58,14 +58,14 @@ class AuthorizationRequest:
 @dataclass(frozen=True, slots=True)
 class Consent:
     """What the consent page shows. `value` finds the request again: the form posts it as `request`. `scopes`
-    are those asked for, each with its sentence. `loopback` is whether the answer goes to a program on the
+    are those asked for, each with its sentence. `local` is whether the answer goes to a program on the
     user's machine, which any program there could be."""
 
     value: str = field(repr=False)
     request: AuthorizationRequest
     scopes: Mapping[str, str]
     redirect_host: str
-    loopback: bool
+    local: bool
 
 
 class RedirectedError(Exception):
@@ -158,8 +158,8 @@ async def ask(auth: Auth, authentication: Authentication, request: Authorization
         value=value,
         request=request,
         scopes={scope: known[scope] for scope in known if scope in request.scopes},
-        redirect_host=urlsplit(request.redirect_uri).hostname or request.redirect_uri.partition(":")[0],
-        loopback=is_loopback(request.redirect_uri),
+        redirect_host=_host_of(request.redirect_uri),
+        local=not request.redirect_uri.startswith("https:"),
     )
 
 
@@ -249,6 +249,11 @@ def _answer(auth: Auth, redirect_uri: str, state: str | None, said: Mapping[str,
     return f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{query}"
 
 
+def _host_of(redirect_uri: str) -> str:
+    """Where the answer goes: the host, or the scheme of an app."""
+    return urlsplit(redirect_uri).hostname or redirect_uri.partition(":")[0]
+
+
 async def _is_remembered(auth: Auth, authentication: Authentication, request: AuthorizationRequest) -> bool:
     """Only https leads to one program for sure (RFC 8252 section 8.6)."""
     if "consent" in request.prompt or not request.redirect_uri.startswith("https:"):
@@ -322,8 +327,8 @@ async def _grant(
     )
     await auth.tables.of(OAuthClient).filter(id=client.id).update(last_used_at=at)
     if pending is not None:
-        host = urlsplit(request.redirect_uri).hostname or request.redirect_uri.partition(":")[0]
-        allowed = ", ".join(sorted(scopes))
+        host, known = client_host(client) or _host_of(request.redirect_uri), scopes_of(auth)
+        allowed = ", ".join(known[scope] for scope in known if scope in scopes)
         await notify(
             auth, OAuthMail.APPLICATION_AUTHORISED, user, name=client.name, host=host, scopes=allowed
         )

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, urlsplit
 
 from tortoise.exceptions import IntegrityError
 
@@ -203,6 +203,13 @@ async def count_grants(auth: Auth, client: AbstractOAuthClient) -> int:
 def is_trusted(auth: Auth, client: AbstractOAuthClient) -> bool:
     """Whether consent to this client is remembered: the operator registered it, or named its host."""
     return client.origin == OPERATOR or is_named(auth, client.client_id)
+
+
+def client_host(client: AbstractOAuthClient) -> str | None:
+    """The host that vouches for the client by its document, or that its operator has named; None where there
+    is none."""
+    address = client.client_id if client.origin == DOCUMENT else client.client_uri
+    return urlsplit(address).hostname if address else None
 
 
 def _basic(header: str) -> tuple[str, Plaintext | None]:

@@ -14,7 +14,8 @@ from ...models import AbstractUser
 from ...routes.pages.forms import problem_of
 from ...routes.pages.rendering import render_page
 from .authorizing import Consent
-from .models import DOCUMENT, AbstractOAuthClient
+from .clients import client_host
+from .models import DOCUMENT
 
 
 def show_consent(auth: Auth, request: Request, authentication: Authentication, consent: Consent) -> Response:
@@ -27,10 +28,10 @@ def show_consent(auth: Auth, request: Request, authentication: Authentication, c
         "oauth_consent",
         user=authentication.user,
         client=client.name,
-        client_host=host_of(client),
+        client_host=client_host(client),
         known=client.origin != DOCUMENT,
         redirect_host=consent.redirect_host,
-        loopback=consent.loopback,
+        local=consent.local,
         sentences=[*consent.scopes.values()],
         value=consent.value,
         next=address_of(request),
@@ -59,10 +60,3 @@ def show_refusal(auth: Auth, request: Request, error: AuthError) -> Response:
     return render_page(
         auth, request, "oauth_refused", problem=problem_of(error), code=error.code.code, detail=detail
     )
-
-
-def host_of(client: AbstractOAuthClient) -> str | None:
-    """The host that vouches for the client by its document, or that its operator has named; None where there
-    is none."""
-    address = client.client_id if client.origin == DOCUMENT else client.client_uri
-    return urlsplit(address).hostname if address else None

@@ -25,8 +25,11 @@ class Application:
 
 
 async def applications_of(auth: Auth, user_id: UUID) -> list[Application]:
-    """Those of a user that have not expired, the last authorized first."""
-    live = auth.tables.of(OAuthGrant).filter(user_id=user_id, expires_at__gt=auth.clock())
+    """Those of a user that have not expired, and that have come for their tokens, the last authorized
+    first."""
+    live = auth.tables.of(OAuthGrant).filter(
+        user_id=user_id, expires_at__gt=auth.clock(), last_used_at__not_isnull=True
+    )
     by_client: dict[UUID, list[AbstractOAuthGrant]] = {}
     for grant in matching(await live.order_by("-authorized_at", "-id"), user_id=user_id):
         by_client.setdefault(grant.client_id, []).append(grant)
@@ -48,7 +51,7 @@ def shown(application: Application) -> dict[str, Any]:
         "resources": sorted({resource for grant in grants for resource in grant.resources}),
         "installations": len(grants),
         "authorized_at": max(grant.authorized_at for grant in grants),
-        "last_used_at": max((grant.last_used_at for grant in grants if grant.last_used_at), default=None),
+        "last_used_at": max(grant.last_used_at for grant in grants if grant.last_used_at),
         "expires_at": max(grant.expires_at for grant in grants),
     }
 

@@ -54,7 +54,11 @@ class OAuthMail(MailTable):
         "application_authorised",
         MailSpec(
             page="security/applications",
-            sample={"name": "Example", "host": "app.example.com", "scopes": "notes:read, notes:write"},
+            sample={
+                "name": "Example",
+                "host": "app.example.com",
+                "scopes": "Read your notes, Change your notes",
+            },
         ),
     )
     OAUTH_REUSE = "oauth_reuse", MailSpec(page="security/applications", sample={"name": "Example"})

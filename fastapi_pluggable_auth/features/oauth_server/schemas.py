@@ -17,8 +17,9 @@ Scope = Annotated[str, Strict(), Field(pattern=f"^{NAME}$", max_length=255, exam
 
 
 class ApplicationOut(Schema):
-    """An application that the user has allowed something, in one or more `installations`. Times are UTC;
-    `expires_at` is when it has to ask anew, unless it is used before then."""
+    """An application that the user has allowed something, in one or more `installations`. Times are UTC:
+    `last_used_at` is when it last came for tokens, `expires_at` when it has to ask the user anew, unless it
+    does so again before."""
 
     id: UUID
     client_id: str
@@ -28,7 +29,7 @@ class ApplicationOut(Schema):
     resources: list[str]
     installations: int
     authorized_at: datetime
-    last_used_at: datetime | None
+    last_used_at: datetime
     expires_at: datetime
 
 
