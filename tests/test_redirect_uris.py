@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastapi_pluggable_auth.features.oauth_server.redirects import is_loopback, matches, redirect_problem
+from fastapi_pluggable_auth.features.oauth_server.redirects import is_local, matches, redirect_problem
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_port_of_the_users_own_machine_is_free(registered: str, asked: str) 
     """RFC 8252 section 7.3; that of `localhost` where none is registered
     (github.com/anthropics/claude-code/issues/37767)."""
     assert matches([registered], asked)
-    assert is_loopback(asked)
+    assert is_local(asked)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from .clients import client_host, find_client, is_trusted
 from .models import CODE, AbstractOAuthClient, OAuthClient, OAuthGrant, OAuthToken, digest_of
 from .names import ApplicationAuthorised, BeforeConsent, OAuthError, OAuthEventKind, OAuthMail
 from .protocol import ProtocolError
-from .redirects import matches
+from .redirects import is_local, matches
 from .resources import issuer_of, resources_asked, resources_of, scopes_of
 from .tokens import new_secret
 
@@ -159,7 +159,7 @@ async def ask(auth: Auth, authentication: Authentication, request: Authorization
         request=request,
         scopes={scope: known[scope] for scope in known if scope in request.scopes},
         redirect_host=_host_of(request.redirect_uri),
-        local=not request.redirect_uri.startswith("https:"),
+        local=is_local(request.redirect_uri),
     )
 
 
@@ -255,8 +255,7 @@ def _host_of(redirect_uri: str) -> str:
 
 
 async def _is_remembered(auth: Auth, authentication: Authentication, request: AuthorizationRequest) -> bool:
-    """Only https leads to one program for sure (RFC 8252 section 8.6)."""
-    if "consent" in request.prompt or not request.redirect_uri.startswith("https:"):
+    if "consent" in request.prompt or is_local(request.redirect_uri):
         return False
     if not is_trusted(auth, request.client) or authentication.impersonated_by is not None:
         return False

@@ -42,10 +42,10 @@ def redirect_problem(uri: str) -> str | None:
     return None
 
 
-def is_loopback(uri: str) -> bool:
-    """Whether it is on the user's own machine, where any program may listen."""
-    parts = urlsplit(uri)
-    return parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
+def is_local(uri: str) -> bool:
+    """Whether it leads to a program on the user's own machine, by a port or by the scheme of an app, either
+    of which any program there may take (RFC 8252 section 8.6)."""
+    return not uri.startswith("https:")
 
 
 def matches(registered: Iterable[str], asked: str) -> bool:
