@@ -57,6 +57,8 @@ PARTS = {
         "sessions.start_impersonation",
         "mailbox.claim_mailbox",
     ),
+    *(f"features.oauth_server.{name}" for name in ("authorizing", "granting", "tokens", "ending")),
+    *(f"features.oauth_server.{name}" for name in ("documents", "probing", "clients.authenticate_client")),
 }
 """What flows are made of, and what is of no use alone."""
 
