@@ -7,7 +7,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -24,9 +26,11 @@ from fastapi_pluggable_auth.features.oauth_server.redirects import matches
 from fastapi_pluggable_auth.features.oauth_server.registration import RefusedClientError
 from fastapi_pluggable_auth.features.oauth_server.settings import OAuthSettings
 from fastapi_pluggable_auth.flows.purge import purge
+from fastapi_pluggable_auth.security.public_addresses import is_public
 
-from .conftest import Clock, on_each_database, on_one_database
+from .conftest import Account, Clock, on_each_database, on_one_database
 from .document_host import DocumentHost, answer
+from .oauth_program import ISSUER, Program, signed_in
 
 DIALECTS = ("sqlite",)
 
@@ -390,3 +394,58 @@ async def test_a_document_whose_client_never_came_for_tokens_is_forgotten(
     clock.advance(days=2)
     await purge(auth)
     assert await auth.tables.of(OAuthClient).all().values_list("name", flat=True) == ["Claude"]
+
+
+@pytest.mark.parametrize(
+    ("document", "redirect_uri"),
+    [
+        (CHATGPT, "https://chatgpt.com/connector_platform_oauth_redirect"),
+        (CLAUDE_CODE, "http://localhost:58135/callback"),
+        (VS_CODE, "http://127.0.0.1:60005/"),
+    ],
+    ids=lambda value: value["client_name"] if isinstance(value, dict) else "",
+)
+async def test_they_get_and_renew_tokens_without_having_been_registered(
+    document: dict[str, Any],
+    redirect_uri: str,
+    app: FastAPI,
+    client: httpx.AsyncClient,
+    account: Account,
+    host: DocumentHost,
+) -> None:
+    program = Program(client, document["client_id"], redirect_uri=redirect_uri)
+    user = await signed_in(app, account)
+    page = await program.ask(user, resource=f"{ISSUER}/mcp")
+    assert document["client_name"] in page.text
+    assert f"<code>{urlsplit(document['client_id']).hostname}</code>" in page.text
+    await program.connect(user, resource=f"{ISSUER}/mcp", scope="notes:read offline_access")
+    assert (await program.refresh()).status_code == 200
+    assert len(host.asked) == 1
+
+
+async def test_a_client_id_that_leads_inside_is_refused_without_a_connection_and_without_a_redirect(
+    app: FastAPI, auth: Auth, client: httpx.AsyncClient, account: Account, host: DocumentHost
+) -> None:
+    """Server-side request forgery by a name that anybody may choose (draft of the documents, section 6)."""
+    auth.service(Documents).fetcher = host.fetcher(may_reach=is_public)
+    user = await signed_in(app, account)
+    page = await Program(client, APP).ask(user)
+    assert (page.status, page.path) == (400, "/oauth/authorize")
+    assert not [attributes for tag, attributes in page.tags if tag == "meta" and "http-equiv" in attributes]
+    form = {"grant_type": "refresh_token", "refresh_token": "x", "client_id": APP}
+    refused = await client.post("/oauth/token", data=form)
+    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+    assert (host.connections, "app.example.com" in host.looked_up) == (0, True)
+
+
+async def test_where_a_document_cannot_be_had_the_user_and_the_client_learn_that_it_may_pass(
+    app: FastAPI, client: httpx.AsyncClient, account: Account, host: DocumentHost
+) -> None:
+    host.documents[APP] = answer({}, status=503)
+    page = await Program(client, APP).ask(await signed_in(app, account))
+    assert (page.status, "cannot be looked up at the moment" in page.text) == (503, True)
+    assert page.answer.headers["retry-after"] == "60"
+    form = {"grant_type": "refresh_token", "refresh_token": "x", "client_id": APP}
+    refused = await client.post("/oauth/token", data=form)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "60")
+    assert refused.json()["error"] not in ("invalid_client", "invalid_grant"), "clients would forget tokens"
