@@ -103,14 +103,20 @@ def test_an_address_is_asked_for_letter_by_letter(asked: str) -> None:
         ("http://127.0.0.1:33418/", "http://127.0.0.1/"),
         ("http://[::1]/callback", "http://[::1]:1/callback"),
         ("http://127.0.0.1", "http://127.0.0.1:65535"),
-        ("http://localhost/callback", "http://localhost:58135/callback"),
     ],
 )
 def test_the_port_of_the_users_own_machine_is_free(registered: str, asked: str) -> None:
-    """RFC 8252 section 7.3; that of `localhost` where none is registered
-    (github.com/anthropics/claude-code/issues/37767)."""
+    """RFC 8252 section 7.3."""
     assert matches([registered], asked)
     assert is_local(asked)
+
+
+def test_the_port_of_localhost_is_free_where_a_document_names_none() -> None:
+    """github.com/anthropics/claude-code/issues/37767; RFC 8252 section 8.3 advises against the name."""
+    registered, asked = ["http://localhost/callback"], "http://localhost:58135/callback"
+    assert matches(registered, asked, localhost=True)
+    assert not matches(registered, asked)
+    assert not matches(["http://localhost:3118/callback"], asked, localhost=True)
 
 
 @pytest.mark.parametrize(

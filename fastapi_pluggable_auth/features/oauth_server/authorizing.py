@@ -208,7 +208,8 @@ def _redirect_uri(client: AbstractOAuthClient, given: Mapping[str, str], times: 
     if not times["redirect_uri"] and len(registered) == 1:
         return next(iter(registered))
     asked = given.get("redirect_uri", "")
-    if times["redirect_uri"] != 1 or not matches(registered, asked):
+    documented = client.client_id.startswith("https:")
+    if times["redirect_uri"] != 1 or not matches(registered, asked, localhost=documented):
         raise _refused("its redirect_uri is not one that the client has registered")
     return asked
 

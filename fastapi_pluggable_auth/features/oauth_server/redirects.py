@@ -48,15 +48,16 @@ def is_local(uri: str) -> bool:
     return not uri.startswith("https:")
 
 
-def matches(registered: Iterable[str], asked: str) -> bool:
+def matches(registered: Iterable[str], asked: str, *, localhost: bool = False) -> bool:
     """Whether a redirect URI is one of those registered: the same letter by letter, but for the port on the
-    user's own machine (RFC 8252 section 7.3). That of `localhost` is free where none is registered: Claude
-    Code registers `http://localhost/callback`, and listens at any port."""
-    return any(each == asked or _differ_by_port(each, asked) for each in registered)
+    user's own machine (RFC 8252 section 7.3). With `localhost`, the port of that is free too where none is
+    registered: Claude Code names `http://localhost/callback` in its document, and listens at any port."""
+    return any(each == asked or _differ_by_port(each, asked, localhost) for each in registered)
 
 
-def _differ_by_port(registered: str, asked: str) -> bool:
+def _differ_by_port(registered: str, asked: str, localhost: bool) -> bool:
     known, wanted = _LOOPBACK.fullmatch(registered), _LOOPBACK.fullmatch(asked)
     if known is None or wanted is None or not 0 < int(wanted[2] or 80) < 65536:
         return False
-    return known.group(1, 3) == wanted.group(1, 3) and not (known[2] and known[1].endswith("localhost"))
+    free = not known[1].endswith("localhost") or (localhost and known[2] is None)
+    return free and known.group(1, 3) == wanted.group(1, 3)
