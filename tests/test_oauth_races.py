@@ -23,7 +23,7 @@ from fastapi_pluggable_auth.features.oauth_server.tokens import new_secret
 from fastapi_pluggable_auth.models import Mail, OAuthClient, OAuthGrant, OAuthToken, User
 
 from . import databases
-from .conftest import EMAIL, Clock, Database, Mailbox, on_each_database
+from .conftest import EMAIL, Account, Clock, Database, Mailbox, on_each_database
 from .oauth_program import (
     ISSUER,
     REDIRECT,
@@ -34,6 +34,7 @@ from .oauth_program import (
     add_notes,
     challenge_of,
     registered,
+    signed_in,
 )
 from .smtp_server import MailServer
 from .test_workers import Server
@@ -231,6 +232,21 @@ async def test_tokens_that_are_shown_while_they_are_replaced_leave_one_of_both(
         for _ in range(2):
             alive = [(await each.get()).status_code for each in (thief, program)]
         assert alive.count(200) <= 1
+
+
+@on_each_database
+async def test_a_decision_that_is_sent_twice_at_once_counts_once(
+    app: FastAPI, program: Program, account: Account
+) -> None:
+    user = await signed_in(app, account)
+    for _ in range(ROUNDS):
+        form = (await program.ask(user, prompt="consent")).form("authorize").hidden | {"decision": "allow"}
+        headers = {"Origin": "http://testserver", "Sec-Fetch-Site": "same-origin"}
+        sent = (user.client.post("/oauth/authorize", data=form, headers=headers) for _ in range(6))
+        answers = await asyncio.gather(*sent)
+        assert Counter(answer.status_code for answer in answers) == {200: 1, 400: 5}
+        assert await OAuthGrant.all().count() == 1
+        await OAuthGrant.all().delete()
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mysql"])

@@ -194,6 +194,8 @@ async def test_silent_requests_are_answered_without_a_page(
 async def test_consent_to_a_trusted_client_is_remembered_for_no_more_than_was_allowed(
     user: FormBrowser, program: Program, clock: Clock, auth: Auth, client: httpx.AsyncClient
 ) -> None:
+    await program.code(user)  # which it does not use
+    assert (await program.ask(user)).form("authorize")
     await program.connect(user)
     assert (await program.ask(user, scope="notes:read notes:write")).form("authorize")
     await program.connect(user, scope="notes:read notes:write")

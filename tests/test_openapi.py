@@ -36,6 +36,7 @@ from fastapi_pluggable_auth.features import (
     AuditLog,
     BotCheck,
     EmailSignIn,
+    OAuthServer,
     Oidc,
     Passkeys,
     PersonalTokens,
@@ -47,6 +48,7 @@ from fastapi_pluggable_auth.features.audit_log import schemas as audit_schemas
 from fastapi_pluggable_auth.features.bot_check.checking import BotChecker
 from fastapi_pluggable_auth.features.bot_check.testing import FakeBotCheck
 from fastapi_pluggable_auth.features.email_sign_in import schemas as email_sign_in_schemas
+from fastapi_pluggable_auth.features.oauth_server import schemas as oauth_schemas
 from fastapi_pluggable_auth.features.passkeys import schemas as passkey_schemas
 from fastapi_pluggable_auth.features.personal_tokens import schemas as token_schemas
 from fastapi_pluggable_auth.features.social_login import schemas as social_schemas
@@ -67,6 +69,7 @@ def with_everything(settings: AuthSettings, app: FastAPI, **options: Any) -> Fas
     features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()]
     acme = Oidc("acme", issuer="https://acme.example", client_id="app")
     features += [SocialLogin(acme), EmailSignIn(), BotCheck(Turnstile("site", "secret"))]
+    features.append(OAuthServer(resources=["/api", "/mcp"]))
     include_auth(app, settings=chosen, pages=True, features=features, **options)
     return app
 
@@ -107,6 +110,7 @@ OURS = {
         social_schemas,
         email_sign_in_schemas,
         token_schemas,
+        oauth_schemas,
         two_factor_schemas,
     )
     for name, model in vars(module).items()

@@ -38,6 +38,7 @@ from fastapi_pluggable_auth.features import (
     Administration,
     AuditLog,
     EmailSignIn,
+    OAuthServer,
     Passkeys,
     PersonalTokens,
 )
@@ -630,6 +631,7 @@ async def test_a_request_that_fails_for_the_database_writes_one_line_at_most(
     await spare.create("fastapi_pluggable_auth.models")
     app = FastAPI()
     features = [Administration(), AuditLog(), Passkeys(), PersonalTokens(scopes={"x": "X"}), EmailSignIn()]
+    features.append(OAuthServer(resources=["/api"]))
     include_auth(app, settings=settings, pages=True, features=features)
     operations = {
         (method, re.sub(r"\{\w+\}", str(UUID(int=0)), route.path))

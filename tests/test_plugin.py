@@ -37,6 +37,7 @@ from fastapi_pluggable_auth.features import (
     Administration,
     AuditLog,
     Feature,
+    OAuthServer,
     Oidc,
     Passkeys,
     PersonalTokens,
@@ -464,7 +465,7 @@ async def test_every_path_answers_with_and_without_slashes_at_its_end_and_no_red
     accounts, parent = FastAPI(), FastAPI()
     features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()]
     acme = Oidc("acme", issuer="https://acme.example", client_id="app")
-    features.append(SocialLogin(acme))
+    features += [SocialLogin(acme), OAuthServer(resources=["/api"])]
     include_auth(accounts, settings=settings, pages=True, features=features)
     by_hand, outer = APIRouter(prefix="/v1"), APIRouter(prefix="/by-hand")
     by_hand.include_router(core.router)

@@ -35,6 +35,7 @@ def _routers(auth: Auth) -> Iterable[APIRouter]:
 
     yield metadata_routes.metadata_router(auth)
     yield token_routes.router
+    yield token_routes.preflights
     yield token_routes.revocation
     yield authorize_pages.router
     yield application_routes.router

@@ -105,11 +105,8 @@ async def exchange_code(
             await end_stolen(auth, token.grant_id, user)
             raise AuthError(ProtocolError.INVALID_GRANT)
         bound = json.loads(token.details or "{}")
-        if not (
-            auth.clock() < token.expires_at
-            and redirect_uri in (None, bound["redirect_uri"])
-            and _is_verified(bound["code_challenge"], code_verifier.take())
-        ):
+        verified = _is_verified(bound["code_challenge"], code_verifier.take())
+        if not verified or redirect_uri not in (None, bound["redirect_uri"]):
             raise AuthError(ProtocolError.INVALID_GRANT)
         asked = _Asked(token.scopes, resources_asked(auth, resources, token.resources))
         pair = _Pair(new_secret(ACCESS), new_secret(REFRESH), token.digest)
@@ -214,7 +211,7 @@ async def _locked(auth: Auth, grant_id: UUID, now: datetime) -> AbstractOAuthGra
 async def _exchange(
     auth: Auth, code: AbstractOAuthToken, pair: _Pair, asked: _Asked, now: datetime
 ) -> Issued | None:
-    """None where another request was faster."""
+    """None where another request was faster. A code that nobody uses in time ends with its grant."""
     rows = auth.tables.of(OAuthToken)
     grant = await _locked(auth, code.grant_id, now)
     if not await rows.filter(id=code.id, spent_at=None).update(spent_at=now):

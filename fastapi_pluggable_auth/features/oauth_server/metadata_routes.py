@@ -27,20 +27,21 @@ def metadata_router(auth: Auth) -> AuthRouter:
     place = urlsplit(issuer_of(auth.settings)).path
     router.get(
         SERVER_PATH,
-        operation_id="oauth_authorization_server",
+        operation_id="auth_oauth_authorization_server",
         summary="The metadata of the server",
         responses=documented(),
     )(authorization_server)
     if place:
-        router.get(f"{SERVER_PATH}{place}", include_in_schema=False)(authorization_server)
+        below = f"{SERVER_PATH}{place}"
+        router.get(below, name="oauth_server_below", include_in_schema=False)(authorization_server)
     paths = {SERVER_PATH, f"{SERVER_PATH}{place}"}
     for path, resource in resources_of(auth).items():
         described = _describing(path)
         for address in sorted({metadata_path(resource), metadata_path(path.rstrip("/"))}):
-            router.get(address, include_in_schema=False)(described)
+            router.get(address, name=f"resource {address}", include_in_schema=False)(described)
             paths.add(address)
     for address in sorted(paths):
-        router.options(address, include_in_schema=False)(preflight)
+        router.options(address, name=f"preflight {address}", include_in_schema=False)(preflight)
     return router
 
 

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from ...dependencies import CurrentAuth
 from ...errors import AuthError
 from ...http.rates import rate_limited
-from ...http.responses import documented
 from ...routes.pages.forms import Secret
 from ...routes.router import AuthRouter
 from ...schemas import Text
@@ -32,12 +31,21 @@ async def once_each(request: Request) -> None:
         raise AuthError(ProtocolError.INVALID_REQUEST)
 
 
+# Not in the OpenAPI document: clients know these by the metadata of the server.
 router = AuthRouter(
-    prefix="/oauth/token", tags=["oauth"], route_class=OpenProtocolRoute, dependencies=[Depends(once_each)]
+    prefix="/oauth/token",
+    tags=["oauth"],
+    route_class=OpenProtocolRoute,
+    include_in_schema=False,
+    dependencies=[rate_limited("oauth_token"), Depends(once_each)],
 )
 
 revocation = AuthRouter(
-    prefix="/oauth/revoke", tags=["oauth"], route_class=ProtocolRoute, dependencies=[Depends(once_each)]
+    prefix="/oauth/revoke",
+    tags=["oauth"],
+    route_class=ProtocolRoute,
+    include_in_schema=False,
+    dependencies=[rate_limited("oauth_token"), Depends(once_each)],
 )
 
 
@@ -66,14 +74,8 @@ class RevocationForm(ClientForm):
     token: Secret
 
 
-@router.post(
-    "",
-    operation_id="oauth_token",
-    summary="Get tokens",
-    responses=documented(ProtocolError.INVALID_REQUEST, ProtocolError.INVALID_CLIENT),
-    dependencies=[rate_limited("oauth_token")],
-)
-async def token(
+@router.post("")
+async def oauth_token(
     auth: CurrentAuth, request: Request, form: Annotated[TokenForm, Form()], response: Response
 ) -> OAuthTokens:
     """Tokens for a code or a refresh token."""
@@ -104,17 +106,12 @@ async def token(
     )
 
 
-router.options("", include_in_schema=False)(preflight)
+preflights = AuthRouter(prefix="/oauth/token", tags=["oauth"], include_in_schema=False)
+preflights.options("", name="oauth_token_preflight")(preflight)
 
 
-@revocation.post(
-    "",
-    operation_id="oauth_revoke",
-    summary="Revoke a token",
-    responses=documented(ProtocolError.INVALID_REQUEST, ProtocolError.INVALID_CLIENT),
-    dependencies=[rate_limited("oauth_token")],
-)
-async def revoke_token(
+@revocation.post("")
+async def oauth_revoke(
     auth: CurrentAuth, request: Request, form: Annotated[RevocationForm, Form()]
 ) -> Response:
     """End an access token, or with a refresh token all that came of the same authorization."""
