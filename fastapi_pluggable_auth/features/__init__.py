@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # where a misspelt name is an error
         Slot,
     )
     from .oauth_server.feature import OAuthServer
+    from .oauth_server.verifying import OAuthAccess, verify_oauth_token
     from .passkeys.feature import Passkeys
     from .personal_tokens.feature import PersonalTokens
     from .social_login.feature import SocialLogin
@@ -95,6 +96,7 @@ __all__ = [
     "MailTable",
     "Microsoft",
     "MomentField",
+    "OAuthAccess",
     "OAuthServer",
     "Oidc",
     "Outward",
@@ -120,6 +122,7 @@ __all__ = [
     "require_recent_login",
     "see_other",
     "transactional",
+    "verify_oauth_token",
 ]
 
 _HOMES: Final = {
@@ -154,6 +157,7 @@ _HOMES: Final = {
     "MailTable": ".feature",
     "Microsoft": ".social_login.providers",
     "MomentField": "..models",
+    "OAuthAccess": ".oauth_server.verifying",
     "OAuthServer": ".oauth_server.feature",
     "Oidc": ".social_login.providers",
     "Outward": "..models.outward",
@@ -181,6 +185,7 @@ _HOMES: Final = {
     "require_recent_login": "..flows.authentication",
     "see_other": "..routes.pages.rendering",
     "transactional": "..auth",
+    "verify_oauth_token": ".oauth_server.verifying",
 }
 
 if not TYPE_CHECKING:

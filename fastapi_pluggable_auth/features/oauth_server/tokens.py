@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ...auth import Auth
-from ...compiled import Select
+from ...compiled import Row, Select
 from ...errors import AuthError, ErrorCode
 from ...failures import failure_of, log_failure
 from ...flows.authentication import Authentication
@@ -57,11 +57,19 @@ def successors(auth: Auth, kind: str, spent: str, attempt: int) -> Iterator[str]
 
 
 async def authenticate_token(auth: Auth, token: str) -> Authentication:
-    """Whom an access token stands for, in one query; its use is recorded once a minute. Such an
-    authentication never is a recent login. Raises `AuthError(INVALID_TOKEN)` where the token, its grant or
-    the account is not valid, and for a superseded one, which two have, after the grant has ended."""
-    digest, now = digest_of(token), auth.clock()
+    """Whom an access token stands for, as `row_of_token`. Such an authentication never is a recent login."""
+    work = row_of_token(auth, token)
     del token  # an error tracker would send it with this frame
+    found = await work
+    return Authentication(found["user"], None, _NEVER, scopes=found["scopes"], resources=found["resources"])
+
+
+async def row_of_token(auth: Auth, token: str) -> Row:
+    """The row of an access token with its `user` and the `client` of its grant, in one query; its use is
+    recorded once a minute. Raises `AuthError(INVALID_TOKEN)` where the token, its grant or the account is not
+    valid, and for a superseded one, which two have, after the grant has ended."""
+    digest, now = digest_of(token), auth.clock()
+    del token
     found = await auth.service(_by_digest).first(digest=digest)
     if found is None or found["kind"] != ACCESS:
         raise AuthError(ErrorCode.INVALID_TOKEN)
@@ -75,7 +83,7 @@ async def authenticate_token(auth: Auth, token: str) -> Authentication:
     if superseded:
         await end_stolen(auth, found["grant_id"], user)
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    return Authentication(user, None, _NEVER, scopes=found["scopes"], resources=found["resources"])
+    return found
 
 
 def is_allowed(auth: Auth, authentication: Authentication, path: str) -> bool:
@@ -110,7 +118,6 @@ def _by_digest(auth: Auth) -> Read:
         *("id", "user_id", "grant_id", "digest", "kind", "scopes", "resources", "parent", "superseded"),
         *("expires_at", "used_at"),
     )
-    select = Select(
-        auth.tables.of(OAuthToken), ("digest",), columns, whole="user", grant_ends="grant__expires_at"
-    )
+    of_grant = {"grant_ends": "grant__expires_at", "client": "grant__client_id"}
+    select = Select(auth.tables.of(OAuthToken), ("digest",), columns, whole="user", **of_grant)
     return of_existing(auth.tables.user, SharedSelect(select))
