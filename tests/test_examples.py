@@ -179,12 +179,15 @@ def test_the_tests_of_a_feature_of_a_host_pass(tmp_path: Path) -> None:
     assert "6 passed" in told, told
 
 
-def test_each_file_on_the_page_about_features_is_that_of_the_example() -> None:
-    shown = [each for each in snippets((ROOT / "docs" / "own-feature.md").read_text("utf-8")) if each.title]
-    assert len(shown) > 10
+@pytest.mark.parametrize(
+    ("page", "example", "files"), [("own-feature", "own_feature", 10), ("mcp", "mcp", 3)]
+)
+def test_each_file_on_a_page_about_an_example_is_one_of_it(page: str, example: str, files: int) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+    shown = [each for each in snippets(text) if each.title]
+    assert len(shown) >= files
     for snippet in shown:
-        file = EXAMPLES / "own_feature" / str(snippet.title)
-        assert file.read_text("utf-8") == snippet.code, snippet.title
+        assert (EXAMPLES / example / str(snippet.title)).read_text("utf-8") == snippet.code, snippet.title
 
 
 needs_postgres = pytest.mark.skipif(not databases.answers("postgres"), reason="no postgres server answers")
