@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import trustme
@@ -90,6 +91,11 @@ def answer(
     caching = f"Cache-Control: {cache_control}\r\n" if cache_control else ""
     head = f"HTTP/1.1 {404 if document is None else status} -\r\nContent-Type: {kind}\r\n{caching}"
     return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+
+
+def write_authority(file: Path) -> None:
+    """What a process has to trust for these hosts."""
+    _AUTHORITY.cert_pem.write_to_path(str(file))
 
 
 async def trusting() -> ssl.SSLContext:

@@ -15,9 +15,12 @@ import httpx
 import pytest
 
 PACKAGES = {
+    "@modelcontextprotocol/client": "2.4.0",
+    "@modelcontextprotocol/sdk": "1.32.2",
     "oidc-provider": "9.13.3",
     "openapi-fetch": "0.17.0",
     "openapi-typescript": "7.13.0",
+    "openid-client": "6.9.0",
     "swagger-ui-dist": "5.35.0",
     "typescript": "5.9.3",
 }
