@@ -52,6 +52,7 @@ from .security.rate_limits import RateLimiter
 from .security.totp import code_at, generate_totp_secret
 
 if TYPE_CHECKING:
+    from .features.oauth_server.testing import OAuthClient
     from .features.social_login.testing import IdentityProvider
 
 try:  # its strict mode, the default, runs no other async fixtures
@@ -215,7 +216,7 @@ class _Forms(HTMLParser):
         found = dict(attrs)
         if tag == "form":
             self._form = self.by_action.setdefault(self._page.join(found.get("action") or "").path, {})
-        elif tag in ("input", "select", "textarea") and (name := found.get("name")):
+        elif tag in ("input", "select", "textarea", "button") and (name := found.get("name")):
             typed = tag == "input" and found.get("type") not in ("checkbox", "radio", "submit", "file")
             self._form[name] = (found.get("value") or "") if typed else None
 
@@ -230,14 +231,25 @@ class AuthClient(httpx.AsyncClient):
         address = self._services.settings.public_base_url
         self._root = urlsplit(address).path.rstrip("/")
         self._authenticator: SoftwareAuthenticator | None = None
-        transport = httpx.ASGITransport(app, root_path=self._root)
-        super().__init__(transport=transport, base_url=origin_of(address))
+        self._app_itself = httpx.ASGITransport(app, root_path=self._root)
+        super().__init__(transport=self._app_itself, base_url=origin_of(address))
 
     async def sign_in(self, user: AbstractUser) -> TokenSet:
         """Starts a session of this user, whatever a login would ask for; all later requests are theirs."""
         tokens = await _start(self._services, user)
         self.headers["Authorization"] = f"Bearer {tokens.access_token}"
         return tokens
+
+    async def use_token(self, user: AbstractUser, *scopes: str, resource: str | None = None) -> str:
+        """Has all later requests carry an OAuth access token of this user, with these scopes, for the
+        resource at this path; without them for all. Gives it. Raises `LookupError` for those that the app
+        does not have."""
+        require_oauth_server(self._services)
+        from .features.oauth_server.testing import give_token  # here, as it loads what fetches documents
+
+        token = await give_token(self._services, user, scopes, resource)
+        self.headers["Authorization"] = f"Bearer {token}"
+        return token
 
     @property
     def authenticator(self) -> SoftwareAuthenticator:
@@ -384,6 +396,12 @@ async def _start(auth: Auth, /, user: AbstractUser) -> TokenSet:
     return await start_session(auth, user)
 
 
+def require_oauth_server(auth: Auth) -> None:
+    """Raises `LookupError` where the app has none."""
+    if "oauth_server" not in auth.features:
+        raise LookupError("The app has no OAuth server: include_auth(app, features=[OAuthServer(...)]).")
+
+
 class UserFactory(Generic[U]):
     """Makes users of the app's own model, `UserFactory[Member]` to a type checker; no mail is sent."""
 
@@ -509,6 +527,27 @@ def identity_provider(pluggable_auth: Auth, auth_clock: FakeClock) -> Iterator[I
 
     with standing_in(pluggable_auth, auth_clock) as provider:
         yield provider
+
+
+@async_fixture
+async def oauth_client(
+    auth_app: FastAPI, auth_client: AuthClient, pluggable_auth: Auth
+) -> AsyncIterator[OAuthClient]:
+    """A client of the app's OAuth server: `connect(user, "notes:read")` registers it, has the user consent on
+    the page, and gets tokens, which later requests carry; it may `refresh` and `revoke` them."""
+    require_oauth_server(pluggable_auth)
+    from .features.oauth_server.testing import OAuthClient
+
+    async def decided(user: AbstractUser, query: str, decision: str) -> httpx.Response:
+        browser = AuthClient(auth_app)
+        await browser.sign_in(user)
+        path = f"{pluggable_auth.settings.route_prefix}/oauth/authorize"
+        page = await browser.get(f"{path}?{query}", headers={"Accept": "text/html"})
+        if f'value="{decision}"' not in page.text:
+            return page
+        return await browser.submit(path, {"decision": decision}, page=str(page.url))
+
+    yield OAuthClient(pluggable_auth, auth_client._app_itself, str(auth_client.base_url), decided)
 
 
 @pytest.fixture

@@ -1,0 +1,143 @@
+"""A client of the OAuth server, for tests: a program that users let in, over the routes of the app."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Awaitable, Callable, Collection
+from hashlib import sha256
+from html import unescape
+from secrets import token_urlsafe
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import httpx
+
+from ...auth import Auth
+from ...errors import AuthError
+from ...models import AbstractUser
+from .clients import create_client
+from .models import ACCESS, OAuthGrant, OAuthToken, digest_of
+from .protocol import ProtocolError
+from .resources import resources_of, scopes_of
+from .settings import OAuthSettings
+from .tokens import new_secret
+
+CALLBACK: Final = "https://client.example.com/callback"
+"""Where answers go."""
+
+Decision: TypeAlias = Callable[[AbstractUser, str, str], Awaitable[httpx.Response]]
+"""What the browser of a user gets who goes to the page with this query and, where it asks, decides so."""
+
+_LEADS_TO: Final = re.compile('class="button" href="([^"]*)"')
+
+
+class OAuthClient(httpx.AsyncClient):
+    """A program that users let in. Requests carry the access token that it got last: `tokens` is that answer.
+    It registers itself, as a public client, with the first user unless `register` did."""
+
+    def __init__(
+        self, auth: Auth, transport: httpx.AsyncBaseTransport, base_url: str, decided: Decision
+    ) -> None:
+        super().__init__(transport=transport, base_url=base_url)
+        self.client_id = ""
+        self.client_secret: str | None = None
+        self.tokens: dict[str, Any] = {}
+        self._services, self._decided = auth, decided
+        self._verifier = ""
+
+    async def register(
+        self, name: str = "Client", scopes: Collection[str] | None = None, *, confidential: bool = False
+    ) -> str:
+        """Registers it as the operator does; gives its id. Raises `AuthError` where that is refused."""
+        made = await create_client(self._services, name, [CALLBACK], scopes, confidential=confidential)
+        self.client_id, self.client_secret = made.client.client_id, made.secret
+        return self.client_id
+
+    async def authorize(
+        self, user: AbstractUser, *scopes: str, resource: str | None = None, allow: bool = True
+    ) -> dict[str, str]:
+        """Sends this user, who signs in, to the page that asks, and posts the decision there. Gives what the
+        browser brings back: a `code`, or an `error`. Without `scopes` and the path of a `resource`, it asks
+        for all. Raises `LookupError` where no page asks."""
+        if not self.client_id:
+            await self.register()
+        self._verifier = token_urlsafe(48)
+        digest = sha256(self._verifier.encode()).digest()
+        asked = {
+            "response_type": "code",
+            "client_id": self.client_id,
+            "redirect_uri": CALLBACK,
+            "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
+            "code_challenge_method": "S256",
+            "prompt": "consent",
+            "scope": " ".join(scopes),
+        }
+        if resource is not None:
+            asked["resource"] = resources_of(self._services)[resource]
+        page = await self._decided(user, urlencode(asked), "allow" if allow else "deny")
+        found = _LEADS_TO.search(page.text)
+        if found is None:
+            raise LookupError(f"{page.url} leads nowhere; its status is {page.status_code}.")
+        return dict(parse_qsl(urlsplit(unescape(found[1])).query))
+
+    async def connect(self, user: AbstractUser, *scopes: str, resource: str | None = None) -> dict[str, Any]:
+        """Goes all the way, as `authorize`, and gets tokens for the code. Raises `AuthError` where the app
+        refuses."""
+        answer = await self.authorize(user, *scopes, resource=resource)
+        if "error" in answer:
+            raise AuthError(ProtocolError[answer["error"].upper()])
+        return await self.ask(
+            grant_type="authorization_code", code=answer["code"], code_verifier=self._verifier
+        )
+
+    async def refresh(self) -> dict[str, Any]:
+        """Spends its refresh token for new tokens. Raises `AuthError` where the app refuses."""
+        return await self.ask(grant_type="refresh_token", refresh_token=self.tokens["refresh_token"])
+
+    async def revoke(self) -> None:
+        """Gives all back that the user has allowed. Raises `AuthError` where the app refuses."""
+        await self._posted("revoke", token=self.tokens["refresh_token"])
+
+    async def ask(self, **form: str) -> dict[str, Any]:
+        """Asks for tokens, which later requests carry. Raises `AuthError` where the app refuses."""
+        answer = await self._posted("token", **form)
+        self.tokens = answer.json()
+        self.headers["Authorization"] = f"Bearer {self.tokens['access_token']}"
+        return self.tokens
+
+    async def _posted(self, place: str, **form: str) -> httpx.Response:
+        shown = {"client_id": self.client_id}
+        if self.client_secret is not None:
+            shown["client_secret"] = self.client_secret
+        address = self._services.settings.public_url(f"oauth/{place}")
+        request = self.build_request("POST", urlsplit(address).path, data={**shown, **form})
+        request.headers.pop("Authorization", None)  # where a client may have its secret
+        answer = await self.send(request)
+        if answer.is_error and "error" in answer.json():
+            raise AuthError(ProtocolError[answer.json()["error"].upper()])
+        return answer.raise_for_status()
+
+
+async def give_token(auth: Auth, user: AbstractUser, scopes: Collection[str], resource: str | None) -> str:
+    """An access token of this user, without a page or a route; without `scopes` and the path of a `resource`
+    for all. Raises `LookupError` for those that the app does not have."""
+    known, places = scopes_of(auth), resources_of(auth)
+    if unknown := {*scopes} - known.keys():
+        raise LookupError(f"The app has no scope {', '.join(sorted(unknown))}; it has {', '.join(known)}.")
+    if resource not in (None, *places):
+        raise LookupError(f"The app has no resource {resource}; it has {', '.join(places)}.")
+    made = await create_client(auth, "Client", [CALLBACK])
+    now, token = auth.clock(), new_secret(ACCESS)
+    row: dict[str, Any] = {
+        "user_id": user.id,
+        "scopes": frozenset(scopes or known),
+        "resources": frozenset(places.values() if resource is None else [places[resource]]),
+        "expires_at": now + auth.features.settings_of(OAuthSettings).oauth_access_token_expires,
+        "created_at": now,
+    }
+    grant = await auth.tables.of(OAuthGrant).create(**row, client_id=made.client.id, authorized_at=now)
+    await auth.tables.of(OAuthToken).create(
+        **row, grant_id=grant.id, kind=ACCESS, digest=digest_of(token), parent=digest_of(token)
+    )
+    return token
