@@ -276,6 +276,7 @@ async def test_no_model_changes_without_a_migration() -> None:
         "0008_identities",
         "0009_provider_tokens_and_trust",
         "0010_search_indexes",
+        "0011_mail_states",
     ],
 )
 async def test_the_sql_of_each_step_can_be_read(step: str, spare: SpareDatabase) -> None:

@@ -1,4 +1,4 @@
-"""What administrators look for among many accounts goes by an index."""
+"""What administrators look for among many accounts, and operators among many mails, goes by an index."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.features import Administration
 from fastapi_pluggable_auth.features.administration.users import Cursor, list_users
+from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import User
 
 from .conftest import SECRET
@@ -26,6 +27,12 @@ FILLED = f"""
     SELECT gen_random_uuid(), md5(n::text) || '.' || n || '@example.com', 'x', n % 1000 <> 0, true, false,
         CASE WHEN n % 5000 = 0 THEN ' editor ' ELSE ' ' END, ' ', false, ' ', 0, false,
         now() - n * interval '1 second'
+    FROM generate_series(1, {USERS}) n
+"""
+MAILS = f"""
+    INSERT INTO auth_mail (id, kind, recipient, context, state, attempts, give_up_at, last_error, created_at)
+    SELECT gen_random_uuid(), 'verify', n || '@example.com', '{{}}', CASE WHEN n % 4000 = 0 THEN 'dead'
+        ELSE 'sent' END, 1, now(), '', now() - n * interval '1 second'
     FROM generate_series(1, {USERS}) n
 """
 ASKED: dict[str, tuple[dict[str, Any], int]] = {
@@ -65,6 +72,29 @@ async def test_a_list_goes_by_an_index_however_often_it_is_asked_for(
     (after,) = await spare.query(scans)
     assert after["count"] - before["count"] >= 10
     assert after["read"] - before["read"] < 10 * 500
+
+
+@on_postgres
+async def test_dead_mails_are_counted_and_old_ones_found_among_many_that_went(spare: SpareDatabase) -> None:
+    await spare.create()
+    await spare.migrate()
+    await spare.query(MAILS)
+    await spare.query("VACUUM ANALYZE auth_mail")
+    scans = (
+        "SELECT sum(seq_tup_read)::int AS read, (SELECT sum(idx_scan)::int FROM pg_stat_user_indexes"
+        " WHERE indexrelname LIKE 'idx_auth_mail_state%') AS count"
+        " FROM pg_stat_user_tables WHERE relname = 'auth_mail'"
+    )
+    (before,) = await spare.query(scans)
+    async with spare.opened():
+        auth = Auth(AuthSettings(_env_file=None, jwt_secret=SECRET))
+        for _ in range(10):
+            assert (await auth.outbox.figures()).dead == 5
+        await purge(auth)
+        await auth.close()
+    (after,) = await spare.query(scans)
+    assert after["count"] - before["count"] >= 11
+    assert after["read"] == before["read"]
 
 
 @on_postgres

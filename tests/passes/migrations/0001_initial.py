@@ -11,7 +11,7 @@ from fastapi_pluggable_auth.models.moments import MomentField
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0010_search_indexes")]
+    dependencies = [("models", "0011_mail_states")]
 
     initial = True
 

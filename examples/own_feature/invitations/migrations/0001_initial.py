@@ -20,6 +20,6 @@ OPTIONS = {"table": "invitation", "app": "invitations", "pk_attr": "id"}
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0010_search_indexes")]  # noqa: RUF012
+    dependencies = [("models", "0011_mail_states")]  # noqa: RUF012
     initial = True
     operations = [ops.CreateModel("Invitation", COLUMNS, OPTIONS, ["Model"])]  # noqa: RUF012
