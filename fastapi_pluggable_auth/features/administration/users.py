@@ -42,6 +42,9 @@ NOBODY_INVITED: Final = (
     "Nobody is invited while the setting SIGNUP is `closed`: set it to `invited` or `open`."
 )
 
+SHORTEST_PART: Final = 3
+"""Letters by which the indexes of PostgreSQL find parts of addresses and names."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -98,8 +101,9 @@ async def list_users(
     after: Cursor | None = None,
     limit: int = 50,
 ) -> Page[U]:
-    """A page of accounts, the newest first. `search` is a part of the address or username, in any case;
-    `role` is one that they have; `after` is the cursor of the page before."""
+    """A page of accounts, the newest first. `search` is a part of the address or username, in any case; one
+    or two letters are their beginning. `role` is one that they have; `after` is the cursor of the page
+    before."""
     given = search + (role or "")
     if len(given) > EMAIL_LENGTH or not given.isprintable():  # as no address and no name is
         return Page([], None)
@@ -122,9 +126,9 @@ def wanted_users(
     after: Cursor | None = None,
 ) -> QuerySet[U]:
     """The query of `list_users`."""
-    wanted = Q(email__contains=unicodedata.normalize("NFC", search).lower())
+    wanted = _has("email", unicodedata.normalize("NFC", search).lower())
     if auth.has_usernames:
-        wanted |= Q(username__contains=fold_username(search))
+        wanted |= _has("username", fold_username(search))
     users = auth.tables.user.filter(wanted) if search else auth.tables.user.all()
     if active is not None:
         users = users.filter(is_active=active)
@@ -138,6 +142,18 @@ def wanted_users(
         earlier = Q(created_at__lt=created_at) | Q(created_at=created_at, id__lt=after.id)
         users = users.filter(earlier, created_at__lte=created_at)  # of which an index finds the first one
     return users.order_by("-created_at", "-id")
+
+
+def _has(column: str, text: str) -> Q:
+    """Those with a text in this column. Of a domain three letters go to the index, which reads a list for
+    each three: all that are in `@example.com` take ten times as long, and tell few accounts apart. It knows
+    nothing of `icontains`."""
+    name, at, domain = text.partition("@")
+    if len(text) < SHORTEST_PART:
+        return Q(**{f"{column}__startswith": text})
+    if len(name) < SHORTEST_PART or len(domain) <= SHORTEST_PART:
+        return Q(**{f"{column}__contains": text})
+    return Q(**{f"{column}__contains": name + at + domain[:SHORTEST_PART], f"{column}__icontains": text})
 
 
 async def _planned(auth: Auth[U], users: QuerySet[U]) -> list[U]:
