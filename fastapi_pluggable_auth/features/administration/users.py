@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, Self
 from uuid import UUID
 
-from tortoise.exceptions import IntegrityError, ValidationError
+from tortoise.exceptions import IntegrityError, OperationalError, ValidationError
 from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
@@ -19,6 +19,7 @@ from ...database import in_one_transaction
 from ...email.kinds import MailKind
 from ...errors import AuthError, ErrorCode
 from ...events import EventKind
+from ...failures import Failure, failure_of
 from ...flows import authorization
 from ...flows.account import erase
 from ...flows.columns import column_values, conflicts_refused, require_all, require_free
@@ -167,7 +168,12 @@ async def _planned(auth: Auth[U], users: QuerySet[U]) -> list[U]:
         await auth.tables.user._meta.db.execute_script("SET LOCAL plan_cache_mode = force_custom_plan")
         return await users
 
-    return await in_one_transaction(connection, plan)
+    try:
+        return await in_one_transaction(connection, plan)
+    except OperationalError as error:
+        if failure_of(error) is not Failure.UNSUPPORTED:
+            raise
+        return await users  # other engines with the protocol of PostgreSQL
 
 
 async def create_user(
