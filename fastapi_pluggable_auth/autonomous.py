@@ -88,6 +88,7 @@ class Request:
     async def __aexit__(self, *_: object) -> None:
         """Does what comes later."""
         _request.reset(self._reset)
+        del self._reset  # a cycle: it holds the context, which holds the request
         self.answered = True  # a task of the request may live on
         for work in self.later:
             await self._run(work)

@@ -41,7 +41,7 @@ LONGEST_RETRY_SECONDS: Final = 0.25
 DROPPING_SECONDS: Final = 0.5
 
 _READ_ONLY: Final = {
-    "postgres": "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS answer",
+    "postgres": "SELECT current_setting('transaction_read_only') = 'on' AS answer",
     "mysql": "SELECT @@global.read_only AS answer",
 }
 _REFERRING: Final = (

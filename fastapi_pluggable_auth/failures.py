@@ -43,6 +43,8 @@ class Failure(Enum):
     """A pooler has one client run what another one has prepared."""
     NOT_MIGRATED = auto()
     """A table or a column is missing."""
+    UNSUPPORTED = auto()
+    """The server does not know a statement, a function or a setting that others have."""
     UNAVAILABLE = auto()
     """The database does not answer, or not as it should."""
 
@@ -59,6 +61,7 @@ _BY_STATE: Final = {
     # There is no such prepared statement, there is one of that name, it has other parameters.
     **dict.fromkeys(("26000", "42P05", "08P01"), Failure.MIXED_UP),
     **dict.fromkeys(("42P01", "42703", "3F000", "42S02", "42S22"), Failure.NOT_MIGRATED),
+    **dict.fromkeys(("0A000", "42601", "42704", "42883"), Failure.UNSUPPORTED),
 }
 """SQLSTATE: of PostgreSQL, and of MySQL where it says more than HY000."""
 _BY_STATE_CLASS: Final = {
@@ -84,6 +87,7 @@ _BY_NUMBER: Final = {
     **dict.fromkeys((1441, 1526, 1690, 3140, 3819, 3988, 4025), Failure.UNFIT),
     **dict.fromkeys((1290, 1792, 1836), Failure.READ_ONLY),
     **dict.fromkeys((1054, 1146), Failure.NOT_MIGRATED),
+    **dict.fromkeys((1064, 1193, 1305), Failure.UNSUPPORTED),
 }
 """MySQL and MariaDB."""
 _BY_NAME: Final = {

@@ -20,13 +20,15 @@ class Proxy:
     """Context manager: passes bytes on to the server of a URL, in a thread, from a free port of 127.0.0.1.
 
     `delay` may change at any time: the seconds that each piece of what clients send is held back. It lets
-    `most` connect at once, and refuses others or, as a pooler, has them wait (`queues`).
+    `most` connect at once, and refuses others or, as a pooler, has them wait (`queues`). What is in `unknown`
+    reaches the server misspelt.
     """
 
     def __init__(self, url: str) -> None:
         self.delay = 0.0
         self.most = 10_000
         self.queues = False
+        self.unknown: tuple[bytes, ...] = ()
         self._upstream = urlsplit(url)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy")
@@ -168,6 +170,8 @@ class Proxy:
                 if self._trap and self._trap[0] in data:
                     self._spring(self._trap[1])
                 await self._passing.wait()
+                for word in self.unknown:
+                    data = data.replace(word, word[:-1] + b"_")
                 link.server.write(data)
                 await link.server.drain()
 

@@ -90,7 +90,7 @@ class Service:
         """Serves on a free port of this machine."""
         server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.origin = f"http://localhost:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
             yield self

@@ -86,9 +86,9 @@ SCHEMA = {
         " LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum"
         " WHERE a.attrelid = '\"{table}\"'::regclass AND a.attnum > 0 AND NOT a.attisdropped",
         "SELECT indisunique, indisprimary, regexp_replace(pg_get_indexdef(indexrelid), '^.* USING', '')"
-        # That for searches is of an extension, and no model's.
+        # Those for searches are PostgreSQL's, and no model's.
         " FROM pg_index WHERE indrelid = '\"{table}\"'::regclass"
-        " AND indexrelid::regclass::text NOT LIKE '%_parts'",
+        " AND indexrelid::regclass::text !~ '_(parts|beginnings)$'",
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
         " WHERE conrelid = '\"{table}\"'::regclass AND contype = 'f'",
     ),

@@ -180,12 +180,13 @@ async def test_accounts_are_found_by_what_is_known_of_them(root: Administrator, 
     everybody = {EMAIL, EVE, "100%_of@example.org"}
     assert await found() == await found(search="@EXAMPLE") == everybody
     assert await found(search="ve@") == {EVE}
-    assert await found(search="%") == await found(search="%_") == {"100%_of@example.org"}
+    assert await found(search="0%_") == await found(search="%_of@EXAMPLE.org") == {"100%_of@example.org"}
+    assert await found(search="%") == await found(search="e@") == set()
     assert (
         await found(search="\\") == await found(search="' OR 1=1 --") == await found(search="a\0b") == set()
     )
     assert await found(active="false") == await found(verified="false") == {"100%_of@example.org"}
-    assert await found(active="true", search="e@") == {EVE}
+    assert await found(active="true", search="e") == {EVE}
     assert await found(role="editor") == {EVE}
     assert await found(role="edit") == await found(role="") == await found(role="a b\0") == set()
 

@@ -2,6 +2,8 @@
 
 Bob has a row of every kind. Ada goes through every route, form, flow and command; after each step Bob's rows
 are what they were. A table or column without a row, and a route, form, flow or command without a step, fails.
+On SQLite all of this is under a router of the host that reads from a copy of the database that lags behind:
+each step knows the answers that it wants, and the copy is not even opened.
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ import pytest
 from fastapi import Depends, FastAPI
 from passlib.hash import django_pbkdf2_sha256
 from starlette.types import Receive, Scope, Send
+from tortoise import Model
 from tortoise.backends.base.executor import EXECUTOR_CACHE
+from tortoise.connection import get_connections
 from tortoise.context import TortoiseContext
+from tortoise.router import router
 
 from fastapi_pluggable_auth import (
     Auth,
@@ -78,6 +83,7 @@ from .test_host_transactions import wrap_by_dispatch
 
 DIALECTS = SQLITE_UNLESS_FULL
 BASE = "http://localhost:8000"
+COPY = "copy"
 NEW = "a new horse battery"
 OTHER = "one more horse battery"
 
@@ -282,6 +288,11 @@ class World:
                 return main(arguments)
 
         assert await asyncio.to_thread(command) == status, arguments
+
+    def copied(self) -> bytes:
+        """What is in the copy for reading, which changes when Tortoise opens it."""
+        copy = self.folder / COPY
+        return copy.read_bytes() if copy.exists() else b""
 
     @asynccontextmanager
     async def setting(self, **values: Any) -> AsyncIterator[None]:
@@ -1636,6 +1647,13 @@ def leaves() -> set[tuple[str, ...]]:
     return found
 
 
+class ReadsFromCopy:
+    """A router of the host for all models, whose replica has fallen behind for good."""
+
+    def db_for_read(self, model: type[Model]) -> str:
+        return COPY
+
+
 @pytest.fixture
 async def world(
     app: FastAPI,
@@ -1647,9 +1665,21 @@ async def world(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[World]:
-    """The app on tables in which only the bystanders are."""
+    """The app on tables in which only the bystanders are, and the copy that the router reads from."""
+    copy = tmp_path / COPY
+    config: dict[str, Any] = {
+        # As the commands name the connection: models know one name of it.
+        "connections": {"default": database.url},
+        "apps": {"models": {"models": ["fastapi_pluggable_auth.models"], "default_connection": "default"}},
+    }
+    routed = database.dialect == "sqlite"
+    if routed:
+        config["connections"][COPY] = f"sqlite://{copy}"
+        config["routers"] = [f"{__name__}.{ReadsFromCopy.__name__}"]
+        (tmp_path / "routed.py").write_text(f"TORTOISE_ORM = {config}")
+        monkeypatch.delitem(sys.modules, "routed", raising=False)
     environment = {
-        "DATABASE_URL": database.url,
+        "DATABASE_URL": "routed.TORTOISE_ORM" if routed else database.url,
         "JWT_SECRET": SECRET,
         "AUTH_TOTP_ENCRYPTION_KEY": SECRET,
         "AUTH_BCRYPT_ROUNDS": "4",
@@ -1668,21 +1698,26 @@ async def world(
     transport = httpx.ASGITransport(noting, client=("127.0.0.1", 4321))
     EXECUTOR_CACHE.clear()  # it has the SQL of other dialects for connections of this name
     async with TortoiseContext() as context, httpx.AsyncClient(transport=transport, base_url=BASE) as client:
-        # As the commands name it: models know one name of a connection.
-        await context.init(db_url=database.url, modules={"models": ["fastapi_pluggable_auth.models"]})
+        await context.init(config)
         for model in reversed([*auth.tables]):
             await model.all().delete()
         await settle(auth, await auth.hasher.hash(PASSWORD))
+        if routed:
+            await context.connections.get("default").execute_script(f"VACUUM INTO '{copy}'")
         world = World(app, auth, settings, clock, client, database.url, tmp_path, routes, identities)
         yield world
         for opened in world.opened:
             await opened.aclose()
     EXECUTOR_CACHE.clear()
+    router.init_routers([])  # it is the process's
 
 
-async def test_whatever_one_user_does_no_row_of_another_changes(world: World, database: Database) -> None:
+async def test_whatever_one_user_does_no_row_of_another_changes_and_no_copy_is_read(
+    world: World, database: Database
+) -> None:
     rows, called = Rows(world.auth, database.dialect), world.called
     await rows.keep()
+    copied = world.copied()
     lacks = [name for model in world.auth.tables for name in lacking(model, await model.all())]
     assert not lacks, "no row of a bystander has another value there"
     offset = world.clock.offset
@@ -1699,3 +1734,7 @@ async def test_whatever_one_user_does_no_row_of_another_changes(world: World, da
         *(f"form {form}" for form in world.shown - world.sent),
     ]
     assert not left, "these have no step"
+    assert world.copied() == copied
+    if copied:
+        await get_connections().get(COPY).execute_query("SELECT 1")
+        assert world.copied() != copied, "opening it leaves no trace"

@@ -259,7 +259,7 @@ async def test_the_profile_is_what_the_app_shows_and_the_user_fills_in(
             text="a poem",
             price="9.50",
             short="1234",
-            big=4711,
+            big=8_150_415_926_535,
             colour=Colour.BLUE,
         )
         tokens = await open_session(auth, member)
@@ -278,7 +278,7 @@ async def test_the_profile_is_what_the_app_shows_and_the_user_fills_in(
         "price": "9.50",
         "colour": "blue",
     }
-    assert "4711" not in answer.text
+    assert "8150415926535" not in answer.text
 
 
 async def test_the_page_gives_the_file_once_the_login_is_recent(

@@ -4,6 +4,7 @@ asked for, fails as another one does, or learns how things were before it asked.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import re
@@ -24,6 +25,7 @@ from tortoise.transactions import in_transaction
 
 from fastapi_pluggable_auth import Auth, AuthError, AuthSettings, include_auth
 from fastapi_pluggable_auth import shared_reads as shared_reads_module
+from fastapi_pluggable_auth.autonomous import Request
 from fastapi_pluggable_auth.failures import WrongRowError
 from fastapi_pluggable_auth.features import PersonalTokens
 from fastapi_pluggable_auth.features.personal_tokens import flows as personal_tokens
@@ -149,6 +151,42 @@ async def test_requests_at_once_are_answered_to_who_has_asked(client: httpx.Asyn
     headers = [{"Authorization": f"Bearer {token_of(auth, *each)}"} for each in opened]
     answers = await asyncio.gather(*(client.get("/auth/me", headers=each) for each in headers))
     assert [UUID(answer.json()["id"]) for answer in answers] == [user_id for user_id, _ in opened]
+
+
+@on_sqlite
+async def test_a_request_leaves_nothing_to_the_garbage_collector(
+    app: FastAPI, auth: Auth, tortoise: TortoiseContext
+) -> None:
+    """Which else ran through the whole process again and again while requests came."""
+    opened = await open_sessions(auth, 8)
+    tokens = [token_of(auth, *each) for each in opened]
+    statuses: list[int] = []
+
+    async def ask_as_a_server(token: str) -> None:  # httpx makes cycles of its own
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        headers = [(b"authorization", f"Bearer {token}".encode())]
+        scope = {"type": "http", "method": "GET", "path": "/auth/me", "query_string": b"", "headers": headers}
+        await app(scope, receive, send)
+
+    await asyncio.gather(*map(ask_as_a_server, tokens))
+    gc.collect()
+    gc.disable()
+    try:
+        await asyncio.gather(*map(ask_as_a_server, tokens))
+        assert statuses == [200] * 16
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        assert not [each for each in gc.garbage if isinstance(each, Request)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
 
 
 async def test_no_mix_of_look_ups_changes_what_any_of_them_finds(

@@ -29,8 +29,10 @@ from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIE
 from fastapi_pluggable_auth.models import Identity, Mail, User
 
 from . import databases
-from .conftest import EMAIL, PASSWORD, SECRET, Clock, on_each_database
+from .conftest import EMAIL, PASSWORD, SECRET, SQLITE_UNLESS_FULL, Clock, on_each_database
 from .snippets import snippets
+
+DIALECTS = SQLITE_UNLESS_FULL
 
 KIM = "kim@example.com"
 PAGE = (Path(__file__).parent.parent / "docs" / "social-login.md").read_text("utf-8")

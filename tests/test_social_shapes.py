@@ -157,7 +157,7 @@ def internet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, 
     more = ("www.googleapis.com", "appleid.apple.com", "login.microsoftonline.com", "graph.microsoft.com")
     authority.issue_cert(*hosts, *more, "gitlab.com", "git.example.com", *BOATS).configure_cert(context)
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(world, context)) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield world, f"http://127.0.0.1:{server.server_port}", trusted
         server.shutdown()

@@ -110,9 +110,9 @@ async def test_no_history_of_an_account_shows_in_the_time(case: str, http: httpx
     "ask",
     [
         login,
-        forgot,
+        pytest.param(forgot, marks=pytest.mark.full),
         pytest.param(resend, marks=pytest.mark.full),
-        signup,
+        pytest.param(signup, marks=pytest.mark.full),
         pytest.param(email_sign_in, marks=pytest.mark.full),
         pytest.param(forgot_with_code, marks=pytest.mark.full),
         pytest.param(signup_with_code, marks=pytest.mark.full),

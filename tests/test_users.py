@@ -141,8 +141,16 @@ async def test_a_cursor_that_is_none_is_refused() -> None:
     [
         ("ADA", {"ada@example.com", "ada_l@example.com"}),
         ("a_l", {"ada_l@example.com"}),
-        ("%", {"100%@example.com"}),
+        ("0%@", {"100%@example.com"}),
         ("o'h", {"o'hara@example.com"}),
+        ("o'", {"o'hara@example.com"}),
+        ("'h", set()),  # so few letters begin a name
+        ("1%", set()),
+        ("%", set()),
+        ("hara@example.com", {"o'hara@example.com"}),
+        ("HARA@EXAM", {"o'hara@example.com"}),
+        ("hara@exan", set()),
+        ("hara@exa%", set()),
         ("\\", set()),
         ("BÜCHER", {"eve@bücher.example"}),
         ("\0", set()),

@@ -1,5 +1,6 @@
 """Several workers on PostgreSQL, that count requests in Redis; all settings come from the environment."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,7 @@ from fastapi_pluggable_auth import CurrentUser, include_auth
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with RegisterTortoise(app, config=TORTOISE_ORM):
+        gc.freeze()  # what is there now stays: the collector need not look at it again
         yield
 
 

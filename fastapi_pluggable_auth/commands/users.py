@@ -159,7 +159,12 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     add_roles(inviting)
 
     show_all = command("list", "list accounts, the newest first", _list)
-    show_all.add_argument("--search", default="", metavar="TEXT", help="a part of the address or username")
+    show_all.add_argument(
+        "--search",
+        default="",
+        metavar="TEXT",
+        help="a part of the address or username, or one or two letters at the beginning",
+    )
     show_all.add_argument("--disabled", dest="active", action="store_const", const=False, help="only these")
     show_all.add_argument(
         "--unverified", dest="verified", action="store_const", const=False, help="only these"

@@ -19,7 +19,7 @@ from tortoise.queryset import QuerySet
 
 from ..config import AuthSettings
 from ..database import in_one_transaction
-from ..failures import failure_of
+from ..failures import Failure, failure_of
 from ..features.feature import MailTable
 from ..measurements import MailGivenUp, MailSent, Measurements
 from ..models import AbstractMail, MailState, Tables, among
@@ -85,6 +85,8 @@ class Outbox:
         self._tables = tables
         self._clock = clock
         self._pages = pages
+        self._skips_locked = True
+        """Whether the server knows how to pass over rows that another process has, until it says no."""
 
     async def add(
         self,
@@ -219,23 +221,27 @@ class Outbox:
         if not ids:
             return []
         claimable = Q(claimable, give_up_at__gt=self._clock())
+
+        async def take() -> list[UUID]:
+            # Rows, not the range: MariaDB locks the gaps of a range, where new mails go.
+            free = mails.filter(claimable, id__in=ids).limit(limit).only("id")
+            locked = [mail.id for mail in among(await free.select_for_update(skip_locked=True), ids)]
+            await mails.filter(id__in=locked).update(**changes)
+            return locked
+
+        if self._skips_locked and mails._meta.db.capabilities.support_for_update:
+            try:
+                return await self._read(await in_one_transaction(mails._meta.default_connection, take))
+            except Exception as error:
+                if failure_of(error) is not Failure.UNSUPPORTED:
+                    raise
+                self._skips_locked = False
         taken: list[UUID] = []
-        if mails._meta.db.capabilities.support_for_update:
-
-            async def take() -> list[UUID]:
-                # Rows, not the range: MariaDB locks the gaps of a range, where new mails go.
-                free = mails.filter(claimable, id__in=ids).limit(limit).only("id")
-                locked = [mail.id for mail in among(await free.select_for_update(skip_locked=True), ids)]
-                await mails.filter(id__in=locked).update(**changes)
-                return locked
-
-            taken = await in_one_transaction(mails._meta.default_connection, take)
-        else:
-            random.shuffle(ids)  # so that processes do not go for the same ones
-            while ids and len(taken) < limit:
-                if await mails.filter(claimable, id=ids[-1]).update(**changes):
-                    taken.append(ids[-1])
-                ids.pop()
+        random.shuffle(ids)  # so that processes do not go for the same ones
+        while ids and len(taken) < limit:
+            if await mails.filter(claimable, id=ids[-1]).update(**changes):
+                taken.append(ids[-1])
+            ids.pop()
         return await self._read(taken)
 
     async def _read(self, ids: list[UUID]) -> list[AbstractMail]:

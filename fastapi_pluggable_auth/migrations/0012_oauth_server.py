@@ -17,7 +17,7 @@ class Migration(PackageMigration):
 
     def __init__(self, name: str, app_label: str) -> None:
         super().__init__(name, app_label)
-        self.dependencies = [(app_label, "0010_search_indexes")]
+        self.dependencies = [(app_label, "0011_mail_states")]
 
         def reference(model: str, column: str, related_name: str) -> Any:
             return fields.ForeignKeyField(

@@ -1,4 +1,4 @@
-"""Indexes of several columns, and one that finds parts of a text."""
+"""Indexes of several columns, and those that find parts of a text."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ class IndexColumns(Step, AddIndex):
 
 
 class IndexParts(Step):
-    """PostgreSQL: an index of three letters each (`pg_trgm`), where the extension may be had. Nothing depends
-    on it but how long a search takes. Others may read the table meanwhile."""
+    """PostgreSQL: an index of how addresses begin, for searches of one or two letters, and one of three
+    letters each (`pg_trgm`), where the extension may be had. Nothing depends on them but how long a search
+    takes. Others may read the table meanwhile."""
 
     def state_forward(self, app_label: str, state: State) -> None:
         """Changes nothing: no model speaks of it."""
@@ -57,6 +58,11 @@ class IndexParts(Step):
         columns = ", ".join(f"{editor.quote(name)} gin_trgm_ops" for name in SEARCHED if name in there)
         name = editor.quote(f"idx_{table}_parts")
         index = f"CREATE INDEX IF NOT EXISTS {name} ON {editor.quote(table)} USING gin ({columns})"
+        await run_sql(
+            editor,
+            f"CREATE INDEX IF NOT EXISTS {editor.quote(f'idx_{table}_beginnings')}"
+            f" ON {editor.quote(table)} ({editor.quote('email')} text_pattern_ops)",
+        )
         if editor.collect_sql:
             await run_sql(editor, EXTENSION)
             await run_sql(editor, index)

@@ -6,16 +6,17 @@ So the wait is short, and is repeated after a pause in which the others get thro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
+from tortoise.exceptions import OperationalError
 from tortoise.migrations.operations import TortoiseOperation
 from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 from tortoise.migrations.schema_generator.state import State
 from tortoise.transactions import in_transaction
 
 from ..database import new_client
-from ..failures import PASSING, failure_of
+from ..failures import PASSING, Failure, failure_of
 from ._inspection import columns_of
 
 LOCK_SECONDS: Final = 2
@@ -65,7 +66,14 @@ class LockTables(TortoiseOperation):
             await until_free(lambda: client.execute_query(WRITE_NOTHING))
         if state_editor.DIALECT != "postgres":
             return
-        await client.execute_script("SELECT pg_advisory_xact_lock(hashtext('fastapi_pluggable_auth'))")
+
+        async def go_first() -> None:
+            async with in_transaction(client.connection_name):  # a savepoint
+                await client.execute_script(
+                    "SELECT pg_advisory_xact_lock(hashtext('fastapi_pluggable_auth'))"
+                )
+
+        await _where_known(go_first())
         models = [
             new_state.apps.get_model(f"{label}.{name}")
             for label, name in new_state.models
@@ -82,7 +90,7 @@ class LockTables(TortoiseOperation):
             async with in_transaction(client.connection_name):  # a savepoint: it gives back what it has taken
                 await client.execute_script(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; {lock_all}")
 
-        await until_free(lock)
+        await _where_known(until_free(lock))
 
     async def database_backward(
         self, app_label: str, old_state: State, new_state: State, state_editor: BaseSchemaEditor | None = None
@@ -123,6 +131,15 @@ async def until_free(work: Callable[[], Awaitable[object]]) -> None:
                     " long (pg_stat_activity, SHOW PROCESSLIST), and migrate again. It goes on where it was."
                 ) from error
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _where_known(locking: Coroutine[Any, Any, object]) -> None:
+    """Other engines with the protocol of PostgreSQL may have no such locks: there one process migrates."""
+    try:
+        await locking
+    except OperationalError as error:
+        if failure_of(error) is not Failure.UNSUPPORTED:
+            raise
 
 
 def _is_done_by_another(error: Exception) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from tortoise import Model, fields
 from tortoise.fields.base import OnDelete
@@ -61,3 +61,4 @@ class Mail(AbstractMail):
 
     class Meta:
         table = "auth_mail"
+        indexes: ClassVar = [("state", "created_at")]

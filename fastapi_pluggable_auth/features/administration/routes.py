@@ -91,8 +91,9 @@ async def list_users(
     after: AfterAccount = None,
     limit: PageSize = 50,
 ) -> AccountPage:
-    """Accounts, the newest first. `search` is a part of the address or username. `next` of one page is
-    `after` of the next one: a signup in between moves no account from page to page."""
+    """Accounts, the newest first. `search` is a part of the address or username; one or two letters are their
+    beginning. `next` of one page is `after` of the next one: a signup in between moves no account from page
+    to page."""
     cursor = None if after is None else users.Cursor.parse(after)
     page = await users.list_users(
         auth, search=search, active=active, verified=verified, role=role, after=cursor, limit=limit

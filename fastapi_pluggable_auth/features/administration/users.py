@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, Self
 from uuid import UUID
 
-from tortoise.exceptions import IntegrityError, ValidationError
+from tortoise.exceptions import IntegrityError, OperationalError, ValidationError
 from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
@@ -19,6 +19,7 @@ from ...database import in_one_transaction
 from ...email.kinds import MailKind
 from ...errors import AuthError, ErrorCode
 from ...events import EventKind
+from ...failures import Failure, failure_of
 from ...flows import authorization
 from ...flows.account import erase
 from ...flows.columns import column_values, conflicts_refused, require_all, require_free
@@ -41,6 +42,9 @@ from ..two_factor.flows import TwoFactorEventKind, switch_off
 NOBODY_INVITED: Final = (
     "Nobody is invited while the setting SIGNUP is `closed`: set it to `invited` or `open`."
 )
+
+SHORTEST_PART: Final = 3
+"""Letters by which the indexes of PostgreSQL find parts of addresses and names."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -98,8 +102,9 @@ async def list_users(
     after: Cursor | None = None,
     limit: int = 50,
 ) -> Page[U]:
-    """A page of accounts, the newest first. `search` is a part of the address or username, in any case;
-    `role` is one that they have; `after` is the cursor of the page before."""
+    """A page of accounts, the newest first. `search` is a part of the address or username, in any case; one
+    or two letters are their beginning. `role` is one that they have; `after` is the cursor of the page
+    before."""
     given = search + (role or "")
     if len(given) > EMAIL_LENGTH or not given.isprintable():  # as no address and no name is
         return Page([], None)
@@ -122,9 +127,9 @@ def wanted_users(
     after: Cursor | None = None,
 ) -> QuerySet[U]:
     """The query of `list_users`."""
-    wanted = Q(email__contains=unicodedata.normalize("NFC", search).lower())
+    wanted = _has("email", unicodedata.normalize("NFC", search).lower())
     if auth.has_usernames:
-        wanted |= Q(username__contains=fold_username(search))
+        wanted |= _has("username", fold_username(search))
     users = auth.tables.user.filter(wanted) if search else auth.tables.user.all()
     if active is not None:
         users = users.filter(is_active=active)
@@ -140,6 +145,18 @@ def wanted_users(
     return users.order_by("-created_at", "-id")
 
 
+def _has(column: str, text: str) -> Q:
+    """Those with a text in this column. Of a domain three letters go to the index, which reads a list for
+    each three: all that are in `@example.com` take ten times as long, and tell few accounts apart. It knows
+    nothing of `icontains`."""
+    name, at, domain = text.partition("@")
+    if len(text) < SHORTEST_PART:
+        return Q(**{f"{column}__startswith": text})
+    if len(name) < SHORTEST_PART or len(domain) <= SHORTEST_PART:
+        return Q(**{f"{column}__contains": text})
+    return Q(**{f"{column}__contains": name + at + domain[:SHORTEST_PART], f"{column}__icontains": text})
+
+
 async def _planned(auth: Auth[U], users: QuerySet[U]) -> list[U]:
     """The users. PostgreSQL plans the statement for what is asked now: whether to look through all users or
     into an index depends on how many are found, and one that came five times is planned once for all."""
@@ -151,7 +168,12 @@ async def _planned(auth: Auth[U], users: QuerySet[U]) -> list[U]:
         await auth.tables.user._meta.db.execute_script("SET LOCAL plan_cache_mode = force_custom_plan")
         return await users
 
-    return await in_one_transaction(connection, plan)
+    try:
+        return await in_one_transaction(connection, plan)
+    except OperationalError as error:
+        if failure_of(error) is not Failure.UNSUPPORTED:
+            raise
+        return await users  # other engines with the protocol of PostgreSQL
 
 
 async def create_user(

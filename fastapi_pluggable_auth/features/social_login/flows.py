@@ -485,7 +485,6 @@ def _columns(auth: Auth, arrived: Arrived) -> dict[str, Any]:
 
 async def _store(auth: Auth, user: AbstractUser, arrived: Arrived) -> Identity:
     now, columns = auth.clock(), _columns(auth, arrived)
-    columns["id"] = UUID(columns["id"])
     return await auth.tables.of(Identity).create(**columns, user_id=user.id, last_used_at=now, created_at=now)
 
 

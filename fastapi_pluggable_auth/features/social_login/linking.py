@@ -23,7 +23,7 @@ async def _connect(auth: Auth, user: AbstractUser, new: Mapping[str, Any]) -> bo
     if await exact(auth.tables.user.all(), **same) is None:
         return False
     table, now = auth.tables.of(Identity), auth.clock()
-    identity = table(**{**new, "id": UUID(new["id"])}, user_id=user.id, created_at=now, last_used_at=now)
+    identity = table(**new, user_id=user.id, created_at=now, last_used_at=now)
     await table.bulk_create([identity], ignore_conflicts=True)
     found = await exact(table.filter(user_id=user.id, held_since=None), digest=identity.digest)
     if found is not None and found.id == identity.id:

@@ -141,7 +141,7 @@ class IdentityProvider:
         """While it answers, at a port of this machine."""
         with ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self)) as server:
             self.issuer = f"http://127.0.0.1:{server.server_port}"
-            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
             thread.start()
             try:
                 yield self
