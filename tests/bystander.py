@@ -15,11 +15,22 @@ from tortoise import Model, fields
 from tortoise.fields.data import CharEnumFieldInstance
 
 from fastapi_pluggable_auth import Auth
+from fastapi_pluggable_auth.features.oauth_server.models import (
+    ACCESS,
+    CODE,
+    DOCUMENT,
+    OPERATOR,
+    REFRESH,
+    digest_of,
+)
 from fastapi_pluggable_auth.flows.throttle import Key
 from fastapi_pluggable_auth.models import (
     AuditEvent,
     Identity,
     MailState,
+    OAuthClient,
+    OAuthGrant,
+    OAuthToken,
     Passkey,
     PersonalToken,
     RecoveryCode,
@@ -171,6 +182,7 @@ async def settle(auth: Auth, password_hash: str) -> None:
             last_used_at=day if known else None,
             created_at=day,
         )
+    await _connect(auth, bob, day, far)
     for digest, seen_in in (("3" * 64, ids["session"]), ("4" * 64, None)):
         await tables.device.create(
             id=ids["device"] if seen_in else uuid4(),
@@ -214,6 +226,48 @@ async def settle(auth: Auth, password_hash: str) -> None:
             address="192.0.2.9",
             user_agent="Bob's browser",
         )
+
+
+async def _connect(auth: Auth, bob: UUID, day: datetime, far: datetime) -> None:
+    """Applications of Bob's, one of them refused since, with tokens of each kind."""
+    for known in (True, False):
+        client_id = "https://tool.example/client.json" if known else "c_bobs"
+        client = await auth.tables.of(OAuthClient).create(
+            client_id=client_id,
+            digest=digest_of(client_id),
+            name="Bob's tool",
+            client_uri="https://tool.example/" if known else None,
+            redirect_uris=["https://tool.example/callback"],
+            scopes=None if known else ["notes:read"],
+            secret_digest=None if known else "e" * 64,
+            origin=DOCUMENT if known else OPERATOR,
+            fetched_at=day if known else None,
+            fresh_until=far if known else None,
+            disabled_at=None if known else day,
+            last_used_at=day if known else None,
+            created_at=day,
+        )
+        same = {"user_id": bob, "scopes": ["notes:read"], "expires_at": far, "created_at": day}
+        grant = await auth.tables.of(OAuthGrant).create(
+            client_id=client.id,
+            resources=["http://localhost:8000/api"],
+            authorized_at=day,
+            last_used_at=day if known else None,
+            **same,
+        )
+        for kind in (CODE, ACCESS, REFRESH):
+            await auth.tables.of(OAuthToken).create(
+                grant_id=grant.id,
+                kind=kind,
+                digest=digest_of(f"{kind} {known}"),
+                resources=["http://localhost:8000/api"],
+                details="{}" if kind == CODE else None,
+                parent=None if kind == CODE else digest_of("code"),
+                superseded=kind == ACCESS and not known,
+                spent_at=None if kind == ACCESS else day,
+                used_at=day if kind == ACCESS else None,
+                **same,
+            )
 
 
 def lacking(model: type[Model], rows: Iterable[Model]) -> list[str]:

@@ -53,6 +53,7 @@ from fastapi_pluggable_auth.features import (
     Administration,
     AuditLog,
     EmailSignIn,
+    OAuthServer,
     Oidc,
     Passkeys,
     PersonalTokens,
@@ -60,6 +61,7 @@ from fastapi_pluggable_auth.features import (
 )
 from fastapi_pluggable_auth.features.administration import users
 from fastapi_pluggable_auth.features.email_sign_in.flows import mail_link
+from fastapi_pluggable_auth.features.oauth_server import clients
 from fastapi_pluggable_auth.features.passkeys import keeping
 from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator
 from fastapi_pluggable_auth.features.social_login.app_providers import providers_of
@@ -71,7 +73,7 @@ from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sess
 from fastapi_pluggable_auth.flows.login import answer_challenge
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
 from fastapi_pluggable_auth.flows.spent_tokens import DROPPED_EVERY
-from fastapi_pluggable_auth.models import Identity, Passkey, PersonalToken, User
+from fastapi_pluggable_auth.models import Identity, OAuthClient, Passkey, PersonalToken, User
 from fastapi_pluggable_auth.security.hashing import unusable_hash
 from fastapi_pluggable_auth.security.jwt import REFRESH
 from fastapi_pluggable_auth.security.throttle import Counter
@@ -79,6 +81,7 @@ from fastapi_pluggable_auth.security.throttle import Counter
 from .bystander import BOB, DORA, Called, Rows, lacking, settle
 from .conftest import PASSWORD, SECRET, SQLITE_UNLESS_FULL, Clock, Database
 from .form_browser import BROWSER, FormBrowser, Page, PageForm
+from .oauth_program import REDIRECT, Program, answer_in
 from .test_host_transactions import wrap_by_dispatch
 
 DIALECTS = SQLITE_UNLESS_FULL
@@ -96,6 +99,7 @@ NO_ROWS = {
     ("keys", "rotate"): "knows no database",
     ("keys", "list"): "knows no database",
     ("providers", "check"): "knows no database",
+    ("oauth", "check"): "knows no database",
     ("words",): "knows no database",
 }
 """Commands that are left out, and why."""
@@ -1292,6 +1296,70 @@ async def uses_personal_tokens(world: World) -> None:
 
 
 @step
+async def connects_an_application_and_removes_it(world: World) -> None:
+    visitor, ada = await world.visiting(permissions=["notes:read"])
+    root = await world.ada(is_superuser=True)
+    made = await clients.create_client(world.auth, "Desk", [REDIRECT])
+    program = Program(world.client, made.client.client_id)
+    asked = {"resource": f"{BASE}/notes", "prompt": "consent"}
+    stolen = [*await OAuthClient.filter(name="Bob's tool").values_list("id", "client_id")]
+    for _, client_id in stolen:  # a code, access token or secret of which Ada has not
+        page = await visitor.open(Program(world.client, client_id).address(**asked))
+        assert page.status in (200, 400)
+    answer = answer_in(await program.authorize(visitor, "deny", **asked))
+    assert answer["error"] == "access_denied"
+    await program.exchange("oac_" + "x" * 43)
+    await program.connect(visitor, **asked)
+    assert (await program.get("/notes")).status_code == 200
+    assert (await program.refresh()).status_code == 200
+    assert (await program.revoke(program.tokens["access_token"])).status_code == 200
+    for path in ("/.well-known/oauth-authorization-server", "/.well-known/oauth-protected-resource/notes"):
+        await world.ask("GET", path)
+        await world.ask("OPTIONS", path, status=204)
+    await world.ask("OPTIONS", "/oauth/token", status=204)
+
+    own, theirs = "/account/applications", f"/admin/users/{ada.id}/applications"
+    (application,) = await ada.ask("GET", own)
+    assert len(await root.ask("GET", theirs)) == 1
+    for each, _ in stolen:
+        await ada.ask("DELETE", f"{own}/{each}", status=404)
+        await root.ask("DELETE", f"{theirs}/{each}", status=404)
+        await visitor.open("/account/security/applications")
+        await visitor.submit("applications/remove", application=str(each))
+    await ada.ask("DELETE", f"{own}/{application['id']}", status=204)
+    await program.connect(visitor, **asked)
+    await root.ask("DELETE", f"{theirs}/{application['id']}", status=204)
+    await program.connect(visitor, **asked)
+    await visitor.open("/account/security/applications/remove")
+    await visitor.open("/account/security/applications")
+    await visitor.submit("applications/remove", application=str(made.client.id))
+    assert (await program.get("/notes")).status_code == 401
+    page = await visitor.open(program.address(**asked))
+    await visitor.submit("sign-out")  # to use another account
+
+
+@step
+async def registers_clients(world: World) -> None:
+    auth, root = world.auth, await world.ada(is_superuser=True)
+    body = {"name": "Desk", "redirect_uris": [REDIRECT], "confidential": True}
+    made = await root.ask("POST", "/admin/oauth/clients", body, 201)
+    assert await root.ask("GET", "/admin/oauth/clients")
+    path = f"/admin/oauth/clients/{made['id']}"
+    client_id = made["client_id"]
+    await root.ask("POST", f"{path}/rotate-secret")
+    for change in ("disable", "enable"):
+        await root.ask("POST", f"{path}/{change}")
+    client = await clients.client_named(auth, client_id)
+    assert await clients.count_grants(auth, client) == 0
+    await world.run("oauth", "clients", "list")
+    await world.run("oauth", "clients", "show", client_id)
+    await world.run("oauth", "clients", "rotate", client_id)
+    await world.run("oauth", "clients", "delete", "--yes", client_id)
+    await root.ask("DELETE", path, status=404)
+    await world.run("oauth", "clients", "create", "Desk", "--redirect-uri", REDIRECT)
+
+
+@step
 async def signs_in_on_the_docs_page(world: World) -> None:
     ada = await world.ada()
     for password, status in (("wrong", 400), (PASSWORD, 200)):
@@ -1593,6 +1661,7 @@ def app(
             PersonalTokens(scopes={"notes:read": "Read notes"}),
             AuditLog(),
             EmailSignIn(),
+            OAuthServer(resources=["/notes"]),
             Passkeys(),
             SocialLogin(
                 Oidc(

@@ -113,6 +113,23 @@ async def test_only_the_port_of_the_users_own_machine_is_free(
         assert (await local.ask(user, redirect_uri=address)).status == 400, address
 
 
+async def test_what_has_a_code_or_a_token_is_not_kept_and_sent_nowhere_else(
+    user: FormBrowser, program: Program
+) -> None:
+    """RFC 9700 sections 4.2 and 4.3: by `Referer`, from a cache or the history of the browser."""
+    await program.ask(user)
+    decided = (await user.submit("authorize", decision="allow")).answer
+    assert "code=" in decided.text
+    assert "code=" not in str(decided.url)
+    assert (decided.headers["referrer-policy"], decided.headers["cache-control"]) == (
+        "no-referrer",
+        "no-store",
+    )
+    code = answer_in(location_in(user.page))["code"]
+    for answer in (await program.exchange(code), await program.refresh(), await program.exchange(code)):
+        assert answer.headers["cache-control"] == "no-store"
+
+
 async def test_a_code_that_is_injected_into_another_session_of_the_client_is_useless(
     user: FormBrowser, program: Program
 ) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -35,6 +37,7 @@ DOCUMENT = f"https://{HOST}/oauth/client.json"
 CALLBACK = "http://127.0.0.1/callback"
 """Of programs on the user's machine, which listen at any port (RFC 8252 section 7.3)."""
 
+OAUTH_PAGE = Path(__file__).parent.parent / "docs" / "oauth-server.md"
 OF_NPM = ("@modelcontextprotocol/sdk", "@modelcontextprotocol/client", "openid-client")
 BEGIN = {
     "jsonrpc": "2.0",
@@ -139,6 +142,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     asyncio.run(spare.create(models=None))
     folder = copied("mcp", parent)
     shutil.copy(Path(__file__).parent / "app_with_documents.py", folder)
+    app = folder / "app.py"  # with a second resource, whose tokens are not good at the MCP server
+    app.write_text(app.read_text().replace('resources=["/mcp"]', 'resources=["/mcp", "/api"]'))
     write_authority(parent / "authority.pem")
     host = DocumentHost(HOST)
     host.documents[DOCUMENT] = {
@@ -374,3 +379,43 @@ async def test_authlib_gets_and_renews_and_gives_back_tokens(
         with pytest.raises(OAuthError, match="invalid_grant"):
             await authlib.refresh_token(found["token_endpoint"], refresh_token=second["refresh_token"])
     assert await user.applications() == []
+
+
+async def test_mcp_authlab_gives_its_best_grade(site: Site, user: User, tmp_path: Path) -> None:
+    """All checks but those whose loss the docs explain; it has a token for another resource, too."""
+    environment = {
+        **os.environ,
+        "MCP_AUTHLAB_TOKENS": str(tmp_path / "tokens.json"),
+        "PYTHONUNBUFFERED": "1",
+        "BROWSER": "true",  # the user reads the address where it is printed
+    }
+    command = [sys.executable, "-m", "mcp_authlab"]
+    known = ["--client-id", DOCUMENT, "--foreign-resource", f"{site.base}/api", "--thorough"]
+    login = [*command, "login", site.server, *known]
+    process = await asyncio.create_subprocess_exec(
+        *login, env=environment, stdout=-1, stderr=asyncio.subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    said = ""
+    async with asyncio.timeout(60), httpx.AsyncClient() as elsewhere:
+        async for line in process.stdout:
+            said += line.decode()
+            if (url := line.decode().strip()).startswith(f"{site.base}/oauth/authorize?"):
+                await elsewhere.get(await user.goes(url))
+    assert await process.wait() == 0, said
+    scan = [*command, "scan", site.server, "--tool", "notes", "--format", "json"]
+    report = json.loads(subprocess.run(scan, env=environment, capture_output=True, text=True).stdout)
+    lost = {each["id"] for each in report["results"] if each["status"] != "pass"}
+    assert (report["grade"], lost) == ("A", {"TLS-01", "CHAL-03"}), report
+    page = OAUTH_PAGE.read_text("utf-8")
+    assert f"{report['score']} of 100" in page
+    assert f"{len(report['results'])} checks" in page
+    assert {each for each in lost if f"- `{each}`" in page} == lost
+
+
+def test_the_docs_name_the_versions_of_the_clients() -> None:
+    page = OAUTH_PAGE.read_text("utf-8")
+    for name in OF_NPM:
+        assert re.search(rf"`{name}`\].*\| {re.escape(node.PACKAGES[name])} \|", page), name
+    for name, row in (("mcp", "| {} |"), ("authlib", "| {} |"), ("mcp-authlab", "mcp-authlab/) {} ")):
+        assert row.format(version(name).rpartition(".")[0]) in page, name

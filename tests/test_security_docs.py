@@ -30,7 +30,7 @@ def rows(text: str) -> list[list[str]]:
     """The cells of each row of the section's tables, without heads and rulers."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
-    return [row for row in cells if row[0] not in ("requirement", "row", "rows", "event", "duty")]
+    return [row for row in cells if row[0] not in ("requirement", "row", "rows", "event", "duty", "attack")]
 
 
 def named_tests(cell: str) -> list[str]:
@@ -70,6 +70,14 @@ def test_every_requirement_has_a_level_and_tests_that_exist(docstrings: dict[str
         assert len(how) > 20
         assert named_tests(tests), requirement
         assert set(named_tests(tests)) <= docstrings.keys(), requirement
+
+
+def test_every_attack_on_the_oauth_server_names_tests_that_exist(docstrings: dict[str, str]) -> None:
+    attacks = rows(section("Attacks", (DOCS / "oauth-server.md").read_text("utf-8")))
+    assert len(attacks) > 15
+    for attack, _, tests in attacks:
+        assert named_tests(tests), attack
+        assert set(named_tests(tests)) <= docstrings.keys(), attack
 
 
 def test_every_attack_names_tests_and_they_name_it(docstrings: dict[str, str]) -> None:
