@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -16,8 +18,11 @@ from pydantic import BaseModel
 from fastapi_pluggable_auth import Auth
 from fastapi_pluggable_auth.authorization import require
 from fastapi_pluggable_auth.features.oauth_server.clients import create_client
+from fastapi_pluggable_auth.features.oauth_server.models import CODE, digest_of
+from fastapi_pluggable_auth.features.oauth_server.tokens import new_secret
+from fastapi_pluggable_auth.models import OAuthClient, OAuthGrant, OAuthToken, User
 
-from .conftest import PASSWORD, Account
+from .conftest import EMAIL, PASSWORD, Account
 from .form_browser import BROWSER, FormBrowser, Page
 
 SCOPES = {"notes:read": "Read your notes", "notes:write": "Change your notes"}
@@ -166,6 +171,25 @@ async def registered(
     addresses = list(redirects) or [REDIRECT]
     made = await create_client(auth, "Desk", addresses, confidential=confidential, **more)
     return Program(http, made.client.client_id, made.secret, addresses[0])
+
+
+async def code_for(auth: Auth, program: Program) -> str:
+    """A code, as a user's consent gives it."""
+    user, _ = await User.get_or_create(email=EMAIL, defaults={"hashed_password": "!", "is_verified": True})
+    client = await OAuthClient.get(client_id=program.client_id)
+    code, now = new_secret(CODE), auth.clock()
+    same = {
+        "user_id": user.id,
+        "scopes": frozenset(SCOPES),
+        "resources": frozenset({f"{ISSUER}/api"}),
+        "expires_at": now + timedelta(seconds=60),
+    }
+    grant = await OAuthGrant.create(client_id=client.id, authorized_at=now, **same)
+    bound = {"redirect_uri": REDIRECT, "code_challenge": challenge_of(VERIFIER)}
+    await OAuthToken.create(
+        grant_id=grant.id, kind=CODE, digest=digest_of(code), details=json.dumps(bound), **same
+    )
+    return code
 
 
 def browser_of(app: FastAPI, base: str = "http://testserver") -> FormBrowser:

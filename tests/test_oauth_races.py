@@ -4,11 +4,9 @@ and no two that share a grant (RFC 6749 section 4.1.2, RFC 9700 section 4.14.2).
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import timedelta
 
 import httpx
 import pytest
@@ -18,21 +16,17 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.events import SecurityEvent
 from fastapi_pluggable_auth.features import OAuthServer
-from fastapi_pluggable_auth.features.oauth_server.models import CODE, REFRESH, digest_of
-from fastapi_pluggable_auth.features.oauth_server.tokens import new_secret
-from fastapi_pluggable_auth.models import Mail, OAuthClient, OAuthGrant, OAuthToken, User
+from fastapi_pluggable_auth.features.oauth_server.models import REFRESH
+from fastapi_pluggable_auth.models import Mail, OAuthGrant, OAuthToken
 
 from . import databases
 from .conftest import EMAIL, Account, Clock, Database, Mailbox, on_each_database
 from .oauth_program import (
-    ISSUER,
-    REDIRECT,
     RESOURCES,
     SCOPES,
-    VERIFIER,
     Program,
     add_notes,
-    challenge_of,
+    code_for,
     registered,
     signed_in,
 )
@@ -68,25 +62,6 @@ def heard(auth: Auth) -> list[tuple[str, str]]:
 @pytest.fixture
 async def program(auth: Auth, client: httpx.AsyncClient) -> Program:
     return await registered(auth, client)
-
-
-async def code_for(auth: Auth, program: Program) -> str:
-    """A code, as a user's consent gives it."""
-    user, _ = await User.get_or_create(email=EMAIL, defaults={"hashed_password": "!", "is_verified": True})
-    client = await OAuthClient.get(client_id=program.client_id)
-    code, now = new_secret(CODE), auth.clock()
-    same = {
-        "user_id": user.id,
-        "scopes": frozenset(SCOPES),
-        "resources": frozenset({f"{ISSUER}/api"}),
-        "expires_at": now + timedelta(seconds=60),
-    }
-    grant = await OAuthGrant.create(client_id=client.id, authorized_at=now, **same)
-    bound = {"redirect_uri": REDIRECT, "code_challenge": challenge_of(VERIFIER)}
-    await OAuthToken.create(
-        grant_id=grant.id, kind=CODE, digest=digest_of(code), details=json.dumps(bound), **same
-    )
-    return code
 
 
 async def connected(auth: Auth, program: Program) -> None:

@@ -66,6 +66,9 @@ async def test_mails_counters_and_tokens_without_session_go_too(
         "auth_mail": 0,
         "auth_throttle": 1,
         "auth_audit_event": 0,
+        "auth_oauth_token": 0,
+        "auth_oauth_grant": 0,
+        "auth_oauth_client": 0,
     }
     clock.advance(days=30)
     assert (await purge(auth))["auth_mail"] == 1

@@ -30,7 +30,7 @@ from tortoise.exceptions import OperationalError
 
 from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth
 from fastapi_pluggable_auth.email.local import MemoryProvider
-from fastapi_pluggable_auth.features import AuditLog, Oidc, PersonalTokens, SocialLogin
+from fastapi_pluggable_auth.features import AuditLog, OAuthServer, Oidc, PersonalTokens, SocialLogin
 from fastapi_pluggable_auth.features.administration.users import create_user
 from fastapi_pluggable_auth.features.social_login.states import s256
 from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET, IdentityProvider
@@ -38,6 +38,7 @@ from fastapi_pluggable_auth.security.totp import code_at
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Clock
+from .oauth_program import RESOURCES, SCOPES, VERIFIER, add_notes, code_for, registered
 from .snippets import blocks
 
 NEW_PASSWORD = "another horse staple"
@@ -47,6 +48,7 @@ FRAMEWORK = ("request", "scope", "websocket")
 """Variables that are objects of the framework, which shows all headers of them."""
 GENERATED = {
     "new personal token": r"pat_[\w-]{43}",
+    "new OAuth token": r"(?:oa[ct]|ort)_[\w-]{43}",
     "new recovery code": r"(?:[a-z2-7]{4}-){5}[a-z2-7]{4}",
     "new TOTP secret": "[A-Z2-7]{32}",
 }
@@ -139,9 +141,20 @@ class TrackedUser:
         enrolment = (await self.post("/auth/2fa/enable", self.headers)).json()
         self.totp = re.findall("secret=([A-Z2-7]+)", enrolment["otpauth_uri"])[0]
         assert (await self.post("/auth/2fa/verify", self.headers, code=self.code())).status_code == 200
+        await self.connect()
         asked = await self.post("/auth/forgot-password", email=EMAIL, mailed_code=True)
         self.link()
         assert self.has_code(asked, EMAIL)
+
+    async def connect(self) -> None:
+        """A client of the OAuth server, with tokens and one more code."""
+        self.program = await registered(self.auth, self.client, confidential=True)
+        assert self.program.secret is not None
+        self.secrets |= {"secret of the client": self.program.secret, "verifier": VERIFIER}
+        assert (await self.program.exchange(await code_for(self.auth, self.program))).status_code == 200
+        self.secrets["OAuth code"] = await code_for(self.auth, self.program)
+        for kind in ("access_token", "refresh_token"):
+            self.secrets[f"OAuth {kind}"] = self.program.tokens[kind]
 
 
 async def users_create(tracked: TrackedUser) -> None:
@@ -240,6 +253,12 @@ async def change_by_code(tracked: TrackedUser) -> None:
         await tracked.post("/auth/email-change/code", tracked.headers, code=code)
 
 
+async def oauth_replay(tracked: TrackedUser) -> None:
+    """Of a code that was used."""
+    for _ in range(2):
+        await tracked.program.exchange(tracked.secrets["OAuth code"])
+
+
 STEPS: dict[str, Step] = {
     "social exchange": social_exchange,
     "social token": social_token,
@@ -269,6 +288,11 @@ STEPS: dict[str, Step] = {
     "users create": users_create,
     "two-factor": lambda s: s.post("/auth/2fa/enable", s.headers),
     "recovery codes": lambda s: s.post("/auth/2fa/recovery-codes", s.headers),
+    "OAuth code": lambda s: s.program.exchange(s.secrets["OAuth code"]),
+    "OAuth refresh": lambda s: s.program.refresh(s.secrets["OAuth refresh_token"]),
+    "OAuth replay": oauth_replay,
+    "OAuth access": lambda s: s.program.get(token=s.secrets["OAuth access_token"]),
+    "OAuth revocation": lambda s: s.program.revoke(s.secrets["OAuth refresh_token"]),
     "personal token": lambda s: s.post("/account/tokens", s.headers, name="ci", scopes=["read"]),
 }
 
@@ -322,8 +346,14 @@ class Host:
         app, clock = FastAPI(), Clock()
         identities.clock = lambda: clock().timestamp()
         acme = Oidc("acme", issuer=identities.issuer, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
-        features = [PersonalTokens(scopes={"read": "Reads"}), AuditLog(), SocialLogin(acme)]
+        features = [
+            PersonalTokens(scopes={"read": "Reads"}),
+            AuditLog(),
+            SocialLogin(acme),
+            OAuthServer(resources=RESOURCES, scopes=SCOPES),
+        ]
         auth = include_auth(app, settings=settings, clock=clock, pages=True, features=features)
+        add_notes(app)
         return cls(app, auth, clock, identities)
 
     @asynccontextmanager

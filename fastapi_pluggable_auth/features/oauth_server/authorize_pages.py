@@ -16,6 +16,7 @@ from ...http.browsers import is_browser
 from ...http.csrf import check_form
 from ...http.rates import rate_limited
 from ...lookup import auth_of
+from ...routes.pages.forms import Secret
 from ...routes.pages.rendering import go_to
 from ...routes.pages.route import PageRoute
 from ...routes.router import AuthRouter
@@ -58,7 +59,7 @@ router = AuthRouter(
 class DecisionForm(BaseModel):
     """What the user has decided."""
 
-    request: Text = ""
+    request: Secret
     decision: Text = ""
 
 

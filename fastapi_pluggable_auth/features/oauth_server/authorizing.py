@@ -163,11 +163,11 @@ async def ask(auth: Auth, authentication: Authentication, request: Authorization
     )
 
 
-async def decide(auth: Auth, authentication: Authentication, value: str, *, allow: bool) -> str:
+async def decide(auth: Auth, authentication: Authentication, value: Plaintext, *, allow: bool) -> str:
     """Where the browser goes after the decision, with a code or an error. Raises `AuthError`:
     OAUTH_REQUEST_EXPIRED, IMPERSONATION_FORBIDDEN."""
     refuse_impersonation(authentication)
-    found = await find(auth, _KIND, Plaintext(value))
+    found = await find(auth, _KIND, value)
     if found is None:
         raise AuthError(OAuthError.OAUTH_REQUEST_EXPIRED)
     pending, data = found
