@@ -21,6 +21,7 @@ from fastapi_pluggable_auth.features import (
     AuditLog,
     Authentication,
     Feature,
+    OAuthServer,
     Oidc,
     Passkeys,
     PersonalTokens,
@@ -50,6 +51,8 @@ SHOWN = {
     "auth_personal_token": "id name scopes created_at last_used_at expires_at",
     "auth_passkey": "id name transports created_at last_used_at",
     "auth_identity": "id provider email created_at last_used_at",
+    "auth_oauth_client": "id client_id name client_uri",
+    "auth_oauth_grant": "scopes resources authorized_at last_used_at expires_at",
     "auth_audit_event": "id time kind outcome reason factors address user_agent session_id",
 }
 """By table, the columns whose values users get. All others may hold secrets."""
@@ -61,7 +64,16 @@ ADMINISTRATOR = {"is_verified": True, "is_superuser": True}
 def features() -> list[Feature]:
     tokens = PersonalTokens(scopes={"notes:read": "Read notes"})
     social = SocialLogin(Oidc("acme", issuer="https://acme.example", client_id="app"))
-    return [Administration(), tokens, AuditLog(), Passkeys(), social]
+    oauth = OAuthServer(resources=["/notes"])
+    return [Administration(), tokens, AuditLog(), Passkeys(), social, oauth]
+
+
+@pytest.fixture
+def app(settings: AuthSettings, clock: Clock, features: list[Feature]) -> FastAPI:
+    """With pages, on which users let applications in."""
+    app = FastAPI()
+    include_auth(app, settings=settings, clock=clock, features=features, pages=True)
+    return app
 
 
 async def export(account: Account, **headers: str) -> httpx.Response:
@@ -117,6 +129,7 @@ async def test_no_column_is_in_it_that_is_not_named_above(client: httpx.AsyncCli
     data, text = answer.json(), answer.text
     for part in ("sessions", "devices", "mails", "personal_tokens", "activity"):
         assert len(data[part]) > 1, part
+    assert [each["name"] for each in data["applications"]] == ["Bob's tool"]
     assert data["two_factor"]["active"] is True
     shown: set[str] = set()
     hidden: dict[str, str] = {}
