@@ -19,8 +19,9 @@ from fastapi_pluggable_auth import Auth
 from fastapi_pluggable_auth.authorization import require
 from fastapi_pluggable_auth.features.oauth_server.clients import create_client
 from fastapi_pluggable_auth.features.oauth_server.models import CODE, digest_of
+from fastapi_pluggable_auth.features.oauth_server.resources import resources_of, scopes_of
 from fastapi_pluggable_auth.features.oauth_server.tokens import new_secret
-from fastapi_pluggable_auth.models import OAuthClient, OAuthGrant, OAuthToken, User
+from fastapi_pluggable_auth.models import OAuthClient, OAuthGrant, OAuthToken
 
 from .conftest import EMAIL, PASSWORD, Account
 from .form_browser import BROWSER, FormBrowser, Page
@@ -174,19 +175,21 @@ async def registered(
 
 
 async def code_for(auth: Auth, program: Program) -> str:
-    """A code, as a user's consent gives it."""
-    user, _ = await User.get_or_create(email=EMAIL, defaults={"hashed_password": "!", "is_verified": True})
-    client = await OAuthClient.get(client_id=program.client_id)
-    code, now = new_secret(CODE), auth.clock()
+    """A code, as the consent of the one user with the address of the tests gives it."""
+    tables, now, code = auth.tables, auth.clock(), new_secret(CODE)
+    user, _ = await tables.user.get_or_create(
+        email=EMAIL, defaults={"hashed_password": "!", "is_verified": True}
+    )
+    client = await tables.of(OAuthClient).get(client_id=program.client_id)
     same = {
         "user_id": user.id,
-        "scopes": frozenset(SCOPES),
-        "resources": frozenset({f"{ISSUER}/api"}),
+        "scopes": [*scopes_of(auth)],
+        "resources": [*resources_of(auth).values()],
         "expires_at": now + timedelta(seconds=60),
     }
-    grant = await OAuthGrant.create(client_id=client.id, authorized_at=now, **same)
+    grant = await tables.of(OAuthGrant).create(client_id=client.id, authorized_at=now, **same)
     bound = {"redirect_uri": REDIRECT, "code_challenge": challenge_of(VERIFIER)}
-    await OAuthToken.create(
+    await tables.of(OAuthToken).create(
         grant_id=grant.id, kind=CODE, digest=digest_of(code), details=json.dumps(bound), **same
     )
     return code

@@ -48,6 +48,9 @@ from fastapi_pluggable_auth.models import (
     AuditEvent,
     Identity,
     Mail,
+    OAuthClient,
+    OAuthGrant,
+    OAuthToken,
     Passkey,
     Pending,
     PersonalToken,
@@ -418,6 +421,10 @@ async def rows_of_every_kind(auth: Auth) -> None:
         name="x",
     )
     await tables.of(Identity).create(user_id=user.id, provider="x", issuer="x", subject="x", digest="5" * 64)
+    client = await tables.of(OAuthClient).create(client_id="x", digest="6" * 64, name="x")
+    own = {"user_id": user.id, "expires_at": later}
+    grant = await tables.of(OAuthGrant).create(client_id=client.id, authorized_at=now, **own)
+    await tables.of(OAuthToken).create(grant_id=grant.id, kind="code", digest="7" * 64, **own)
 
 
 @pytest.mark.parametrize("spare", [pytest.param("postgres", marks=pytest.mark.full), "mysql"], indirect=True)

@@ -16,7 +16,7 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth import Auth, AuthSettings, CurrentUser, OptionalUser, include_auth
 from fastapi_pluggable_auth.authorization import require
 from fastapi_pluggable_auth.errors import AuthError, ErrorCode
-from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
+from fastapi_pluggable_auth.features import Administration, AuditLog, OAuthServer, Passkeys, PersonalTokens
 from fastapi_pluggable_auth.features.administration import users as users_flow
 from fastapi_pluggable_auth.features.administration.importing import import_users
 from fastapi_pluggable_auth.features.two_factor.sealing import seal_secrets
@@ -27,6 +27,7 @@ from fastapi_pluggable_auth.websocket import CurrentWebSocketUser
 from . import databases, own_manager
 from .conftest import EMAIL, PASSWORD, Mailbox
 from .form_browser import BROWSER, FormBrowser
+from .oauth_program import code_for, registered
 from .own_manager import Club, Guest, tenant
 
 BASE = "http://testserver"
@@ -44,7 +45,13 @@ def app(settings: AuthSettings) -> FastAPI:
         settings=settings,
         user_model=Guest,
         pages=True,
-        features=[Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()],
+        features=[
+            Administration(),
+            PersonalTokens(scopes={"notes:read": "Read"}),
+            AuditLog(),
+            Passkeys(),
+            OAuthServer(resources=["/notes"]),
+        ],
     )
 
     @app.get("/notes")
@@ -92,7 +99,7 @@ class Signed:
     def __init__(self, app: FastAPI, client: httpx.AsyncClient, mailbox: Mailbox) -> None:
         self.app, self.client, self.mailbox = app, client, mailbox
         self.pair: dict[str, str] = {}
-        self.personal = self.unverified = self.reset = ""
+        self.personal = self.unverified = self.reset = self.oauth = ""
 
     async def begin(self) -> None:
         account = {"email": EMAIL, "password": PASSWORD, "username": "ada"}
@@ -103,6 +110,10 @@ class Signed:
         wanted = {"name": "backup", "scopes": ["notes:read"]}
         made = await self.client.post("/account/tokens", json=wanted, headers=self.bearer())
         self.personal = made.json()["token"]
+        auth: Auth = self.app.state.pluggable_auth
+        program = await registered(auth, self.client)
+        await program.exchange(await code_for(auth, program))
+        self.oauth, self.renewal = program.tokens["access_token"], program.refresh
         await self.client.post("/auth/forgot-password", json={"email": EMAIL})
         self.reset = self.mailbox.link()
         await every(Guest).update(is_superuser=True)
@@ -149,7 +160,10 @@ async def hide() -> None:
     await every(Guest).filter(email=EMAIL).update(is_deleted=True)
 
 
-IDS = ("user_id", "session_id", "device_id", "token_id", "event_id", "passkey_id")
+IDS = (
+    *("user_id", "session_id", "device_id", "token_id", "event_id", "passkey_id"),
+    *("application_id", "client_id"),
+)
 
 
 async def test_a_hidden_user_is_known_on_no_route(ada: Signed) -> None:
@@ -163,12 +177,15 @@ async def test_a_hidden_user_is_known_on_no_route(ada: Signed) -> None:
     ]
     assert len(asked) > 30
     assert (await ada.status("/mine"), await ada.status("/notes", ada.personal)) == (200, 200)
+    assert await ada.status("/notes", ada.oauth) == 200
     assert await ada.socket() == "websocket.accept"
     await hide()
     for method, path in asked:
         answer = await ada.client.request(method, path, headers=ada.bearer(), json={})
         assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token"), (method, path)
     assert await ada.status("/notes", ada.personal) == 401
+    assert await ada.status("/notes", ada.oauth) == 401
+    assert (await ada.renewal()).json()["error"] == "invalid_grant"
     assert await ada.socket() != "websocket.accept"
     assert await ada.status("/perhaps") == 401
     for name in (EMAIL, "ada"):
