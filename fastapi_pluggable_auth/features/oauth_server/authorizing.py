@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 from uuid import UUID
 
 from ...auth import Auth, transactional
@@ -25,7 +25,7 @@ from .clients import client_host, find_client, is_trusted
 from .models import CODE, AbstractOAuthClient, OAuthClient, OAuthGrant, OAuthToken, digest_of
 from .names import ApplicationAuthorised, BeforeConsent, OAuthError, OAuthEventKind, OAuthMail
 from .protocol import ProtocolError
-from .redirects import is_local, matches
+from .redirects import is_local, matches, shown_host
 from .resources import issuer_of, resources_asked, resources_of, scopes_of
 from .tokens import new_secret
 
@@ -131,8 +131,9 @@ async def remembered(auth: Auth, authentication: Authentication, request: Author
     """Where the browser goes with a code at once, as the user has allowed all of it before, and the client is
     trusted; None where the user has to be asked. Raises `RedirectedError`: CONSENT_REQUIRED with
     `prompt=none`."""
-    if await _is_remembered(auth, authentication, request):
-        return await _allow(auth, authentication, request, None)
+    authorized_at = await _remembered_since(auth, authentication, request)
+    if authorized_at is not None:
+        return await _allow(auth, authentication, request, authorized_at)
     if "none" in request.prompt:
         raise refusal_of(auth, request, ProtocolError.CONSENT_REQUIRED, silent=True)
     return None
@@ -158,7 +159,7 @@ async def ask(auth: Auth, authentication: Authentication, request: Authorization
         value=value,
         request=request,
         scopes={scope: known[scope] for scope in known if scope in request.scopes},
-        redirect_host=_host_of(request.redirect_uri),
+        redirect_host=shown_host(request.redirect_uri),
         local=is_local(request.redirect_uri),
     )
 
@@ -250,33 +251,34 @@ def _answer(auth: Auth, redirect_uri: str, state: str | None, said: Mapping[str,
     return f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{query}"
 
 
-def _host_of(redirect_uri: str) -> str:
-    """Where the answer goes: the host, or the scheme of an app."""
-    return urlsplit(redirect_uri).hostname or redirect_uri.partition(":")[0]
-
-
-async def _is_remembered(auth: Auth, authentication: Authentication, request: AuthorizationRequest) -> bool:
+async def _remembered_since(
+    auth: Auth, authentication: Authentication, request: AuthorizationRequest
+) -> datetime | None:
+    """When the user has last allowed all of it, on the page; None where that is not remembered."""
     if "consent" in request.prompt or is_local(request.redirect_uri):
-        return False
+        return None
     if not is_trusted(auth, request.client) or authentication.impersonated_by is not None:
-        return False
+        return None
     same = {"user_id": authentication.user.id, "client_id": request.client.id}
     grants = await auth.tables.of(OAuthGrant).filter(
         **same, last_used_at__not_isnull=True, expires_at__gt=auth.clock()
     )
-    return any(
-        request.scopes <= grant.scopes and request.resources <= grant.resources
+    allowed = (
+        grant.authorized_at
         for grant in matching(grants, **same)
+        if request.scopes <= grant.scopes and request.resources <= grant.resources
     )
+    return max(allowed, default=None)
 
 
 async def _allow(
     auth: Auth,
     authentication: Authentication,
     request: AuthorizationRequest,
-    pending: AbstractPending | None,
+    basis: AbstractPending | datetime,
 ) -> str:
-    """Where the browser goes with a code. What the user has decided now is reported to the owner."""
+    """Where the browser goes with a code, by a decision that waits, or by an earlier one of that time. What
+    the user has decided now is reported to the owner."""
     user, client = authentication.user, request.client
     async with observed(auth, OAuthEventKind.APPLICATION_AUTHORISED, authentication) as observation:
         wanted = set(request.scopes)
@@ -288,10 +290,10 @@ async def _allow(
         if not scopes:
             raise refusal_of(auth, request, ProtocolError.ACCESS_DENIED)
         code = Plaintext(new_secret(CODE))
-        grant_id = await _grant(auth, user, request, scopes, digest_of(code.look()), pending)
-        if pending is None:
+        grant_id = await _grant(auth, user, request, scopes, digest_of(code.look()), basis)
+        if isinstance(basis, datetime):
             observation.kind = None
-    if pending is not None:
+    if not isinstance(basis, datetime):
         await auth.hooks.fire(ApplicationAuthorised, user, grant_id, client.client_id, scopes)
     return _answer(auth, request.redirect_uri, request.state, {"code": code.take()})
 
@@ -303,16 +305,19 @@ async def _grant(
     request: AuthorizationRequest,
     scopes: frozenset[str],
     digest: str,
-    pending: AbstractPending | None,
+    basis: AbstractPending | datetime,
 ) -> UUID:
-    """Stores a grant, which ends with its code unless that is used. Raises `AuthError`:
-    OAUTH_REQUEST_EXPIRED, and INVALID_TOKEN where all access was ended meanwhile."""
+    """Stores a grant, which ends with its code unless that is used; a new one on an earlier decision lasts no
+    longer than that. Raises `AuthError`: OAUTH_REQUEST_EXPIRED, also where the client was disabled or deleted
+    meanwhile, and INVALID_TOKEN where all access was ended."""
+    client, at = await _locked_client(auth, request.client.id), auth.clock()
+    if client is None or client.disabled_at is not None:
+        raise AuthError(OAuthError.OAUTH_REQUEST_EXPIRED)
     now = await locked_account(auth, user.id)
     if now is None or not now.is_active or now.access_epoch != user.access_epoch:
         raise AuthError(ErrorCode.INVALID_TOKEN)
-    if pending is not None and not await take(auth, pending):
+    if not isinstance(basis, datetime) and not await take(auth, basis):
         raise AuthError(OAuthError.OAUTH_REQUEST_EXPIRED)
-    client, at = request.client, auth.clock()
     same: dict[str, Any] = {
         "user_id": user.id,
         "scopes": scopes,
@@ -320,16 +325,24 @@ async def _grant(
         "expires_at": at + CODE_LIFETIME,
         "created_at": at,
     }
-    grant = await auth.tables.of(OAuthGrant).create(client_id=client.id, authorized_at=at, **same)
+    grant = await auth.tables.of(OAuthGrant).create(
+        client_id=client.id, authorized_at=basis if isinstance(basis, datetime) else at, **same
+    )
     bound = {"redirect_uri": request.redirect_uri, "code_challenge": request.code_challenge}
     await auth.tables.of(OAuthToken).create(
         grant_id=grant.id, kind=CODE, digest=digest, details=json.dumps(bound), **same
     )
-    await auth.tables.of(OAuthClient).filter(id=client.id).update(last_used_at=at)
-    if pending is not None:
-        host, known = client_host(client) or _host_of(request.redirect_uri), scopes_of(auth)
+    if not isinstance(basis, datetime):
+        host, known = client_host(client) or shown_host(request.redirect_uri), scopes_of(auth)
         allowed = ", ".join(known[scope] for scope in known if scope in scopes)
         await notify(
             auth, OAuthMail.APPLICATION_AUTHORISED, user, name=client.name, host=host, scopes=allowed
         )
     return grant.id
+
+
+async def _locked_client(auth: Auth, client_id: UUID) -> AbstractOAuthClient | None:
+    """The client as it is now, which nobody disables or deletes until the transaction ends."""
+    rows = auth.tables.of(OAuthClient)
+    await rows.filter(id=client_id).update(last_used_at=auth.clock())
+    return await exact(rows.all(), id=client_id)

@@ -74,10 +74,14 @@ async def authenticate_client(
     # A public one that sends a secret has none that is right.
     if client is None or not hmac.compare_digest(client.secret_digest or "", digest):
         raise AuthError(ProtocolError.INVALID_CLIENT)
+    return client
+
+
+async def note_use(auth: Auth, client: AbstractOAuthClient) -> None:
+    """Records, once a minute, that a client has got tokens: anybody may send the id of a public one."""
     used_at, now = client.last_used_at, auth.clock()
     if used_at is None or used_at <= now - USE_RECORDED_EVERY:
         await auth.tables.of(OAuthClient).filter(id=client.id, last_used_at=used_at).update(last_used_at=now)
-    return client
 
 
 async def create_client(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from fastapi import Request, Response
 
 from ...auth import Auth
@@ -16,6 +14,7 @@ from ...routes.pages.rendering import render_page
 from .authorizing import Consent
 from .clients import client_host
 from .models import DOCUMENT
+from .redirects import shown_host
 
 
 def show_consent(auth: Auth, request: Request, authentication: Authentication, consent: Consent) -> Response:
@@ -48,7 +47,7 @@ def lead_on(
 ) -> Response:
     """A page that leads to the client without a script: `form-action 'self'` blocks the redirect of a form in
     Chromium. One that is not `automatic` waits for the user, who sees the host."""
-    host = None if automatic else urlsplit(location).hostname
+    host = None if automatic else shown_host(location)
     return render_page(
         auth, request, "oauth_decided", user=user, location=location, automatic=automatic, host=host
     )

@@ -152,12 +152,14 @@ class OAuthToken(AbstractOAuthToken):
 
 STALE: Final = timedelta(days=7)
 """For how long a document serves while its host is down."""
+UNUSED: Final = timedelta(hours=1)
+"""For how long one is kept whose client no user has let in: anybody may have had many read."""
 
 
 def _never_used(now: datetime, _: AuthSettings) -> Q:
-    """Documents that anybody may have had read, and whose client never came for tokens. What is disabled
-    stays so."""
-    return Q(origin=DOCUMENT, last_used_at=None, disabled_at=None, fetched_at__lt=now - STALE)
+    """Documents that anybody may have had read, and whose client no user has let in. What is disabled stays
+    so."""
+    return Q(origin=DOCUMENT, last_used_at=None, disabled_at=None, fetched_at__lt=now - UNUSED)
 
 
 EXPIRED: Final = (

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ...config.urls import LOOPBACK_HOSTS
+from ...config.urls import is_local as is_loopback
 
 MAXIMUM_LENGTH: Final = 2048
 
@@ -45,7 +46,13 @@ def redirect_problem(uri: str) -> str | None:
 def is_local(uri: str) -> bool:
     """Whether it leads to a program on the user's own machine, by a port or by the scheme of an app, either
     of which any program there may take (RFC 8252 section 8.6)."""
-    return not uri.startswith("https:")
+    return not uri.startswith("https:") or is_loopback(uri)
+
+
+def shown_host(uri: str) -> str:
+    """What it leads to, for people: the host, or the scheme of an app, which may have anything after it."""
+    parts = urlsplit(uri)
+    return (parts.hostname if parts.scheme in ("https", "http") else None) or parts.scheme
 
 
 def matches(registered: Iterable[str], asked: str, *, localhost: bool = False) -> bool:

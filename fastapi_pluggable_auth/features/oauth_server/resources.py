@@ -37,8 +37,8 @@ def resource_at(auth: Auth, path: str) -> str | None:
 
 
 def covers(auth: Auth, resource: str, path: str) -> bool:
-    """Whether a path of the app belongs to the resource with this absolute address."""
-    return any(address == resource and _is_within(own, path) for own, address in resources_of(auth).items())
+    """Whether a path of the app belongs to the resource with this absolute address, and to none inside it."""
+    return resource_at(auth, path) == resource
 
 
 def resources_asked(auth: Auth, asked: Iterable[str], allowed: Iterable[str]) -> frozenset[str]:

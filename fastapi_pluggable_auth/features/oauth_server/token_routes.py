@@ -14,7 +14,7 @@ from ...http.rates import rate_limited
 from ...routes.pages.forms import Secret
 from ...routes.router import AuthRouter
 from ...schemas import Text
-from .clients import authenticate_client
+from .clients import authenticate_client, note_use
 from .granting import Issued, exchange_code, refresh, revoke
 from .models import AbstractOAuthClient
 from .protocol import ProtocolError
@@ -98,6 +98,7 @@ async def oauth_token(
             raise AuthError(ProtocolError.INVALID_REQUEST)
         case _:
             raise AuthError(ProtocolError.UNSUPPORTED_GRANT_TYPE)
+    await note_use(auth, client)
     return OAuthTokens(
         access_token=issued.access_token,
         expires_in=issued.expires_in,
