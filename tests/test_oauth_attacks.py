@@ -58,6 +58,45 @@ async def program(auth: Auth, client: httpx.AsyncClient) -> Program:
     return await registered(auth, client)
 
 
+HOSTILE = (
+    "pl4nted\0",
+    "pl4nted\r\nX: y",
+    "pl4nted\u00e9\U0001f511",
+    "{{7*7}}pl4nted",
+    "pl4nted" * 9000,
+    "pl4nted'--",
+)
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))
+async def test_no_parameter_is_a_server_error_or_echoed_but_the_state(
+    user: FormBrowser, program: Program, value: str
+) -> None:
+    names = ("client_id", "redirect_uri", "response_type", "scope", "resource", "code_challenge")
+    for name in (*names, "response_mode", "code_challenge_method"):
+        page = await program.ask(user, **{name: value})
+        assert page.status in (200, 400), name
+        assert "pl4nted" not in page.text, name
+    names = ("grant_type", "code", "code_verifier", "redirect_uri", "refresh_token", "scope", "resource")
+    for name in (*names, "client_id", "client_secret"):
+        for grant in ("authorization_code", "refresh_token"):
+            sent = {"grant_type": grant, "code": "x", "code_verifier": "x", "refresh_token": "x", name: value}
+            answer = await program.post("/oauth/token", **sent)
+            assert answer.status_code in (400, 401), (name, answer.text)
+            assert answer.json().keys() == {"error", "error_description"}
+            assert "pl4nted" not in answer.text + str(answer.headers), name
+    for body in ({"token": value}, {"token": "x", "client_id": value}):
+        assert (await program.post("/oauth/revoke", **body)).status_code in (200, 400, 401)
+    for content in ("[]", "{}", "%", "=&=", "a=%ff"):
+        for kind in ("application/json", "application/x-www-form-urlencoded", "multipart/form-data"):
+            answer = await program.http.post("/oauth/token", content=content, headers={"Content-Type": kind})
+            assert answer.status_code in (400, 401), (kind, content)
+            assert answer.json()["error"] in ("invalid_request", "invalid_client")
+    headers = {"Authorization": f"Basic {value[:9].encode().hex()}"}
+    answer = await program.http.post("/oauth/token", data={"grant_type": "x"}, headers=headers)
+    assert answer.status_code in (400, 401)
+
+
 @pytest.mark.parametrize(
     "address",
     [

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
@@ -25,12 +25,14 @@ from .oauth_program import (
     RESOURCES,
     SCOPES,
     Program,
+    Reader,
     add_notes,
     code_for,
     registered,
     signed_in,
 )
 from .smtp_server import MailServer
+from .test_host_transactions import wrap_by_dispatch
 from .test_workers import Server
 
 DIALECTS = ("sqlite",)
@@ -99,14 +101,20 @@ async def test_a_code_that_comes_again_gets_nothing_and_ends_what_it_gave(
 
 
 async def test_a_retry_gets_the_same_tokens_again_and_a_late_one_others(
-    auth: Auth, program: Program, clock: Clock, heard: list[tuple[str, str]], mailbox: Mailbox
+    auth: Auth,
+    program: Program,
+    clock: Clock,
+    settings: AuthSettings,
+    heard: list[tuple[str, str]],
+    mailbox: Mailbox,
 ) -> None:
     """A lost answer ends nothing, and raises no alarm."""
     await connected(auth, program)
     first = await lose(program)
     spent = program.tokens["refresh_token"]
     clock.advance(seconds=9)
-    again = await program.refresh(spent)
+    settings.jwt_previous_keys, settings.jwt_secret = [settings.jwt_secret], settings.jwt_secret[::-1]
+    again = await program.refresh(spent)  # by the earlier key
     same = ("access_token", "refresh_token", "scope")
     assert [again.json()[name] for name in same] == [first.tokens[name] for name in same]
     for _ in range(2):  # nobody has shown them
@@ -162,6 +170,40 @@ async def test_other_installations_of_the_program_go_on_when_one_is_stolen(
     assert (await program.refresh()).status_code == 400
     assert (await other.get()).status_code == 200
     assert (await other.refresh()).status_code == 200
+
+
+@on_each_database
+async def test_what_is_spent_or_stolen_stays_so_where_the_host_rolls_its_transaction_back(
+    app: FastAPI,
+    auth: Auth,
+    program: Program,
+    clock: Clock,
+    database: Database,
+) -> None:
+    """Each refusal takes back what the host's transaction has of it, but for the end that it brings."""
+    wrap_by_dispatch(app, database.dialect)
+
+    @app.get("/api/missing")
+    async def missing(user: Reader) -> None:
+        raise HTTPException(404)
+
+    code = await code_for(auth, program)
+    assert (await program.exchange(code)).status_code == 200
+    assert (await program.get("/api/missing")).status_code == 404  # where the tokens are shown
+    assert await OAuthToken.filter(used_at=None).count() == 1  # the code alone
+    assert (await program.refresh()).status_code == 200
+    tokens = dict(program.tokens)
+    assert (await program.exchange(code)).status_code == 400
+    assert not await OAuthGrant.all().count()
+    assert (await program.get(token=tokens["access_token"])).status_code == 401
+
+    await connected(auth, program)
+    thief = await lose(program)
+    clock.advance(seconds=11)
+    assert (await program.refresh()).status_code == 200
+    assert (await thief.get()).status_code == 401  # of an answer that was replaced
+    assert (await program.get()).status_code == 401
+    assert not await OAuthGrant.all().count()
 
 
 @on_each_database

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from base64 import b64encode
 from typing import Any
 
@@ -27,13 +28,16 @@ from .oauth_program import (
     SCOPES,
     VERIFIER,
     Program,
+    Reader,
     add_notes,
     answer_in,
     browser_of,
+    code_for,
     location_in,
     registered,
     signed_in,
 )
+from .test_queries import STATEMENT
 
 DIALECTS = ("sqlite",)
 
@@ -439,6 +443,72 @@ async def test_what_ends_all_access_ends_applications_and_a_logout_does_not(
     assert (await program.get()).status_code == 401
     assert (await program.refresh()).json()["error"] == "invalid_grant"
     assert not await OAuthToken.all().count()
+
+
+async def test_a_token_costs_one_query_and_one_more_when_it_is_first_shown(
+    user: FormBrowser, program: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    await program.connect(user)
+    seen = []
+    for _ in range(3):
+        with caplog.at_level(logging.DEBUG, "tortoise.db_client"):
+            caplog.clear()
+            assert (await program.get()).status_code == 200
+        seen.append([line.split()[0] for line in caplog.messages if STATEMENT.match(line)])
+    assert seen == [["SELECT", "UPDATE", "SELECT"], ["SELECT"], ["SELECT"]]
+
+
+async def test_clients_and_browsers_are_limited(
+    program: Program, settings: AuthSettings, app: FastAPI, clock: Clock
+) -> None:
+    other = FastAPI()
+    settings.rate_limits = {"oauth_token": "2/hour", "oauth_authorize": "2/hour"}
+    server = OAuthServer(resources=RESOURCES, scopes=SCOPES)
+    include_auth(other, settings=settings, clock=clock, features=[server], pages=True)
+    transport = httpx.ASGITransport(other, client=("192.0.2.7", 4321))
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as http:
+        limited = Program(http, program.client_id)
+        answers = [await limited.exchange("oac_x") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [400, 400, 429]
+        assert answers[-1].json()["error"] == "rate_limited"
+        assert int(answers[-1].headers["retry-after"]) > 0
+        assert (await limited.revoke("x")).status_code == 429
+        asked = [(await http.get(limited.address())).status_code for _ in range(3)]
+        assert asked == [401, 401, 429]
+
+
+async def test_an_app_that_is_mounted_knows_its_resources(
+    settings: AuthSettings, clock: Clock, tortoise: object, account: Account
+) -> None:
+    """Also where a route of a resource is in an app below the one with accounts."""
+    settings.public_base_url = f"{ISSUER}/inner"
+    outer, inner, below = FastAPI(), FastAPI(), FastAPI()
+    server = OAuthServer(resources=["/api"], scopes=SCOPES)
+    auth = include_auth(inner, settings=settings, clock=clock, features=[server], pages=True)
+    add_notes(inner)
+
+    @below.get("/notes")
+    async def notes(user: Reader) -> str:
+        return str(user.email)
+
+    inner.mount("/api/below", below)
+    inner.mount("/other", below)
+    outer.mount("/inner", inner)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(outer), base_url=f"{ISSUER}/inner/") as http:
+        program = await registered(auth, http)
+        program.redirect_uri = REDIRECT
+        code = await code_for(auth, program)
+        form = {"grant_type": "authorization_code", "code": code, "code_verifier": VERIFIER}
+        tokens = (await program.post("oauth/token", **form)).json()
+        headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+        found = [
+            (await http.get(path, headers=headers)).status_code
+            for path in ("api/notes", "api/below/notes", "other/notes", "mcp/notes")
+        ]
+        assert found == [200, 200, 401, 401]
+        said = (await http.get("api/below/notes")).headers["www-authenticate"]
+        assert f'"{ISSUER}/.well-known/oauth-protected-resource/inner/api"' in said
+    await auth.close()
 
 
 async def test_an_app_below_a_path_has_its_metadata_at_the_root_of_the_host(
