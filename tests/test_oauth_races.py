@@ -158,6 +158,28 @@ async def test_a_token_that_two_have_ends_the_grant_and_its_owner_is_told(
     assert await Mail.filter(kind="oauth_reuse", recipient=EMAIL).count() == 1
 
 
+async def test_of_a_program_that_is_always_open_few_rows_are_kept_and_each_spent_token_still_ends_the_grant(
+    auth: Auth, program: Program, clock: Clock, heard: list[tuple[str, str]]
+) -> None:
+    """RFC 9700 section 4.14.2, however long ago it was spent; what was never issued ends nothing."""
+    await connected(auth, program)
+    spent = []
+    for _ in range(20):
+        clock.advance(minutes=50)
+        spent.append(program.tokens["refresh_token"])
+        assert (await program.refresh()).status_code == 200
+    assert await OAuthToken.filter(kind=REFRESH).count() <= 4
+    other = await registered(auth, program.http)
+    flipped = spent[0][:-1] + ("A" if spent[0][-1] != "A" else "Q")
+    moved = program.tokens["refresh_token"][:47] + spent[0][47:]
+    for by, token in ((program, flipped), (program, moved), (program, spent[0][:47]), (other, spent[0])):
+        assert (await by.refresh(token)).json()["error"] == "invalid_grant"
+    assert (await program.get()).status_code == 200
+    assert (await program.refresh(spent[0])).json()["error"] == "invalid_grant"
+    assert (await program.get()).status_code == 401
+    assert Counter(heard)["oauth_reuse", "failure"] == 1
+
+
 async def test_other_installations_of_the_program_go_on_when_one_is_stolen(
     auth: Auth, program: Program, clock: Clock
 ) -> None:

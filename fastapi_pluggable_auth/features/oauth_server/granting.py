@@ -21,6 +21,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
+from tortoise.expressions import Q
 
 from ...auth import Auth, autonomous
 from ...errors import AuthError
@@ -43,11 +44,13 @@ from .names import OAuthEventKind
 from .protocol import ProtocolError
 from .resources import resources_asked
 from .settings import OAuthSettings
-from .tokens import new_secret, successors
+from .tokens import Place, new_refresh_token, new_secret, place_of, successors
 
 _VERIFIER: Final = re.compile("[A-Za-z0-9._~-]{43,128}")
 """RFC 7636 section 4.1."""
 
+_MOST: Final = 1000
+"""How many spent ones are dropped at a time: databases limit the parameters of a statement."""
 _LOOKS: Final = 5
 """How often a request that others overtake looks again at what has become of its token."""
 
@@ -109,9 +112,11 @@ async def exchange_code(
         if not verified or redirect_uri not in (None, bound["redirect_uri"]):
             raise AuthError(ProtocolError.INVALID_GRANT)
         asked = _Asked(token.scopes, resources_asked(auth, resources, token.resources))
-        pair = _Pair(new_secret(ACCESS), new_secret(REFRESH), token.digest)
+        now = auth.clock()
+        first = new_refresh_token(auth, Place(token.grant_id, now))
+        pair = _Pair(new_secret(ACCESS), first, token.digest)
         try:
-            issued = await _exchange(auth, token, pair, asked, auth.clock())
+            issued = await _exchange(auth, token, pair, asked, now)
         except IntegrityError as error:  # the account was deleted meanwhile
             raise AuthError(ProtocolError.INVALID_GRANT) from error
         if issued is None:
@@ -170,9 +175,11 @@ async def _find(
 ) -> AbstractOAuthToken:
     """The token of this kind. Raises `AuthError(ProtocolError.INVALID_GRANT)` where this client has none
     such. A code that was spent before is found whoever has it."""
-    digest = digest_of(secret)
+    digest, place = digest_of(secret), place_of(auth, secret) if kind == REFRESH else None
     del secret  # an error tracker would send it with this frame
     token = await exact(auth.tables.of(OAuthToken).all(), digest=digest)
+    if token is None and place is not None:
+        await _end_dropped(auth, client, place)
     if token is None or token.kind != kind:
         raise AuthError(ProtocolError.INVALID_GRANT)
     observation.user_id = token.user_id
@@ -181,6 +188,33 @@ async def _find(
     if grant is None or not (grant.client_id == client.id or replayed):
         raise AuthError(ProtocolError.INVALID_GRANT)
     return token
+
+
+async def _end_dropped(auth: Auth, client: AbstractOAuthClient, place: Place) -> None:
+    """Ends the grant of a refresh token that was spent so long ago that it was dropped: a later one of the
+    grant that was spent says so, unlike after a database was restored."""
+    grant = await exact(auth.tables.of(OAuthGrant).all(), id=place.grant_id)
+    if grant is None or grant.client_id != client.id:
+        return
+    later = auth.tables.of(OAuthToken).filter(
+        grant_id=grant.id, kind=REFRESH, created_at__gt=place.created_at, spent_at__not_isnull=True
+    )
+    user = await exact(auth.tables.user.all(), id=grant.user_id)
+    if user is not None and await later.exists():
+        await end_stolen(auth, grant.id, user)
+
+
+async def _drop_spent(auth: Auth, token: AbstractOAuthToken, now: datetime) -> None:
+    """Deletes what is older than the token that is spent just now, which says as much of each of them: kept
+    for as long as retries are answered, and access tokens of the same pair are good."""
+    shown = auth.features.settings_of(OAuthSettings).oauth_access_token_expires
+    kept_for = max(auth.settings.spent_token_retention, shown + auth.settings.refresh_reuse_leeway)
+    old, rows = now - kept_for, auth.tables.of(OAuthToken)
+    earlier = rows.filter(grant_id=token.grant_id, kind=REFRESH, created_at__lt=token.created_at)
+    spent = earlier.filter(Q(spent_at__lt=old) | Q(superseded=True, created_at__lt=old))
+    # By their keys: MariaDB locks what lies between the rows of an index, where others store theirs.
+    if ids := await spent.limit(_MOST).values_list("id", flat=True):
+        await rows.filter(id__in=[*ids]).delete()
 
 
 async def _owner(auth: Auth, token: AbstractOAuthToken) -> AbstractUser:
@@ -237,7 +271,8 @@ async def _rotate(
         raise AuthError(ProtocolError.INVALID_GRANT)
     if token.spent_at is None:
         await rows.filter(id=token.id).update(spent_at=now)
-        return await _issue(auth, grant, _next(auth, token.digest, secret, 0), asked, now)
+        await _drop_spent(auth, token, now)
+        return await _issue(auth, grant, _next(auth, token, secret, 0, now), asked, now)
     same = matching(await rows.filter(parent=token.digest, superseded=False), parent=token.digest)
     live = {each.kind: each for each in same}
     successor = live.get(REFRESH)
@@ -255,19 +290,19 @@ async def _rotate(
     unseen = rows.filter(parent=token.digest, superseded=False, used_at=None, spent_at=None)
     if await unseen.update(superseded=True) < len(live):
         raise _OvertakenError
-    pair = _next(auth, token.digest, secret, successor.attempt + 1)
+    pair = _next(auth, token, secret, successor.attempt + 1, now)
     return await _issue(auth, grant, pair, asked, now)
 
 
-def _next(auth: Auth, parent: str, secret: Plaintext, attempt: int) -> _Pair:
-    access, fresh = (next(successors(auth, kind, secret.look(), attempt)) for kind in (ACCESS, REFRESH))
-    return _Pair(access, fresh, parent, attempt)
+def _next(auth: Auth, spent: AbstractOAuthToken, secret: Plaintext, attempt: int, now: datetime) -> _Pair:
+    access, fresh = next(successors(auth, secret.look(), attempt, Place(spent.grant_id, now)))
+    return _Pair(access, fresh, spent.digest, attempt)
 
 
 def _repeated(auth: Auth, successor: AbstractOAuthToken, secret: Plaintext) -> _Pair | None:
     """The pair with this refresh token, None where it was made with a key that the app has no more."""
-    made = (successors(auth, kind, secret.look(), successor.attempt) for kind in (ACCESS, REFRESH))
-    for access, fresh in zip(*made, strict=True):
+    place = Place(successor.grant_id, successor.created_at)
+    for access, fresh in successors(auth, secret.look(), successor.attempt, place):
         if digest_of(fresh) == successor.digest:
             return _Pair(access, fresh, str(successor.parent), successor.attempt)
     return None

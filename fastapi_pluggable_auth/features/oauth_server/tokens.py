@@ -8,8 +8,10 @@ import logging
 import re
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from ...auth import Auth
 from ...compiled import Row, Select
@@ -31,6 +33,10 @@ USE_RECORDED_EVERY: Final = timedelta(minutes=1)
 _PREFIXES: Final = {CODE: "oac_", ACCESS: "oat_", REFRESH: "ort_"}
 """They let scanners find a token in code and logs, and keep the kinds apart."""
 _ACCESS: Final = re.compile("oat_[A-Za-z0-9_-]{43}")
+_REFRESH: Final = re.compile("(ort_[A-Za-z0-9_-]{43})([A-Za-z0-9_-]{54})")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = 2**56
+"""Microseconds: what a stranger has made up is still a date."""
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 """When a program has last typed a password."""
 _SUCCESSORS: Final = "OAuth tokens"
@@ -47,13 +53,56 @@ def new_secret(kind: str) -> str:
     return _PREFIXES[kind] + secrets.token_urlsafe(32)
 
 
-def successors(auth: Auth, kind: str, spent: str, attempt: int) -> Iterator[str]:
-    """What follows on a refresh token that is spent, by our key and then by each earlier one: a retry gets
-    the same again, and nothing at rest says what."""
-    text = f"{kind}\0{attempt}\0{spent}".encode()
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a refresh token belongs, which it says itself: it is known when its row was dropped."""
+
+    grant_id: UUID
+    created_at: datetime
+
+    def _coded(self) -> bytes:
+        since = (self.created_at - _EPOCH) // timedelta(microseconds=1)
+        return self.grant_id.bytes + since.to_bytes(8)
+
+
+def new_refresh_token(auth: Auth, place: Place) -> str:
+    """The first of a grant."""
+    return _placed(next(key_set(auth.settings).derive_each(_SUCCESSORS)), new_secret(REFRESH), place)
+
+
+def successors(auth: Auth, spent: str, attempt: int, place: Place) -> Iterator[tuple[str, str]]:
+    """The access token and the refresh token that follow on a refresh token that is spent, by our key and
+    then by each earlier one: a retry gets the same again, and nothing at rest says what."""
     for key in key_set(auth.settings).derive_each(_SUCCESSORS):
-        random = hmac.digest(key, text, "sha256")
-        yield _PREFIXES[kind] + base64.urlsafe_b64encode(random).rstrip(b"=").decode()
+        access, fresh = (
+            _PREFIXES[kind] + _text(hmac.digest(key, f"{kind}\0{attempt}\0{spent}".encode(), "sha256"))
+            for kind in (ACCESS, REFRESH)
+        )
+        yield access, _placed(key, fresh, place)
+
+
+def place_of(auth: Auth, token: str) -> Place | None:
+    """Where a refresh token of ours belongs; None for what is none."""
+    found = _REFRESH.fullmatch(token)
+    if found is None:
+        return None
+    coded = base64.urlsafe_b64decode(found[2] + "==")
+    place = Place(
+        UUID(bytes=coded[:16]), _EPOCH + timedelta(microseconds=int.from_bytes(coded[16:24]) % _LATEST)
+    )
+    keys = key_set(auth.settings).derive_each(_SUCCESSORS)
+    ours = any(hmac.compare_digest(_placed(key, found[1], place), token) for key in keys)
+    return place if ours else None
+
+
+def _placed(key: bytes, secret: str, place: Place) -> str:
+    coded = place._coded()
+    mark = hmac.digest(key, f"place\0{secret}\0".encode() + coded, "sha256")[:16]
+    return secret + _text(coded + mark)
+
+
+def _text(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
 async def authenticate_token(auth: Auth, token: str) -> Authentication:
