@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -230,3 +231,19 @@ async def test_what_is_not_the_address_of_a_host_is_not_fetched(url: str, kind: 
     with pytest.raises(FetchError) as raised:
         await Fetcher(trust=trusting).fetch(url)
     assert raised.type is kind
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x17\x03\x03\x00\x20" + b"x" * 32, b"GET / HTTP/1.1\r\n\r\n" * 9, b"\x15\x03\x03\x00\x02\x02\x28"],
+)
+async def test_a_host_that_breaks_its_tls_counts_as_down(host: DocumentHost, garbage: bytes) -> None:
+    """What OpenSSL says of a record that it cannot read is no error of httpx."""
+
+    async def break_tls(writer: asyncio.StreamWriter) -> None:
+        os.write(writer.get_extra_info("socket").fileno(), garbage)
+        await asyncio.sleep(0.2)
+
+    host.answers = break_tls
+    with pytest.raises(HostDownError):
+        await host.fetcher().fetch(URL)

@@ -420,6 +420,7 @@ async def test_they_get_and_renew_tokens_without_having_been_registered(
     assert f"<code>{urlsplit(document['client_id']).hostname}</code>" in page.text
     await program.connect(user, resource=f"{ISSUER}/mcp", scope="notes:read offline_access")
     assert (await program.refresh()).status_code == 200
+    assert (await program.refresh(scope="notes:read offline_access")).json()["scope"] == "notes:read"
     assert len(host.asked) == 1
 
 

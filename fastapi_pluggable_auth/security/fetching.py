@@ -120,7 +120,7 @@ class Fetcher:
                         await answer.aclose()
                 except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                     problem = str(error) or type(error).__name__
-                except httpx.HTTPError as error:
+                except (httpx.HTTPError, OSError) as error:  # of TLS, once a connection is open
                     raise HostDownError(str(error) or type(error).__name__) from error
         raise HostDownError(problem)
 

@@ -26,7 +26,7 @@ from .models import CODE, AbstractOAuthClient, OAuthClient, OAuthGrant, OAuthTok
 from .names import ApplicationAuthorised, BeforeConsent, OAuthError, OAuthEventKind, OAuthMail
 from .protocol import ProtocolError
 from .redirects import is_local, matches, shown_host
-from .resources import issuer_of, resources_asked, resources_of, scopes_of
+from .resources import issuer_of, resources_asked, resources_of, scopes_in, scopes_of
 from .tokens import new_secret
 
 CODE_LIFETIME: Final = timedelta(seconds=60)
@@ -36,8 +36,6 @@ REQUEST_LIFETIME: Final = timedelta(minutes=10)
 _KIND: Final = "oauth_request"
 _CHALLENGE: Final = re.compile("[A-Za-z0-9_-]{43}")
 """RFC 7636 section 4.2: SHA-256 in base64url."""
-_ALSO: Final = frozenset({"offline_access"})
-"""Scopes that some clients ask for to get a refresh token, which all clients get."""
 _LISTS: Final = frozenset({"resource"})
 """Parameters that may be there several times (RFC 8707 section 2)."""
 
@@ -220,7 +218,7 @@ def _scopes(auth: Auth, client: AbstractOAuthClient, asked: str) -> frozenset[st
     `AuthError(ProtocolError.INVALID_SCOPE)`."""
     known = frozenset(scopes_of(auth))
     may_have = known if client.scopes is None else known & client.scopes
-    wanted = frozenset(asked.split()) - _ALSO or may_have
+    wanted = scopes_in(asked) or may_have
     if not wanted or not wanted <= may_have:
         raise AuthError(ProtocolError.INVALID_SCOPE)
     return wanted

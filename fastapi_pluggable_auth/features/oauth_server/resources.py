@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 from urllib.parse import urlsplit
 
 from ...auth import Auth
@@ -11,6 +12,9 @@ from ...config.urls import origin_of
 from ...errors import AuthError
 from .names import FEATURE
 from .protocol import ProtocolError
+
+_ALSO: Final = frozenset({"offline_access"})
+"""Scopes that some clients ask for to get a refresh token, which all clients get."""
 
 
 def issuer_of(settings: AuthSettings) -> str:
@@ -28,6 +32,11 @@ def scopes_of(auth: Auth) -> Mapping[str, str]:
     """What clients may be allowed, each with a sentence for users: those of the feature, and without any
     those of personal access tokens."""
     return auth.features.scopes_of(FEATURE) or auth.features.scopes_of("personal_tokens")
+
+
+def scopes_in(asked: str) -> frozenset[str]:
+    """Those that a client names, but for what it need not ask for."""
+    return frozenset(asked.split()) - _ALSO
 
 
 def resource_at(auth: Auth, path: str) -> str | None:

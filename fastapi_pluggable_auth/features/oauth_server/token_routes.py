@@ -19,6 +19,7 @@ from .granting import Issued, exchange_code, refresh, revoke
 from .models import AbstractOAuthClient
 from .protocol import ProtocolError
 from .protocol_routes import OpenProtocolRoute, ProtocolRoute, opened, preflight
+from .resources import scopes_in
 from .schemas import OAuthTokens
 
 _LISTS: Final = frozenset({"resource"})
@@ -92,7 +93,7 @@ async def oauth_token(
             )
         case "refresh_token":
             _require(form.refresh_token)
-            scopes = frozenset(form.scope.split()) or None
+            scopes = scopes_in(form.scope) or None
             issued = await refresh(auth, client, form.refresh_token, scopes, form.resource)
         case "":
             raise AuthError(ProtocolError.INVALID_REQUEST)
