@@ -26,6 +26,7 @@ from fastapi_pluggable_auth.models import AuditEvent, User
 
 from .conftest import EMAIL, PASSWORD, SQLITE_UNLESS_FULL, Account, Clock, on_each_database
 from .form_browser import BROWSER, FormBrowser
+from .oauth_program import registered, signed_in
 
 DIALECTS = SQLITE_UNLESS_FULL
 
@@ -244,3 +245,15 @@ async def test_superusers_look_after_clients_and_other_administrators_only_see_t
     await allow(auth, EVE, stored, "notes:read")
     assert [await delete(helper), await delete(root), await delete(root)] == [403, 204, 404]
     assert not await OAuthGrant.exists()
+
+
+async def test_the_log_of_the_user_says_that_an_application_got_in_and_not_each_time_it_comes_again(
+    account: Account, auth: Auth, app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    program = await registered(auth, client)
+    await program.connect(await signed_in(app, account))
+    for _ in range(3):
+        assert (await program.refresh()).status_code == 200
+    await auth.afterwards.flush()
+    kinds = [event.kind for event in await AuditEvent.all().order_by("time")]
+    assert kinds[-3:] == ["login", "application_authorised", "oauth_token"]

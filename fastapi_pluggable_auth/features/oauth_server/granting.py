@@ -25,7 +25,7 @@ from tortoise.expressions import Q
 
 from ...auth import Auth, autonomous
 from ...errors import AuthError
-from ...events import Observation
+from ...events import EventKind, Observation
 from ...models import AbstractUser, exact, matching
 from ...security.plaintext import Plaintext
 from .ending import end_stolen
@@ -134,7 +134,7 @@ async def refresh(
 ) -> Issued:
     """Spends a refresh token for new ones; the access token may have fewer `scopes` and `resources`. Raises
     `AuthError`: `ProtocolError.INVALID_GRANT`, INVALID_SCOPE, INVALID_TARGET."""
-    async with auth.events.observe(OAuthEventKind.OAUTH_TOKEN) as observation:
+    async with auth.events.observe(EventKind.TOKEN_REFRESH) as observation:
         spent = await _find(auth, client, token.look(), REFRESH, observation)
         user = await _owner(auth, spent)
         if scopes is not None and not scopes <= spent.scopes:

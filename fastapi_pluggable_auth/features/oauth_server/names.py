@@ -41,7 +41,7 @@ class OAuthEventKind(EventTable):
     APPLICATION_AUTHORISED = "application_authorised"
     APPLICATION_REMOVED = "application_removed"
     OAUTH_TOKEN = "oauth_token"  # noqa: S105
-    """A client asked for tokens, by a code or a refresh token."""
+    """A client asked for tokens by a code; by a refresh token it is `token_refresh`, as there are many."""
     OAUTH_TOKEN_REVOKED = "oauth_token_revoked"  # noqa: S105
     OAUTH_REUSE = "oauth_reuse"
     """A code or refresh token was used twice, as one that was stolen is: always a failure."""
