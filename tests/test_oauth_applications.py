@@ -193,12 +193,16 @@ async def test_an_administrator_takes_an_application_from_a_user_and_the_log_say
     assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
     one = f"{path}/{notes.id}"
     assert (await eve.client.delete(one, headers=eve.headers)).status_code == 403
+    began = await root.client.post(f"/admin/users/{user.id}/impersonate", headers=root.headers)
+    acting = {"Authorization": f"Bearer {began.json()['access_token']}"}
+    acted = await root.client.delete(f"/account/applications/{notes.id}", headers=acting)
+    assert (acted.status_code, acted.json()["code"]) == (403, "impersonation_forbidden")
     assert (await root.client.delete(one, headers=root.headers)).status_code == 204
     assert not await OAuthToken.exists()
     again = await root.client.delete(one, headers=root.headers)
     assert (again.status_code, again.json()["code"]) == (404, "application_not_found")
     await auth.afterwards.flush()
-    (event,) = await AuditEvent.filter(kind="application_removed")
+    (event,) = await AuditEvent.filter(kind="application_removed", outcome="success")
     assert (event.user_id, event.actor_id) == (user.id, admin.id)
 
 
