@@ -140,7 +140,7 @@ async def test_a_token_that_is_verified_is_good_there_alone_and_at_once_no_more(
     token = oauth_client.tokens["access_token"]
     assert (await verify_oauth_token(auth, token, "/mcp")).client_id == oauth_client.client_id
     assert await verify_oauth_token(auth, token, "/notes") is None
-    for other in ("", "x", oauth_client.tokens["refresh_token"]):
+    for other in ("", "x", "oat_\\ud800", oauth_client.tokens["refresh_token"]):
         assert await verify_oauth_token(auth, other, "/mcp") is None
     await oauth_client.revoke()
     assert await verify_oauth_token(auth, token, "/mcp") is None
