@@ -56,6 +56,10 @@ def add_notes(app: FastAPI) -> None:
     async def read_there(user: Reader) -> Who:
         return Who(email=user.email)
 
+    @app.get("/apiary")
+    async def beside(user: Reader) -> Who:
+        return Who(email=user.email)
+
     @app.get("/elsewhere")
     async def elsewhere(user: Reader) -> Who:
         return Who(email=user.email)

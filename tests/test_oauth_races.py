@@ -17,6 +17,7 @@ from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.events import SecurityEvent
 from fastapi_pluggable_auth.features import OAuthServer
 from fastapi_pluggable_auth.features.oauth_server.models import REFRESH
+from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import Mail, OAuthGrant, OAuthToken
 
 from . import databases
@@ -91,6 +92,7 @@ async def test_a_code_that_comes_again_gets_nothing_and_ends_what_it_gave(
         assert (await program.exchange(code)).status_code == 200
         assert (await program.refresh()).status_code == 200
         clock.advance(seconds=later)
+        await purge(auth)
         tokens = dict(program.tokens)
         assert (await again.exchange(code)).json()["error"] == "invalid_grant"
         assert (await program.get(token=tokens["access_token"])).status_code == 401

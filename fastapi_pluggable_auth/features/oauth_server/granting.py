@@ -249,8 +249,7 @@ async def _exchange(
     rows = auth.tables.of(OAuthToken)
     grant = await _locked(auth, code.grant_id, now)
     if not await rows.filter(id=code.id, spent_at=None).update(spent_at=now):
-        first = await exact(rows.all(), digest=digest_of(pair.access))
-        return None if first is None else _issued(pair, first, now)  # of this request, before
+        return None
     return await _issue(auth, grant, pair, asked, now)
 
 
