@@ -19,7 +19,14 @@ from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import Auth, AuthSettings, config, failures, include_auth
-from fastapi_pluggable_auth.features import Administration, AuditLog, Feature, Passkeys, PersonalTokens
+from fastapi_pluggable_auth.features import (
+    Administration,
+    AuditLog,
+    Feature,
+    OAuthServer,
+    Passkeys,
+    PersonalTokens,
+)
 from fastapi_pluggable_auth.features.passkeys import PasskeySettings
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
@@ -349,6 +356,7 @@ def docs_server(settings: AuthSettings, mailbox: Mailbox, tmp_path: Path) -> Ite
         features=[
             Administration(),
             PersonalTokens(scopes={"notes:read": "Read your notes"}),
+            OAuthServer(resources=["/api"]),
             AuditLog(),
             Passkeys(own),
         ],

@@ -78,6 +78,8 @@ class DocsServer:
             if "/admin/" in commands:
                 self._sign_up_with_passkey(client, "bob@example.com")
                 self.variables["USER_ID"] = self._appoint()
+            if "/oauth/clients" in commands or "/applications" in commands:
+                self._register_client(client)
             if "/auth/invite/" in commands:
                 client.post("/auth/signup", json={"email": "bob@example.com", "password": PASSWORD})
                 self._appoint()
@@ -132,6 +134,21 @@ class DocsServer:
             for (passkey,) in connection.execute("SELECT id FROM auth_passkey WHERE user_id = ?", (other,)):
                 self.variables["PASSKEY_ID"] = passkey
             return str(other)
+
+    def _register_client(self, client: httpx.Client) -> None:
+        """A client with a secret, which everybody has let in."""
+        with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:
+            connection.execute("UPDATE user SET is_superuser = 1 WHERE email = ?", (EMAIL,))
+        body = {"name": "Desk", "redirect_uris": ["https://desk.example/callback"], "confidential": True}
+        made = client.post("/admin/oauth/clients", json=body).json()
+        self.variables |= {"CLIENT_ID": made["id"], "APPLICATION_ID": made["id"]}
+        with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:
+            connection.execute(
+                "INSERT INTO auth_oauth_grant (id, user_id, client_id, scopes, resources, expires_at,"
+                " authorized_at, last_used_at, created_at)"
+                " SELECT id, id, ?1, 'notes:read', '', ?2, ?2, ?2, ?2 FROM user",
+                (made["id"], "2999-01-01 00:00:00.000000+00:00"),
+            )
 
     def _forget_password(self) -> None:
         """Makes the account one that never had a password, as another way of signing in does."""

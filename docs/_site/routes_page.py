@@ -13,7 +13,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from fastapi_pluggable_auth import AuthSettings, include_auth
-from fastapi_pluggable_auth.features import Administration, AuditLog, Passkeys, PersonalTokens
+from fastapi_pluggable_auth.features import Administration, AuditLog, OAuthServer, Passkeys, PersonalTokens
 
 TITLES: Final = {
     "auth": "Signing up and in",
@@ -24,6 +24,7 @@ TITLES: Final = {
     "sessions": "Sessions",
     "account": "The account",
     "personal access tokens": "Personal access tokens",
+    "applications": "Applications",
     "activity": "The audit log",
     "admin": "Administration",
 }
@@ -34,6 +35,7 @@ ROLES: Final = {"editor": ["notes:write"]}
 FEATURES: Final = (
     Administration(),
     PersonalTokens(scopes={"notes:read": "Read your notes"}),
+    OAuthServer(resources=["/api"]),
     AuditLog(),
     Passkeys(),
 )
@@ -139,6 +141,7 @@ EXAMPLES: Final = {
     "token": "'$REFRESH_TOKEN'",
     "challenge": "'$CHALLENGE'",
     "scopes": ["notes:read"],
+    "redirect_uris": ["https://app.example.com/callback"],
     "roles": ["editor"],
     "everywhere": False,
 }
