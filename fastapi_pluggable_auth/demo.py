@@ -25,6 +25,7 @@ from .features.administration.users import create_user, find_user
 from .features.audit_log.feature import AuditLog
 from .features.email_sign_in.feature import EmailSignIn
 from .features.feature import Feature
+from .features.oauth_server.feature import OAuthServer
 from .features.passkeys.feature import Passkeys
 from .features.personal_tokens.feature import PersonalTokens
 from .flows.authorization import grant
@@ -37,6 +38,7 @@ FEATURES: Final[tuple[Feature, ...]] = (
     PersonalTokens(scopes={"notes:read": "Read your notes"}),
     Passkeys(),
     EmailSignIn(),
+    OAuthServer(resources=["/notes"]),
 )
 """All that the package has, beside two-factor, which is there anyway, and what needs other sites."""
 
@@ -144,7 +146,7 @@ def demo_app(database: Path, base_url: str) -> FastAPI:
 
     @app.get("/notes", tags=["example"])
     async def notes(user: Annotated[User, Depends(require(scope="notes:read"))]) -> dict[str, str]:
-        """A route of the host app that takes personal access tokens as well."""
+        """A route of the host app that takes personal access tokens, and OAuth tokens, as well."""
         return {"message": f"Notes of {user.email}"}
 
     return app
