@@ -60,6 +60,7 @@ async def public_keys(client: httpx.AsyncClient) -> list[dict[str, str]]:
     answer = await client.get("/.well-known/jwks.json")
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "public, max-age=300"
+    assert answer.headers["access-control-allow-origin"] == "*"
     keys: list[dict[str, str]] = answer.json()["keys"]
     return keys
 

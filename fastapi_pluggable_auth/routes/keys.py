@@ -17,6 +17,8 @@ router = AuthRouter(tags=["auth"])
     "/.well-known/jwks.json", operation_id="auth_public_keys", summary="Public keys", responses=documented()
 )
 async def public_keys(auth: CurrentAuth, response: Response) -> PublicKeys:
-    """The keys that verify access tokens (RFC 7517); none while a shared secret signs them."""
+    """The keys that verify access tokens (RFC 7517); none while a shared secret signs them. Pages of any
+    origin may read them."""
     response.headers["Cache-Control"] = "public, max-age=300"
+    response.headers["Access-Control-Allow-Origin"] = "*"
     return PublicKeys(keys=[dict(key) for key in key_set(auth.settings).public])
