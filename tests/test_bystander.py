@@ -61,7 +61,7 @@ from fastapi_pluggable_auth.features import (
 )
 from fastapi_pluggable_auth.features.administration import users
 from fastapi_pluggable_auth.features.email_sign_in.flows import mail_link
-from fastapi_pluggable_auth.features.oauth_server import clients
+from fastapi_pluggable_auth.features.oauth_server import clients, testing, verifying
 from fastapi_pluggable_auth.features.passkeys import keeping
 from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator
 from fastapi_pluggable_auth.features.social_login.app_providers import providers_of
@@ -1321,6 +1321,8 @@ async def connects_an_application_and_removes_it(world: World) -> None:
     own, theirs = "/account/applications", f"/admin/users/{ada.id}/applications"
     (application,) = await ada.ask("GET", own)
     assert len(await root.ask("GET", theirs)) == 1
+    given = await testing.give_token(world.auth, await User.get(id=ada.id), ["notes:read"], "/notes")
+    assert await verifying.verify_oauth_token(world.auth, given, "/notes")
     for each, _ in stolen:
         await ada.ask("DELETE", f"{own}/{each}", status=404)
         await root.ask("DELETE", f"{theirs}/{each}", status=404)
