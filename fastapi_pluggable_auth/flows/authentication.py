@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Generic
+from datetime import UTC, datetime, timedelta
+from typing import Final, Generic
 from uuid import UUID
 
 from ..auth import Auth
@@ -17,6 +17,10 @@ from ..security.devices import DEVICE
 from ..security.jwt import ACCESS, Claims, Transport, generation_of, issued_at_of, session_of, subject_of
 from .acting import WRITE, acting_administrator, covers, end_impersonation
 from .generations import note_shown
+
+_USE_RECORDED_EVERY: Final = timedelta(minutes=1)
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+"""When a program has last typed a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,18 @@ class Authentication(Generic[U_co]):
     def impersonated_by(self) -> UUID | None:
         """The administrator's id."""
         return None if self.administrator is None else self.administrator.id
+
+
+def of_program(
+    user: AbstractUser, scopes: frozenset[str], resources: frozenset[str] | None = None
+) -> Authentication:
+    """That of a program which acts for the user by a token with scopes: never a recent login."""
+    return Authentication(user, None, _NEVER, scopes=scopes, resources=resources)
+
+
+def is_use_due(used_at: datetime | None, now: datetime) -> bool:
+    """Whether a use is to be recorded of what was last used then: once a minute."""
+    return used_at is None or used_at <= now - _USE_RECORDED_EVERY
 
 
 def observed(

@@ -8,7 +8,6 @@ import hmac
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import unquote_plus, urlsplit
 
@@ -16,6 +15,7 @@ from tortoise.exceptions import IntegrityError
 
 from ...auth import Auth
 from ...errors import AuthError
+from ...flows.authentication import is_use_due
 from ...models import exact
 from ...security.plaintext import Plaintext
 from .documents import client_of_document, is_address, is_named
@@ -28,7 +28,6 @@ from .resources import scopes_of
 ID_PREFIX: Final = "c_"
 SECRET_PREFIX: Final = "ocs_"  # noqa: S105
 """Lets scanners find a secret in code and logs."""
-USE_RECORDED_EVERY: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ async def authenticate_client(
 async def note_use(auth: Auth, client: AbstractOAuthClient) -> None:
     """Records, once a minute, that a client has got tokens: anybody may send the id of a public one."""
     used_at, now = client.last_used_at, auth.clock()
-    if used_at is None or used_at <= now - USE_RECORDED_EVERY:
+    if is_use_due(used_at, now):
         await auth.tables.of(OAuthClient).filter(id=client.id, last_used_at=used_at).update(last_used_at=now)
 
 

@@ -17,7 +17,7 @@ from ...auth import Auth
 from ...compiled import Row, Select
 from ...errors import AuthError, ErrorCode
 from ...failures import failure_of, log_failure
-from ...flows.authentication import Authentication
+from ...flows.authentication import Authentication, is_use_due, of_program
 from ...models import exact
 from ...queries import Read, of_existing
 from ...security.keys import key_set
@@ -28,8 +28,6 @@ from .resources import covers
 
 logger = logging.getLogger(__name__)
 
-USE_RECORDED_EVERY: Final = timedelta(minutes=1)
-
 _PREFIXES: Final = {CODE: "oac_", ACCESS: "oat_", REFRESH: "ort_"}
 """They let scanners find a token in code and logs, and keep the kinds apart."""
 _ACCESS: Final = re.compile("oat_[A-Za-z0-9_-]{43}")
@@ -37,8 +35,6 @@ _REFRESH: Final = re.compile("(ort_[A-Za-z0-9_-]{43})([A-Za-z0-9_-]{54})")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = 2**56
 """Microseconds: what a stranger has made up is still a date."""
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
-"""When a program has last typed a password."""
 _SUCCESSORS: Final = "OAuth tokens"
 """Names the key that makes successors."""
 
@@ -110,7 +106,7 @@ async def authenticate_token(auth: Auth, token: str) -> Authentication:
     work = row_of_token(auth, token)
     del token  # an error tracker would send it with this frame
     found = await work
-    return Authentication(found["user"], None, _NEVER, scopes=found["scopes"], resources=found["resources"])
+    return of_program(found["user"], found["scopes"], found["resources"])
 
 
 async def row_of_token(auth: Auth, token: str) -> Row:
@@ -127,7 +123,7 @@ async def row_of_token(auth: Auth, token: str) -> Row:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     used_at = found["used_at"]
     superseded = found["superseded"]
-    if not superseded and (used_at is None or used_at <= now - USE_RECORDED_EVERY):
+    if not superseded and is_use_due(used_at, now):
         superseded = not await _note_use(auth, found, now)
     if superseded:
         await end_stolen(auth, found["grant_id"], user)

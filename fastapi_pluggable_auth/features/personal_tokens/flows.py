@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from tortoise.exceptions import ValidationError
@@ -17,7 +17,14 @@ from ...auth import Auth, transactional
 from ...compiled import Select
 from ...errors import AuthError, ErrorCode, ErrorTable
 from ...events import EventTable
-from ...flows.authentication import Authentication, observed, refuse_impersonation, require_recent_login
+from ...flows.authentication import (
+    Authentication,
+    is_use_due,
+    observed,
+    of_program,
+    refuse_impersonation,
+    require_recent_login,
+)
 from ...flows.notices import notify
 from ...models import exact, matching
 from ...queries import Read, of_existing
@@ -26,11 +33,6 @@ from ...shared_reads import SharedSelect
 from ..feature import MailSpec, MailTable
 from .models import AbstractPersonalToken, PersonalToken
 from .secret import digest_of, generate_secret
-
-USE_RECORDED_EVERY: Final = timedelta(minutes=1)
-
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
-"""When a program has last typed a password."""
 
 
 class PersonalTokenError(ErrorTable):
@@ -142,10 +144,10 @@ async def authenticate_token(auth: Auth, secret: str) -> Authentication:
     if ended or not user.is_active:
         raise AuthError(ErrorCode.INVALID_TOKEN)
     used_at = token["last_used_at"]
-    if used_at is None or used_at <= now - USE_RECORDED_EVERY:
+    if is_use_due(used_at, now):
         unchanged = auth.tables.of(PersonalToken).filter(id=token["id"], last_used_at=used_at)
         await unchanged.update(last_used_at=now)
-    return Authentication(user, None, _NEVER, scopes=token["scopes"])
+    return of_program(user, token["scopes"])
 
 
 def _by_digest(auth: Auth) -> Read:
