@@ -30,7 +30,7 @@ from fastapi_pluggable_auth.features import (
 from fastapi_pluggable_auth.features.passkeys import PasskeySettings
 from fastapi_pluggable_auth.testing import FakeClock as Clock
 
-from . import browsers, databases, node, pgbouncer, postgres, promtool, quick_routes
+from . import browsers, databases, node, peers, pgbouncer, postgres, promtool, quick_routes
 from .daemons import none_of
 from .smtp_server import MailServer, link_in
 from .spare_database import SpareDatabase
@@ -60,6 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("TEST_REQUIRE_BROWSER") and (problem := browsers.missing()):
         raise pytest.UsageError(problem)
     if os.environ.get("TEST_REQUIRE_NODE") and (problem := node.missing()):
+        raise pytest.UsageError(problem)
+    if os.environ.get("TEST_REQUIRE_PEERS") and (problem := peers.missing()):
         raise pytest.UsageError(problem)
     if os.environ.get("TEST_REQUIRE_POOLER") and (problem := pgbouncer.missing()):
         raise pytest.UsageError(problem)

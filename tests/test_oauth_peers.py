@@ -25,7 +25,7 @@ import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from . import databases, live, node
+from . import databases, live, node, peers
 from .conftest import EMAIL, PASSWORD, SECRET
 from .document_host import DocumentHost, write_authority
 from .form_browser import BROWSER, FormBrowser
@@ -50,6 +50,7 @@ BEGIN = {
     },
 }
 
+pytestmark = pytest.mark.skipif(peers.missing() is not None, reason=str(peers.missing()))
 with_node = pytest.mark.skipif(node.missing() is not None, reason=str(node.missing()))
 
 
