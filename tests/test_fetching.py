@@ -146,10 +146,11 @@ async def test_a_redirect_is_not_followed(host: DocumentHost) -> None:
         (answer({}, kind="text/html"), "not JSON, but text/html"),
         (answer(None), "status 404"),
         (answer({}, status=204), "status 204"),
-        (
+        pytest.param(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\r\n"
             + gzip.compress(json.dumps({"padding": " " * 1_000_000}).encode()),
             "not JSON of",
+            id="packed",  # the time is in it
         ),
     ],
 )
