@@ -29,6 +29,8 @@ from fastapi_pluggable_auth.models import (
     Identity,
     MailState,
     OAuthClient,
+    OAuthClientToken,
+    OAuthDevice,
     OAuthGrant,
     OAuthToken,
     Passkey,
@@ -240,6 +242,7 @@ async def _connect(auth: Auth, bob: UUID, day: datetime, far: datetime) -> None:
             redirect_uris=["https://tool.example/callback"],
             scopes=None if known else ["notes:read"],
             secret_digest=None if known else "e" * 64,
+            registration_digest=None if known else "f" * 64,
             origin=DOCUMENT if known else OPERATOR,
             fetched_at=day if known else None,
             fresh_until=far if known else None,
@@ -248,6 +251,22 @@ async def _connect(auth: Auth, bob: UUID, day: datetime, far: datetime) -> None:
             created_at=day,
         )
         same = {"user_id": bob, "scopes": ["notes:read"], "expires_at": far, "created_at": day}
+        await auth.tables.of(OAuthDevice).create(
+            **{**same, "user_id": bob if known else None},
+            client_id=client.id,
+            digest=digest_of(f"device {known}"),
+            user_code_digest=digest_of(f"user code {known}"),
+            asked_at=day if known else None,
+            allowed_at=day if known else None,
+            denied_at=None if known else day,
+        )
+        await auth.tables.of(OAuthClientToken).create(
+            client_id=client.id,
+            digest=digest_of(f"own {known}"),
+            scopes=["notes:read"],
+            expires_at=far,
+            created_at=day,
+        )
         grant = await auth.tables.of(OAuthGrant).create(
             client_id=client.id,
             resources=["http://localhost:8000/api"],

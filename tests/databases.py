@@ -28,6 +28,8 @@ TABLES = (
     "auth_mail",
     "auth_recovery_code",
     "auth_identity",
+    "auth_oauth_client_token",
+    "auth_oauth_device",
     "auth_oauth_token",
     "auth_oauth_grant",
     "auth_oauth_client",

@@ -278,6 +278,7 @@ async def test_no_model_changes_without_a_migration() -> None:
         "0010_search_indexes",
         "0011_mail_states",
         "0012_oauth_server",
+        "0013_devices_and_client_tokens",
     ],
 )
 async def test_the_sql_of_each_step_can_be_read(step: str, spare: SpareDatabase) -> None:

@@ -42,6 +42,7 @@ FORMS = {
 NEWER = (
     *("auth_device", "auth_pending", "auth_passkey", "auth_identity"),
     *("auth_oauth_client", "auth_oauth_grant", "auth_oauth_token"),
+    *("auth_oauth_device", "auth_oauth_client_token"),
 )
 """Tables that were not there then."""
 

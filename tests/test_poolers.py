@@ -404,7 +404,7 @@ async def two(app: FastAPI, shadow: tuple[str, Shadow], mailbox: Mailbox) -> Asy
 
 async def rows_of_bob(shadow: Shadow) -> dict[str, list[Any]]:
     bob = await shadow.fetch('SELECT * FROM "user" WHERE email = $1', "bob@example.com")
-    owned = set(databases.TABLES) - {"user", "auth_throttle", "auth_oauth_client"}
+    owned = set(databases.TABLES) - {"user", "auth_throttle", "auth_oauth_client", "auth_oauth_client_token"}
     of = {table: f"SELECT * FROM {table} WHERE user_id = $1 ORDER BY id" for table in owned}
     return {"user": bob} | {table: await shadow.fetch(query, bob[0]["id"]) for table, query in of.items()}
 

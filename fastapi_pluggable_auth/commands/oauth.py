@@ -47,10 +47,26 @@ def _add_clients(commands: Any) -> None:
     create.add_argument(
         "--redirect-uri",
         action="append",
-        required=True,
+        default=[],
         dest="redirect_uris",
         metavar="URI",
-        help="where its answers may go; may be repeated",
+        help="where its answers may go, which it needs for a code; may be repeated",
+    )
+    create.add_argument(
+        "--post-logout-redirect-uri",
+        action="append",
+        default=[],
+        dest="post_logout_redirect_uris",
+        metavar="URI",
+        help="where users may go whom it has signed out here (OpenID Connect); may be repeated",
+    )
+    create.add_argument(
+        "--grant",
+        action="append",
+        choices=("code", "device", "client-credentials"),
+        dest="grants",
+        help="how it gets tokens: by a code in a browser (default), for a device without one, or for itself;"
+        " may be repeated",
     )
     create.add_argument(
         "--scope",
@@ -97,7 +113,13 @@ def _run(work: Work, options: argparse.Namespace) -> int:
 
 async def _create(options: argparse.Namespace, auth: Auth) -> int:
     from ..features.oauth_server.clients import create_client
+    from ..features.oauth_server.models import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, DEVICE_CODE
 
+    kinds = {
+        "code": AUTHORIZATION_CODE,
+        "device": DEVICE_CODE,
+        "client-credentials": CLIENT_CREDENTIALS,
+    }
     made = await create_client(
         auth,
         options.name,
@@ -105,6 +127,8 @@ async def _create(options: argparse.Namespace, auth: Auth) -> int:
         options.scopes,
         confidential=options.confidential,
         client_id=options.client_id,
+        grant_types=[kinds[each] for each in options.grants or ["code"]],
+        post_logout_redirect_uris=options.post_logout_redirect_uris,
     )
     return _print_secret(options, made.client.client_id, made.secret)
 

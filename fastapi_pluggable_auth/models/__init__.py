@@ -6,9 +6,13 @@ Tortoise reads the source of each model for comments: small files take it 6 ms o
 from ..features.audit_log.models import AbstractAuditEvent, AuditEvent
 from ..features.oauth_server.models import (
     AbstractOAuthClient,
+    AbstractOAuthClientToken,
+    AbstractOAuthDevice,
     AbstractOAuthGrant,
     AbstractOAuthToken,
     OAuthClient,
+    OAuthClientToken,
+    OAuthDevice,
     OAuthGrant,
     OAuthToken,
 )
@@ -47,6 +51,8 @@ __all__ = [
     "AbstractIdentity",
     "AbstractMail",
     "AbstractOAuthClient",
+    "AbstractOAuthClientToken",
+    "AbstractOAuthDevice",
     "AbstractOAuthGrant",
     "AbstractOAuthToken",
     "AbstractPasskey",
@@ -69,6 +75,8 @@ __all__ = [
     "MomentField",
     "NamesField",
     "OAuthClient",
+    "OAuthClientToken",
+    "OAuthDevice",
     "OAuthGrant",
     "OAuthToken",
     "Passkey",

@@ -25,6 +25,8 @@ TABLES: Final[tuple[type[Model], ...]] = (
     oauth_server.OAuthClient,
     oauth_server.OAuthGrant,
     oauth_server.OAuthToken,
+    oauth_server.OAuthDevice,
+    oauth_server.OAuthClientToken,
 )
 EXPIRED: Final[tuple[Expired, ...]] = (
     personal_tokens.EXPIRED,

@@ -53,7 +53,13 @@ async def create_client(
     """Register a client, for superusers. Its secret, where it has one, is in this answer only."""
     return _new(
         await clients.create_client(
-            auth, body.name, body.redirect_uris, body.scopes, confidential=body.confidential
+            auth,
+            body.name,
+            body.redirect_uris,
+            body.scopes,
+            confidential=body.confidential,
+            grant_types=body.grant_types,
+            post_logout_redirect_uris=body.post_logout_redirect_uris,
         )
     )
 

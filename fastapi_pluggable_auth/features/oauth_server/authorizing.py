@@ -21,8 +21,16 @@ from ...flows.pending import begin, find, take
 from ...models import AbstractPending, AbstractUser, exact, matching
 from ...security.plaintext import Plaintext
 from ...security.redirects import MAXIMUM_LENGTH
-from .clients import client_host, find_client, is_trusted
-from .models import CODE, AbstractOAuthClient, OAuthClient, OAuthGrant, OAuthToken, digest_of
+from .clients import client_host, find_client, is_trusted, require_grant_type
+from .models import (
+    AUTHORIZATION_CODE,
+    CODE,
+    AbstractOAuthClient,
+    OAuthClient,
+    OAuthGrant,
+    OAuthToken,
+    digest_of,
+)
 from .names import ApplicationAuthorised, BeforeConsent, OAuthError, OAuthEventKind, OAuthMail
 from .protocol import ProtocolError
 from .redirects import is_local, matches, shown_host
@@ -97,6 +105,7 @@ async def read_request(auth: Auth, parameters: Sequence[tuple[str, str]]) -> Aut
         repeated = any(times[name] > 1 for name in times if name not in _LISTS)
         if repeated or "response_type" not in given or ("none" in prompt and len(prompt) > 1):
             raise AuthError(ProtocolError.INVALID_REQUEST)
+        require_grant_type(client, AUTHORIZATION_CODE)
         if given["response_type"] != "code":
             raise AuthError(ProtocolError.UNSUPPORTED_RESPONSE_TYPE)
         if given.get("response_mode", "query") != "query" or {"request", "request_uri"} & given.keys():

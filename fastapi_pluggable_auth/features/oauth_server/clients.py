@@ -19,12 +19,23 @@ from ...flows.authentication import is_use_due
 from ...models import exact
 from ...security.plaintext import Plaintext
 from .documents import client_of_document, is_address, is_named
-from .models import DOCUMENT, OPERATOR, AbstractOAuthClient, OAuthClient, OAuthGrant, digest_of
+from .models import (
+    AUTHORIZATION_CODE,
+    CLIENT_CREDENTIALS,
+    DEVICE_CODE,
+    DOCUMENT,
+    OPERATOR,
+    AbstractOAuthClient,
+    OAuthClient,
+    OAuthGrant,
+    digest_of,
+)
 from .names import OAuthError
 from .protocol import ProtocolError
-from .registration import RefusedClientError, checked_redirect_uris, cleaned_name
+from .registration import RefusedClientError, checked_addresses, checked_redirect_uris, cleaned_name
 from .resources import scopes_of
 
+GRANT_TYPES: Final = frozenset({AUTHORIZATION_CODE, DEVICE_CODE, CLIENT_CREDENTIALS})
 ID_PREFIX: Final = "c_"
 SECRET_PREFIX: Final = "ocs_"  # noqa: S105
 """Lets scanners find a secret in code and logs."""
@@ -76,6 +87,12 @@ async def authenticate_client(
     return client
 
 
+def require_grant_type(client: AbstractOAuthClient, grant_type: str) -> None:
+    """Raises `AuthError(ProtocolError.UNAUTHORIZED_CLIENT)` where it may not ask for tokens so."""
+    if grant_type not in client.grant_types:
+        raise AuthError(ProtocolError.UNAUTHORIZED_CLIENT)
+
+
 async def note_use(auth: Auth, client: AbstractOAuthClient) -> None:
     """Records, once a minute, that a client has got tokens: anybody may send the id of a public one."""
     used_at, now = client.last_used_at, auth.clock()
@@ -91,10 +108,13 @@ async def create_client(
     *,
     confidential: bool = False,
     client_id: str | None = None,
+    grant_types: Collection[str] = (AUTHORIZATION_CODE,),
+    post_logout_redirect_uris: Sequence[str] = (),
 ) -> NewClient:
     """Registers a client. `scopes` are all that it may ask for, None those of the app. With the address of a
     document as its `client_id`, the document is never read: for one that its host does not give to servers.
-    Raises `AuthError(OAUTH_CLIENT_REFUSED)`, which says what is wrong."""
+    `grant_types` are AUTHORIZATION_CODE, DEVICE_CODE and CLIENT_CREDENTIALS. Raises
+    `AuthError(OAUTH_CLIENT_REFUSED)`, which says what is wrong."""
     if client_id is not None and (confidential or not is_address(client_id)):
         why = "is public" if confidential else "is an https address with a path"
         raise _refused(f"A client id that is chosen {why}: leave it out, or change it.")
@@ -105,8 +125,17 @@ async def create_client(
     if known and unknown:
         lacks, has = ", ".join(sorted(unknown)), ", ".join(sorted(known))
         raise _refused(f"The app has no scope {lacks}: it has {has}.")
+    kinds = frozenset(grant_types)
+    if not kinds or kinds - GRANT_TYPES:
+        raise _refused(f"The grant types of a client are {', '.join(sorted(GRANT_TYPES))}.")
+    if CLIENT_CREDENTIALS in kinds and not confidential:
+        raise _refused("Only a client with a secret acts for itself: make it confidential.")
+    by_code = AUTHORIZATION_CODE in kinds
+    if redirect_uris and not by_code:
+        raise _refused("Only a client that uses authorization_code has redirect URIs: leave them out.")
     try:
-        addresses = checked_redirect_uris(redirect_uris)
+        addresses = checked_redirect_uris(redirect_uris) if by_code else frozenset()
+        after_logout = checked_addresses(post_logout_redirect_uris)
     except RefusedClientError as error:
         raise _refused(f"The client is not valid: {error}.") from error
     secret = _new_secret() if confidential else None
@@ -116,6 +145,8 @@ async def create_client(
         "digest": digest_of(client_id),
         "name": shown,
         "redirect_uris": addresses,
+        "post_logout_redirect_uris": after_logout,
+        "grant_types": kinds,
         "scopes": None if scopes is None else frozenset(scopes),
         "secret_digest": None if secret is None else digest_of(secret),
         "origin": OPERATOR,
@@ -188,6 +219,8 @@ def shown(client: AbstractOAuthClient) -> dict[str, Any]:
         "name": client.name,
         "uri": client.client_uri,
         "redirect_uris": sorted(client.redirect_uris),
+        "post_logout_redirect_uris": sorted(client.post_logout_redirect_uris),
+        "grant_types": sorted(client.grant_types),
         "scopes": None if client.scopes is None else sorted(client.scopes),
         "confidential": client.secret_digest is not None,
         "origin": client.origin,

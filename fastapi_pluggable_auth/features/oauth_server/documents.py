@@ -18,9 +18,18 @@ from ...database import deadline_paused
 from ...errors import AuthError
 from ...models import exact
 from ...security.fetching import Fetched, Fetcher, FetchError, HostDownError
-from .models import CLIENT_ID_LENGTH, DOCUMENT, STALE, AbstractOAuthClient, OAuthClient, digest_of
+from .models import (
+    AUTHORIZATION_CODE,
+    CLIENT_ID_LENGTH,
+    DEVICE_CODE,
+    DOCUMENT,
+    STALE,
+    AbstractOAuthClient,
+    OAuthClient,
+    digest_of,
+)
 from .names import OAuthError
-from .registration import RefusedClientError, checked_redirect_uris, cleaned_name
+from .registration import RefusedClientError, checked_addresses, checked_redirect_uris, cleaned_name
 from .settings import OAuthSettings
 
 logger = logging.getLogger(__name__)
@@ -47,6 +56,8 @@ class Described:
     name: str
     client_uri: str | None
     redirect_uris: frozenset[str]
+    grant_types: frozenset[str]
+    post_logout_redirect_uris: frozenset[str]
 
 
 def is_address(client_id: str) -> bool:
@@ -162,7 +173,11 @@ def describe(client_id: str, document: Mapping[str, Any]) -> Described:
             raise RefusedClientError(f"its {name} are without {ours}")
     addresses = checked_redirect_uris(_texts(document.get("redirect_uris")), skip=True)
     name = cleaned_name(document.get("client_name")) or host_of(client_id)
-    return Described(name, _home(document.get("client_uri")), addresses)
+    known = frozenset({AUTHORIZATION_CODE, DEVICE_CODE})
+    grant_types = known & {*_texts(document.get("grant_types", [AUTHORIZATION_CODE]))}
+    after_logout = checked_addresses(_texts(document.get("post_logout_redirect_uris")), skip=True)
+    home = _home(document.get("client_uri"))
+    return Described(name, home, addresses, grant_types, after_logout)
 
 
 def _is_shared(method: object) -> bool:
@@ -199,6 +214,8 @@ async def _keep(
         "name": described.name,
         "client_uri": described.client_uri,
         "redirect_uris": described.redirect_uris,
+        "grant_types": described.grant_types,
+        "post_logout_redirect_uris": described.post_logout_redirect_uris,
         "fetched_at": now,
         "fresh_until": now + fresh_for,
     }

@@ -15,7 +15,15 @@ from ...config import origin_of
 from ...security.names import name_set
 from ..feature import Credential, Feature, Slot
 from .grants import export_applications
-from .models import ACCESS_ENDED, EXPIRED, OAuthClient, OAuthGrant, OAuthToken
+from .models import (
+    ACCESS_ENDED,
+    EXPIRED,
+    OAuthClient,
+    OAuthClientToken,
+    OAuthDevice,
+    OAuthGrant,
+    OAuthToken,
+)
 from .names import FEATURE, OAuthError, OAuthEventKind, OAuthMail
 from .resources import issuer_of, metadata_path, resource_at, resources_of, scopes_of
 from .settings import OAuthSettings
@@ -85,7 +93,7 @@ class OAuthServer(Feature):
             errors=OAuthError,
             events=OAuthEventKind,
             mails=OAuthMail,
-            tables=(OAuthClient, OAuthGrant, OAuthToken),
+            tables=(OAuthClient, OAuthGrant, OAuthToken, OAuthDevice, OAuthClientToken),
             expired=EXPIRED,
             access_ended=(ACCESS_ENDED,),
             scopes=dict(scopes or {}),

@@ -1,4 +1,5 @@
-"""The tables of the OAuth server: clients, what users have allowed them, and their tokens."""
+"""The tables of the OAuth server: clients, what users have allowed them, their tokens, and devices that
+wait to be allowed."""
 
 from __future__ import annotations
 
@@ -25,8 +26,15 @@ OPERATOR: Final = "operator"
 """A client that the operator has registered."""
 DOCUMENT: Final = "document"
 """One that is known by the address of its document."""
+REGISTERED: Final = "registered"
+"""One that has registered itself (RFC 7591)."""
+
+AUTHORIZATION_CODE: Final = "authorization_code"
+DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
+CLIENT_CREDENTIALS: Final = "client_credentials"
 
 CODE: Final = "code"
+DEVICE: Final = "device"
 ACCESS: Final = "access"
 REFRESH: Final = "refresh"
 
@@ -39,10 +47,11 @@ def digest_of(value: str) -> str:
 class AbstractOAuthClient(Outward, Model):
     """An application that users let in. `client_id` is random, or the https address of its document
     (`origin`); `digest` finds it. `scopes` are those that it may ask for, None for all; without a
-    `secret_digest` it is public (RFC 6749 section 2.1). Of a document, `fetched_at` says when it was read,
-    and `fresh_until` when it has to be read again."""
+    `secret_digest` it is public (RFC 6749 section 2.1). `grant_types` are how it may ask for tokens, all but
+    by a refresh token. One that has registered itself changes that by the token of `registration_digest`. Of
+    a document, `fetched_at` says when it was read, and `fresh_until` when it has to be read again."""
 
-    _withheld = frozenset({"digest", "secret_digest"})
+    _withheld = frozenset({"digest", "secret_digest", "registration_digest"})
 
     id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
     client_id = fields.CharField(max_length=CLIENT_ID_LENGTH)
@@ -54,6 +63,11 @@ class AbstractOAuthClient(Outward, Model):
         null=True, default=None, db_default=None
     )
     secret_digest = fields.CharField(max_length=64, null=True)
+    grant_types = NamesField(
+        default=lambda: frozenset({AUTHORIZATION_CODE}), db_default=f" {AUTHORIZATION_CODE} "
+    )
+    post_logout_redirect_uris = NamesField(max_length=ADDRESSES_LENGTH)
+    registration_digest = fields.CharField(max_length=64, null=True)
     origin = fields.CharField(max_length=16, default=OPERATOR)
     fetched_at: datetime | None = MomentField(null=True)
     fresh_until: datetime | None = MomentField(null=True)
@@ -107,9 +121,9 @@ class OAuthGrant(AbstractOAuthGrant):
 
 
 class AbstractOAuthToken(Outward, Model):
-    """A code, access token or refresh token (`kind`) of a grant, as its digest. `details` is what a code is
-    bound to, in JSON. `parent` is the digest of the code or refresh token that was spent for it and another
-    one, and `attempt` how often the answer to that was lost before; a `superseded` one was in such an answer.
+    """A code, device code, access token or refresh token (`kind`) of a grant, as its digest. `details` is
+    what a code is bound to, in JSON. `parent` is the digest of what was spent for it and another one, and
+    `attempt` how often the answer to that was lost before; a `superseded` one was in such an answer.
     `used_at` is when one of the two was last shown."""
 
     _withheld = frozenset({"digest", "details", "parent"})
@@ -150,10 +164,82 @@ class OAuthToken(AbstractOAuthToken):
         table = "auth_oauth_token"
 
 
+class AbstractOAuthDevice(Outward, Model):
+    """A device that waits until a user allows it something (RFC 8628), found by the `digest` of its device
+    code and that of the code that the user types. `user` is who has typed that. Once it is allowed, its
+    device code is a token of the grant. It is asked for every `interval` seconds at most."""
+
+    _withheld = frozenset({"digest", "user_code_digest"})
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    user: Any
+    user_id: uuid.UUID | None
+    client: Any
+    client_id: uuid.UUID
+    digest = fields.CharField(max_length=64, unique=True)
+    user_code_digest = fields.CharField(max_length=64, unique=True)
+    scopes = NamesField()
+    resources = NamesField(max_length=ADDRESSES_LENGTH)
+    interval = fields.IntField(default=5)
+    asked_at: datetime | None = MomentField(null=True)
+    allowed_at: datetime | None = MomentField(null=True)
+    denied_at: datetime | None = MomentField(null=True)
+    expires_at: datetime = MomentField(db_index=True)
+    created_at = MomentField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
+class OAuthDevice(AbstractOAuthDevice):
+    """A device that waits until a `User` allows it something."""
+
+    user: fields.ForeignKeyNullableRelation[User] = fields.ForeignKeyField(
+        User, related_name="auth_oauth_devices", on_delete=OnDelete.CASCADE, null=True, db_index=True
+    )
+    client: fields.ForeignKeyRelation[OAuthClient] = fields.ForeignKeyField(
+        OAuthClient, related_name="auth_oauth_devices", on_delete=OnDelete.CASCADE, db_index=True
+    )
+
+    class Meta:
+        table = "auth_oauth_device"
+
+
+class AbstractOAuthClientToken(Outward, Model):
+    """An access token by which a client acts for itself (RFC 6749 section 4.4), as its digest."""
+
+    _withheld = frozenset({"digest"})
+
+    id = fields.UUIDField(primary_key=True, default=uuid.uuid4)
+    client: Any
+    client_id: uuid.UUID
+    digest = fields.CharField(max_length=64, unique=True)
+    scopes = NamesField()
+    resources = NamesField(max_length=ADDRESSES_LENGTH)
+    expires_at: datetime = MomentField(db_index=True)
+    created_at = MomentField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
+class OAuthClientToken(AbstractOAuthClientToken):
+    """An access token by which a client acts for itself."""
+
+    client: fields.ForeignKeyRelation[OAuthClient] = fields.ForeignKeyField(
+        OAuthClient, related_name="auth_client_tokens", on_delete=OnDelete.CASCADE, db_index=True
+    )
+
+    class Meta:
+        table = "auth_oauth_client_token"
+
+
 STALE: Final = timedelta(days=7)
 """For how long a document serves while its host is down."""
 UNUSED: Final = timedelta(hours=1)
 """For how long one is kept whose client no user has let in: anybody may have had many read."""
+UNUSED_REGISTRATION: Final = timedelta(hours=24)
+"""For how long a client that has registered itself is kept that no user has let in."""
 
 
 def _never_used(now: datetime, _: AuthSettings) -> Q:
@@ -162,11 +248,18 @@ def _never_used(now: datetime, _: AuthSettings) -> Q:
     return Q(origin=DOCUMENT, last_used_at=None, disabled_at=None, fetched_at__lt=now - UNUSED)
 
 
+def _never_used_registration(now: datetime, _: AuthSettings) -> Q:
+    return Q(origin=REGISTERED, last_used_at=None, disabled_at=None, created_at__lt=now - UNUSED_REGISTRATION)
+
+
 EXPIRED: Final = (
     # A code stays as long as its grant, so that a replay ends that.
     Expired(OAuthToken, lambda now, _: Q(expires_at__lt=now, kind__in=(ACCESS, REFRESH))),
     Expired(OAuthGrant, lambda now, _: Q(expires_at__lt=now)),
+    Expired(OAuthDevice, lambda now, _: Q(expires_at__lt=now)),
+    Expired(OAuthClientToken, lambda now, _: Q(expires_at__lt=now)),
     Expired(OAuthClient, _never_used),
+    Expired(OAuthClient, _never_used_registration),
 )
 ACCESS_ENDED: Final = AccessEnded(OAuthGrant, ALL_ACCESS)
 """Their tokens go with them."""

@@ -27,16 +27,23 @@ def cleaned_name(value: object) -> str:
 def checked_redirect_uris(addresses: Iterable[str], *, skip: bool = False) -> frozenset[str]:
     """Those that are allowed: all of them, unless the others are to be skipped. Raises `RefusedClientError`,
     also for none."""
-    kept, problem = set(), "it has no redirect URI"
+    given = [*addresses]
+    kept = checked_addresses(given, skip=skip)
+    if not kept:
+        problems = [f"the redirect URI {each!r:.80} {redirect_problem(each)}" for each in given]
+        raise RefusedClientError(problems[-1] if problems else "it has no redirect URI")
+    return kept
+
+
+def checked_addresses(addresses: Iterable[str], *, skip: bool = False) -> frozenset[str]:
+    """The same for where a browser may be led after a logout: none may be there. Raises
+    `RefusedClientError`."""
+    kept = set()
     for address in addresses:
         if (found := redirect_problem(address)) is None:
             kept.add(address)
-        else:
-            problem = f"the redirect URI {address!r:.80} {found}"
-            if not skip:
-                raise RefusedClientError(problem)
-    if not kept:
-        raise RefusedClientError(problem)
+        elif not skip:
+            raise RefusedClientError(f"the redirect URI {address!r:.80} {found}")
     if sum(map(len, kept)) + len(kept) >= ADDRESSES_LENGTH:
         raise RefusedClientError("its redirect URIs are too many, or too long")
     return frozenset(kept)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field, Strict
 
 from ...schemas import Body, Flag, OwnName, Schema, Text
 from ...security.names import PATTERN as NAME
+from .models import AUTHORIZATION_CODE
 
 ClientName = Annotated[OwnName, Field(examples=["Notes for the desk"])]
 RedirectUri = Annotated[Text, Field(max_length=2048, examples=["https://app.example.com/callback"])]
 Scope = Annotated[str, Strict(), Field(pattern=f"^{NAME}$", max_length=255, examples=["notes:read"])]
+GrantType = Literal[
+    "authorization_code", "urn:ietf:params:oauth:grant-type:device_code", "client_credentials"
+]
 
 
 class ApplicationOut(Schema):
@@ -34,23 +38,31 @@ class ApplicationOut(Schema):
 
 
 class OAuthClientCreate(Body):
-    """A client to register. One that is `confidential` gets a secret; without `scopes` it may ask for all."""
+    """A client to register. One that is `confidential` gets a secret; without `scopes` it may ask for all.
+    Redirect URIs are for the grant type `authorization_code`."""
 
     name: ClientName
-    redirect_uris: Annotated[list[RedirectUri], Field(min_length=1, max_length=20)]
+    redirect_uris: Annotated[list[RedirectUri], Field(max_length=20, default_factory=list)]
+    post_logout_redirect_uris: Annotated[list[RedirectUri], Field(max_length=20, default_factory=list)]
+    grant_types: Annotated[
+        list[GrantType], Field(min_length=1, max_length=3, default_factory=lambda: [AUTHORIZATION_CODE])
+    ]
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=100)] | None = None
     confidential: Flag = False
 
 
 class OAuthClientOut(Schema):
-    """A client. `origin` is `operator` for one that was registered here, and `document` for one whose id is
-    the address of its description; null as `scopes` are all. Times are UTC."""
+    """A client. `origin` is `operator` for one that was registered here, `document` for one whose id is the
+    address of its description, and `registered` for one that has registered itself; null as `scopes` are
+    all. Times are UTC."""
 
     id: UUID
     client_id: str
     name: str
     uri: str | None
     redirect_uris: list[str]
+    post_logout_redirect_uris: list[str]
+    grant_types: list[str]
     scopes: list[str] | None
     confidential: bool
     origin: str

@@ -14,9 +14,9 @@ from ...http.rates import rate_limited
 from ...routes.pages.forms import Secret
 from ...routes.router import AuthRouter
 from ...schemas import Text
-from .clients import authenticate_client, note_use
+from .clients import authenticate_client, note_use, require_grant_type
 from .granting import Issued, exchange_code, refresh, revoke
-from .models import AbstractOAuthClient
+from .models import AUTHORIZATION_CODE, AbstractOAuthClient
 from .protocol import ProtocolError
 from .protocol_routes import OpenProtocolRoute, ProtocolRoute, opened, preflight
 from .resources import scopes_in
@@ -86,6 +86,7 @@ async def oauth_token(
     issued: Issued
     match form.grant_type:
         case "authorization_code":
+            require_grant_type(client, AUTHORIZATION_CODE)
             _require(form.code, form.code_verifier)
             redirect_uri = form.redirect_uri or None
             issued = await exchange_code(

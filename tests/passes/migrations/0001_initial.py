@@ -11,7 +11,7 @@ from fastapi_pluggable_auth.models.moments import MomentField
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0012_oauth_server")]
+    dependencies = [("models", "0013_devices_and_client_tokens")]
 
     initial = True
 

@@ -20,6 +20,6 @@ OPTIONS = {"table": "invitation", "app": "invitations", "pk_attr": "id"}
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0012_oauth_server")]  # noqa: RUF012
+    dependencies = [("models", "0013_devices_and_client_tokens")]  # noqa: RUF012
     initial = True
     operations = [ops.CreateModel("Invitation", COLUMNS, OPTIONS, ["Model"])]  # noqa: RUF012
