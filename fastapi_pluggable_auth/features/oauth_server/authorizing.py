@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from functools import partial
+from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
 
-from ...auth import Auth, transactional
-from ...errors import AuthError, ErrorCode, Refused
-from ...flows.authentication import Authentication, observed, refuse_impersonation
-from ...flows.locking import locked_account
-from ...flows.notices import notify
+from ...auth import Auth
+from ...errors import AuthError
+from ...flows.authentication import Authentication, refuse_impersonation
 from ...flows.pending import begin, find, take
-from ...models import AbstractPending, AbstractUser, exact, matching
+from ...models import AbstractPending, exact, matching
 from ...security.plaintext import Plaintext
 from ...security.redirects import MAXIMUM_LENGTH
-from .clients import client_host, find_client, is_trusted, require_grant_type
+from .allowing import Code, DeniedError, allow
+from .clients import client_host, find_client, is_trusted, require_grant_type, scopes_asked
 from .models import (
     AUTHORIZATION_CODE,
     CODE,
     AbstractOAuthClient,
     OAuthClient,
     OAuthGrant,
-    OAuthToken,
     digest_of,
 )
-from .names import ApplicationAuthorised, BeforeConsent, OAuthError, OAuthEventKind, OAuthMail
+from .names import OAuthError
 from .protocol import ProtocolError
 from .redirects import is_local, matches, shown_host
-from .resources import issuer_of, resources_asked, resources_of, scopes_in, scopes_of
+from .resources import issuer_of, resources_asked, resources_of, scopes_of
 from .tokens import new_secret
 
 CODE_LIFETIME: Final = timedelta(seconds=60)
@@ -114,7 +112,7 @@ async def read_request(auth: Auth, parameters: Sequence[tuple[str, str]]) -> Aut
         return AuthorizationRequest(
             client=client,
             redirect_uri=redirect_uri,
-            scopes=_scopes(auth, client, given.get("scope", "")),
+            scopes=scopes_asked(auth, client, given.get("scope", "")),
             resources=resources_asked(auth, asked, resources_of(auth).values()),
             state=state,
             code_challenge=given["code_challenge"],
@@ -222,17 +220,6 @@ def _redirect_uri(client: AbstractOAuthClient, given: Mapping[str, str], times: 
     return asked
 
 
-def _scopes(auth: Auth, client: AbstractOAuthClient, asked: str) -> frozenset[str]:
-    """Those that are asked for, all that the client may have where it names none. Raises
-    `AuthError(ProtocolError.INVALID_SCOPE)`."""
-    known = frozenset(scopes_of(auth))
-    may_have = known if client.scopes is None else known & client.scopes
-    wanted = scopes_in(asked) or may_have
-    if not wanted or not wanted <= may_have:
-        raise AuthError(ProtocolError.INVALID_SCOPE)
-    return wanted
-
-
 def _refused(why: str) -> AuthError:
     return AuthError(OAuthError.OAUTH_REQUEST_REFUSED, detail=f"The request of the application: {why}.")
 
@@ -284,72 +271,15 @@ async def _allow(
     request: AuthorizationRequest,
     basis: AbstractPending | datetime,
 ) -> str:
-    """Where the browser goes with a code, by a decision that waits, or by an earlier one of that time. What
-    the user has decided now is reported to the owner."""
-    user, client = authentication.user, request.client
-    async with observed(auth, OAuthEventKind.APPLICATION_AUTHORISED, authentication) as observation:
-        wanted = set(request.scopes)
-        try:
-            await auth.hooks.fire(BeforeConsent, user, client.client_id, wanted)
-        except Refused as error:
-            raise refusal_of(auth, request, ProtocolError.ACCESS_DENIED) from error
-        scopes = request.scopes & wanted
-        if not scopes:
-            raise refusal_of(auth, request, ProtocolError.ACCESS_DENIED)
-        code = Plaintext(new_secret(CODE))
-        grant_id = await _grant(auth, user, request, scopes, digest_of(code.look()), basis)
-        if isinstance(basis, datetime):
-            observation.kind = None
-    if not isinstance(basis, datetime):
-        await auth.hooks.fire(ApplicationAuthorised, user, grant_id, client.client_id, scopes)
-    return _answer(auth, request.redirect_uri, request.state, {"code": code.take()})
-
-
-@transactional
-async def _grant(
-    auth: Auth,
-    user: AbstractUser,
-    request: AuthorizationRequest,
-    scopes: frozenset[str],
-    digest: str,
-    basis: AbstractPending | datetime,
-) -> UUID:
-    """Stores a grant, which ends with its code unless that is used; a new one on an earlier decision lasts no
-    longer than that. Raises `AuthError`: OAUTH_REQUEST_EXPIRED, also where the client was disabled or deleted
-    meanwhile, and INVALID_TOKEN where all access was ended."""
-    client, at = await _locked_client(auth, request.client.id), auth.clock()
-    if client is None or client.disabled_at is not None:
-        raise AuthError(OAuthError.OAUTH_REQUEST_EXPIRED)
-    now = await locked_account(auth, user.id)
-    if now is None or not now.is_active or now.access_epoch != user.access_epoch:
-        raise AuthError(ErrorCode.INVALID_TOKEN)
-    if not isinstance(basis, datetime) and not await take(auth, basis):
-        raise AuthError(OAuthError.OAUTH_REQUEST_EXPIRED)
-    same: dict[str, Any] = {
-        "user_id": user.id,
-        "scopes": scopes,
-        "resources": request.resources,
-        "expires_at": at + CODE_LIFETIME,
-        "created_at": at,
-    }
-    grant = await auth.tables.of(OAuthGrant).create(
-        client_id=client.id, authorized_at=basis if isinstance(basis, datetime) else at, **same
-    )
+    """Where the browser goes with a code, by a decision that waits, or by an earlier one of that time."""
+    secret, client = Plaintext(new_secret(CODE)), request.client
     bound = {"redirect_uri": request.redirect_uri, "code_challenge": request.code_challenge}
-    await auth.tables.of(OAuthToken).create(
-        grant_id=grant.id, kind=CODE, digest=digest, details=json.dumps(bound), **same
-    )
-    if not isinstance(basis, datetime):
-        host, known = client_host(client) or shown_host(request.redirect_uri), scopes_of(auth)
-        allowed = ", ".join(known[scope] for scope in known if scope in scopes)
-        await notify(
-            auth, OAuthMail.APPLICATION_AUTHORISED, user, name=client.name, host=host, scopes=allowed
-        )
-    return grant.id
-
-
-async def _locked_client(auth: Auth, client_id: UUID) -> AbstractOAuthClient | None:
-    """The client as it is now, which nobody disables or deletes until the transaction ends."""
-    rows = auth.tables.of(OAuthClient)
-    await rows.filter(id=client_id).update(last_used_at=auth.clock())
-    return await exact(rows.all(), id=client_id)
+    code = Code(CODE, digest_of(secret.look()), auth.clock() + CODE_LIFETIME, bound)
+    decision = basis if isinstance(basis, datetime) else partial(take, auth, basis)
+    host = client_host(client) or shown_host(request.redirect_uri)
+    try:
+        asked = (request.scopes, request.resources)
+        await allow(auth, authentication, client, asked, code, decision, host)
+    except DeniedError as error:
+        raise refusal_of(auth, request, ProtocolError.ACCESS_DENIED) from error
+    return _answer(auth, request.redirect_uri, request.state, {"code": secret.take()})

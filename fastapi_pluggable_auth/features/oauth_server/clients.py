@@ -33,7 +33,7 @@ from .models import (
 from .names import OAuthError
 from .protocol import ProtocolError
 from .registration import RefusedClientError, checked_addresses, checked_redirect_uris, cleaned_name
-from .resources import scopes_of
+from .resources import scopes_in, scopes_of
 
 GRANT_TYPES: Final = frozenset({AUTHORIZATION_CODE, DEVICE_CODE, CLIENT_CREDENTIALS})
 ID_PREFIX: Final = "c_"
@@ -239,6 +239,17 @@ async def count_grants(auth: Auth, client: AbstractOAuthClient) -> int:
 def is_trusted(auth: Auth, client: AbstractOAuthClient) -> bool:
     """Whether consent to this client is remembered: the operator registered it, or named its host."""
     return client.origin == OPERATOR or is_named(auth, client.client_id)
+
+
+def scopes_asked(auth: Auth, client: AbstractOAuthClient, asked: str) -> frozenset[str]:
+    """Those that are asked for, all that the client may have where it names none. Raises
+    `AuthError(ProtocolError.INVALID_SCOPE)`."""
+    known = frozenset(scopes_of(auth))
+    may_have = known if client.scopes is None else known & client.scopes
+    wanted = scopes_in(asked) or may_have
+    if not wanted or not wanted <= may_have:
+        raise AuthError(ProtocolError.INVALID_SCOPE)
+    return wanted
 
 
 def client_host(client: AbstractOAuthClient) -> str | None:
