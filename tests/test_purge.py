@@ -68,6 +68,8 @@ async def test_mails_counters_and_tokens_without_session_go_too(
         "auth_audit_event": 0,
         "auth_oauth_token": 0,
         "auth_oauth_grant": 0,
+        "auth_oauth_device": 0,
+        "auth_oauth_client_token": 0,
         "auth_oauth_client": 0,
     }
     clock.advance(days=30)
