@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -107,18 +108,20 @@ class Database:
 
 
 @pytest.fixture(scope="session")
-def database_urls(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Gives the URL of a dialect's database, which is created on first use."""
+def database_urls() -> Iterator[Callable[[str], str]]:
+    """Gives the URL of a dialect's database, which is created on first use. That of SQLite is in memory where
+    there is a folder for it: most tests write to it, and none needs it to outlive them."""
     ready: dict[str, str] = {}
+    in_memory = "/dev/shm"  # noqa: S108
+    with TemporaryDirectory(dir=in_memory if os.access(in_memory, os.W_OK) else None) as folder:
 
-    def url(dialect: str) -> str:
-        if dialect not in ready:
-            sqlite = f"sqlite://{tmp_path_factory.mktemp('database') / 'test.sqlite3'}"
-            ready[dialect] = databases.SERVERS.get(dialect, sqlite)
-            asyncio.run(databases.create(ready[dialect], dialect))
-        return ready[dialect]
+        def url(dialect: str) -> str:
+            if dialect not in ready:
+                ready[dialect] = databases.SERVERS.get(dialect, f"sqlite://{folder}/test.sqlite3")
+                asyncio.run(databases.create(ready[dialect], dialect))
+            return ready[dialect]
 
-    return url
+        yield url
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

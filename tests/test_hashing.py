@@ -215,18 +215,22 @@ def test_a_wrong_password_costs_the_same_whatever_hash_is_stored(
 
 @pytest.mark.parametrize("kind", CHEAPER)
 def test_a_right_password_costs_no_less(kind: str, settings: AuthSettings) -> None:
+    """The least of several is compared, as neighbours on the machine slow single ones down."""
     settings.bcrypt_rounds = ROUNDS
     hashed = CHEAPER[kind].hash(PASSWORD)
     for check in (
         lambda: verify_password(PASSWORD, hashed, settings),
         lambda: PasswordHasher(settings)._verify(PASSWORD, hashed).ok,
     ):
-        check()
-        started = time.thread_time()
-        verify_password(PASSWORD, "!", settings)
-        middle = time.thread_time()
-        assert check()
-        assert time.thread_time() - middle > 0.85 * (middle - started)
+        known, unknown = [], []
+        for _ in range(4):
+            started = time.thread_time()
+            verify_password(PASSWORD, "!", settings)
+            middle = time.thread_time()
+            assert check()
+            known.append(time.thread_time() - middle)
+            unknown.append(middle - started)
+        assert min(known) > 0.85 * min(unknown)
 
 
 def test_another_scheme_is_topped_up_as_well(settings: AuthSettings) -> None:

@@ -163,6 +163,7 @@ BODIES: dict[str, tuple[bytes, str]] = {
 }
 
 
+@on_one_database
 @pytest.mark.parametrize("name", BODIES)
 async def test_no_body_is_a_server_error(name: str, account: Account) -> None:
     """R-41, R-42, R-44."""

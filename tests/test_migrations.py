@@ -28,7 +28,7 @@ from fastapi_pluggable_auth.models import RefreshToken, User, token_digest
 from fastapi_pluggable_auth.security.hashing import hash_password
 
 from . import databases
-from .conftest import EMAIL, PASSWORD, SECRET, Account, Mailbox
+from .conftest import EMAIL, PASSWORD, SECRET, Account, Mailbox, on_one_spare
 from .spare_database import MIGRATIONS, SpareDatabase
 
 FIRST = "models.0001_initial"
@@ -179,6 +179,7 @@ async def test_the_upgrade_goes_on_where_it_was_broken_off(
     assert await spare.query("SELECT token FROM refreshtoken ORDER BY token") == rows
 
 
+@on_one_spare
 async def test_no_token_reaches_a_log(spare: SpareDatabase, caplog: pytest.LogCaptureFixture) -> None:
     await spare.create(OLD[0])
     tokens = await fill(spare, OLD[0])
@@ -218,6 +219,7 @@ async def test_addresses_become_lower_case_unless_two_accounts_would_be_one(spar
     }
 
 
+@on_one_spare
 async def test_the_way_back_to_0_1_is_refused_and_changes_nothing(spare: SpareDatabase) -> None:
     await spare.create(OLD[0])
     await fill(spare, OLD[0])

@@ -111,6 +111,21 @@ def app(request: pytest.FixtureRequest, app: FastAPI, switch: Switch, database: 
     return app
 
 
+in_each_way = pytest.mark.parametrize(
+    ("database", "app"),
+    [
+        ("sqlite", "dispatch"),
+        ("sqlite", "plain ASGI"),
+        ("postgres", "dispatch"),
+        ("mysql", "plain ASGI"),
+        pytest.param("postgres", "plain ASGI", marks=pytest.mark.full),
+        pytest.param("mysql", "dispatch", marks=pytest.mark.full),
+    ],
+    indirect=True,
+)
+"""On each database, and each way that a middleware may go."""
+
+
 @pytest.fixture(autouse=True)
 async def in_time() -> AsyncIterator[None]:
     """No request hangs: each test has a minute."""
@@ -122,6 +137,7 @@ async def statuses(client: httpx.AsyncClient, times: int, body: dict[str, str]) 
     return [(await client.post("/auth/login", json=body)).status_code for _ in range(times)]
 
 
+@in_each_way
 @pytest.mark.parametrize("email", [EMAIL, "nobody@example.com"])
 async def test_wrong_passwords_are_throttled_as_without_the_transaction(
     client: httpx.AsyncClient, account: Account, switch: Switch, email: str
@@ -134,6 +150,7 @@ async def test_wrong_passwords_are_throttled_as_without_the_transaction(
     assert [*await Throttle.filter(id="other").values()] == [dict(other)]
 
 
+@in_each_way
 async def test_twelve_wrong_passwords_at_once_are_throttled(
     client: httpx.AsyncClient, account: Account, switch: Switch, database: Database
 ) -> None:
@@ -142,6 +159,7 @@ async def test_twelve_wrong_passwords_at_once_are_throttled(
     assert Counter(answer.status_code for answer in answers) == {401: 5, 429: 7}
 
 
+@in_each_way
 async def test_a_right_password_starts_the_count_anew(
     client: httpx.AsyncClient, account: Account, switch: Switch
 ) -> None:
@@ -151,6 +169,7 @@ async def test_a_right_password_starts_the_count_anew(
     assert await statuses(client, 6, WRONG) == [401] * 5 + [429]
 
 
+@in_each_way
 async def test_a_stolen_session_ends_although_the_refusal_is_rolled_back(
     client: httpx.AsyncClient, account: Account, switch: Switch, clock: Clock, mailbox: Mailbox
 ) -> None:
@@ -167,6 +186,7 @@ async def test_a_stolen_session_ends_although_the_refusal_is_rolled_back(
     assert [mail["To"] for mail in mailbox.messages] == [EMAIL]
 
 
+@in_each_way
 async def test_a_rotation_outlives_the_rollback(
     client: httpx.AsyncClient, account: Account, switch: Switch, clock: Clock
 ) -> None:
@@ -193,6 +213,7 @@ async def browser(app: FastAPI, account: Account, switch: Switch) -> AsyncIterat
         yield browser
 
 
+@in_each_way
 async def test_a_page_that_renews_cookies_and_is_not_found_signs_nobody_out(
     browser: httpx.AsyncClient, switch: Switch, clock: Clock
 ) -> None:
@@ -208,6 +229,7 @@ async def test_a_page_that_renews_cookies_and_is_not_found_signs_nobody_out(
     assert await Session.filter(revoked_at=None).count() == 2
 
 
+@in_each_way
 async def test_that_tokens_were_shown_outlives_the_rollback(
     client: httpx.AsyncClient, account: Account, switch: Switch
 ) -> None:
@@ -218,6 +240,7 @@ async def test_that_tokens_were_shown_outlives_the_rollback(
     assert (await Session.get()).confirmed_gen == newest.gen > 0
 
 
+@in_each_way
 async def test_a_lost_answer_is_replaced_and_its_thief_ends_the_session(
     browser: httpx.AsyncClient, switch: Switch, clock: Clock
 ) -> None:
@@ -239,6 +262,7 @@ async def test_a_lost_answer_is_replaced_and_its_thief_ends_the_session(
     assert (await browser.get("/auth/me")).status_code == 401
 
 
+@in_each_way
 async def test_a_transaction_that_a_dependency_begins_before_the_user_is_known_signs_nobody_out(
     app: FastAPI, browser: httpx.AsyncClient, clock: Clock, database: Database
 ) -> None:
@@ -260,6 +284,7 @@ async def test_a_transaction_that_a_dependency_begins_before_the_user_is_known_s
     assert (await browser.get("/auth/me")).status_code == 200
 
 
+@in_each_way
 @pytest.mark.parametrize("path", ["/auth/forgot-password", "/auth/verify/resend"])
 async def test_mails_that_anybody_may_ask_for_arrive_and_are_limited(
     client: httpx.AsyncClient, settings: AuthSettings, switch: Switch, mailbox: Mailbox, path: str
@@ -274,6 +299,7 @@ async def test_mails_that_anybody_may_ask_for_arrive_and_are_limited(
     assert [mail["To"] for mail in mailbox.messages] == [EMAIL] * 2
 
 
+@in_each_way
 async def test_the_code_of_a_mail_waits_and_its_tries_are_counted(
     client: httpx.AsyncClient, account: Account, switch: Switch, mailbox: Mailbox
 ) -> None:
@@ -291,6 +317,7 @@ async def test_the_code_of_a_mail_waits_and_its_tries_are_counted(
         assert answer.status_code == (200 if right else 400), answer.text
 
 
+@in_each_way
 async def test_too_many_guesses_end_the_session_in_which_they_were_made(
     client: httpx.AsyncClient, account: Account, switch: Switch
 ) -> None:
@@ -305,6 +332,7 @@ async def test_too_many_guesses_end_the_session_in_which_they_were_made(
     assert (await account.me()).status_code == 401
 
 
+@in_each_way
 async def test_too_many_guesses_make_a_device_unknown(
     client: httpx.AsyncClient, account: Account, switch: Switch, clock: Clock
 ) -> None:
@@ -317,6 +345,7 @@ async def test_too_many_guesses_make_a_device_unknown(
     assert await Device.all().count() == 0
 
 
+@in_each_way
 async def test_what_was_refused_is_in_the_audit_log(
     client: httpx.AsyncClient, account: Account, switch: Switch
 ) -> None:
@@ -326,6 +355,7 @@ async def test_what_was_refused_is_in_the_audit_log(
     assert await AuditEvent.filter(kind="login", outcome="failure").count() == before + 2
 
 
+@in_each_way
 async def test_a_change_falls_with_the_transaction(
     client: httpx.AsyncClient, account: Account, switch: Switch, mailbox: Mailbox
 ) -> None:
@@ -341,6 +371,7 @@ async def test_a_change_falls_with_the_transaction(
     assert mailbox.messages == []
 
 
+@in_each_way
 @pytest.mark.parametrize("served", [True, False])
 async def test_who_signs_up_and_in_within_one_transaction_is_known_in_it(
     app: FastAPI, mailbox: Mailbox, tortoise: TortoiseContext, database: Database, clock: Clock, served: bool
@@ -376,6 +407,7 @@ async def test_who_signs_up_and_in_within_one_transaction_is_known_in_it(
     await auth.close()
 
 
+@in_each_way
 async def test_the_transaction_of_a_test_takes_back_everything(
     app: FastAPI, client: httpx.AsyncClient, database: Database, mailbox: Mailbox
 ) -> None:
