@@ -59,6 +59,7 @@ PARTS = {
     ),
     *(f"features.oauth_server.{name}" for name in ("authorizing", "granting", "tokens", "ending")),
     *(f"features.oauth_server.{name}" for name in ("documents", "probing", "clients.authenticate_client")),
+    *(f"features.oauth_server.{name}" for name in ("registering", "limiting")),
 }
 """What flows are made of, and what is of no use alone."""
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 from uuid import UUID, uuid4
 
 import httpx
@@ -62,6 +62,7 @@ from fastapi_pluggable_auth.features import (
 from fastapi_pluggable_auth.features.administration import users
 from fastapi_pluggable_auth.features.email_sign_in.flows import mail_link
 from fastapi_pluggable_auth.features.oauth_server import clients, testing, verifying
+from fastapi_pluggable_auth.features.oauth_server.settings import OAuthSettings
 from fastapi_pluggable_auth.features.passkeys import keeping
 from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator
 from fastapi_pluggable_auth.features.social_login.app_providers import providers_of
@@ -1362,6 +1363,27 @@ async def registers_clients(world: World) -> None:
 
 
 @step
+async def registers_a_client_without_an_account(world: World) -> None:
+    said = {"client_name": "Bob's tool", "redirect_uris": [REDIRECT]}
+    made = await world.ask("POST", "/oauth/register", said, 201)
+    own = {"Authorization": f"Bearer {made['registration_access_token']}"}
+    path = f"/oauth/register/{made['client_id']}"
+    stolen = await OAuthClient.all().values_list("client_id", flat=True)
+    for client_id in {*stolen} - {made["client_id"]}:  # the registration token of which it has not
+        other = f"/oauth/register/{quote(str(client_id), safe='')}"
+        body = {**said, "client_id": client_id}
+        for method, sent in (("GET", None), ("PUT", body), ("DELETE", None)):
+            answer = await world.client.request(method, other, json=sent, headers=own)
+            assert answer.status_code in (401, 404)  # 404 for an address, which is no id of a path
+    for address in ("/oauth/register", path):
+        await world.ask("OPTIONS", address, status=204)
+    for method, sent, status in (("GET", None, 200), ("PUT", {**said, "client_id": made["client_id"]}, 200)):
+        answer = await world.client.request(method, path, json=sent, headers=own)
+        assert answer.status_code == status
+    assert (await world.client.delete(path, headers=own)).status_code == 204
+
+
+@step
 async def signs_in_on_the_docs_page(world: World) -> None:
     ada = await world.ada()
     for password, status in (("wrong", 400), (PASSWORD, 200)):
@@ -1663,7 +1685,10 @@ def app(
             PersonalTokens(scopes={"notes:read": "Read notes"}),
             AuditLog(),
             EmailSignIn(),
-            OAuthServer(resources=["/notes"]),
+            OAuthServer(
+                resources=["/notes"],
+                settings=OAuthSettings(_env_file=None, oauth_registration=True),  # type: ignore[call-arg]
+            ),
             Passkeys(),
             SocialLogin(
                 Oidc(

@@ -53,7 +53,7 @@ def test_a_client_is_registered_listed_shown_and_deleted(url: str, printed: Prin
     )
     status, text = printed("clients", "list")
     newest, oldest = text.splitlines()
-    assert re.fullmatch(rf"\S+Z  operator  secret  active    {client_id}  Reports", oldest)
+    assert re.fullmatch(rf"\S+Z  operator    secret  active    {client_id}  Reports", oldest)
     assert newest.endswith("  CLI")
     assert "  public  " in newest
     listed = [json.loads(line) for line in printed("clients", "list", "--json")[1].splitlines()]

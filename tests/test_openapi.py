@@ -49,6 +49,7 @@ from fastapi_pluggable_auth.features.bot_check.checking import BotChecker
 from fastapi_pluggable_auth.features.bot_check.testing import FakeBotCheck
 from fastapi_pluggable_auth.features.email_sign_in import schemas as email_sign_in_schemas
 from fastapi_pluggable_auth.features.oauth_server import schemas as oauth_schemas
+from fastapi_pluggable_auth.features.oauth_server.settings import OAuthSettings
 from fastapi_pluggable_auth.features.passkeys import schemas as passkey_schemas
 from fastapi_pluggable_auth.features.personal_tokens import schemas as token_schemas
 from fastapi_pluggable_auth.features.social_login import schemas as social_schemas
@@ -69,7 +70,8 @@ def with_everything(settings: AuthSettings, app: FastAPI, **options: Any) -> Fas
     features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()]
     acme = Oidc("acme", issuer="https://acme.example", client_id="app")
     features += [SocialLogin(acme), EmailSignIn(), BotCheck(Turnstile("site", "secret"))]
-    features.append(OAuthServer(resources=["/api", "/mcp"]))
+    oauth = OAuthSettings(_env_file=None, oauth_registration=True)  # type: ignore[call-arg]
+    features.append(OAuthServer(resources=["/api", "/mcp"], settings=oauth))
     include_auth(app, settings=chosen, pages=True, features=features, **options)
     return app
 

@@ -43,6 +43,7 @@ from fastapi_pluggable_auth.features import (
     PersonalTokens,
 )
 from fastapi_pluggable_auth.features.administration.users import create_user
+from fastapi_pluggable_auth.features.oauth_server.settings import OAuthSettings
 from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import (
     AuditEvent,
@@ -638,7 +639,8 @@ async def test_a_request_that_fails_for_the_database_writes_one_line_at_most(
     await spare.create("fastapi_pluggable_auth.models")
     app = FastAPI()
     features = [Administration(), AuditLog(), Passkeys(), PersonalTokens(scopes={"x": "X"}), EmailSignIn()]
-    features.append(OAuthServer(resources=["/api"]))
+    oauth = OAuthSettings(_env_file=None, oauth_registration=True)  # type: ignore[call-arg]
+    features.append(OAuthServer(resources=["/api"], settings=oauth))
     include_auth(app, settings=settings, pages=True, features=features)
     operations = {
         (method, re.sub(r"\{\w+\}", str(UUID(int=0)), route.path))

@@ -43,6 +43,7 @@ from fastapi_pluggable_auth.features import (
     PersonalTokens,
     SocialLogin,
 )
+from fastapi_pluggable_auth.features.oauth_server.settings import OAuthSettings
 from fastapi_pluggable_auth.http.route import AuthRoute
 from fastapi_pluggable_auth.models import RefreshToken, User
 from fastapi_pluggable_auth.routes import account as account_routes
@@ -465,7 +466,8 @@ async def test_every_path_answers_with_and_without_slashes_at_its_end_and_no_red
     accounts, parent = FastAPI(), FastAPI()
     features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()]
     acme = Oidc("acme", issuer="https://acme.example", client_id="app")
-    features += [SocialLogin(acme), OAuthServer(resources=["/api"])]
+    oauth = OAuthSettings(_env_file=None, oauth_registration=True)  # type: ignore[call-arg]
+    features += [SocialLogin(acme), OAuthServer(resources=["/api"], settings=oauth)]
     include_auth(accounts, settings=settings, pages=True, features=features)
     by_hand, outer = APIRouter(prefix="/v1"), APIRouter(prefix="/by-hand")
     by_hand.include_router(core.router)

@@ -33,13 +33,14 @@ from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth
 from fastapi_pluggable_auth.email.local import MemoryProvider
 from fastapi_pluggable_auth.features import AuditLog, OAuthServer, Oidc, PersonalTokens, SocialLogin
 from fastapi_pluggable_auth.features.administration.users import create_user
+from fastapi_pluggable_auth.features.oauth_server.settings import OAuthSettings
 from fastapi_pluggable_auth.features.social_login.states import s256
 from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from fastapi_pluggable_auth.security.totp import code_at
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Clock
-from .oauth_program import RESOURCES, SCOPES, VERIFIER, add_notes, code_for, registered
+from .oauth_program import REDIRECT, RESOURCES, SCOPES, VERIFIER, add_notes, code_for, registered
 from .snippets import blocks
 
 NEW_PASSWORD = "another horse staple"
@@ -49,7 +50,7 @@ FRAMEWORK = ("request", "scope", "websocket")
 """Variables that are objects of the framework, which shows all headers of them."""
 GENERATED = {
     "new personal token": r"pat_[\w-]{43}",
-    "new OAuth token": r"(?:oa[ct]|ort)_[\w-]{43}",
+    "new OAuth token": r"(?:oa[ct]|ort|oc[rs])_[\w-]{43}",
     "new recovery code": r"(?:[a-z2-7]{4}-){5}[a-z2-7]{4}",
     "new TOTP secret": "[A-Z2-7]{32}",
 }
@@ -259,6 +260,24 @@ async def oauth_replay(tracked: TrackedUser) -> None:
         await tracked.program.exchange(tracked.secrets["OAuth code"])
 
 
+async def oauth_registration(tracked: TrackedUser) -> None:
+    """Of a client, which then changes to a public one and back."""
+    said: dict[str, Any] = {"redirect_uris": [REDIRECT], "token_endpoint_auth_method": "client_secret_post"}
+    made = await tracked.client.post("/oauth/register", json=said)
+    if made.status_code != 201:
+        return
+    told = made.json()
+    path, headers = (
+        f"/oauth/register/{told['client_id']}",
+        {"Authorization": f"Bearer {told['registration_access_token']}"},
+    )
+    said["client_id"] = told["client_id"]
+    for method in ("none", "client_secret_basic"):
+        body = {**said, "token_endpoint_auth_method": method}
+        await tracked.client.put(path, json=body, headers=headers)
+    await tracked.client.delete(path, headers=headers)
+
+
 STEPS: dict[str, Step] = {
     "social exchange": social_exchange,
     "social token": social_token,
@@ -292,6 +311,7 @@ STEPS: dict[str, Step] = {
     "OAuth replay": oauth_replay,
     "OAuth access": lambda s: s.program.get(token=s.secrets["OAuth access_token"]),
     "OAuth revocation": lambda s: s.program.revoke(s.secrets["OAuth refresh_token"]),
+    "OAuth registration": oauth_registration,
     "personal token": lambda s: s.post("/account/tokens", s.headers, name="ci", scopes=["read"]),
 }
 
@@ -349,7 +369,11 @@ class Host:
             PersonalTokens(scopes={"read": "Reads"}),
             AuditLog(),
             SocialLogin(acme),
-            OAuthServer(resources=RESOURCES, scopes=SCOPES),
+            OAuthServer(
+                resources=RESOURCES,
+                scopes=SCOPES,
+                settings=OAuthSettings(_env_file=None, oauth_registration=True),  # type: ignore[call-arg]
+            ),
         ]
         auth = include_auth(app, settings=settings, clock=clock, pages=True, features=features)
         add_notes(app)

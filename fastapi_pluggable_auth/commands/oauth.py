@@ -160,7 +160,7 @@ async def _list(options: argparse.Namespace, auth: Auth) -> int:
         kind = "secret" if facts["confidential"] else "public"
         state = "disabled" if facts["disabled"] else "active"
         names = f"{facts['client_id']}  {printable(client.name)}"
-        print(f"{client.created_at:%Y-%m-%dT%H:%M:%SZ}  {client.origin:<8}  {kind}  {state:<8}  {names}")
+        print(f"{client.created_at:%Y-%m-%dT%H:%M:%SZ}  {client.origin:<10}  {kind}  {state:<8}  {names}")
     return 0
 
 

@@ -34,7 +34,8 @@ router = admin_router()
 
 @router.get("/oauth/clients", operation_id="admin_list_oauth_clients", summary="List the OAuth clients")
 async def list_clients(auth: CurrentAuth, administrator: Reader) -> list[OAuthClientOut]:
-    """The clients that are registered here, and those known by the address of their document."""
+    """The clients that are registered here, those known by the address of their document, and those that
+    have registered themselves."""
     return [_shown(client) for client in await clients.list_clients(auth)]
 
 

@@ -25,6 +25,7 @@ from .models import (
     DEVICE_CODE,
     DOCUMENT,
     OPERATOR,
+    REGISTERED,
     AbstractOAuthClient,
     OAuthClient,
     OAuthGrant,
@@ -238,7 +239,8 @@ async def count_grants(auth: Auth, client: AbstractOAuthClient) -> int:
 
 def is_trusted(auth: Auth, client: AbstractOAuthClient) -> bool:
     """Whether consent to this client is remembered: the operator registered it, or named its host."""
-    return client.origin == OPERATOR or is_named(auth, client.client_id)
+    named = client.origin == DOCUMENT and is_named(auth, client.client_id)
+    return named or client.origin == OPERATOR
 
 
 def scopes_asked(auth: Auth, client: AbstractOAuthClient, asked: str) -> frozenset[str]:
@@ -254,7 +256,9 @@ def scopes_asked(auth: Auth, client: AbstractOAuthClient, asked: str) -> frozens
 
 def client_host(client: AbstractOAuthClient) -> str | None:
     """The host that vouches for the client by its document, or that its operator has named; None where there
-    is none."""
+    is none, as for one that has registered itself, and has said what it likes."""
+    if client.origin == REGISTERED:
+        return None
     address = client.client_id if client.origin == DOCUMENT else client.client_uri
     return urlsplit(address).hostname if address else None
 

@@ -13,7 +13,7 @@ from ...routes.pages.forms import problem_of
 from ...routes.pages.rendering import render_page
 from .authorizing import Consent
 from .clients import client_host
-from .models import DOCUMENT
+from .models import OPERATOR
 from .redirects import shown_host
 
 
@@ -28,7 +28,7 @@ def show_consent(auth: Auth, request: Request, authentication: Authentication, c
         user=authentication.user,
         client=client.name,
         client_host=client_host(client),
-        known=client.origin != DOCUMENT,
+        known=client.origin == OPERATOR,
         redirect_host=consent.redirect_host,
         local=consent.local,
         sentences=[*consent.scopes.values()],

@@ -29,7 +29,14 @@ from .models import (
     digest_of,
 )
 from .names import OAuthError
-from .registration import RefusedClientError, checked_addresses, checked_redirect_uris, cleaned_name
+from .registration import (
+    HTTPS,
+    RefusedClientError,
+    checked_addresses,
+    checked_redirect_uris,
+    cleaned_name,
+    home_page,
+)
 from .settings import OAuthSettings
 
 logger = logging.getLogger(__name__)
@@ -44,7 +51,6 @@ WINDOW: Final = 60.0
 OF_ONE_HOST: Final = 20
 OF_ALL: Final = 120
 
-_ADDRESS: Final = re.compile(r"https://[A-Za-z0-9._~:/?\[\]!$&'()*+,;=%-]+")
 _MAX_AGE: Final = re.compile(r"(?:^|[\s,])(?:s-maxage|max-age)\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE)
 _NO_STORE: Final = re.compile(r"(?:^|[\s,])no-(?:store|cache)(?:$|[\s,=])", re.IGNORECASE)
 
@@ -63,7 +69,7 @@ class Described:
 def is_address(client_id: str) -> bool:
     """Whether a client id may be the address of a document: https, with a path that is written out, and
     nothing that is not sent."""
-    if len(client_id) > CLIENT_ID_LENGTH or not _ADDRESS.fullmatch(client_id):
+    if len(client_id) > CLIENT_ID_LENGTH or not HTTPS.fullmatch(client_id):
         return False
     try:
         parts = urlsplit(client_id)
@@ -176,7 +182,7 @@ def describe(client_id: str, document: Mapping[str, Any]) -> Described:
     known = frozenset({AUTHORIZATION_CODE, DEVICE_CODE})
     grant_types = known & {*_texts(document.get("grant_types", [AUTHORIZATION_CODE]))}
     after_logout = checked_addresses(_texts(document.get("post_logout_redirect_uris")), skip=True)
-    home = _home(document.get("client_uri"))
+    home = home_page(document.get("client_uri"))
     return Described(name, home, addresses, grant_types, after_logout)
 
 
@@ -186,10 +192,6 @@ def _is_shared(method: object) -> bool:
 
 def _texts(value: object) -> list[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
-
-
-def _home(value: object) -> str | None:
-    return value if isinstance(value, str) and len(value) <= 255 and _ADDRESS.fullmatch(value) else None
 
 
 def _is_fresh(auth: Auth, kept: AbstractOAuthClient) -> bool:

@@ -45,6 +45,10 @@ def _routers(auth: Auth) -> Iterable[APIRouter]:
     yield token_routes.router
     yield token_routes.preflights
     yield token_routes.revocation
+    if auth.features.settings_of(OAuthSettings).oauth_registration:
+        from . import register_routes
+
+        yield register_routes.router
     yield authorize_pages.router
     yield application_routes.router
     yield application_pages.router

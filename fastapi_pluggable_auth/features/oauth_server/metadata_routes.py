@@ -15,6 +15,7 @@ from ...routes.router import AuthRouter
 from .protocol_routes import opened, preflight
 from .resources import issuer_of, metadata_path, resources_of, scopes_of
 from .schemas import AuthorizationServer, ProtectedResource
+from .settings import OAuthSettings
 
 SERVER_PATH = "/.well-known/oauth-authorization-server"
 CLIENT_METHODS = ("none", "client_secret_basic", "client_secret_post")
@@ -30,10 +31,13 @@ def metadata_router(auth: Auth) -> AuthRouter:
         operation_id="auth_oauth_authorization_server",
         summary="The metadata of the server",
         responses=documented(),
+        response_model_exclude_none=True,
     )(authorization_server)
     if place:
         below = f"{SERVER_PATH}{place}"
-        router.get(below, name="oauth_server_below", include_in_schema=False)(authorization_server)
+        router.get(
+            below, name="oauth_server_below", include_in_schema=False, response_model_exclude_none=True
+        )(authorization_server)
     paths = {SERVER_PATH, f"{SERVER_PATH}{place}"}
     for path, resource in resources_of(auth).items():
         described = _describing(path)
@@ -50,11 +54,13 @@ async def authorization_server(auth: CurrentAuth, response: Response) -> Authori
     opened(response)
     response.headers["Cache-Control"] = "public, max-age=300"
     settings = auth.settings
+    registers = auth.features.settings_of(OAuthSettings).oauth_registration
     return AuthorizationServer(
         issuer=issuer_of(settings),
         authorization_endpoint=settings.public_url("oauth/authorize"),
         token_endpoint=settings.public_url("oauth/token"),
         revocation_endpoint=settings.public_url("oauth/revoke"),
+        registration_endpoint=settings.public_url("oauth/register") if registers else None,
         scopes_supported=[*scopes_of(auth)],
         response_types_supported=["code"],
         response_modes_supported=["query"],

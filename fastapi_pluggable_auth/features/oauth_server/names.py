@@ -43,6 +43,8 @@ class OAuthEventKind(EventTable):
     OAUTH_TOKEN = "oauth_token"  # noqa: S105
     """A client asked for tokens by a code; by a refresh token it is `token_refresh`, as there are many."""
     OAUTH_TOKEN_REVOKED = "oauth_token_revoked"  # noqa: S105
+    OAUTH_CLIENT_REGISTERED = "oauth_client_registered"
+    """A client has registered itself: always a success."""
     OAUTH_REUSE = "oauth_reuse"
     """A code or refresh token was used twice, as one that was stolen is: always a failure."""
 

@@ -3,6 +3,7 @@ pages of any origin may read, as no cookie has a part in them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
@@ -18,10 +19,12 @@ R = TypeVar("R", bound=Response)
 _OPEN: Final = {"Access-Control-Allow-Origin": "*"}
 _PREFLIGHT: Final = {
     **_OPEN,
-    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, MCP-Protocol-Version",
     "Access-Control-Max-Age": "7200",
 }
+_UNSAID: Final = re.compile(r'[^ -~]|["\\]')
+"""What is not in a description (RFC 6749 section 5.2)."""
 
 
 def opened(response: R) -> R:
@@ -43,7 +46,7 @@ class ProtocolRoute(AuthRoute):
         headers = {name: value for name, value in error.headers.items() if name == "Retry-After"}
         if error.code is ProtocolError.INVALID_CLIENT:
             headers["WWW-Authenticate"] = 'Basic realm="oauth"'
-        said = {"error": error.code.code, "error_description": error.code.detail}
+        said = {"error": error.code.code, "error_description": _UNSAID.sub("?", error.detail)}
         return JSONResponse(said, error.code.status, headers)
 
     def invalid(self, request: Request, errors: Sequence[Any]) -> Response:

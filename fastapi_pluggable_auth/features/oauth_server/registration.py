@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -9,6 +10,8 @@ from .models import ADDRESSES_LENGTH
 from .redirects import redirect_problem
 
 NAME_LENGTH: Final = 64
+HTTPS: Final = re.compile(r"https://[A-Za-z0-9._~:/?\[\]!$&'()*+,;=%-]+")
+"""An address that is sent as it is written."""
 
 
 class RefusedClientError(Exception):
@@ -22,6 +25,11 @@ def cleaned_name(value: object) -> str:
         return ""
     seen = "".join(each if each.isprintable() else " " for each in value)
     return " ".join(seen.split())[:NAME_LENGTH].rstrip()
+
+
+def home_page(value: object) -> str | None:
+    """The address of a client for people, None for what is not one of https."""
+    return value if isinstance(value, str) and len(value) <= 255 and HTTPS.fullmatch(value) else None
 
 
 def checked_redirect_uris(addresses: Iterable[str], *, skip: bool = False) -> frozenset[str]:

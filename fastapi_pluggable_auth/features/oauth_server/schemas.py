@@ -15,8 +15,9 @@ from .models import AUTHORIZATION_CODE
 ClientName = Annotated[OwnName, Field(examples=["Notes for the desk"])]
 RedirectUri = Annotated[Text, Field(max_length=2048, examples=["https://app.example.com/callback"])]
 Scope = Annotated[str, Strict(), Field(pattern=f"^{NAME}$", max_length=255, examples=["notes:read"])]
-GrantType = Literal[
-    "authorization_code", "urn:ietf:params:oauth:grant-type:device_code", "client_credentials"
+GrantType = Annotated[
+    Literal["authorization_code", "urn:ietf:params:oauth:grant-type:device_code", "client_credentials"],
+    Field(examples=[AUTHORIZATION_CODE]),
 ]
 
 
@@ -87,6 +88,25 @@ class OAuthTokens(Schema):
     scope: str
 
 
+class RegisteredClient(Schema):
+    """What a client that registers itself is told (RFC 7591 section 3.2.1, RFC 7592 section 3)."""
+
+    client_id: str
+    client_id_issued_at: int
+    client_secret: str | None = None
+    client_secret_expires_at: int | None = None
+    registration_client_uri: str
+    registration_access_token: str
+    client_name: str
+    client_uri: str | None
+    redirect_uris: list[str]
+    post_logout_redirect_uris: list[str]
+    grant_types: list[str]
+    response_types: list[str]
+    token_endpoint_auth_method: str
+    scope: str
+
+
 class AuthorizationServer(Schema):
     """The metadata of the server (RFC 8414 section 2)."""
 
@@ -94,6 +114,7 @@ class AuthorizationServer(Schema):
     authorization_endpoint: str
     token_endpoint: str
     revocation_endpoint: str
+    registration_endpoint: str | None = None
     scopes_supported: list[str]
     response_types_supported: list[str]
     response_modes_supported: list[str]
