@@ -18,6 +18,7 @@ from fastapi_pluggable_auth import Auth
 from fastapi_pluggable_auth.features.oauth_server.models import (
     ACCESS,
     CODE,
+    DEVICE,
     DOCUMENT,
     OPERATOR,
     REFRESH,
@@ -274,14 +275,14 @@ async def _connect(auth: Auth, bob: UUID, day: datetime, far: datetime) -> None:
             last_used_at=day if known else None,
             **same,
         )
-        for kind in (CODE, ACCESS, REFRESH):
+        for kind in (CODE, DEVICE, ACCESS, REFRESH):
             await auth.tables.of(OAuthToken).create(
                 grant_id=grant.id,
                 kind=kind,
                 digest=digest_of(f"{kind} {known}"),
                 resources=["http://localhost:8000/api"],
-                details="{}" if kind == CODE else None,
-                parent=None if kind == CODE else digest_of("code"),
+                details="{}" if kind in (CODE, DEVICE) else None,
+                parent=None if kind in (CODE, DEVICE) else digest_of("code"),
                 superseded=kind == ACCESS and not known,
                 spent_at=None if kind == ACCESS else day,
                 used_at=day if kind == ACCESS else None,

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from fastapi_pluggable_auth import Auth
 from fastapi_pluggable_auth.authorization import require
 from fastapi_pluggable_auth.features.oauth_server.clients import create_client
-from fastapi_pluggable_auth.features.oauth_server.models import CODE, digest_of
+from fastapi_pluggable_auth.features.oauth_server.models import CODE, DEVICE_CODE, digest_of
 from fastapi_pluggable_auth.features.oauth_server.resources import resources_of, scopes_of
 from fastapi_pluggable_auth.features.oauth_server.tokens import new_secret
 from fastapi_pluggable_auth.models import OAuthClient, OAuthGrant, OAuthToken
@@ -149,6 +149,16 @@ class Program:
         return self._kept(
             await self.post("/oauth/token", grant_type="refresh_token", refresh_token=token, **changed)
         )
+
+    async def begin(self, **changed: Any) -> httpx.Response:
+        """Asks for the codes of a device without a browser."""
+        asked = {"scope": "notes:read", "resource": f"{ISSUER}/api", **changed}
+        return await self.post("/oauth/device_authorization", **asked)
+
+    async def poll(self, device_code: str, **changed: Any) -> httpx.Response:
+        """Asks for tokens by a device code; keeps them."""
+        form = {"grant_type": DEVICE_CODE, "device_code": device_code, **changed}
+        return self._kept(await self.post("/oauth/token", **form))
 
     async def revoke(self, token: str) -> httpx.Response:
         return await self.post("/oauth/revoke", token=token)

@@ -62,6 +62,7 @@ from fastapi_pluggable_auth.features import (
 from fastapi_pluggable_auth.features.administration import users
 from fastapi_pluggable_auth.features.email_sign_in.flows import mail_link
 from fastapi_pluggable_auth.features.oauth_server import clients, testing, verifying
+from fastapi_pluggable_auth.features.oauth_server.models import AUTHORIZATION_CODE, DEVICE_CODE
 from fastapi_pluggable_auth.features.oauth_server.settings import OAuthSettings
 from fastapi_pluggable_auth.features.passkeys import keeping
 from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator
@@ -74,7 +75,7 @@ from fastapi_pluggable_auth.flows import counters, devices, guesses, purge, sess
 from fastapi_pluggable_auth.flows.login import answer_challenge
 from fastapi_pluggable_auth.flows.session_tokens import TokenSet
 from fastapi_pluggable_auth.flows.spent_tokens import DROPPED_EVERY
-from fastapi_pluggable_auth.models import Identity, OAuthClient, Passkey, PersonalToken, User
+from fastapi_pluggable_auth.models import Identity, OAuthClient, OAuthDevice, Passkey, PersonalToken, User
 from fastapi_pluggable_auth.security.hashing import unusable_hash
 from fastapi_pluggable_auth.security.jwt import REFRESH
 from fastapi_pluggable_auth.security.throttle import Counter
@@ -1294,6 +1295,30 @@ async def uses_personal_tokens(world: World) -> None:
         await ada.ask("DELETE", f"/account/tokens/{token.id}", status=404)
     await ada.ask("DELETE", f"/account/tokens/{made['id']}", status=204)
     await ada.ask("DELETE", f"/account/tokens/{made['id']}", status=404)
+
+
+@step
+async def lets_a_device_in_and_refuses_another(world: World) -> None:
+    visitor, _ = await world.visiting(permissions=["notes:read"])
+    kinds = [AUTHORIZATION_CODE, DEVICE_CODE]
+    made = await clients.create_client(world.auth, "CLI", [REDIRECT], grant_types=kinds)
+    device = Program(world.client, made.client.client_id)
+    for decision in ("deny", "allow"):
+        codes = (await device.begin(resource=f"{BASE}/notes")).json()
+        await device.poll(codes["device_code"])
+        await visitor.open("/account/device")
+        await visitor.submit("user_code", user_code="BCDF-GHJK")
+        await visitor.submit("user_code", user_code=codes["user_code"])
+        page = visitor.page
+        for id in await OAuthDevice.filter(client__name="Bob's tool").values_list("id", flat=True):
+            visitor.page = page
+            await visitor.submit("decide", device=str(id), decision=decision)
+        visitor.page = page
+        await visitor.submit("decide", decision=decision)
+        await device.poll(codes["device_code"])
+    assert (await device.get("/notes")).status_code == 200
+    await device.poll("odc_" + "x" * 43)
+    await visitor.open("/account/device/decide")
 
 
 @step

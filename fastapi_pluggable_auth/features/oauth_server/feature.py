@@ -39,7 +39,15 @@ def _routers(auth: Auth) -> Iterable[APIRouter]:
         raise ValueError('OAuthServer needs resources: OAuthServer(resources=["/api"], ...).')
     if not scopes_of(auth):
         raise ValueError("OAuthServer needs scopes: OAuthServer(scopes={...}), or those of PersonalTokens.")
-    from . import application_pages, application_routes, authorize_pages, metadata_routes, token_routes
+    from . import (
+        application_pages,
+        application_routes,
+        authorize_pages,
+        device_pages,
+        device_routes,
+        metadata_routes,
+        token_routes,
+    )
 
     yield metadata_routes.metadata_router(auth)
     yield token_routes.router
@@ -49,7 +57,9 @@ def _routers(auth: Auth) -> Iterable[APIRouter]:
         from . import register_routes
 
         yield register_routes.router
+    yield device_routes.router
     yield authorize_pages.router
+    yield device_pages.router
     yield application_routes.router
     yield application_pages.router
     if "administration" in auth.features:

@@ -1,4 +1,5 @@
-"""Tokens for a code or a refresh token, and their end (RFC 6749 sections 4.1.3 and 6, RFC 7009).
+"""Tokens for a code, a device code or a refresh token, and their end (RFC 6749 sections 4.1.3 and 6, RFC
+7009, and RFC 8628 section 3.4).
 
 A refresh token is spent for a new pair. One that comes back within the leeway is a retry, and gets the same
 pair again. Later, where nobody has shown that pair, the answer was lost, and the pair is replaced. In any
@@ -28,10 +29,12 @@ from ...errors import AuthError
 from ...events import EventKind, Observation
 from ...models import AbstractUser, exact, matching
 from ...security.plaintext import Plaintext
+from .devices import refuse_waiting
 from .ending import end_stolen
 from .models import (
     ACCESS,
     CODE,
+    DEVICE,
     REFRESH,
     AbstractOAuthClient,
     AbstractOAuthGrant,
@@ -49,6 +52,7 @@ from .tokens import Place, new_refresh_token, new_secret, place_of, successors
 _VERIFIER: Final = re.compile("[A-Za-z0-9._~-]{43,128}")
 """RFC 7636 section 4.1."""
 
+_CODES: Final = frozenset({CODE, DEVICE})
 _MOST: Final = 1000
 """How many spent ones are dropped at a time: databases limit the parameters of a statement."""
 _LOOKS: Final = 5
@@ -112,17 +116,25 @@ async def exchange_code(
         if not verified or redirect_uri not in (None, bound["redirect_uri"]):
             raise AuthError(ProtocolError.INVALID_GRANT)
         asked = _Asked(token.scopes, resources_asked(auth, resources, token.resources))
-        now = auth.clock()
-        first = new_refresh_token(auth, Place(token.grant_id, now))
-        pair = _Pair(new_secret(ACCESS), first, token.digest)
-        try:
-            issued = await _exchange(auth, token, pair, asked, now)
-        except IntegrityError as error:  # the account was deleted meanwhile
-            raise AuthError(ProtocolError.INVALID_GRANT) from error
-        if issued is None:
+        return await _spend(auth, token, user, asked)
+
+
+async def exchange_device_code(
+    auth: Auth, client: AbstractOAuthClient, device_code: Plaintext, resources: Iterable[str] = ()
+) -> Issued:
+    """Tokens for the code of a device that its user has allowed, once, as for another code. Raises
+    `AuthError`: `ProtocolError.INVALID_GRANT`, INVALID_TARGET, EXPIRED_TOKEN, and as `refuse_waiting`."""
+    await refuse_waiting(auth, client, digest_of(device_code.look()))
+    async with auth.events.observe(OAuthEventKind.OAUTH_TOKEN) as observation:
+        token = await _find(auth, client, device_code.take(), DEVICE, observation)
+        user = await _owner(auth, token)
+        if token.spent_at is not None:
             await end_stolen(auth, token.grant_id, user)
             raise AuthError(ProtocolError.INVALID_GRANT)
-        return issued
+        if token.expires_at <= auth.clock():
+            raise AuthError(ProtocolError.EXPIRED_TOKEN)
+        asked = _Asked(token.scopes, resources_asked(auth, resources, token.resources))
+        return await _spend(auth, token, user, asked)
 
 
 async def refresh(
@@ -158,7 +170,7 @@ async def revoke(auth: Auth, client: AbstractOAuthClient, token: Plaintext) -> N
     section 2.2). Raises `AuthError(ProtocolError.INVALID_GRANT)` for a token of another client."""
     rows, grants = auth.tables.of(OAuthToken), auth.tables.of(OAuthGrant)
     found = await exact(rows.all(), digest=digest_of(token.take()))
-    if found is None or found.kind == CODE:
+    if found is None or found.kind in _CODES:
         return
     async with auth.events.observe(OAuthEventKind.OAUTH_TOKEN_REVOKED, user_id=found.user_id):
         grant = await exact(grants.all(), id=found.grant_id)
@@ -168,6 +180,21 @@ async def revoke(auth: Auth, client: AbstractOAuthClient, token: Plaintext) -> N
             await rows.filter(id=found.id).delete()
         else:
             await grants.filter(id=found.grant_id).delete()
+
+
+async def _spend(auth: Auth, code: AbstractOAuthToken, user: AbstractUser, asked: _Asked) -> Issued:
+    """Tokens for a code, unless another request was faster: that has them, and both lose them."""
+    now = auth.clock()
+    first = new_refresh_token(auth, Place(code.grant_id, now))
+    pair = _Pair(new_secret(ACCESS), first, code.digest)
+    try:
+        issued = await _exchange(auth, code, pair, asked, now)
+    except IntegrityError as error:  # the account was deleted meanwhile
+        raise AuthError(ProtocolError.INVALID_GRANT) from error
+    if issued is None:
+        await end_stolen(auth, code.grant_id, user)
+        raise AuthError(ProtocolError.INVALID_GRANT)
+    return issued
 
 
 async def _find(
@@ -184,7 +211,7 @@ async def _find(
         raise AuthError(ProtocolError.INVALID_GRANT)
     observation.user_id = token.user_id
     grant = await exact(auth.tables.of(OAuthGrant).all(), id=token.grant_id)
-    replayed = kind == CODE and token.spent_at is not None
+    replayed = kind in _CODES and token.spent_at is not None
     if grant is None or not (grant.client_id == client.id or replayed):
         raise AuthError(ProtocolError.INVALID_GRANT)
     return token

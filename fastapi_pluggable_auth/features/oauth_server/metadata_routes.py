@@ -12,6 +12,7 @@ from ...auth import Auth
 from ...dependencies import CurrentAuth
 from ...http.responses import documented
 from ...routes.router import AuthRouter
+from .models import AUTHORIZATION_CODE, DEVICE_CODE
 from .protocol_routes import opened, preflight
 from .resources import issuer_of, metadata_path, resources_of, scopes_of
 from .schemas import AuthorizationServer, ProtectedResource
@@ -61,10 +62,11 @@ async def authorization_server(auth: CurrentAuth, response: Response) -> Authori
         token_endpoint=settings.public_url("oauth/token"),
         revocation_endpoint=settings.public_url("oauth/revoke"),
         registration_endpoint=settings.public_url("oauth/register") if registers else None,
+        device_authorization_endpoint=settings.public_url("oauth/device_authorization"),
         scopes_supported=[*scopes_of(auth)],
         response_types_supported=["code"],
         response_modes_supported=["query"],
-        grant_types_supported=["authorization_code", "refresh_token"],
+        grant_types_supported=[AUTHORIZATION_CODE, "refresh_token", DEVICE_CODE],
         code_challenge_methods_supported=["S256"],
         token_endpoint_auth_methods_supported=[*CLIENT_METHODS],
         revocation_endpoint_auth_methods_supported=[*CLIENT_METHODS],

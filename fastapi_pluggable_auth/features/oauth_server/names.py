@@ -26,6 +26,10 @@ class OAuthError(ErrorTable):
         400,
         "That took too long, was done already, or was begun elsewhere: begin again in the application.",
     )
+    DEVICE_CODE_REFUSED = (
+        400,
+        "The code is not known, or has expired: compare it with the device, or begin there again.",
+    )
     APPLICATION_NOT_FOUND = (404, "There is no such application.")
     OAUTH_CLIENT_NOT_FOUND = (404, "There is no such client.")
     OAUTH_CLIENT_REFUSED = (400, "The client is not valid: see what is wrong in the answer.")

@@ -107,6 +107,18 @@ class RegisteredClient(Schema):
     scope: str
 
 
+class DeviceAuthorization(Schema):
+    """The codes of a device and its user (RFC 8628 section 3.2). `expires_in` and `interval` are in
+    seconds."""
+
+    device_code: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: int
+    interval: int
+
+
 class AuthorizationServer(Schema):
     """The metadata of the server (RFC 8414 section 2)."""
 
@@ -115,6 +127,7 @@ class AuthorizationServer(Schema):
     token_endpoint: str
     revocation_endpoint: str
     registration_endpoint: str | None = None
+    device_authorization_endpoint: str
     scopes_supported: list[str]
     response_types_supported: list[str]
     response_modes_supported: list[str]

@@ -14,8 +14,9 @@ from ...http.rates import rate_limited
 from ...routes.pages.forms import Secret
 from ...routes.router import AuthRouter
 from ...schemas import Text
+from . import models
 from .clients import authenticate_client, note_use, require_grant_type
-from .granting import Issued, exchange_code, refresh, revoke
+from .granting import Issued, exchange_code, exchange_device_code, refresh, revoke
 from .models import AUTHORIZATION_CODE, AbstractOAuthClient
 from .protocol import ProtocolError
 from .protocol_routes import OpenProtocolRoute, ProtocolRoute, opened, preflight
@@ -65,6 +66,7 @@ class TokenForm(ClientForm):
     code_verifier: Secret
     redirect_uri: Text = ""
     refresh_token: Secret
+    device_code: Secret
     scope: Text = ""
     resource: list[Text] = []
 
@@ -79,23 +81,27 @@ class RevocationForm(ClientForm):
 async def oauth_token(
     auth: CurrentAuth, request: Request, form: Annotated[TokenForm, Form()], response: Response
 ) -> OAuthTokens:
-    """Tokens for a code or a refresh token."""
+    """Tokens for a code, a device code or a refresh token."""
     opened(response)
     response.headers["Cache-Control"] = "no-store"
-    client = await _client(auth, request, form)
+    client = await asking_client(auth, request, form)
     issued: Issued
     match form.grant_type:
         case "authorization_code":
             require_grant_type(client, AUTHORIZATION_CODE)
-            _require(form.code, form.code_verifier)
+            require_fields(form.code, form.code_verifier)
             redirect_uri = form.redirect_uri or None
             issued = await exchange_code(
                 auth, client, form.code, redirect_uri, form.code_verifier, form.resource
             )
         case "refresh_token":
-            _require(form.refresh_token)
+            require_fields(form.refresh_token)
             scopes = scopes_in(form.scope) or None
             issued = await refresh(auth, client, form.refresh_token, scopes, form.resource)
+        case models.DEVICE_CODE:
+            require_grant_type(client, models.DEVICE_CODE)
+            require_fields(form.device_code)
+            issued = await exchange_device_code(auth, client, form.device_code, form.resource)
         case "":
             raise AuthError(ProtocolError.INVALID_REQUEST)
         case _:
@@ -118,19 +124,21 @@ async def oauth_revoke(
     auth: CurrentAuth, request: Request, form: Annotated[RevocationForm, Form()]
 ) -> Response:
     """End an access token, or with a refresh token all that came of the same authorization."""
-    client = await _client(auth, request, form)
-    _require(form.token)
+    client = await asking_client(auth, request, form)
+    require_fields(form.token)
     await revoke(auth, client, form.token)
     return Response(headers={"Cache-Control": "no-store"})
 
 
-async def _client(auth: CurrentAuth, request: Request, form: ClientForm) -> AbstractOAuthClient:
+async def asking_client(auth: CurrentAuth, request: Request, form: ClientForm) -> AbstractOAuthClient:
+    """The client that a request comes from. Raises as `authenticate_client`."""
     secret = form.client_secret if form.client_secret.look() else None
     return await authenticate_client(
         auth, request.headers.getlist("authorization"), form.client_id or None, secret
     )
 
 
-def _require(*fields: Secret) -> None:
+def require_fields(*fields: Secret) -> None:
+    """Raises `AuthError(ProtocolError.INVALID_REQUEST)` where one of them is empty."""
     if not all(each.look() for each in fields):
         raise AuthError(ProtocolError.INVALID_REQUEST)

@@ -23,12 +23,12 @@ from ...queries import Read, of_existing
 from ...security.keys import key_set
 from ...shared_reads import SharedSelect
 from .ending import end_stolen
-from .models import ACCESS, CODE, REFRESH, OAuthToken, digest_of
+from .models import ACCESS, CODE, DEVICE, REFRESH, OAuthToken, digest_of
 from .resources import covers
 
 logger = logging.getLogger(__name__)
 
-_PREFIXES: Final = {CODE: "oac_", ACCESS: "oat_", REFRESH: "ort_"}
+_PREFIXES: Final = {CODE: "oac_", DEVICE: "odc_", ACCESS: "oat_", REFRESH: "ort_"}
 """They let scanners find a token in code and logs, and keep the kinds apart."""
 _ACCESS: Final = re.compile("oat_[A-Za-z0-9_-]{43}")
 _REFRESH: Final = re.compile("(ort_[A-Za-z0-9_-]{43})([A-Za-z0-9_-]{54})")
