@@ -58,7 +58,7 @@ PARTS = {
         "mailbox.claim_mailbox",
     ),
     *(f"features.oauth_server.{name}" for name in ("authorizing", "granting", "tokens", "ending")),
-    *(f"features.oauth_server.{name}" for name in ("allowing", "devices", "limiting")),
+    *(f"features.oauth_server.{name}" for name in ("allowing", "devices")),
     *(f"features.oauth_server.{name}" for name in ("documents", "probing", "clients.authenticate_client")),
     *(f"features.oauth_server.{name}" for name in ("registering", "limiting")),
 }
