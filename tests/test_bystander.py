@@ -62,7 +62,11 @@ from fastapi_pluggable_auth.features import (
 from fastapi_pluggable_auth.features.administration import users
 from fastapi_pluggable_auth.features.email_sign_in.flows import mail_link
 from fastapi_pluggable_auth.features.oauth_server import clients, testing, verifying
-from fastapi_pluggable_auth.features.oauth_server.models import AUTHORIZATION_CODE, DEVICE_CODE
+from fastapi_pluggable_auth.features.oauth_server.models import (
+    AUTHORIZATION_CODE,
+    CLIENT_CREDENTIALS,
+    DEVICE_CODE,
+)
 from fastapi_pluggable_auth.features.oauth_server.settings import OAuthSettings
 from fastapi_pluggable_auth.features.passkeys import keeping
 from fastapi_pluggable_auth.features.passkeys.testing import SoftwareAuthenticator
@@ -1364,6 +1368,23 @@ async def connects_an_application_and_removes_it(world: World) -> None:
     assert (await program.get("/notes")).status_code == 401
     page = await visitor.open(program.address(**asked))
     await visitor.submit("sign-out")  # to use another account
+
+
+@step
+async def acts_as_a_client_for_itself(world: World) -> None:
+    made = await clients.create_client(
+        world.auth, "Nightly", [], confidential=True, grant_types=[CLIENT_CREDENTIALS]
+    )
+    machine = Program(world.client, made.client.client_id, made.secret)
+    asked = {"grant_type": "client_credentials", "resource": f"{BASE}/notes"}
+    given = await machine.post("/oauth/token", **asked)
+    token = given.json()["access_token"]
+    assert (await machine.post("/oauth/token", **asked, scope="nothing")).status_code == 400
+    assert (await machine.post("/oauth/introspect", token=token)).json()["active"]
+    assert (await machine.get("/notes", token)).status_code == 401
+    assert (await machine.revoke(token)).status_code == 200
+    assert not (await machine.post("/oauth/introspect", token=token)).json()["active"]
+    await clients.delete_client(world.auth, machine.client_id)
 
 
 @step

@@ -33,6 +33,7 @@ from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth
 from fastapi_pluggable_auth.email.local import MemoryProvider
 from fastapi_pluggable_auth.features import AuditLog, OAuthServer, Oidc, PersonalTokens, SocialLogin
 from fastapi_pluggable_auth.features.administration.users import create_user
+from fastapi_pluggable_auth.features.oauth_server.models import AUTHORIZATION_CODE, CLIENT_CREDENTIALS
 from fastapi_pluggable_auth.features.oauth_server.settings import OAuthSettings
 from fastapi_pluggable_auth.features.social_login.states import s256
 from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET, IdentityProvider
@@ -50,7 +51,7 @@ FRAMEWORK = ("request", "scope", "websocket")
 """Variables that are objects of the framework, which shows all headers of them."""
 GENERATED = {
     "new personal token": r"pat_[\w-]{43}",
-    "new OAuth token": r"(?:oa[ct]|ort|oc[rs])_[\w-]{43}",
+    "new OAuth token": r"(?:oa[ct]|ort|oc[rst])_[\w-]{43}",
     "new recovery code": r"(?:[a-z2-7]{4}-){5}[a-z2-7]{4}",
     "new TOTP secret": "[A-Z2-7]{32}",
 }
@@ -149,7 +150,12 @@ class TrackedUser:
 
     async def connect(self) -> None:
         """A client of the OAuth server, with tokens and one more code."""
-        self.program = await registered(self.auth, self.client, confidential=True)
+        self.program = await registered(
+            self.auth,
+            self.client,
+            confidential=True,
+            grant_types=[AUTHORIZATION_CODE, CLIENT_CREDENTIALS],
+        )
         assert self.program.secret is not None
         self.secrets |= {"secret of the client": self.program.secret, "verifier": VERIFIER}
         assert (await self.program.exchange(await code_for(self.auth, self.program))).status_code == 200
@@ -278,6 +284,15 @@ async def oauth_registration(tracked: TrackedUser) -> None:
     await tracked.client.delete(path, headers=headers)
 
 
+async def oauth_client(tracked: TrackedUser) -> None:
+    """Acts for itself, and gives its token back."""
+    answer = await tracked.program.post("/oauth/token", grant_type="client_credentials")
+    if answer.status_code == 200:
+        tracked.secrets["OAuth token of the client"] = token = answer.json()["access_token"]
+        await tracked.program.post("/oauth/introspect", token=token)
+        await tracked.program.revoke(token)
+
+
 STEPS: dict[str, Step] = {
     "social exchange": social_exchange,
     "social token": social_token,
@@ -312,6 +327,10 @@ STEPS: dict[str, Step] = {
     "OAuth access": lambda s: s.program.get(token=s.secrets["OAuth access_token"]),
     "OAuth revocation": lambda s: s.program.revoke(s.secrets["OAuth refresh_token"]),
     "OAuth registration": oauth_registration,
+    "OAuth introspection": lambda s: s.program.post(
+        "/oauth/introspect", token=s.secrets["OAuth access_token"]
+    ),
+    "OAuth client": oauth_client,
     "personal token": lambda s: s.post("/account/tokens", s.headers, name="ci", scopes=["read"]),
 }
 

@@ -32,7 +32,7 @@ from .models import (
 from .names import OAuthError
 from .protocol import ProtocolError
 from .redirects import is_local, matches, shown_host
-from .resources import issuer_of, resources_asked, resources_of, scopes_of
+from .resources import all_resources, issuer_of, resources_asked, scopes_of
 from .tokens import new_secret
 
 CODE_LIFETIME: Final = timedelta(seconds=60)
@@ -113,7 +113,7 @@ async def read_request(auth: Auth, parameters: Sequence[tuple[str, str]]) -> Aut
             client=client,
             redirect_uri=redirect_uri,
             scopes=scopes_asked(auth, client, given.get("scope", "")),
-            resources=resources_asked(auth, asked, resources_of(auth).values()),
+            resources=resources_asked(auth, asked, all_resources(auth)),
             state=state,
             code_challenge=given["code_challenge"],
             prompt=prompt,

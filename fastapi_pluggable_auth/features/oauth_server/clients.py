@@ -28,6 +28,7 @@ from .models import (
     REGISTERED,
     AbstractOAuthClient,
     OAuthClient,
+    OAuthClientToken,
     OAuthGrant,
     digest_of,
 )
@@ -86,6 +87,11 @@ async def authenticate_client(
     if client is None or not hmac.compare_digest(client.secret_digest or "", digest):
         raise AuthError(ProtocolError.INVALID_CLIENT)
     return client
+
+
+def is_operators(client: AbstractOAuthClient) -> bool:
+    """Whether the operator has registered it, with a secret: one of the operator's own services."""
+    return client.origin == OPERATOR and client.secret_digest is not None
 
 
 def require_grant_type(client: AbstractOAuthClient, grant_type: str) -> None:
@@ -161,7 +167,8 @@ async def create_client(
 
 
 async def rotate_secret(auth: Auth, client_id: str) -> NewClient:
-    """A new secret in the place of the old one, which is dead at once. Raises `AuthError`:
+    """A new secret in the place of the old one, which is dead at once, with what the client got for itself by
+    it. Raises `AuthError`:
     OAUTH_CLIENT_NOT_FOUND, and OAUTH_CLIENT_REFUSED for a public client."""
     client = await client_named(auth, client_id)
     if client.secret_digest is None:
@@ -169,6 +176,7 @@ async def rotate_secret(auth: Auth, client_id: str) -> NewClient:
     secret = _new_secret()
     client.secret_digest = digest_of(secret)
     await auth.tables.of(OAuthClient).filter(id=client.id).update(secret_digest=client.secret_digest)
+    await auth.tables.of(OAuthClientToken).filter(client_id=client.id).delete()
     return NewClient(client, secret)
 
 
@@ -181,12 +189,14 @@ async def delete_client(auth: Auth, client_id: str) -> None:
 
 
 async def disable_client(auth: Auth, client_id: str) -> AbstractOAuthClient:
-    """Refuses a client, also one with a document, and ends at once all that users have allowed it. Raises
+    """Refuses a client, also one with a document, and ends at once all that users have allowed it, and its
+    own tokens. Raises
     `AuthError(OAUTH_CLIENT_NOT_FOUND)`."""
     client = await client_named(auth, client_id)
     client.disabled_at = client.disabled_at or auth.clock()
     await auth.tables.of(OAuthClient).filter(id=client.id).update(disabled_at=client.disabled_at)
-    await auth.tables.of(OAuthGrant).filter(client_id=client.id).delete()
+    for table in (OAuthGrant, OAuthClientToken):
+        await auth.tables.of(table).filter(client_id=client.id).delete()
     return client
 
 

@@ -40,7 +40,7 @@ from .models import (
 )
 from .names import OAuthError
 from .protocol import ProtocolError
-from .resources import issuer_of, resources_asked, resources_of
+from .resources import all_resources, issuer_of, resources_asked
 from .tokens import new_secret
 
 LIFETIME: Final = timedelta(minutes=10)
@@ -86,7 +86,7 @@ async def begin_device(
     INVALID_TARGET, INVALID_CLIENT where the client was deleted meanwhile, and THROTTLED where too many have
     begun from its network."""
     scopes = scopes_asked(auth, client, scope)
-    places = resources_asked(auth, resources, resources_of(auth).values())
+    places = resources_asked(auth, resources, all_resources(auth))
     await count_network(auth, "devices", _OF_A_NETWORK)
     now, device_code = auth.clock(), new_secret(DEVICE)
     for _ in range(_DRAWS):

@@ -25,7 +25,15 @@ from .models import (
     OAuthToken,
 )
 from .names import FEATURE, OAuthError, OAuthEventKind, OAuthMail
-from .resources import issuer_of, metadata_path, resource_at, resources_of, scopes_of
+from .resources import (
+    all_resources,
+    issuer_of,
+    metadata_path,
+    require_services,
+    resource_at,
+    scopes_of,
+    service_problem,
+)
 from .settings import OAuthSettings
 from .tokens import authenticate_token, is_access_token, is_allowed
 
@@ -35,16 +43,18 @@ _PATH: Final = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
 def _routers(auth: Auth) -> Iterable[APIRouter]:
     if not auth.pages:
         raise ValueError("OAuthServer asks users on pages for their consent: include_auth(..., pages=True).")
-    if not resources_of(auth):
+    if not all_resources(auth):
         raise ValueError('OAuthServer needs resources: OAuthServer(resources=["/api"], ...).')
     if not scopes_of(auth):
         raise ValueError("OAuthServer needs scopes: OAuthServer(scopes={...}), or those of PersonalTokens.")
+    require_services(auth)
     from . import (
         application_pages,
         application_routes,
         authorize_pages,
         device_pages,
         device_routes,
+        introspection_routes,
         metadata_routes,
         token_routes,
     )
@@ -58,6 +68,7 @@ def _routers(auth: Auth) -> Iterable[APIRouter]:
 
         yield register_routes.router
     yield device_routes.router
+    yield introspection_routes.router
     yield authorize_pages.router
     yield device_pages.router
     yield application_routes.router
@@ -84,11 +95,13 @@ class OAuthServer(Feature):
     """An OAuth 2.1 authorization server: users let other applications and agents use the app in their name.
 
     `resources` are paths of the app that tokens are for, such as `/mcp`: all that is below one belongs to it.
+    The https address of another service is one as well, whose tokens it checks by the public keys of the app
+    (RFC 9068).
     `scopes` names what may be allowed, each with a sentence for users; without any, those of personal access
     tokens. Routes ask for them by `require(scope=...)`. Without `settings`, those of the environment count.
 
-    Raises `ValueError` for a resource that is not a path, and for a scope that is not a name (RFC 6749
-    section 3.3); where the app starts, without pages and without scopes.
+    Raises `ValueError` for a resource that is neither, and for a scope that is not a name (RFC 6749 section
+    3.3); where the app starts, without pages and without scopes, and with another service and no key pair.
     """
 
     def __init__(
@@ -98,7 +111,7 @@ class OAuthServer(Feature):
         scopes: Mapping[str, str] | None = None,
         settings: OAuthSettings | None = None,
     ) -> None:
-        _require_paths(resources)
+        _require_resources(resources)
         require_scopes(scopes or {})
         name_set(scopes or {})
         super().__init__(
@@ -116,7 +129,11 @@ class OAuthServer(Feature):
                 Credential(matches=is_access_token, authenticate=authenticate_token, allows=is_allowed),
             ),
             challenge=_challenge,
-            rates={"oauth_authorize": "60/minute", "oauth_token": "120/minute"},
+            rates={
+                "oauth_authorize": "60/minute",
+                "oauth_token": "120/minute",
+                "oauth_introspect": "1200/minute",
+            },
             export={"applications": export_applications},
             routers=_routers,
             slots=(Slot(place="navigation", template="applications_navigation.html"),),
@@ -125,11 +142,14 @@ class OAuthServer(Feature):
         )
 
 
-def _require_paths(resources: object) -> None:
-    """Raises `ValueError` for a resource that is not a plain path."""
+def _require_resources(resources: object) -> None:
+    """Raises `ValueError` for a resource that is neither a plain path nor the address of another service."""
     named = [resources] if isinstance(resources, str) else list(cast(Collection[object], resources))
-    for path in named:
-        if not (isinstance(path, str) and _PATH.fullmatch(path)):
-            raise ValueError(f"{path!r} is not the path of a resource: write one such as /api.")
+    for each in named:
+        if isinstance(each, str) and "://" in each:
+            if (problem := service_problem(each)) is not None:
+                raise ValueError(f"The resource {each!r} {problem}.")
+        elif not (isinstance(each, str) and _PATH.fullmatch(each)):
+            raise ValueError(f"{each!r} is not the path of a resource: write one such as /api.")
     if isinstance(resources, str):
         raise ValueError(f"resources is a text: write resources=[{resources!r}].")

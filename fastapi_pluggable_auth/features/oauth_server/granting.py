@@ -29,6 +29,7 @@ from ...errors import AuthError
 from ...events import EventKind, Observation
 from ...models import AbstractUser, exact, matching
 from ...security.plaintext import Plaintext
+from .client_tokens import revoke_client_token
 from .devices import refuse_waiting
 from .ending import end_stolen
 from .models import (
@@ -45,7 +46,8 @@ from .models import (
 )
 from .names import OAuthEventKind
 from .protocol import ProtocolError
-from .resources import resources_asked
+from .resources import resources_of_token
+from .service_tokens import access_ends, digest_in, shown_token
 from .settings import OAuthSettings
 from .tokens import Place, new_refresh_token, new_secret, place_of, successors
 
@@ -81,8 +83,9 @@ class _Pair:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the access token is to be good for."""
+    """Who asks, and what the access token is to be good for."""
 
+    client: AbstractOAuthClient
     scopes: frozenset[str]
     resources: frozenset[str]
 
@@ -115,7 +118,7 @@ async def exchange_code(
         verified = _is_verified(bound["code_challenge"], code_verifier.take())
         if not verified or redirect_uri not in (None, bound["redirect_uri"]):
             raise AuthError(ProtocolError.INVALID_GRANT)
-        asked = _Asked(token.scopes, resources_asked(auth, resources, token.resources))
+        asked = _Asked(client, token.scopes, resources_of_token(auth, resources, token.resources))
         return await _spend(auth, token, user, asked)
 
 
@@ -133,7 +136,7 @@ async def exchange_device_code(
             raise AuthError(ProtocolError.INVALID_GRANT)
         if token.expires_at <= auth.clock():
             raise AuthError(ProtocolError.EXPIRED_TOKEN)
-        asked = _Asked(token.scopes, resources_asked(auth, resources, token.resources))
+        asked = _Asked(client, token.scopes, resources_of_token(auth, resources, token.resources))
         return await _spend(auth, token, user, asked)
 
 
@@ -151,7 +154,7 @@ async def refresh(
         user = await _owner(auth, spent)
         if scopes is not None and not scopes <= spent.scopes:
             raise AuthError(ProtocolError.INVALID_SCOPE)
-        asked = _Asked(scopes or spent.scopes, resources_asked(auth, resources, spent.resources))
+        asked = _Asked(client, scopes or spent.scopes, resources_of_token(auth, resources, spent.resources))
         try:
             for _ in range(_LOOKS):
                 try:
@@ -169,7 +172,12 @@ async def revoke(auth: Auth, client: AbstractOAuthClient, token: Plaintext) -> N
     """Ends one access token or, by its refresh token, a grant; what there is not has ended already (RFC 7009
     section 2.2). Raises `AuthError(ProtocolError.INVALID_GRANT)` for a token of another client."""
     rows, grants = auth.tables.of(OAuthToken), auth.tables.of(OAuthGrant)
-    found = await exact(rows.all(), digest=digest_of(token.take()))
+    secret = token.take()
+    digest = digest_in(auth, secret) or digest_of(secret)
+    del secret
+    if await revoke_client_token(auth, client, digest):
+        return
+    found = await exact(rows.all(), digest=digest)
     if found is None or found.kind in _CODES:
         return
     async with auth.events.observe(OAuthEventKind.OAUTH_TOKEN_REVOKED, user_id=found.user_id):
@@ -234,7 +242,8 @@ async def _end_dropped(auth: Auth, client: AbstractOAuthClient, place: Place) ->
 async def _drop_spent(auth: Auth, token: AbstractOAuthToken, now: datetime) -> None:
     """Deletes what is older than the token that is spent just now, which says as much of each of them: kept
     for as long as retries are answered, and access tokens of the same pair are good."""
-    shown = auth.features.settings_of(OAuthSettings).oauth_access_token_expires
+    settings = auth.features.settings_of(OAuthSettings)
+    shown = max(settings.oauth_access_token_expires, settings.oauth_service_token_expires)
     kept_for = max(auth.settings.spent_token_retention, shown + auth.settings.refresh_reuse_leeway)
     old, rows = now - kept_for, auth.tables.of(OAuthToken)
     earlier = rows.filter(grant_id=token.grant_id, kind=REFRESH, created_at__lt=token.created_at)
@@ -312,7 +321,7 @@ async def _rotate(
         again = _repeated(auth, successor, secret)
         if again is None or access is None or digest_of(again.access) != access.digest:
             raise AuthError(ProtocolError.INVALID_GRANT)
-        return _issued(again, access, now)
+        return _issued(auth, asked.client, again, access, now)
     unseen = rows.filter(parent=token.digest, superseded=False, used_at=None, spent_at=None)
     if await unseen.update(superseded=True) < len(live):
         raise _OvertakenError
@@ -338,7 +347,7 @@ async def _issue(auth: Auth, grant: AbstractOAuthGrant, pair: _Pair, asked: _Ask
     """Stores a pair, and lets its grant live on. Belongs inside the transaction."""
     settings = auth.features.settings_of(OAuthSettings)
     latest = grant.authorized_at + settings.oauth_grant_max_age
-    access_ends = min(now + settings.oauth_access_token_expires, latest)
+    ends_first = min(access_ends(auth, asked.resources, now), latest)
     refresh_ends = min(now + settings.oauth_refresh_token_expires, latest)
     rows = auth.tables.of(OAuthToken)
     same: dict[str, Any] = {
@@ -353,7 +362,7 @@ async def _issue(auth: Auth, grant: AbstractOAuthGrant, pair: _Pair, asked: _Ask
         digest=digest_of(pair.access),
         scopes=asked.scopes,
         resources=asked.resources,
-        expires_at=access_ends,
+        expires_at=ends_first,
         **same,
     )
     await rows.create(
@@ -364,11 +373,14 @@ async def _issue(auth: Auth, grant: AbstractOAuthGrant, pair: _Pair, asked: _Ask
         expires_at=refresh_ends,
         **same,
     )
-    ends = max(access_ends, refresh_ends)
+    ends = max(ends_first, refresh_ends)
     await auth.tables.of(OAuthGrant).filter(id=grant.id).update(expires_at=ends)
-    return _issued(pair, access, now)
+    return _issued(auth, asked.client, pair, access, now)
 
 
-def _issued(pair: _Pair, access: AbstractOAuthToken, now: datetime) -> Issued:
+def _issued(
+    auth: Auth, client: AbstractOAuthClient, pair: _Pair, access: AbstractOAuthToken, now: datetime
+) -> Issued:
     lifetime = max(access.expires_at - now, timedelta())
-    return Issued(pair.access, pair.refresh, int(lifetime.total_seconds()), access.scopes)
+    token = shown_token(auth, access, pair.access, client.client_id, str(access.user_id))
+    return Issued(token, pair.refresh, int(lifetime.total_seconds()), access.scopes)

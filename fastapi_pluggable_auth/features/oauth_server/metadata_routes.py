@@ -12,14 +12,15 @@ from ...auth import Auth
 from ...dependencies import CurrentAuth
 from ...http.responses import documented
 from ...routes.router import AuthRouter
-from .models import AUTHORIZATION_CODE, DEVICE_CODE
+from .models import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, DEVICE_CODE
 from .protocol_routes import opened, preflight
-from .resources import issuer_of, metadata_path, resources_of, scopes_of
+from .resources import all_resources, issuer_of, metadata_path, resources_of, scopes_of
 from .schemas import AuthorizationServer, ProtectedResource
 from .settings import OAuthSettings
 
 SERVER_PATH = "/.well-known/oauth-authorization-server"
-CLIENT_METHODS = ("none", "client_secret_basic", "client_secret_post")
+SECRET_METHODS = ("client_secret_basic", "client_secret_post")
+CLIENT_METHODS = ("none", *SECRET_METHODS)
 
 
 def metadata_router(auth: Auth) -> AuthRouter:
@@ -61,16 +62,18 @@ async def authorization_server(auth: CurrentAuth, response: Response) -> Authori
         authorization_endpoint=settings.public_url("oauth/authorize"),
         token_endpoint=settings.public_url("oauth/token"),
         revocation_endpoint=settings.public_url("oauth/revoke"),
+        introspection_endpoint=settings.public_url("oauth/introspect"),
         registration_endpoint=settings.public_url("oauth/register") if registers else None,
         device_authorization_endpoint=settings.public_url("oauth/device_authorization"),
         scopes_supported=[*scopes_of(auth)],
         response_types_supported=["code"],
         response_modes_supported=["query"],
-        grant_types_supported=[AUTHORIZATION_CODE, "refresh_token", DEVICE_CODE],
+        grant_types_supported=[AUTHORIZATION_CODE, "refresh_token", DEVICE_CODE, CLIENT_CREDENTIALS],
         code_challenge_methods_supported=["S256"],
         token_endpoint_auth_methods_supported=[*CLIENT_METHODS],
         revocation_endpoint_auth_methods_supported=[*CLIENT_METHODS],
-        protected_resources=[*resources_of(auth).values()],
+        introspection_endpoint_auth_methods_supported=[*SECRET_METHODS],
+        protected_resources=[*all_resources(auth)],
     )
 
 

@@ -12,6 +12,7 @@ from ...config.urls import origin_of
 from ...errors import AuthError
 from .names import FEATURE
 from .protocol import ProtocolError
+from .redirects import redirect_problem
 
 _ALSO: Final = frozenset({"offline_access"})
 """Scopes that some clients ask for to get a refresh token, which all clients get."""
@@ -23,9 +24,48 @@ def issuer_of(settings: AuthSettings) -> str:
 
 
 def resources_of(auth: Auth) -> dict[str, str]:
-    """The absolute address of each resource (RFC 8707 section 2), by its path."""
-    issuer = issuer_of(auth.settings)
-    return {path: f"{issuer}{path.rstrip('/')}" for path in auth.features.options_of(FEATURE)}
+    """The absolute address of each resource of this app (RFC 8707 section 2), by its path."""
+    issuer, named = issuer_of(auth.settings), auth.features.options_of(FEATURE)
+    return {path: f"{issuer}{path.rstrip('/')}" for path in named if path.startswith("/")}
+
+
+def services_of(auth: Auth) -> tuple[str, ...]:
+    """The addresses of the other services that tokens are for."""
+    return tuple(each for each in auth.features.options_of(FEATURE) if not each.startswith("/"))
+
+
+def all_resources(auth: Auth) -> tuple[str, ...]:
+    """The absolute addresses of both."""
+    return (*resources_of(auth).values(), *services_of(auth))
+
+
+def require_services(auth: Auth) -> None:
+    """Raises `ValueError` where tokens for another service could not be told from those of this app, or not
+    be checked there."""
+    settings = auth.settings
+    for service in services_of(auth):
+        if settings.jwt_algorithm.startswith("HS"):
+            raise ValueError(
+                f"{service} checks tokens by public keys, and JWT_ALGORITHM is {settings.jwt_algorithm}: set "
+                "ES256, and a JWT_PRIVATE_KEY."
+            )
+        if _canonical(service) == _canonical(settings.audience):
+            raise ValueError(
+                f"{service} is the audience of the app's own sessions: set another JWT_AUDIENCE."
+            )
+        if origin_of(service) == origin_of(issuer_of(settings)):
+            raise ValueError(f"{service} is of this app: write its path.")
+
+
+def service_problem(address: str) -> str | None:
+    """Why another service can't be named so, None where it can: by an https address, or by an `http` one of
+    this machine (RFC 8707 section 2, RFC 9728 section 1.2)."""
+    problem = redirect_problem(address)
+    if problem is None and not address.startswith(("https://", "http://")):
+        problem = "is not https"
+    if problem is None and ("?" in address or _canonical(address) != address):
+        problem = f"has a query, a slash at its end or a spelling of its own: write {_canonical(address)!r}"
+    return problem
 
 
 def scopes_of(auth: Auth) -> Mapping[str, str]:
@@ -51,13 +91,25 @@ def covers(auth: Auth, resource: str, path: str) -> bool:
 
 
 def resources_asked(auth: Auth, asked: Iterable[str], allowed: Iterable[str]) -> frozenset[str]:
-    """The absolute addresses of the resources that a client asks for, all that are allowed where it names
-    none. A slash at the end, and the case of the host, do not count. Raises `AuthError(INVALID_TARGET)`."""
+    """The absolute addresses of the resources that a client asks for. Where it names none, all of this app
+    that are allowed, and where none of those is, all. A slash at the end, and the case of the host, do not
+    count. Raises `AuthError(INVALID_TARGET)`."""
     known = {_canonical(each): each for each in allowed}
     wanted = [_canonical(each) for each in asked]
     if not all(each in known for each in wanted):
         raise AuthError(ProtocolError.INVALID_TARGET)
-    return frozenset(known[each] for each in wanted or known)
+    if wanted:
+        return frozenset(known[each] for each in wanted)
+    return frozenset(known.values()) - {*services_of(auth)} or frozenset(known.values())
+
+
+def resources_of_token(auth: Auth, asked: Iterable[str], allowed: Iterable[str]) -> frozenset[str]:
+    """The same for one access token: it is for this app, or for one other service, which can use it nowhere
+    else (RFC 9700 section 2.3). Raises `AuthError(INVALID_TARGET)`."""
+    found = resources_asked(auth, asked, allowed)
+    if len(found) > 1 and not found.isdisjoint(services_of(auth)):
+        raise AuthError(ProtocolError.INVALID_TARGET)
+    return found
 
 
 def metadata_path(resource: str) -> str:

@@ -79,12 +79,13 @@ class NewOAuthClient(OAuthClientOut):
 
 
 class OAuthTokens(Schema):
-    """What a client gets (RFC 6749 section 5.1). `expires_in` is in seconds."""
+    """What a client gets (RFC 6749 section 5.1). `expires_in` is in seconds. One that acts for itself gets no
+    refresh token (section 4.4.3)."""
 
     access_token: str
     token_type: str = "Bearer"  # noqa: S105
     expires_in: int
-    refresh_token: str
+    refresh_token: str | None = None
     scope: str
 
 
@@ -128,12 +129,14 @@ class AuthorizationServer(Schema):
     revocation_endpoint: str
     registration_endpoint: str | None = None
     device_authorization_endpoint: str
+    introspection_endpoint: str
     scopes_supported: list[str]
     response_types_supported: list[str]
     response_modes_supported: list[str]
     grant_types_supported: list[str]
     token_endpoint_auth_methods_supported: list[str]
     revocation_endpoint_auth_methods_supported: list[str]
+    introspection_endpoint_auth_methods_supported: list[str]
     code_challenge_methods_supported: list[str]
     authorization_response_iss_parameter_supported: bool = True
     client_id_metadata_document_supported: bool = True

@@ -17,7 +17,7 @@ from ...auth import Auth
 from ...errors import AuthError
 from ...models import AbstractUser
 from .clients import create_client
-from .models import ACCESS, OAuthGrant, OAuthToken, digest_of
+from .models import ACCESS, AUTHORIZATION_CODE, CLIENT_CREDENTIALS, OAuthGrant, OAuthToken, digest_of
 from .protocol import ProtocolError
 from .resources import resources_of, scopes_of
 from .settings import OAuthSettings
@@ -47,10 +47,23 @@ class OAuthClient(httpx.AsyncClient):
         self._verifier = ""
 
     async def register(
-        self, name: str = "Client", scopes: Collection[str] | None = None, *, confidential: bool = False
+        self,
+        name: str = "Client",
+        scopes: Collection[str] | None = None,
+        *,
+        confidential: bool = False,
+        client_credentials: bool = False,
     ) -> str:
-        """Registers it as the operator does; gives its id. Raises `AuthError` where that is refused."""
-        made = await create_client(self._services, name, [CALLBACK], scopes, confidential=confidential)
+        """Registers it as the operator does; gives its id. With `client_credentials` it has a secret, and may
+        act for itself as well. Raises `AuthError` where that is refused."""
+        made = await create_client(
+            self._services,
+            name,
+            [CALLBACK],
+            scopes,
+            confidential=confidential or client_credentials,
+            grant_types=[AUTHORIZATION_CODE, *([CLIENT_CREDENTIALS] if client_credentials else [])],
+        )
         self.client_id, self.client_secret = made.client.client_id, made.secret
         return self.client_id
 
@@ -59,7 +72,8 @@ class OAuthClient(httpx.AsyncClient):
     ) -> dict[str, str]:
         """Sends this user, who signs in, to the page that asks, and posts the decision there. Gives what the
         browser brings back: a `code`, or an `error`. Without `scopes` and the path of a `resource`, it asks
-        for all. Raises `LookupError` where no page asks."""
+        for all. A `resource` may be the address of another service as well. Raises `LookupError` where no
+        page asks."""
         if not self.client_id:
             await self.register()
         self._verifier = token_urlsafe(48)
@@ -74,7 +88,7 @@ class OAuthClient(httpx.AsyncClient):
             "scope": " ".join(scopes),
         }
         if resource is not None:
-            asked["resource"] = resources_of(self._services)[resource]
+            asked["resource"] = resources_of(self._services).get(resource, resource)
         page = await self._decided(user, urlencode(asked), "allow" if allow else "deny")
         found = _LEADS_TO.search(page.text)
         if found is None:
@@ -90,6 +104,12 @@ class OAuthClient(httpx.AsyncClient):
         return await self.ask(
             grant_type="authorization_code", code=answer["code"], code_verifier=self._verifier
         )
+
+    async def client_credentials(self, *scopes: str, resource: str | None = None) -> dict[str, Any]:
+        """Gets a token for itself, by the secret that `register(client_credentials=True)` gave it; without
+        `scopes` and a `resource` for all of the app. Raises `AuthError` where the app refuses."""
+        asked = {} if resource is None else {"resource": resources_of(self._services).get(resource, resource)}
+        return await self.ask(grant_type="client_credentials", scope=" ".join(scopes), **asked)
 
     async def refresh(self) -> dict[str, Any]:
         """Spends its refresh token for new tokens. Raises `AuthError` where the app refuses."""

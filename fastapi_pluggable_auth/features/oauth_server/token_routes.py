@@ -15,6 +15,7 @@ from ...routes.pages.forms import Secret
 from ...routes.router import AuthRouter
 from ...schemas import Text
 from . import models
+from .client_tokens import IssuedToClient, issue_to_client
 from .clients import authenticate_client, note_use, require_grant_type
 from .granting import Issued, exchange_code, exchange_device_code, refresh, revoke
 from .models import AUTHORIZATION_CODE, AbstractOAuthClient
@@ -71,21 +72,21 @@ class TokenForm(ClientForm):
     resource: list[Text] = []
 
 
-class RevocationForm(ClientForm):
-    """The token to end; of what type it is, it says itself."""
+class ShownForm(ClientForm):
+    """A token to end, or to ask about; of what type it is, it says itself."""
 
     token: Secret
 
 
-@router.post("")
+@router.post("", response_model_exclude_none=True)
 async def oauth_token(
     auth: CurrentAuth, request: Request, form: Annotated[TokenForm, Form()], response: Response
 ) -> OAuthTokens:
-    """Tokens for a code, a device code or a refresh token."""
+    """Tokens for a code, a device code or a refresh token, and for a client itself."""
     opened(response)
     response.headers["Cache-Control"] = "no-store"
     client = await asking_client(auth, request, form)
-    issued: Issued
+    issued: Issued | IssuedToClient
     match form.grant_type:
         case "authorization_code":
             require_grant_type(client, AUTHORIZATION_CODE)
@@ -102,6 +103,8 @@ async def oauth_token(
             require_grant_type(client, models.DEVICE_CODE)
             require_fields(form.device_code)
             issued = await exchange_device_code(auth, client, form.device_code, form.resource)
+        case models.CLIENT_CREDENTIALS:
+            issued = await issue_to_client(auth, client, form.scope, form.resource)
         case "":
             raise AuthError(ProtocolError.INVALID_REQUEST)
         case _:
@@ -110,7 +113,7 @@ async def oauth_token(
     return OAuthTokens(
         access_token=issued.access_token,
         expires_in=issued.expires_in,
-        refresh_token=issued.refresh_token,
+        refresh_token=issued.refresh_token if isinstance(issued, Issued) else None,
         scope=" ".join(sorted(issued.scopes)),
     )
 
@@ -120,9 +123,7 @@ preflights.options("", name="oauth_token_preflight")(preflight)
 
 
 @revocation.post("")
-async def oauth_revoke(
-    auth: CurrentAuth, request: Request, form: Annotated[RevocationForm, Form()]
-) -> Response:
+async def oauth_revoke(auth: CurrentAuth, request: Request, form: Annotated[ShownForm, Form()]) -> Response:
     """End an access token, or with a refresh token all that came of the same authorization."""
     client = await asking_client(auth, request, form)
     require_fields(form.token)

@@ -113,8 +113,14 @@ async def row_of_token(auth: Auth, token: str) -> Row:
     """The row of an access token with its `user` and the `client` of its grant, in one query; its use is
     recorded once a minute. Raises `AuthError(INVALID_TOKEN)` where the token, its grant or the account is not
     valid, and for a superseded one, which two have, after the grant has ended."""
-    digest, now = digest_of(token), auth.clock()
+    work = row_of_digest(auth, digest_of(token))
     del token
+    return await work
+
+
+async def row_of_digest(auth: Auth, digest: str) -> Row:
+    """The same for the digest of a token, which one for another service names."""
+    now = auth.clock()
     found = await auth.service(_by_digest).first(digest=digest)
     if found is None or found["kind"] != ACCESS:
         raise AuthError(ErrorCode.INVALID_TOKEN)
@@ -161,7 +167,7 @@ def _by_digest(auth: Auth) -> Read:
     """The state of a token, and its `user`."""
     columns = (
         *("id", "user_id", "grant_id", "digest", "kind", "scopes", "resources", "parent", "superseded"),
-        *("expires_at", "used_at"),
+        *("expires_at", "used_at", "created_at"),
     )
     of_grant = {"grant_ends": "grant__expires_at", "client": "grant__client_id"}
     select = Select(auth.tables.of(OAuthToken), ("digest",), columns, whole="user", **of_grant)
