@@ -1,4 +1,4 @@
-"""examples/services: three processes; two of them know nothing of accounts but its public keys."""
+"""examples/services: four processes; three of them know nothing of accounts but its public keys."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import base64
 import hmac
 import importlib.util
 import json
+import os
+import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -27,7 +30,7 @@ from .conftest import EMAIL, PASSWORD, Mailbox
 from .hosts import EXAMPLES, copied
 from .live import free_port, served
 
-ISSUER, AUDIENCE = "https://accounts.example.com", "shop"
+ISSUER, AUDIENCE, BILLING = "https://accounts.example.com", "shop", "https://billing.example.com"
 ACCOUNT = {"email": EMAIL, "password": PASSWORD}
 
 
@@ -39,6 +42,7 @@ class Shop:
     environment: dict[str, str]
     orders: str
     payments: str
+    billing: str
     mailbox: Mailbox
     accounts: str
 
@@ -59,6 +63,10 @@ class Shop:
         answer = httpx.post(f"{self.payments}/payments", params={"cents": 250}, headers=bearer(token))
         return answer.status_code
 
+    def bills(self, token: str) -> httpx.Response:
+        """What the service says that takes tokens of OAuth clients."""
+        return httpx.get(f"{self.billing}/bills", headers=bearer(token))
+
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
@@ -76,13 +84,15 @@ def shop(tmp_path: Path, mailbox: Mailbox) -> Iterator[Shop]:
         "AUTH_THROTTLE_FREE_ATTEMPTS": "1000",
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(mailbox.server.port),
+        "AUTH_PUBLIC_BASE_URL": accounts,
+        "BILLING_URL": BILLING,
     }
     with ExitStack() as stack:
-        orders, payments = (
+        orders, payments, billing = (
             stack.enter_context(served(folder, environment, tmp_path / f"{name}.log", f"{name}:app"))[0]
-            for name in ("orders", "payments")
+            for name in ("orders", "payments", "billing")
         )
-        yield Shop(folder, environment, orders, payments, mailbox, accounts)
+        yield Shop(folder, environment, orders, payments, billing, mailbox, accounts)
 
 
 def accounts(shop: Shop, **environment: str) -> AbstractContextManager[object]:
@@ -202,6 +212,79 @@ def test_a_logout_is_seen_by_those_who_ask_accounts_and_by_others_when_the_token
         assert (shop.order(token), shop.pay(token)) == (201, 201)
         assert httpx.post(f"{shop.accounts}/auth/logout", headers=bearer(token)).status_code == 200
         assert (shop.order(token), shop.pay(token)) == (201, 401)
+
+
+def registered(shop: Shop) -> tuple[str, str]:
+    """The id and the secret of a client that acts for itself."""
+    command = [sys.executable, "-m", "fastapi_pluggable_auth", "oauth", "clients", "create", "Nightly"]
+    options = ["--confidential", "--grant", "client_credentials"]
+    database = ["--database-url", "sqlite://accounts.sqlite3"]
+    environment = os.environ | shop.environment
+    made = subprocess.run(
+        [*command, *options, *database], cwd=shop.folder, env=environment, capture_output=True, text=True
+    )
+    found = re.search(r"(c_\S+)\s+client_secret\s+(ocs_\S+)", made.stdout)
+    assert found, made.stdout + made.stderr
+    return found[1], found[2]
+
+
+def test_a_service_believes_the_tokens_that_were_given_for_it_and_no_others(shop: Shop) -> None:
+    """RFC 9068 section 4, RFC 8725; ASVS V10.3.1."""
+    with accounts(shop):
+        sign_up(shop)
+        session = shop.tokens()
+        client = registered(shop)
+        asked = {"grant_type": "client_credentials", "resource": BILLING}
+        answer = httpx.post(f"{shop.accounts}/oauth/token", data=asked, auth=client)
+        assert answer.status_code == 200, answer.text
+        good = answer.json()["access_token"]
+        assert shop.bills(good).json() == {"of": "everybody", "to": client[0]}
+
+        # It is good there alone: no session, and no OAuth token of the app itself.
+        assert (shop.order(good), shop.pay(good)) == (401, 401)
+        for path in ("/auth/me", "/account", "/account/applications"):
+            assert httpx.get(f"{shop.accounts}{path}", headers=bearer(good)).status_code == 401
+        renewal = httpx.post(f"{shop.accounts}/auth/refresh", json={"token": good})
+        assert renewal.status_code == 401
+
+        key = ECKey.import_key((shop.folder / "signing-key.pem").read_bytes())
+        public = ECKey.import_key(key.as_dict(private=False))
+        claims = jwt.decode(good, public, algorithms=["ES256"]).claims
+        header = {"alg": "ES256", "typ": "at+jwt", "kid": published(shop)[0]}
+
+        def signed(header: dict[str, Any] = header, signer: Any = key, **changed: Any) -> str:
+            body = {name: value for name, value in (claims | changed).items() if value is not None}
+            return jwt.encode(header, body, signer)
+
+        assert shop.bills(signed(sub="ada")).json() == {"of": "ada", "to": client[0]}
+        for scope in ("bills:write", "", "bills:reader bills"):
+            lacking = shop.bills(signed(scope=scope))
+            assert (lacking.status_code, "insufficient_scope" in str(lacking.headers)) == (403, True), scope
+        forged = {
+            "session": session["access_token"],
+            "session refresh": session["refresh_token"],
+            "garbage": "a.b.c",
+            "opaque": "oct_" + "a" * 43,
+            "the app": signed(aud=AUDIENCE),
+            "another service": signed(aud="https://shop.example.com"),
+            "other services too": signed(aud=[BILLING, "https://shop.example.com"]),
+            "another issuer": signed(iss="https://evil.example"),
+            "the issuer of sessions": signed(iss=ISSUER),
+            "an id_token": signed({**header, "typ": "JWT"}, client_id=None, nonce="n"),
+            "no client": signed(client_id=None),
+            "no name as client": signed(client_id=["x"]),
+            "no scope": signed(scope=None),
+            "no subject": signed(sub=None),
+            "no end": signed(exp=None),
+            "expired": signed(exp=int(time.time()) - 60),
+            "another key": signed(signer=ECKey.generate_key("P-256")),
+            "unknown key id": signed({**header, "kid": "junk"}),
+            "public key as secret": signed_by_hand(header | {"alg": "HS256"}, claims, public.as_pem()),
+            "unsigned": signed_by_hand(header | {"alg": "none"}, claims, None),
+        }
+        refused = {name: shop.bills(token).status_code for name, token in forged.items()}
+        assert refused == dict.fromkeys(forged, 401)
+        assert httpx.get(f"{shop.billing}/bills").status_code == 401
 
 
 # The rest in this process, where the test moves the clock.

@@ -244,7 +244,7 @@ async def test_a_service_learns_what_a_token_is_good_for(
 async def test_what_ended_is_not_active_at_once(
     user: FormBrowser, program: Program, service: Program, auth: Auth, account: Account
 ) -> None:
-    """RFC 7009 section 2, RFC 7662 section 2.2; ASVS V10.4.9."""
+    """RFC 7009 section 2, RFC 7662 section 2.2."""
     for resource in (BILLING, f"{ISSUER}/api"):
         token = (await program.connect(user, resource=resource))["access_token"]
         assert (await program.revoke(token)).status_code == 200

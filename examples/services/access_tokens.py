@@ -91,11 +91,13 @@ class PublicKeys:
 
 class TokenVerifier:
     """Checks what a token is for, its signature under the one algorithm, and the claims: who signed, for
-    whom, how long."""
+    whom, how long. It takes tokens that users have themselves or, with `of_clients`, those that were given to
+    OAuth clients: a `client_id` tells them apart."""
 
-    def __init__(self, keys: PublicKeys, issuer: str, audience: str) -> None:
+    def __init__(self, keys: PublicKeys, issuer: str, audience: str, *, of_clients: bool = False) -> None:
         self._keys = keys
         self._audience = audience
+        self._of_clients = of_clients
         self._claims = jwt.JWTClaimsRegistry(
             leeway=LEEWAY,
             iss={"essential": True, "value": issuer},
@@ -121,8 +123,8 @@ class TokenVerifier:
                 raise Refused
             claims = jwt.decode(token, key, algorithms=[ALGORITHM]).claims
             self._claims.validate(claims)
-            # One that is for others too, or was given to an OAuth client, is not the user's own.
-            if claims["aud"] != self._audience or "client_id" in claims:
+            # One that is for others too is for nobody: they could use it here.
+            if claims["aud"] != self._audience or ("client_id" in claims) is not self._of_clients:
                 raise Refused
         except (JoseError, ValueError, RecursionError) as error:
             raise Refused from error

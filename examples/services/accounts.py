@@ -1,4 +1,5 @@
-"""The accounts: signs access tokens with a private key that no other service has."""
+"""The accounts: signs access tokens with a private key that no other service has, and gives OAuth clients
+tokens for billing."""
 
 import os
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from tortoise.contrib.fastapi import RegisterTortoise
 
 from fastapi_pluggable_auth import include_auth
 from fastapi_pluggable_auth.config import settings
+from fastapi_pluggable_auth.features import OAuthServer
 
 DATABASE_URL = os.environ.get("DATABASE_URL", "sqlite://accounts.sqlite3")
 SIGNING_KEY = Path("signing-key.pem")
@@ -46,4 +48,8 @@ if not SIGNING_KEY.exists():
 settings.jwt_algorithm, settings.jwt_private_key = "ES256", str(SIGNING_KEY)
 
 app = FastAPI(title="Accounts", lifespan=lifespan)
-include_auth(app)
+oauth = OAuthServer(
+    resources=[os.environ.get("BILLING_URL", "http://localhost:8003")],
+    scopes={"bills:read": "Read your bills"},
+)
+include_auth(app, pages=True, features=[oauth])
