@@ -217,7 +217,7 @@ def test_a_logout_is_seen_by_those_who_ask_accounts_and_by_others_when_the_token
 def registered(shop: Shop) -> tuple[str, str]:
     """The id and the secret of a client that acts for itself."""
     command = [sys.executable, "-m", "fastapi_pluggable_auth", "oauth", "clients", "create", "Nightly"]
-    options = ["--confidential", "--grant", "client_credentials"]
+    options = ["--confidential", "--grant", "client-credentials"]
     database = ["--database-url", "sqlite://accounts.sqlite3"]
     environment = os.environ | shop.environment
     made = subprocess.run(
