@@ -61,7 +61,7 @@ PARTS = {
     *(f"features.oauth_server.{name}" for name in ("allowing", "devices")),
     *(f"features.oauth_server.{name}" for name in ("documents", "probing", "clients.authenticate_client")),
     *(f"features.oauth_server.{name}" for name in ("registering", "limiting")),
-    *(f"features.oauth_server.{name}" for name in ("client_access", "client_tokens", "service_tokens")),
+    *(f"features.oauth_server.{name}" for name in ("client_tokens", "service_tokens")),
     "features.oauth_server.introspecting",
 }
 """What flows are made of, and what is of no use alone."""

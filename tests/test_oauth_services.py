@@ -21,7 +21,7 @@ from fastapi_pluggable_auth.features import (
     require_client,
     verify_oauth_token,
 )
-from fastapi_pluggable_auth.features.oauth_server.client_access import ClientAccess
+from fastapi_pluggable_auth.features.oauth_server.client_routes import ClientAccess
 from fastapi_pluggable_auth.features.oauth_server.clients import disable_client, rotate_secret
 from fastapi_pluggable_auth.features.oauth_server.models import (
     AUTHORIZATION_CODE,

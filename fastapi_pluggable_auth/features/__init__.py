@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # where a misspelt name is an error
         Reader,
         Slot,
     )
-    from .oauth_server.client_access import ClientAccess, require_client
+    from .oauth_server.client_routes import ClientAccess, require_client
     from .oauth_server.feature import OAuthServer
     from .oauth_server.verifying import OAuthAccess, verify_oauth_token
     from .passkeys.feature import Passkeys
@@ -135,7 +135,7 @@ _HOMES: Final = {
     "Apple": ".social_login.providers",
     "Answer": ".feature",
     "Asked": ".feature",
-    "ClientAccess": ".oauth_server.client_access",
+    "ClientAccess": ".oauth_server.client_routes",
     "Completion": ".feature",
     "AuditLog": ".audit_log.feature",
     "AuthRouter": "..routes.router",
@@ -186,7 +186,7 @@ _HOMES: Final = {
     "observed": "..flows.authentication",
     "rate_limited": "..http.rates",
     "render_page": "..routes.pages.rendering",
-    "require_client": ".oauth_server.client_access",
+    "require_client": ".oauth_server.client_routes",
     "require_recent_login": "..flows.authentication",
     "see_other": "..routes.pages.rendering",
     "transactional": "..auth",

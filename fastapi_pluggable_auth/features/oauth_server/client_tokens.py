@@ -13,6 +13,7 @@ from tortoise.exceptions import IntegrityError
 from ...auth import Auth
 from ...errors import AuthError
 from ...models import exact
+from ...security.plaintext import Plaintext
 from .clients import is_operators, require_grant_type, scopes_asked
 from .models import (
     CLIENT_CREDENTIALS,
@@ -57,12 +58,12 @@ async def issue_to_client(
             raise AuthError(ProtocolError.UNAUTHORIZED_CLIENT)
         scopes = scopes_asked(auth, client, scope)
         places = resources_of_token(auth, resources, all_resources(auth))
-        now, secret = auth.clock(), _PREFIX + secrets.token_urlsafe(32)
+        now, secret = auth.clock(), Plaintext(_PREFIX + secrets.token_urlsafe(32))
         ends = access_ends(auth, places, now)
         try:
             row = await auth.tables.of(OAuthClientToken).create(
                 client_id=client.id,
-                digest=digest_of(secret),
+                digest=digest_of(secret.look()),
                 scopes=scopes,
                 resources=places,
                 expires_at=ends,
@@ -70,8 +71,11 @@ async def issue_to_client(
             )
         except IntegrityError as error:
             raise AuthError(ProtocolError.INVALID_CLIENT) from error
-        token = shown_token(auth, row, secret, client.client_id, client.client_id)
-        return IssuedToClient(token, int((ends - now).total_seconds()), scopes)
+        return IssuedToClient(
+            shown_token(auth, row, secret.take(), client.client_id, client.client_id),
+            int((ends - now).total_seconds()),
+            scopes,
+        )
 
 
 async def row_of_client_token(
