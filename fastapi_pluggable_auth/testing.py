@@ -203,6 +203,9 @@ class OpenWebSocket:
         await self._app
 
 
+_BROWSER: Final = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
+
+
 class _Forms(HTMLParser):
     """The forms of a page by the path that they post to: their fields, and what each sends as it is."""
 
@@ -343,15 +346,16 @@ class AuthClient(httpx.AsyncClient):
     async def submit(self, path: str, fields: dict[str, str], *, page: str = "") -> httpx.Response:
         """Fills in the form that posts to this path, and sends it as a browser does; it is on `page`, or at
         the same path. Raises `LookupError` where no such form or field is there."""
-        browser = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
-        shown = await self.get(page or path, headers=browser)
+        return await self._submit(await self.get(page or path, headers=_BROWSER), path, fields)
+
+    async def _submit(self, shown: httpx.Response, path: str, fields: dict[str, str]) -> httpx.Response:
         there = _Forms(shown).by_action.get(self._root + path)
         if there is None:
             raise LookupError(f"{shown.url} has no form for {path}; its status is {shown.status_code}.")
         if unknown := fields.keys() - there.keys():
             raise LookupError(f"The form has no {', '.join(sorted(unknown))}; it has {', '.join(there)}.")
         filled = {name: value for name, value in there.items() if value is not None} | fields
-        return await self.post(path, data=filled, headers=browser)
+        return await self.post(path, data=filled, headers=_BROWSER)
 
     @asynccontextmanager
     async def websocket(self, path: str) -> AsyncIterator[OpenWebSocket]:
@@ -538,9 +542,15 @@ async def oauth_client(
     require_oauth_server(pluggable_auth)
     from .features.oauth_server.testing import OAuthClient
 
-    async def decided(user: AbstractUser, query: str, decision: str) -> httpx.Response:
+    async def decided(user: AbstractUser, query: str, decision: str, user_code: str | None) -> httpx.Response:
         browser = AuthClient(auth_app)
         await browser.sign_in(user)
+        if user_code is not None:
+            place = f"{pluggable_auth.settings.route_prefix}/account/device"
+            asked = await browser.submit(place, {"user_code": user_code})
+            if asked.is_error:
+                return asked
+            return await browser._submit(asked, f"{place}/decide", {"decision": decision})
         path = f"{pluggable_auth.settings.route_prefix}/oauth/authorize"
         page = await browser.get(f"{path}?{query}", headers={"Accept": "text/html"})
         if f'value="{decision}"' not in page.text:

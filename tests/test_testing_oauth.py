@@ -84,6 +84,21 @@ async def test_its_access_is_renewed_and_ends(oauth_client, user_factory, auth_c
         await oauth_client.refresh()
 
 
+async def test_a_device_is_let_in_by_its_user(oauth_client, user_factory, auth_clock):
+    ada = await user_factory()
+    tokens = await oauth_client.connect_device(ada, "notes:read", resource="/notes")
+    assert tokens["scope"] == "notes:read"
+    assert (await oauth_client.get("/notes")).json() == ada.email
+    with pytest.raises(AuthError, match="did not allow"):
+        await oauth_client.connect_device(ada, allow=False)
+    begun = await oauth_client.begin_device()
+    with pytest.raises(AuthError, match="not decided yet"):
+        await oauth_client.poll(begun["device_code"])
+    auth_clock.advance(minutes=10)
+    with pytest.raises(AuthError, match="has expired"):
+        await oauth_client.poll(begun["device_code"])
+
+
 async def test_a_user_refuses(oauth_client, user_factory):
     answer = await oauth_client.authorize(await user_factory(), allow=False)
     assert answer["error"] == "access_denied"
@@ -148,4 +163,4 @@ async def test_a_token_that_is_verified_is_good_there_alone_and_at_once_no_more(
 
 
 def test_a_host_tests_what_programs_do_for_its_users(tmp_path: Path) -> None:
-    assert_passing(tmp_path, 7, {"shop.py": APP, "conftest.py": CONFTEST, "test_shop.py": TESTS})
+    assert_passing(tmp_path, 8, {"shop.py": APP, "conftest.py": CONFTEST, "test_shop.py": TESTS})

@@ -17,7 +17,15 @@ from ...auth import Auth
 from ...errors import AuthError
 from ...models import AbstractUser
 from .clients import create_client
-from .models import ACCESS, AUTHORIZATION_CODE, CLIENT_CREDENTIALS, OAuthGrant, OAuthToken, digest_of
+from .models import (
+    ACCESS,
+    AUTHORIZATION_CODE,
+    CLIENT_CREDENTIALS,
+    DEVICE_CODE,
+    OAuthGrant,
+    OAuthToken,
+    digest_of,
+)
 from .protocol import ProtocolError
 from .resources import resources_of, scopes_of
 from .settings import OAuthSettings
@@ -26,8 +34,9 @@ from .tokens import new_secret
 CALLBACK: Final = "https://client.example.com/callback"
 """Where answers go."""
 
-Decision: TypeAlias = Callable[[AbstractUser, str, str], Awaitable[httpx.Response]]
-"""What the browser of a user gets who goes to the page with this query and, where it asks, decides so."""
+Decision: TypeAlias = Callable[[AbstractUser, str, str, str | None], Awaitable[httpx.Response]]
+"""What the browser of a user gets who goes to the page with this query, or types this code of a device, and
+decides so where it is asked."""
 
 _LEADS_TO: Final = re.compile('class="button" href="([^"]*)"')
 
@@ -54,15 +63,17 @@ class OAuthClient(httpx.AsyncClient):
         confidential: bool = False,
         client_credentials: bool = False,
     ) -> str:
-        """Registers it as the operator does; gives its id. With `client_credentials` it has a secret, and may
-        act for itself as well. Raises `AuthError` where that is refused."""
+        """Registers it as the operator does, for codes and device codes; gives its id. With
+        `client_credentials` it has a secret, and may act for itself as well. Raises `AuthError` where that is
+        refused."""
+        itself = [CLIENT_CREDENTIALS] if client_credentials else []
         made = await create_client(
             self._services,
             name,
             [CALLBACK],
             scopes,
             confidential=confidential or client_credentials,
-            grant_types=[AUTHORIZATION_CODE, *([CLIENT_CREDENTIALS] if client_credentials else [])],
+            grant_types=[AUTHORIZATION_CODE, DEVICE_CODE, *itself],
         )
         self.client_id, self.client_secret = made.client.client_id, made.secret
         return self.client_id
@@ -89,7 +100,7 @@ class OAuthClient(httpx.AsyncClient):
         }
         if resource is not None:
             asked["resource"] = resources_of(self._services).get(resource, resource)
-        page = await self._decided(user, urlencode(asked), "allow" if allow else "deny")
+        page = await self._decided(user, urlencode(asked), "allow" if allow else "deny", None)
         found = _LEADS_TO.search(page.text)
         if found is None:
             raise LookupError(f"{page.url} leads nowhere; its status is {page.status_code}.")
@@ -110,6 +121,31 @@ class OAuthClient(httpx.AsyncClient):
         `scopes` and a `resource` for all of the app. Raises `AuthError` where the app refuses."""
         asked = {} if resource is None else {"resource": resources_of(self._services).get(resource, resource)}
         return await self.ask(grant_type="client_credentials", scope=" ".join(scopes), **asked)
+
+    async def begin_device(self, *scopes: str, resource: str | None = None) -> dict[str, Any]:
+        """Asks for the codes of a device without a browser: `device_code`, `user_code`. Raises `AuthError`
+        where the app refuses."""
+        if not self.client_id:
+            await self.register()
+        asked = {"scope": " ".join(scopes)}
+        if resource is not None:
+            asked["resource"] = resources_of(self._services).get(resource, resource)
+        begun: dict[str, Any] = (await self._posted("device_authorization", **asked)).json()
+        return begun
+
+    async def connect_device(
+        self, user: AbstractUser, *scopes: str, resource: str | None = None, allow: bool = True
+    ) -> dict[str, Any]:
+        """Goes all the way of a device without a browser: this user, who signs in, types its code on the
+        page, and decides. Gives the tokens. Raises `AuthError` where the app refuses."""
+        begun = await self.begin_device(*scopes, resource=resource)
+        await self._decided(user, "", "allow" if allow else "deny", begun["user_code"])
+        return await self.poll(begun["device_code"])
+
+    async def poll(self, device_code: str) -> dict[str, Any]:
+        """Asks for tokens by a device code. Raises `AuthError`: AUTHORIZATION_PENDING where the user has not
+        decided, and others where the app refuses."""
+        return await self.ask(grant_type=DEVICE_CODE, device_code=device_code)
 
     async def refresh(self) -> dict[str, Any]:
         """Spends its refresh token for new tokens. Raises `AuthError` where the app refuses."""
