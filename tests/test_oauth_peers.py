@@ -2,7 +2,7 @@
 MCP in Python and TypeScript, `openid-client` of npm, and Authlib.
 
 Each goes the whole way: it finds the server, sends its user there, gets tokens, uses them, renews them, and
-gives them back. It is known by its document, or by what the command line has registered.
+gives them back. It is known by its document, by what the command line has registered, or registers itself.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ with_node = pytest.mark.skipif(node.missing() is not None, reason=str(node.missi
 
 @dataclass(frozen=True)
 class Registration:
-    """Who a client is at the server: by its document, or by an id that the operator has given it."""
+    """Who a client is at the server: by its document, or by an id that the operator has given it; with
+    neither, it registers itself."""
 
     document: str | None = None
     client_id: str | None = None
@@ -66,6 +67,11 @@ class Registration:
     def name(self) -> str:
         """What the server knows it by."""
         return str(self.document or self.client_id)
+
+    def is_of(self, client_id: str) -> bool:
+        """Whether it has this id at the server."""
+        itself = self.document is None and self.client_id is None
+        return client_id.startswith("c_") if itself else client_id == self.name
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,12 @@ class Site:
         return done.stdout
 
     def registered(self, kind: str) -> Registration:
-        """One by its document; else one that the command line makes, with a secret or `public`."""
+        """One by its document, or that registers `itself`; else one that the command line makes, with a
+        secret or `public`."""
         if kind == "document":
             return Registration(document=DOCUMENT)
+        if kind == "itself":
+            return Registration()
         secretive = ("--confidential",) if kind == "secret" else ()
         create = ("oauth", "clients", "create", "Peer", "--redirect-uri", CALLBACK, "--json")
         return Registration(**json.loads(self.command(*create, *secretive)))
@@ -162,6 +171,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             "AUTH_BCRYPT_ROUNDS": "4",
             "AUTH_EMAIL_PROVIDER": "memory",
             "AUTH_PUBLIC_BASE_URL": f"http://127.0.0.1:{port}",
+            "AUTH_OAUTH_REGISTRATION": "true",
             "DOCUMENTS_PORT": str(host.port),
             "DOCUMENTS_CA": str(parent / "authority.pem"),
         }
@@ -194,10 +204,8 @@ def registration(request: pytest.FixtureRequest, site: Site) -> Registration:
 
 def known_by(*always: str) -> pytest.MarkDecorator:
     """By each kind of registration, these in every run."""
-    kinds = [
-        kind if kind in always else pytest.param(kind, marks=pytest.mark.full)
-        for kind in ("document", "public", "secret")
-    ]
+    others = [kind for kind in ("document", "public", "secret") if kind not in always]
+    kinds = [*always, *(pytest.param(kind, marks=pytest.mark.full) for kind in others)]
     return pytest.mark.parametrize("registration", kinds, indirect=True)
 
 
@@ -229,14 +237,15 @@ async def reported(folder: Path, user: User, **told: object) -> dict[str, Any]:
 
 @with_node
 @pytest.mark.parametrize("peer", OF_NPM[:2])
-@known_by("document")
+@known_by("document", "itself")
 async def test_an_agent_in_typescript_acts_for_a_user(
     peer: str, registration: Registration, site: Site, user: User, of_npm: Path
 ) -> None:
     told = {"peer": peer, "server": site.server, **vars(registration)}
     report = await reported(of_npm, user, **told)
     assert f"by {peer}" in report["notes"]
-    assert (report["refreshed"], report["scope"], report["client_id"]) == (True, "notes", registration.name)
+    assert (report["refreshed"], report["scope"]) == (True, "notes")
+    assert registration.is_of(report["client_id"])
     assert report["visits"] == 2, "after the end of its access, it asks again"
     assert "Read and write your notes" in user.asked[0]
     assert ("agent.example" in user.asked[0]) == (registration.document is not None)
@@ -274,7 +283,7 @@ class Kept:
         self.client = client_info
 
 
-@known_by("document")
+@known_by("document", "itself")
 async def test_an_agent_in_python_acts_for_a_user(registration: Registration, site: Site, user: User) -> None:
     from mcp import Client
     from mcp.client.auth import OAuthClientProvider
@@ -311,7 +320,7 @@ async def test_an_agent_in_python_acts_for_a_user(registration: Registration, si
     )
 
     async def revoke(token: str | None) -> None:
-        shown = {"client_id": registration.name, "client_secret": registration.client_secret}
+        shown = {"client_id": kept.client.client_id, "client_secret": registration.client_secret}
         form = {name: value for name, value in shown.items() if value} | {"token": token}
         async with httpx.AsyncClient(base_url=site.base) as client:
             (await client.post("/oauth/revoke", data=form)).raise_for_status()
@@ -328,7 +337,8 @@ async def test_an_agent_in_python_acts_for_a_user(registration: Registration, si
         assert not {first.access_token, first.refresh_token} & {second.access_token, second.refresh_token}
         assert (first.scope, user.visits) == ("notes", 1)
         (application,) = await user.applications()
-        assert application["client_id"] == registration.name
+        assert application["client_id"] == kept.client.client_id
+        assert registration.is_of(application["client_id"])
         await revoke(second.refresh_token)
         await agent.call_tool("notes", {})
         assert user.visits == 2, "after the end of its access, it asks again"

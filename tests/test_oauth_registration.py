@@ -157,7 +157,7 @@ async def test_without_the_setting_there_is_no_such_route(
 async def test_a_public_client_gets_no_secret_and_a_confidential_one_gets_it_once(
     app: FastAPI, client: httpx.AsyncClient, account: Account
 ) -> None:
-    """RFC 7591 sections 2 and 3.2.1; ASVS 13.3.1: it is at rest as a digest."""
+    """RFC 7591 sections 2 and 3.2.1; at rest it is a digest."""
     public = await made(client)
     assert not {"client_secret", "client_secret_expires_at"} & public.keys()
     user = await signed_in(app, account)
