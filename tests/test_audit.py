@@ -331,6 +331,22 @@ async def test_a_row_that_waits_for_a_deleted_account_does_not_say_from_where(
     assert (row.address, row.user_agent) == ("", "")
 
 
+async def test_a_row_that_is_written_while_the_account_is_deleted_does_not_say_from_where(
+    account: Account, auth: Auth, database: Database
+) -> None:
+    """It waits for the one connection of SQLite until the account is gone."""
+    user = await User.get()
+    async with auth.autonomous.answering():
+        origin.set(lambda: Origin("192.0.2.9", "theirs"))
+        await auth.events.emit(EventKind.SESSION_END, Outcome.SUCCESS, Observation(user.id))
+        async with in_transaction(database.dialect):
+            await auth.afterwards.flush()
+            await delete_user(auth, user.id)
+    await auth.afterwards.flush()
+    row = await AuditEvent.get(kind="session_end")
+    assert (row.address, row.user_agent) == ("", "")
+
+
 class _Locking:
     def __init__(self, connection: Any, lock: list[str], unlock: list[str], run: Callable[..., Any]) -> None:
         self.connection, self.lock, self.unlock, self.run = connection, lock, unlock, run

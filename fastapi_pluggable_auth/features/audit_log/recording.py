@@ -45,7 +45,8 @@ class AuditLog:
     async def _write(self, row_id: UUID, event: SecurityEvent) -> None:
         theirs = event.user_id if event.actor_id is None else event.actor_id
         nowhere = theirs in self._erased or (_deletes(event) and event.actor_id is None)
-        await self._tables.of(AuditEvent).create(
+        rows = self._tables.of(AuditEvent)
+        await rows.create(
             id=row_id,
             time=event.time,
             user_id=event.user_id,
@@ -58,6 +59,8 @@ class AuditLog:
             address="" if nowhere else event.origin.address,
             user_agent="" if nowhere else event.origin.user_agent,
         )
+        if not nowhere and theirs in self._erased:  # while this was written
+            await rows.filter(id=row_id).update(address="", user_agent="")
 
     def forget_whereabouts(self, user_id: UUID) -> None:
         """Keeps from now on of nothing from where this user did it."""
