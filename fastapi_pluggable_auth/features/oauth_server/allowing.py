@@ -17,7 +17,7 @@ from ...flows.notices import notify
 from ...models import AbstractUser, exact
 from .models import AbstractOAuthClient, OAuthClient, OAuthGrant, OAuthToken
 from .names import ApplicationAuthorised, BeforeConsent, OAuthError, OAuthEventKind, OAuthMail
-from .resources import scopes_of
+from .openid import sentences, words_of
 
 Basis: TypeAlias = Callable[[], Awaitable[bool]] | datetime
 """A decision of now: spends what has waited for it, False where that is done. Or when the user has decided
@@ -103,8 +103,7 @@ async def _grant(
         grant_id=grant.id, kind=code.kind, digest=code.digest, details=json.dumps(code.details), **same
     )
     if not isinstance(basis, datetime):
-        known = scopes_of(auth)
-        said = ", ".join(known[scope] for scope in known if scope in scopes)
+        said = ", ".join(sentences(auth, scopes, words_of(auth, user)).values())
         await notify(auth, OAuthMail.APPLICATION_AUTHORISED, user, name=now.name, host=host, scopes=said)
     return grant.id
 

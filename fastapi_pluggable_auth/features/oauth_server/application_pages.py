@@ -19,7 +19,7 @@ from ...routes.router import AuthRouter
 from ...schemas import Text
 from . import grants
 from .names import OAuthError
-from .resources import scopes_of
+from .openid import all_scopes_of, sentences, words_of
 
 PAGE: Final = "security/applications"
 
@@ -66,6 +66,7 @@ async def _page(
     auth: Auth, request: Request, authentication: Authentication, problem: Problem | None = None
 ) -> Response:
     user = authentication.user
+    words = words_of(auth, user, request.headers.get("accept-language", ""))
     return render_page(
         auth,
         request,
@@ -73,5 +74,5 @@ async def _page(
         user=user,
         problem=problem,
         applications=[grants.shown(each) for each in await grants.applications_of(auth, user.id)],
-        scopes=scopes_of(auth),
+        scopes=sentences(auth, all_scopes_of(auth), words),
     )

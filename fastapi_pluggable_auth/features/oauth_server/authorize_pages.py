@@ -37,8 +37,9 @@ from .protocol import ProtocolError
 _BEGUN_ELSEWHERE: Final = frozenset({"cross-site", "none"})
 """What browsers say of a navigation that no form of the app has led to, which `form-action` would block."""
 
-_JUST_NOW: Final = timedelta(minutes=1)
-"""How old a login may be where a client asks for one (`prompt=login`): the one that just led back here."""
+_JUST_NOW: Final = timedelta(seconds=30)
+"""How old a login may be where a client asks for one (`prompt=login`, `max_age=0`): the one that just led
+back here."""
 
 
 class AuthorizeRoute(PageRoute):
@@ -102,9 +103,20 @@ async def _signed_in(auth: Auth, request: Request, asked: AuthorizationRequest) 
         if silent:
             raise refusal_of(auth, asked, ProtocolError.LOGIN_REQUIRED, silent=True) from error
         raise
-    if "login" in asked.prompt and auth.clock() - authentication.authenticated_at > _JUST_NOW:
+    if asked.hinted not in (None, str(authentication.user.id)):
+        raise refusal_of(auth, asked, ProtocolError.LOGIN_REQUIRED, silent=silent)
+    if auth.clock() - authentication.authenticated_at > _oldest(asked):
+        if silent:
+            raise refusal_of(auth, asked, ProtocolError.LOGIN_REQUIRED, silent=True)
         raise AuthError(ErrorCode.REAUTHENTICATION_REQUIRED)
     return authentication
+
+
+def _oldest(asked: AuthorizationRequest) -> timedelta:
+    """How old the login of the user may be (OpenID Connect Core section 3.1.2.1)."""
+    if "login" in asked.prompt:
+        return _JUST_NOW
+    return timedelta.max if asked.max_age is None else max(asked.max_age, _JUST_NOW)
 
 
 def _lead(auth: Auth, request: Request, location: str, *, automatic: bool = True) -> Response:

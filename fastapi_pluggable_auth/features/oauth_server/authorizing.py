@@ -30,9 +30,10 @@ from .models import (
     digest_of,
 )
 from .names import OAuthError
+from .openid import OPENID, bound_sign_in, hint_in
 from .protocol import ProtocolError
 from .redirects import is_local, matches, shown_host
-from .resources import all_resources, issuer_of, resources_asked, scopes_of
+from .resources import all_resources, issuer_of, resources_asked
 from .tokens import new_secret
 
 CODE_LIFETIME: Final = timedelta(seconds=60)
@@ -42,13 +43,15 @@ REQUEST_LIFETIME: Final = timedelta(minutes=10)
 _KIND: Final = "oauth_request"
 _CHALLENGE: Final = re.compile("[A-Za-z0-9_-]{43}")
 """RFC 7636 section 4.2: SHA-256 in base64url."""
+_SECONDS: Final = re.compile("[0-9]{1,9}")
 _LISTS: Final = frozenset({"resource"})
 """Parameters that may be there several times (RFC 8707 section 2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationRequest:
-    """What a client asks for, after it was checked; `resources` are absolute addresses."""
+    """What a client asks for, after it was checked; `resources` are absolute addresses. `max_age` is how old
+    the login of the user may be, and `hinted` the id of the user whom the client knows already."""
 
     client: AbstractOAuthClient
     redirect_uri: str
@@ -57,17 +60,18 @@ class AuthorizationRequest:
     state: str | None = field(repr=False)
     code_challenge: str = field(repr=False)
     prompt: frozenset[str] = frozenset()
+    nonce: str | None = field(default=None, repr=False)
+    max_age: timedelta | None = None
+    hinted: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What the consent page shows. `value` finds the request again: the form posts it as `request`. `scopes`
-    are those asked for, each with its sentence. `local` is whether the answer goes to a program on the
-    user's machine, which any program there could be."""
+    """What the consent page shows. `value` finds the request again: the form posts it as `request`. `local`
+    is whether the answer goes to a program on the user's machine, which any program there could be."""
 
     value: str = field(repr=False)
     request: AuthorizationRequest
-    scopes: Mapping[str, str]
     redirect_host: str
     local: bool
 
@@ -117,6 +121,9 @@ async def read_request(auth: Auth, parameters: Sequence[tuple[str, str]]) -> Aut
             state=state,
             code_challenge=given["code_challenge"],
             prompt=prompt,
+            nonce=given.get("nonce"),
+            max_age=_max_age(given),
+            hinted=_hinted(auth, given),
         )
     except AuthError as error:
         silent = "none" in given.get("prompt", "").split()
@@ -156,14 +163,13 @@ async def ask(auth: Auth, authentication: Authentication, request: Authorization
         "resources": sorted(request.resources),
         "state": request.state,
         "code_challenge": request.code_challenge,
+        "nonce": request.nonce,
     }
     user_id = authentication.user.id
     value = await begin(auth, _KIND, data, user_id=user_id, lifetime=REQUEST_LIFETIME)
-    known = scopes_of(auth)
     return Consent(
         value=value,
         request=request,
-        scopes={scope: known[scope] for scope in known if scope in request.scopes},
         redirect_host=shown_host(request.redirect_uri),
         local=is_local(request.redirect_uri),
     )
@@ -188,6 +194,7 @@ async def decide(auth: Auth, authentication: Authentication, value: Plaintext, *
         resources=frozenset(data["resources"]),
         state=data["state"],
         code_challenge=data["code_challenge"],
+        nonce=data.get("nonce"),
     )
     if not allow:
         if not await take(auth, pending):
@@ -220,6 +227,27 @@ def _redirect_uri(client: AbstractOAuthClient, given: Mapping[str, str], times: 
     return asked
 
 
+def _max_age(given: Mapping[str, str]) -> timedelta | None:
+    """Raises `AuthError(ProtocolError.INVALID_REQUEST)` for what is no number of seconds."""
+    said = given.get("max_age")
+    if said is None:
+        return None
+    if not _SECONDS.fullmatch(said):
+        raise AuthError(ProtocolError.INVALID_REQUEST)
+    return timedelta(seconds=int(said))
+
+
+def _hinted(auth: Auth, given: Mapping[str, str]) -> str | None:
+    """The user of the ID token that the client shows (OpenID Connect Core section 3.1.2.1). Raises
+    `AuthError(ProtocolError.INVALID_REQUEST)` for what is none of this server."""
+    if "id_token_hint" not in given:
+        return None
+    hint = hint_in(auth, given["id_token_hint"])
+    if hint is None:
+        raise AuthError(ProtocolError.INVALID_REQUEST)
+    return hint.user_id
+
+
 def _refused(why: str) -> AuthError:
     return AuthError(OAuthError.OAUTH_REQUEST_REFUSED, detail=f"The request of the application: {why}.")
 
@@ -249,7 +277,7 @@ async def _remembered_since(
     auth: Auth, authentication: Authentication, request: AuthorizationRequest
 ) -> datetime | None:
     """When the user has last allowed all of it, on the page; None where that is not remembered."""
-    if "consent" in request.prompt or is_local(request.redirect_uri):
+    if {"consent", "select_account"} & request.prompt or is_local(request.redirect_uri):
         return None
     if not is_trusted(auth, request.client) or authentication.impersonated_by is not None:
         return None
@@ -274,6 +302,8 @@ async def _allow(
     """Where the browser goes with a code, by a decision that waits, or by an earlier one of that time."""
     secret, client = Plaintext(new_secret(CODE)), request.client
     bound = {"redirect_uri": request.redirect_uri, "code_challenge": request.code_challenge}
+    if OPENID in request.scopes:
+        bound |= bound_sign_in(authentication, request.nonce)
     code = Code(CODE, digest_of(secret.look()), auth.clock() + CODE_LIFETIME, bound)
     decision = basis if isinstance(basis, datetime) else partial(take, auth, basis)
     host = client_host(client) or shown_host(request.redirect_uri)

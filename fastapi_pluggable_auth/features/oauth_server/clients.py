@@ -33,6 +33,7 @@ from .models import (
     digest_of,
 )
 from .names import OAuthError
+from .openid import all_scopes_of, sign_in_scopes
 from .protocol import ProtocolError
 from .registration import RefusedClientError, checked_addresses, checked_redirect_uris, cleaned_name
 from .resources import scopes_in, scopes_of
@@ -127,9 +128,9 @@ async def create_client(
         raise _refused(f"A client id that is chosen {why}: leave it out, or change it.")
     if not (shown := cleaned_name(name)):
         raise _refused("A client needs a name, which its users read.")
-    known = scopes_of(auth)  # none where a script does not know the app
-    unknown = {*(scopes or ())} - known.keys()
-    if known and unknown:
+    known = all_scopes_of(auth)
+    unknown = {*(scopes or ())} - {*known}
+    if scopes_of(auth) and unknown:  # none where a script does not know the app
         lacks, has = ", ".join(sorted(unknown)), ", ".join(sorted(known))
         raise _refused(f"The app has no scope {lacks}: it has {has}.")
     kinds = frozenset(grant_types)
@@ -254,12 +255,13 @@ def is_trusted(auth: Auth, client: AbstractOAuthClient) -> bool:
 
 
 def scopes_asked(auth: Auth, client: AbstractOAuthClient, asked: str) -> frozenset[str]:
-    """Those that are asked for, all that the client may have where it names none. Raises
+    """Those that are asked for, all of the app that the client may have where it names none. Raises
     `AuthError(ProtocolError.INVALID_SCOPE)`."""
-    known = frozenset(scopes_of(auth))
-    may_have = known if client.scopes is None else known & client.scopes
-    wanted = scopes_in(asked) or may_have
-    if not wanted or not wanted <= may_have:
+    known, named = frozenset(scopes_of(auth)), frozenset(sign_in_scopes(auth))
+    if client.scopes is not None:
+        known, named = known & client.scopes, named & client.scopes
+    wanted = scopes_in(asked) or known
+    if not wanted or not wanted <= known | named:
         raise AuthError(ProtocolError.INVALID_SCOPE)
     return wanted
 

@@ -14,24 +14,26 @@ from ...routes.pages.rendering import render_page
 from .authorizing import Consent
 from .clients import client_host
 from .models import OPERATOR
+from .openid import sentences, words_of
 from .redirects import shown_host
 
 
 def show_consent(auth: Auth, request: Request, authentication: Authentication, consent: Consent) -> Response:
     """The page that asks the user: a form posts `request` (the value), `csrf_token` and `decision`, which is
     `allow` or `deny`, to `/oauth/authorize`. Another one signs out, and leads back to this page."""
-    client = consent.request.client
+    client, user = consent.request.client, authentication.user
+    words = words_of(auth, user, request.headers.get("accept-language", ""))
     return render_page(
         auth,
         request,
         "oauth_consent",
-        user=authentication.user,
+        user=user,
         client=client.name,
         client_host=client_host(client),
         known=client.origin == OPERATOR,
         redirect_host=consent.redirect_host,
         local=consent.local,
-        sentences=[*consent.scopes.values()],
+        sentences=[*sentences(auth, consent.request.scopes, words).values()],
         value=consent.value,
         next=address_of(request),
     )

@@ -23,7 +23,7 @@ from .clients import client_host
 from .devices import Waiting, decide, shown_code, verify
 from .models import OPERATOR
 from .names import OAuthError
-from .resources import scopes_of
+from .openid import sentences, words_of
 
 PAGE: Final = "device"
 
@@ -104,16 +104,17 @@ def _page(
 def _ask(auth: Auth, request: Request, authentication: Authentication, waiting: Waiting) -> Response:
     """The page that asks the user: a form posts `device` (its id), `csrf_token` and `decision`, which is
     `allow` or `deny`. Another account has to begin anew: this one has the device."""
-    known, client = scopes_of(auth), waiting.client
+    client, user = waiting.client, authentication.user
+    words = words_of(auth, user, request.headers.get("accept-language", ""))
     return render_page(
         auth,
         request,
         "oauth_device_consent",
-        user=authentication.user,
+        user=user,
         client=client.name,
         client_host=client_host(client),
         known=client.origin == OPERATOR,
-        sentences=[known[scope] for scope in known if scope in waiting.device.scopes],
+        sentences=[*sentences(auth, waiting.device.scopes, words).values()],
         user_code=waiting.user_code,
         device=waiting.device.id,
     )

@@ -39,6 +39,7 @@ from .models import (
     digest_of,
 )
 from .names import OAuthError
+from .openid import OPENID, bound_sign_in
 from .protocol import ProtocolError
 from .resources import all_resources, issuer_of, resources_asked
 from .tokens import new_secret
@@ -157,7 +158,8 @@ async def decide(auth: Auth, authentication: Authentication, device_id: UUID, *,
     if client is None:
         raise AuthError(OAuthError.OAUTH_REQUEST_EXPIRED)
     if allowed:
-        code = Code(DEVICE, device.digest, device.expires_at)
+        bound = bound_sign_in(authentication) if OPENID in device.scopes else {}
+        code = Code(DEVICE, device.digest, device.expires_at, bound)
         asked, spend = (
             (device.scopes, device.resources),
             partial(_answer, auth, device, user_id, "allowed_at"),

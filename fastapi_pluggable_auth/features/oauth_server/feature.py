@@ -25,6 +25,7 @@ from .models import (
     OAuthToken,
 )
 from .names import FEATURE, OAuthError, OAuthEventKind, OAuthMail
+from .openid import SCOPES, sign_in_scopes
 from .resources import (
     all_resources,
     issuer_of,
@@ -43,9 +44,12 @@ _PATH: Final = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
 def _routers(auth: Auth) -> Iterable[APIRouter]:
     if not auth.pages:
         raise ValueError("OAuthServer asks users on pages for their consent: include_auth(..., pages=True).")
-    if not all_resources(auth):
+    signs_in = bool(sign_in_scopes(auth))
+    if signs_in:
+        _require_sign_in(auth)
+    if not all_resources(auth) and not signs_in:
         raise ValueError('OAuthServer needs resources: OAuthServer(resources=["/api"], ...).')
-    if not scopes_of(auth):
+    if not scopes_of(auth) and not signs_in:
         raise ValueError("OAuthServer needs scopes: OAuthServer(scopes={...}), or those of PersonalTokens.")
     require_services(auth)
     from . import (
@@ -71,12 +75,31 @@ def _routers(auth: Auth) -> Iterable[APIRouter]:
     yield introspection_routes.router
     yield authorize_pages.router
     yield device_pages.router
+    if signs_in:
+        from . import logout_pages, userinfo_routes
+
+        yield userinfo_routes.router
+        yield userinfo_routes.preflights
+        yield logout_pages.router
     yield application_routes.router
     yield application_pages.router
     if "administration" in auth.features:
         from . import admin_routes
 
         yield admin_routes.router
+
+
+def _require_sign_in(auth: Auth) -> None:
+    """Raises `ValueError` where other apps could not check who signs in, or a scope would mean two things."""
+    if auth.settings.jwt_algorithm.startswith("HS"):
+        raise ValueError(
+            "OAUTH_OPENID needs a key pair, whose public half other apps check ID tokens by: set "
+            "AUTH_JWT_ALGORITHM to RS256 or ES256, and AUTH_JWT_PRIVATE_KEY."
+        )
+    if taken := sorted(scopes_of(auth).keys() & {*SCOPES}):
+        raise ValueError(
+            f"With OAUTH_OPENID, {taken[0]} is a scope of OpenID Connect: name yours another way."
+        )
 
 
 def _challenge(auth: Auth, path: str, scopes: frozenset[str]) -> dict[str, str]:
@@ -98,7 +121,8 @@ class OAuthServer(Feature):
     The https address of another service is one as well, whose tokens it checks by the public keys of the app
     (RFC 9068).
     `scopes` names what may be allowed, each with a sentence for users; without any, those of personal access
-    tokens. Routes ask for them by `require(scope=...)`. Without `settings`, those of the environment count.
+    tokens. Routes ask for them by `require(scope=...)`. Neither is needed where users only sign in to other
+    apps (OAUTH_OPENID). Without `settings`, those of the environment count.
 
     Raises `ValueError` for a resource that is neither, and for a scope that is not a name (RFC 6749 section
     3.3); where the app starts, without pages and without scopes, and with another service and no key pair.
@@ -107,7 +131,7 @@ class OAuthServer(Feature):
     def __init__(
         self,
         *,
-        resources: Collection[str],
+        resources: Collection[str] = (),
         scopes: Mapping[str, str] | None = None,
         settings: OAuthSettings | None = None,
     ) -> None:

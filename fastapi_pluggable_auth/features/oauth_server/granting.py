@@ -15,8 +15,8 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -45,6 +45,7 @@ from .models import (
     digest_of,
 )
 from .names import OAuthEventKind
+from .openid import id_token, signs_in
 from .protocol import ProtocolError
 from .resources import resources_of_token
 from .service_tokens import access_ends, digest_in, shown_token
@@ -69,6 +70,7 @@ class Issued:
     refresh_token: str = field(repr=False)
     expires_in: int
     scopes: frozenset[str]
+    id_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ async def exchange_code(
         if not verified or redirect_uri not in (None, bound["redirect_uri"]):
             raise AuthError(ProtocolError.INVALID_GRANT)
         asked = _Asked(client, token.scopes, resources_of_token(auth, resources, token.resources))
-        return await _spend(auth, token, user, asked)
+        issued = await _spend(auth, token, user, asked)
+        return _signed_in(auth, client, user, issued, bound)
 
 
 async def exchange_device_code(
@@ -137,7 +140,18 @@ async def exchange_device_code(
         if token.expires_at <= auth.clock():
             raise AuthError(ProtocolError.EXPIRED_TOKEN)
         asked = _Asked(client, token.scopes, resources_of_token(auth, resources, token.resources))
-        return await _spend(auth, token, user, asked)
+        issued = await _spend(auth, token, user, asked)
+        return _signed_in(auth, client, user, issued, json.loads(token.details or "{}"))
+
+
+def _signed_in(
+    auth: Auth, client: AbstractOAuthClient, user: AbstractUser, issued: Issued, bound: Mapping[str, Any]
+) -> Issued:
+    """The same with an ID token, where the user has signed in to the client."""
+    if not signs_in(auth, issued.scopes):
+        return issued
+    shown = id_token(auth, client.client_id, user, issued.scopes, bound, issued.access_token)
+    return replace(issued, id_token=shown)
 
 
 async def refresh(

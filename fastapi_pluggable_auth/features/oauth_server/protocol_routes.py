@@ -17,6 +17,8 @@ from .protocol import ProtocolError
 R = TypeVar("R", bound=Response)
 
 _OPEN: Final = {"Access-Control-Allow-Origin": "*"}
+_OF_TOKENS: Final = (ProtocolError.INVALID_TOKEN, ProtocolError.INSUFFICIENT_SCOPE)
+"""What RFC 6750 section 3 has in a header."""
 _PREFLIGHT: Final = {
     **_OPEN,
     "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
@@ -42,10 +44,12 @@ class ProtocolRoute(AuthRoute):
     """A route for programs, which learn of refusals as OAuth has them."""
 
     def refusal(self, request: Request, error: AuthError) -> Response:
-        """Says why; a client that tried the header is shown the scheme (RFC 6749 section 5.2)."""
+        """Says why; a client is shown the scheme of the header (RFC 6749 section 5.2)."""
         headers = {name: value for name, value in error.headers.items() if name == "Retry-After"}
         if error.code is ProtocolError.INVALID_CLIENT:
             headers["WWW-Authenticate"] = 'Basic realm="oauth"'
+        if error.code in _OF_TOKENS:
+            headers["WWW-Authenticate"] = f'Bearer error="{error.code.code}"'
         said = {"error": error.code.code, "error_description": _UNSAID.sub("?", error.detail)}
         return JSONResponse(said, error.code.status, headers)
 

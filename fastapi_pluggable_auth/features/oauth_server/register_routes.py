@@ -25,14 +25,7 @@ from .schemas import RegisteredClient
 
 
 class RegisterRoute(OpenProtocolRoute):
-    """A route whose refusals are those of RFC 7591 section 3.2.2 and RFC 6750 section 3."""
-
-    def refusal(self, request: Request, error: AuthError) -> Response:
-        """The same, with the scheme of the token."""
-        response = super().refusal(request, error)
-        if error.code is ProtocolError.INVALID_TOKEN:
-            response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
-        return response
+    """A route whose refusals are those of RFC 7591 section 3.2.2."""
 
     def invalid(self, request: Request, errors: Sequence[Any]) -> Response:
         """Says which of the two it is."""

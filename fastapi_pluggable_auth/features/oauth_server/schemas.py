@@ -79,14 +79,15 @@ class NewOAuthClient(OAuthClientOut):
 
 
 class OAuthTokens(Schema):
-    """What a client gets (RFC 6749 section 5.1). `expires_in` is in seconds. One that acts for itself gets no
-    refresh token (section 4.4.3)."""
+    """What a client gets (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3). `expires_in` is in
+    seconds. One that acts for itself gets no refresh token (RFC 6749 section 4.4.3)."""
 
     access_token: str
     token_type: str = "Bearer"  # noqa: S105
     expires_in: int
     refresh_token: str | None = None
     scope: str
+    id_token: str | None = None
 
 
 class RegisteredClient(Schema):
@@ -141,6 +142,21 @@ class AuthorizationServer(Schema):
     authorization_response_iss_parameter_supported: bool = True
     client_id_metadata_document_supported: bool = True
     protected_resources: list[str]
+
+
+class OpenIdProvider(AuthorizationServer):
+    """The same with what OpenID Connect Discovery 1.0 section 3 has beside it."""
+
+    jwks_uri: str
+    userinfo_endpoint: str
+    end_session_endpoint: str
+    subject_types_supported: list[str]
+    id_token_signing_alg_values_supported: list[str]
+    claims_supported: list[str]
+    prompt_values_supported: list[str]
+    claims_parameter_supported: bool = False
+    request_parameter_supported: bool = False
+    request_uri_parameter_supported: bool = False
 
 
 class ProtectedResource(Schema):

@@ -115,6 +115,7 @@ async def oauth_token(
         expires_in=issued.expires_in,
         refresh_token=issued.refresh_token if isinstance(issued, Issued) else None,
         scope=" ".join(sorted(issued.scopes)),
+        id_token=issued.id_token if isinstance(issued, Issued) else None,
     )
 
 
