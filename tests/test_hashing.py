@@ -257,7 +257,8 @@ async def test_hashing_gives_way_to_the_event_loop(hasher: PasswordHasher) -> No
     await hasher.hash(PASSWORD)
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("password-hashing")]
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    assert {os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) for thread in threads} == {own + 10}
+    theirs = min(own + 10, 19)  # the least there is
+    assert {os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) for thread in threads} == {theirs}
     hasher.close()
 
 
