@@ -33,7 +33,11 @@ from fastapi_pluggable_auth import Auth, AuthSettings, failures, include_auth
 from fastapi_pluggable_auth.email.local import MemoryProvider
 from fastapi_pluggable_auth.features import AuditLog, OAuthServer, Oidc, PersonalTokens, SocialLogin
 from fastapi_pluggable_auth.features.administration.users import create_user
-from fastapi_pluggable_auth.features.oauth_server.models import AUTHORIZATION_CODE, CLIENT_CREDENTIALS
+from fastapi_pluggable_auth.features.oauth_server.models import (
+    AUTHORIZATION_CODE,
+    CLIENT_CREDENTIALS,
+    DEVICE_CODE,
+)
 from fastapi_pluggable_auth.features.oauth_server.settings import OAuthSettings
 from fastapi_pluggable_auth.features.social_login.states import s256
 from fastapi_pluggable_auth.features.social_login.testing import CLIENT_ID, CLIENT_SECRET, IdentityProvider
@@ -51,7 +55,7 @@ FRAMEWORK = ("request", "scope", "websocket")
 """Variables that are objects of the framework, which shows all headers of them."""
 GENERATED = {
     "new personal token": r"pat_[\w-]{43}",
-    "new OAuth token": r"(?:oa[ct]|ort|oc[rst])_[\w-]{43}",
+    "new OAuth token": r"(?:oa[ct]|odc|ort|oc[rst])_[\w-]{43}",
     "new recovery code": r"(?:[a-z2-7]{4}-){5}[a-z2-7]{4}",
     "new TOTP secret": "[A-Z2-7]{32}",
 }
@@ -154,7 +158,7 @@ class TrackedUser:
             self.auth,
             self.client,
             confidential=True,
-            grant_types=[AUTHORIZATION_CODE, CLIENT_CREDENTIALS],
+            grant_types=[AUTHORIZATION_CODE, CLIENT_CREDENTIALS, DEVICE_CODE],
         )
         assert self.program.secret is not None
         self.secrets |= {"secret of the client": self.program.secret, "verifier": VERIFIER}
@@ -162,6 +166,13 @@ class TrackedUser:
         self.secrets["OAuth code"] = await code_for(self.auth, self.program)
         for kind in ("access_token", "refresh_token"):
             self.secrets[f"OAuth {kind}"] = self.program.tokens[kind]
+
+    async def begin_device(self) -> None:
+        """One whose code the user has typed."""
+        codes = (await self.program.begin()).json()
+        self.secrets["device code"] = codes["device_code"]
+        page = await self.form("/account/device", user_code=codes["user_code"])
+        (self.device,) = re.findall('name="device" value="([^"]+)"', page.text)
 
 
 async def users_create(tracked: TrackedUser) -> None:
@@ -293,6 +304,24 @@ async def oauth_client(tracked: TrackedUser) -> None:
         await tracked.program.revoke(token)
 
 
+async def oauth_device(tracked: TrackedUser) -> None:
+    """That begins, and whose code its user types."""
+    begun = await tracked.program.begin()
+    if begun.status_code == 200:
+        tracked.secrets["device code"] = begun.json()["device_code"]
+        tracked.secrets["user code"] = begun.json()["user_code"]
+        await tracked.form("/account/device", user_code=tracked.secrets["user code"])
+
+
+async def oauth_device_code(tracked: TrackedUser) -> None:
+    """Of a device that waits, and is let in."""
+    await tracked.program.poll(tracked.secrets["device code"])
+    await tracked.form("/account/device/decide", device=tracked.device, decision="allow")
+    await tracked.program.poll(tracked.secrets["device code"])
+    for kind in ("access_token", "refresh_token"):
+        tracked.secrets[f"new {kind}"] = tracked.program.tokens[kind]
+
+
 STEPS: dict[str, Step] = {
     "social exchange": social_exchange,
     "social token": social_token,
@@ -331,6 +360,8 @@ STEPS: dict[str, Step] = {
         "/oauth/introspect", token=s.secrets["OAuth access_token"]
     ),
     "OAuth client": oauth_client,
+    "OAuth device": oauth_device,
+    "OAuth device code": oauth_device_code,
     "personal token": lambda s: s.post("/account/tokens", s.headers, name="ci", scopes=["read"]),
 }
 
@@ -399,7 +430,7 @@ class Host:
         return cls(app, auth, clock, identities)
 
     @asynccontextmanager
-    async def tracked(self, *, connected: bool) -> AsyncIterator[TrackedUser]:
+    async def tracked(self, *, connected: bool, device: bool) -> AsyncIterator[TrackedUser]:
         provider = self.auth.mailer.provider
         assert isinstance(provider, MemoryProvider)
         provider.mails.clear()
@@ -414,6 +445,8 @@ class Host:
             await made.prepare()
             if connected:
                 await made.connect()
+            if device:
+                await made.begin_device()
             yield made
             await self.auth.close()
 
@@ -436,7 +469,8 @@ async def watched(name: str, captured: Captured, host: Host, every: int) -> dict
     anywhere: set[str] = set()
     events = 0
     for number in range(1, MOST_STATEMENTS, every):
-        async with host.tracked(connected=name.startswith("OAuth")) as made:
+        waits = name == "OAuth device code"
+        async with host.tracked(connected=name.startswith("OAuth"), device=waits) as made:
             captured.events.clear()
             error = (OperationalError, ZeroDivisionError)[number % 2]  # answered as 503, and as 500
             with failing_at(number, error) as count:

@@ -89,14 +89,14 @@ async def begin_device(
     scopes = scopes_asked(auth, client, scope)
     places = resources_asked(auth, resources, all_resources(auth))
     await count_network(auth, "devices", _OF_A_NETWORK)
-    now, device_code = auth.clock(), new_secret(DEVICE)
+    now, device_code = auth.clock(), Plaintext(new_secret(DEVICE))
     for _ in range(_DRAWS):
-        user_code = "".join(secrets.choice(_LETTERS) for _ in range(_LENGTH))
+        user_code = Plaintext("".join(secrets.choice(_LETTERS) for _ in range(_LENGTH)))
         try:
             await auth.tables.of(OAuthDevice).create(
                 client_id=client.id,
-                digest=digest_of(device_code),
-                user_code_digest=_digests(auth, user_code)[0],
+                digest=digest_of(device_code.look()),
+                user_code_digest=_digests(auth, user_code.look())[0],
                 scopes=scopes,
                 resources=places,
                 interval=INTERVAL,
@@ -105,7 +105,7 @@ async def begin_device(
             )
         except IntegrityError:  # another device has this code
             continue
-        return NewDevice(device_code, shown_code(user_code))
+        return NewDevice(device_code.take(), shown_code(user_code.take()))
     raise AuthError(ProtocolError.INVALID_CLIENT)
 
 
@@ -135,15 +135,15 @@ async def verify(auth: Auth, authentication: Authentication, typed: Plaintext) -
     that is not known, has expired, was answered, or is of another user; THROTTLED after too many of those;
     IMPERSONATION_FORBIDDEN."""
     refuse_impersonation(authentication)
-    user_id, user_code = authentication.user.id, shown_code(typed.take())
+    user_id, user_code = authentication.user.id, Plaintext(shown_code(typed.take()))
     key = Key.of("oauth user codes", user_id)
     counted = await count(auth, key, _WRONG)
-    device = await _bound(auth, user_id, user_code)
+    device = await _bound(auth, user_id, _digests(auth, user_code.look()))
     client = None if device is None else await _client(auth, device)
     if device is None or client is None:
         raise AuthError(OAuthError.DEVICE_CODE_REFUSED)
     await change(auth, key, counted, _WRONG.take_back)
-    return Waiting(device, client, user_code)
+    return Waiting(device, client, user_code.take())
 
 
 async def decide(auth: Auth, authentication: Authentication, device_id: UUID, *, allowed: bool) -> bool:
@@ -176,9 +176,10 @@ async def decide(auth: Auth, authentication: Authentication, device_id: UUID, *,
 
 
 def _digests(auth: Auth, user_code: str) -> list[str]:
-    """That by our key, and by each earlier one."""
+    """Those of a code by our key, and by each earlier one."""
+    letters = user_code.replace("-", "").encode()
     keys = key_set(auth.settings).derive_each(_USER_CODES)
-    return [hmac.digest(key, user_code.encode(), "sha256").hex() for key in keys]
+    return [hmac.digest(key, letters, "sha256").hex() for key in keys]
 
 
 @autonomous
@@ -193,10 +194,10 @@ async def _note_request(auth: Auth, device: AbstractOAuthDevice, now: datetime) 
     return ProtocolError.SLOW_DOWN if await rows.update(asked_at=now, interval=longer) else None
 
 
-async def _bound(auth: Auth, user_id: UUID, user_code: str) -> AbstractOAuthDevice | None:
-    """The device with this code, once it is this user's; None where it is not."""
+async def _bound(auth: Auth, user_id: UUID, digests: Iterable[str]) -> AbstractOAuthDevice | None:
+    """The device whose code has one of these, once it is this user's; None where it is not."""
     rows, now = auth.tables.of(OAuthDevice), auth.clock()
-    for digest in _digests(auth, user_code.replace("-", "")):
+    for digest in digests:
         free = rows.filter(user_code_digest=digest, user_id=None, expires_at__gt=now)
         await free.update(user_id=user_id)
         device = await exact(rows.all(), user_code_digest=digest)
