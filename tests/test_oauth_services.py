@@ -56,7 +56,7 @@ BILLING, PRINTER = "https://billing.example.com", "http://localhost:9100/print"
 
 @pytest.fixture
 def oauth() -> OAuthSettings:
-    return OAuthSettings(_env_file=None)  # type: ignore[call-arg]
+    return OAuthSettings(_env_file=None, oauth_openid=True)  # type: ignore[call-arg]
 
 
 @pytest.fixture
@@ -434,6 +434,7 @@ async def test_no_token_of_one_kind_is_good_in_the_place_of_another(
         "user": (await program.get("/me", token)).status_code,
         "scope": (await program.get("/api/notes", token)).status_code,
         "client": (await program.get("/api/job", token)).status_code,
+        "userinfo": (await program.get("/oauth/userinfo", token)).status_code,
         "session refresh": (await account.refresh(token)).status_code,
         "refresh": (await program.refresh(token)).status_code,
     }
@@ -445,7 +446,7 @@ async def test_no_token_of_one_kind_is_good_in_the_place_of_another(
     if (await program.exchange(token)).status_code == 200:
         good.add("code")
     assert good == GOOD_AT[kind]
-    assert {*answers.values()} <= {200, 400, 401}
+    assert {*answers.values()} <= {200, 400, 401, 403}
 
 
 @pytest.mark.parametrize("kind", GOOD_AT)
@@ -520,6 +521,18 @@ def test_an_app_whose_services_could_not_tell_tokens_apart_does_not_start(
     server = OAuthServer(resources=["/api", BILLING], scopes=SCOPES)
     with pytest.raises(ValueError, match=said):
         include_auth(FastAPI(), settings=settings, features=[server], pages=True)
+
+
+async def test_a_client_that_acts_for_itself_has_no_scope_that_is_about_a_user(
+    service: Program, program: Program
+) -> None:
+    """OpenID Connect Core section 5.3: userinfo is of a user."""
+    for scope in ("openid", "openid notes:read", "email"):
+        answer = await service.post("/oauth/token", grant_type="client_credentials", scope=scope)
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope"), scope
+    tokens = (await service.post("/oauth/token", grant_type="client_credentials")).json()
+    assert tokens["scope"] == "notes:read notes:write"
+    assert (await program.get("/oauth/userinfo", tokens["access_token"])).status_code == 401
 
 
 async def test_a_session_of_an_app_whose_issuer_is_another_is_no_token_of_a_service(

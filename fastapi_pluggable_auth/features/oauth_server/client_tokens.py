@@ -25,7 +25,7 @@ from .models import (
 )
 from .names import OAuthEventKind
 from .protocol import ProtocolError
-from .resources import all_resources, resources_of_token
+from .resources import all_resources, resources_of_token, scopes_of
 from .service_tokens import access_ends, shown_token
 
 _PREFIX: Final = "oct_"
@@ -57,6 +57,8 @@ async def issue_to_client(
         if not is_operators(client):
             raise AuthError(ProtocolError.UNAUTHORIZED_CLIENT)
         scopes = scopes_asked(auth, client, scope)
+        if not scopes <= scopes_of(auth).keys():  # openid and the like, which are about a user
+            raise AuthError(ProtocolError.INVALID_SCOPE)
         places = resources_of_token(auth, resources, all_resources(auth))
         now, secret = auth.clock(), Plaintext(_PREFIX + secrets.token_urlsafe(32))
         ends = access_ends(auth, places, now)

@@ -207,8 +207,7 @@ async def revoke(auth: Auth, client: AbstractOAuthClient, token: Plaintext) -> N
 async def _spend(auth: Auth, code: AbstractOAuthToken, user: AbstractUser, asked: _Asked) -> Issued:
     """Tokens for a code, unless another request was faster: that has them, and both lose them."""
     now = auth.clock()
-    first = new_refresh_token(auth, Place(code.grant_id, now))
-    pair = _Pair(new_secret(ACCESS), first, code.digest)
+    pair = _Pair(new_secret(ACCESS), new_refresh_token(auth, Place(code.grant_id, now)), code.digest)
     try:
         issued = await _exchange(auth, code, pair, asked, now)
     except IntegrityError as error:  # the account was deleted meanwhile
