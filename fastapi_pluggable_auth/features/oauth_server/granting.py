@@ -48,7 +48,7 @@ from .names import OAuthEventKind
 from .openid import id_token, signs_in
 from .protocol import ProtocolError
 from .resources import resources_of_token
-from .service_tokens import access_ends, digest_in, shown_token
+from .service_tokens import access_ends, digest_in, service_in, shown_token
 from .settings import OAuthSettings
 from .tokens import Place, new_refresh_token, new_secret, place_of, successors
 
@@ -368,6 +368,8 @@ async def _issue(auth: Auth, grant: AbstractOAuthGrant, pair: _Pair, asked: _Ask
         "grant_id": grant.id,
         "parent": pair.parent,
         "attempt": pair.attempt,
+        # No service says that it was shown one: after the leeway, it counts as shown.
+        "used_at": None if service_in(auth, asked.resources) is None else now,
         "created_at": now,
     }
     access = await rows.create(
