@@ -61,7 +61,7 @@ from fastapi_pluggable_auth.features import (
 )
 from fastapi_pluggable_auth.features.administration import users
 from fastapi_pluggable_auth.features.email_sign_in.flows import mail_link
-from fastapi_pluggable_auth.features.oauth_server import clients, testing, verifying
+from fastapi_pluggable_auth.features.oauth_server import clients, end_session, testing, verifying
 from fastapi_pluggable_auth.features.oauth_server.models import (
     AUTHORIZATION_CODE,
     CLIENT_CREDENTIALS,
@@ -1353,6 +1353,8 @@ async def connects_an_application_and_removes_it(world: World) -> None:
     assert len(await root.ask("GET", theirs)) == 1
     given = await testing.give_token(world.auth, await User.get(id=ada.id), ["notes:read"], "/notes")
     assert await verifying.verify_oauth_token(world.auth, given, "/notes")
+    asked_out = [("client_id", made.client.client_id)]
+    assert (await end_session.read_logout(world.auth, asked_out, None)).client is not None
     for each, _ in stolen:
         await ada.ask("DELETE", f"{own}/{each}", status=404)
         await root.ask("DELETE", f"{theirs}/{each}", status=404)
