@@ -18,6 +18,7 @@ from joserfc import jwt as joserfc_jwt
 from fastapi_pluggable_auth import Auth, AuthSettings, include_auth
 from fastapi_pluggable_auth.features import OAuthServer
 from fastapi_pluggable_auth.features.oauth_server.clients import create_client
+from fastapi_pluggable_auth.features.oauth_server.models import AUTHORIZATION_CODE, CLIENT_CREDENTIALS
 from fastapi_pluggable_auth.features.oauth_server.openid import methods_of
 from fastapi_pluggable_auth.features.oauth_server.settings import OAuthSettings
 from fastapi_pluggable_auth.models import OAuthToken, Session, User
@@ -361,6 +362,17 @@ async def test_a_mail_says_in_the_language_of_the_user_what_was_allowed(
     assert "Read your notes, Sie mit diesem Konto anmelden, Ihre E-Mail-Adresse sehen" in text
     page = await user.open("/account/security/applications")
     assert page.status == 200
+
+
+async def test_a_client_that_acts_for_itself_signs_nobody_in(auth: Auth, client: httpx.AsyncClient) -> None:
+    itself = await registered(
+        auth, client, confidential=True, grant_types=[AUTHORIZATION_CODE, CLIENT_CREDENTIALS]
+    )
+    refused = await itself.post("/oauth/token", grant_type=CLIENT_CREDENTIALS, scope="openid notes:read")
+    assert refused.json()["error"] == "invalid_scope"
+    given = await itself.post("/oauth/token", grant_type=CLIENT_CREDENTIALS)
+    assert given.json().keys() == {"access_token", "token_type", "expires_in", "scope"}
+    assert (await userinfo(itself, given.json()["access_token"])).status_code == 401
 
 
 # Tokens of one kind in the place of another
