@@ -59,18 +59,25 @@ from fastapi_pluggable_auth.schemas import UserCreate, UserOut
 from fastapi_pluggable_auth.security.hashing import hash_password
 
 from .conftest import Mailbox
+from .test_keys import EC, pem_of
 
 DIALECTS = ("sqlite",)
 
 
 def with_everything(settings: AuthSettings, app: FastAPI, **options: Any) -> FastAPI:
     """The app with every route that there is."""
-    update = {"cookies": True, "dev_mailbox": True, "email_provider": "memory"}
+    update = {
+        "cookies": True,
+        "dev_mailbox": True,
+        "email_provider": "memory",
+        "jwt_algorithm": "ES256",
+        "jwt_private_key": pem_of(EC),
+    }
     chosen = settings.model_copy(update=update)
     features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()]
     acme = Oidc("acme", issuer="https://acme.example", client_id="app")
     features += [SocialLogin(acme), EmailSignIn(), BotCheck(Turnstile("site", "secret"))]
-    oauth = OAuthSettings(_env_file=None, oauth_registration=True)  # type: ignore[call-arg]
+    oauth = OAuthSettings(_env_file=None, oauth_registration=True, oauth_openid=True)  # type: ignore[call-arg]
     features.append(OAuthServer(resources=["/api", "/mcp"], settings=oauth))
     include_auth(app, settings=chosen, pages=True, features=features, **options)
     return app

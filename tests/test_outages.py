@@ -66,6 +66,7 @@ from .conftest import EMAIL, PASSWORD, Account, Mailbox
 from .proxy import Proxy
 from .spare_database import SpareDatabase
 from .test_input import VALID
+from .test_keys import EC, pem_of
 
 PACKAGE = Path(fastapi_pluggable_auth.__file__).parent
 LOGIN = {"email": EMAIL, "password": PASSWORD}
@@ -636,10 +637,11 @@ async def test_a_request_that_fails_for_the_database_writes_one_line_at_most(
     for fifty, where they are. Events of security are lines, too; asyncpg's pool has its own, with pauses that
     grow."""
     settings.deliver_mail, settings.cookies = False, True
+    settings.jwt_algorithm, settings.jwt_private_key = "ES256", pem_of(EC)
     await spare.create("fastapi_pluggable_auth.models")
     app = FastAPI()
     features = [Administration(), AuditLog(), Passkeys(), PersonalTokens(scopes={"x": "X"}), EmailSignIn()]
-    oauth = OAuthSettings(_env_file=None, oauth_registration=True)  # type: ignore[call-arg]
+    oauth = OAuthSettings(_env_file=None, oauth_registration=True, oauth_openid=True)  # type: ignore[call-arg]
     features.append(OAuthServer(resources=["/api"], settings=oauth))
     include_auth(app, settings=settings, pages=True, features=features)
     operations = {

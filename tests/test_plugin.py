@@ -56,6 +56,7 @@ from fastapi_pluggable_auth.security.jwt import create_access_token
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Database, Mailbox, on_each_database
 from .live import serving
+from .test_keys import EC, pem_of
 
 DIALECTS = ("sqlite",)
 MODELS = {"models": ["fastapi_pluggable_auth.models"]}
@@ -463,10 +464,11 @@ async def test_every_path_answers_with_and_without_slashes_at_its_end_and_no_red
     """R-48: Starlette would make its address of the request's Host. The same where routers are mounted in
     others by hand, and in apps that are mounted."""
     settings.cookies, settings.dev_mailbox, settings.email_provider = True, True, "memory"
+    settings.jwt_algorithm, settings.jwt_private_key = "ES256", pem_of(EC)
     accounts, parent = FastAPI(), FastAPI()
     features = [Administration(), PersonalTokens(scopes={"notes:read": "Read"}), AuditLog(), Passkeys()]
     acme = Oidc("acme", issuer="https://acme.example", client_id="app")
-    oauth = OAuthSettings(_env_file=None, oauth_registration=True)  # type: ignore[call-arg]
+    oauth = OAuthSettings(_env_file=None, oauth_registration=True, oauth_openid=True)  # type: ignore[call-arg]
     features += [SocialLogin(acme), OAuthServer(resources=["/api"], settings=oauth)]
     include_auth(accounts, settings=settings, pages=True, features=features)
     by_hand, outer = APIRouter(prefix="/v1"), APIRouter(prefix="/by-hand")
