@@ -7,6 +7,7 @@ import hashlib
 import json
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
 import jwt
@@ -26,7 +27,7 @@ from fastapi_pluggable_auth.security.jwt import ACCESS, TokenSigner
 from fastapi_pluggable_auth.security.keys import key_set
 
 from .conftest import EMAIL, PASSWORD, SECRET, Account, Clock, Mailbox
-from .form_browser import FormBrowser, Page
+from .form_browser import BROWSER, FormBrowser, Page
 from .oauth_program import (
     ISSUER,
     REDIRECT,
@@ -348,6 +349,28 @@ async def test_a_user_who_has_to_choose_sees_the_account_and_may_take_another(
     assert page.path == "/account/sign-in"
     page = await user.submit("sign-in", email=EMAIL, password=PASSWORD)
     assert page.form("authorize")  # led back
+
+
+async def test_a_request_that_comes_as_a_form_of_the_client_is_led_to_the_page(
+    user: FormBrowser, program: Program
+) -> None:
+    """OpenID Connect Core section 3.1.2.1, without the cookies, which browsers do not send to it; nothing is
+    decided by that."""
+    query = urlsplit(program.address(scope="openid", resource=None)).query
+    form = urlencode([*parse_qsl(query), ("decision", "allow")])
+    sent = {
+        **BROWSER,
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Origin": "https://app.example.com",
+    }
+    answer = await program.http.post("/oauth/authorize", content=form, headers=sent)
+    assert answer.status_code == 303
+    shown = await user.open(answer.headers["Location"])
+    assert "code=" not in shown.text
+    location = location_in(await user.submit("authorize", decision="allow"))
+    assert (await program.exchange(answer_in(location)["code"])).json()["id_token"]
+    long = await program.http.post("/oauth/authorize", data={"client_id": "c" * 9000}, headers=BROWSER)
+    assert (long.status_code, "cannot be connected" in long.text) == (400, True)
 
 
 async def test_a_mail_says_in_the_language_of_the_user_what_was_allowed(

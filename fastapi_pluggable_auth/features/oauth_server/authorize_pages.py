@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated, Final
+from urllib.parse import urlencode
 
 from fastapi import Form, Request, Response
 from pydantic import BaseModel
 
 from ...auth import Auth
-from ...dependencies import CurrentAuth, CurrentAuthentication, get_authentication
+from ...dependencies import CurrentAuth, get_authentication
 from ...errors import AuthError, ErrorCode
 from ...flows.authentication import Authentication
+from ...http.addresses import own_path
 from ...http.browsers import is_browser
-from ...http.csrf import check_form
+from ...http.csrf import FORM_FIELD, check_form
 from ...http.rates import rate_limited
 from ...lookup import auth_of
 from ...routes.pages.forms import Secret
@@ -21,6 +23,7 @@ from ...routes.pages.rendering import go_to
 from ...routes.pages.route import PageRoute
 from ...routes.router import AuthRouter
 from ...schemas import Text
+from ...security.redirects import MAXIMUM_LENGTH
 from .authorizing import (
     AuthorizationRequest,
     RedirectedError,
@@ -33,6 +36,8 @@ from .authorizing import (
 from .consent_pages import lead_on, show_consent, show_refusal
 from .names import OAuthError
 from .protocol import ProtocolError
+
+PATH: Final = "oauth/authorize"
 
 _BEGUN_ELSEWHERE: Final = frozenset({"cross-site", "none"})
 """What browsers say of a navigation that no form of the app has led to, which `form-action` would block."""
@@ -52,9 +57,7 @@ class AuthorizeRoute(PageRoute):
         return super().refusal(request, error)
 
 
-router = AuthRouter(
-    prefix="/oauth/authorize", tags=["oauth"], route_class=AuthorizeRoute, include_in_schema=False
-)
+router = AuthRouter(prefix=f"/{PATH}", tags=["oauth"], route_class=AuthorizeRoute, include_in_schema=False)
 
 
 class DecisionForm(BaseModel):
@@ -82,12 +85,18 @@ async def authorize_page(auth: CurrentAuth, request: Request) -> Response:
 
 @router.post("")
 async def decision_form(
-    auth: CurrentAuth,
-    request: Request,
-    authentication: CurrentAuthentication,
-    form: Annotated[DecisionForm, Form()],
+    auth: CurrentAuth, request: Request, form: Annotated[DecisionForm, Form()]
 ) -> Response:
-    """Leads back to the client, with a code where the user allows it."""
+    """Leads back to the client, with a code where the user allows it. The request of a client that comes as a
+    form is led to the page, with the cookies that browsers do not send to a form of another site (OpenID
+    Connect Core section 3.1.2.1)."""
+    said = await request.form()
+    if FORM_FIELD not in said and "client_id" in said:
+        query = urlencode([(name, value) for name, value in said.multi_items() if isinstance(value, str)])
+        if len(query) > 2 * MAXIMUM_LENGTH:
+            raise AuthError(OAuthError.OAUTH_REQUEST_REFUSED)
+        return go_to(f"{own_path(request, auth, PATH)}?{query}")
+    authentication = await get_authentication(request)
     await check_form(request)
     location = await decide(auth, authentication, form.request, allow=form.decision == "allow")
     return lead_on(auth, request, location, authentication.user)

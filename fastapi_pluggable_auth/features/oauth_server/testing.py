@@ -26,6 +26,7 @@ from .models import (
     OAuthToken,
     digest_of,
 )
+from .openid import all_scopes_of
 from .protocol import ProtocolError
 from .resources import resources_of, scopes_of
 from .settings import OAuthSettings
@@ -179,8 +180,9 @@ async def give_token(auth: Auth, user: AbstractUser, scopes: Collection[str], re
     """An access token of this user, without a page or a route; without `scopes` and the path of a `resource`
     for all. Raises `LookupError` for those that the app does not have."""
     known, places = scopes_of(auth), resources_of(auth)
-    if unknown := {*scopes} - known.keys():
-        raise LookupError(f"The app has no scope {', '.join(sorted(unknown))}; it has {', '.join(known)}.")
+    if unknown := {*scopes} - {*all_scopes_of(auth)}:
+        has = ", ".join(all_scopes_of(auth))
+        raise LookupError(f"The app has no scope {', '.join(sorted(unknown))}; it has {has}.")
     if resource not in (None, *places):
         raise LookupError(f"The app has no resource {resource}; it has {', '.join(places)}.")
     made = await create_client(auth, "Client", [CALLBACK])
