@@ -149,10 +149,10 @@ EXAMPLES: Final = {
 
 
 def _example(body: dict[str, Any]) -> dict[str, Any]:
-    """A body with what is required; with what the document proposes where nothing is."""
+    """A body as the document proposes it; with what is required where it proposes none."""
     fields = body["properties"]
     (proposed,) = body.get("examples", [{}])
-    wanted = body.get("required") or [*proposed] or [next(iter(fields))]
+    wanted = [*proposed] or body.get("required") or [next(iter(fields))]
     if {"password", "credential"} <= fields.keys():  # either of them
         wanted = [*wanted, "password"]
     return {name: EXAMPLES.get(name, _proposed(body, name)) for name in wanted}

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, Strict
 
-from ...schemas import Body, Flag, OwnName, Schema, Text
+from ...schemas import Body, Flag, OwnName, Schema, Text, proposed
 from ...security.names import PATTERN as NAME
 from .models import AUTHORIZATION_CODE
 
@@ -41,6 +41,8 @@ class ApplicationOut(Schema):
 class OAuthClientCreate(Body):
     """A client to register. One that is `confidential` gets a secret; without `scopes` it may ask for all.
     Redirect URIs are for the grant type `authorization_code`."""
+
+    model_config = proposed(name="Notes for the desk", redirect_uris=["https://app.example.com/callback"])
 
     name: ClientName
     redirect_uris: Annotated[list[RedirectUri], Field(max_length=20, default_factory=list)]
