@@ -53,6 +53,7 @@ SHOWN = {
     "auth_identity": "id provider email created_at last_used_at",
     "auth_oauth_client": "id client_id name client_uri",
     "auth_oauth_grant": "scopes resources authorized_at last_used_at expires_at",
+    "auth_oauth_token": "kind",  # one of four words, which are in the names of fields
     "auth_audit_event": "id time kind outcome reason factors address user_agent session_id",
 }
 """By table, the columns whose values users get. All others may hold secrets."""
