@@ -50,6 +50,8 @@ from fastapi_pluggable_auth.models import (
     Identity,
     Mail,
     OAuthClient,
+    OAuthClientToken,
+    OAuthDevice,
     OAuthGrant,
     OAuthToken,
     Passkey,
@@ -427,6 +429,9 @@ async def rows_of_every_kind(auth: Auth) -> None:
     own = {"user_id": user.id, "expires_at": later}
     grant = await tables.of(OAuthGrant).create(client_id=client.id, authorized_at=now, **own)
     await tables.of(OAuthToken).create(grant_id=grant.id, kind="code", digest="7" * 64, **own)
+    waiting = {"client_id": client.id, "expires_at": later}
+    await tables.of(OAuthDevice).create(digest="8" * 64, user_code_digest="9" * 64, **waiting)
+    await tables.of(OAuthClientToken).create(digest="a" * 64, **waiting)
 
 
 @pytest.mark.parametrize("spare", [pytest.param("postgres", marks=pytest.mark.full), "mysql"], indirect=True)

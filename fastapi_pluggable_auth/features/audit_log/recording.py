@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
+from tortoise.exceptions import IntegrityError
+
 from ...auth import Auth
 from ...events import EventKind, Outcome, SecurityEvent
 from ...hooks import DeletingAccount
@@ -46,19 +48,24 @@ class AuditLog:
         theirs = event.user_id if event.actor_id is None else event.actor_id
         nowhere = theirs in self._erased or (_deletes(event) and event.actor_id is None)
         rows = self._tables.of(AuditEvent)
-        await rows.create(
-            id=row_id,
-            time=event.time,
-            user_id=event.user_id,
-            actor_id=event.actor_id,
-            session_id=event.session_id,
-            kind=event.kind.value,
-            outcome=event.outcome.value,
-            reason=event.reason,
-            factors=" ".join(event.factors),
-            address="" if nowhere else event.origin.address,
-            user_agent="" if nowhere else event.origin.user_agent,
-        )
+        try:
+            await rows.create(
+                id=row_id,
+                time=event.time,
+                user_id=event.user_id,
+                actor_id=event.actor_id,
+                session_id=event.session_id,
+                kind=event.kind.value,
+                outcome=event.outcome.value,
+                reason=event.reason,
+                factors=" ".join(event.factors),
+                address="" if nowhere else event.origin.address,
+                user_agent="" if nowhere else event.origin.user_agent,
+            )
+        except IntegrityError:  # it was written before, and the answer to that was lost
+            if theirs not in self._erased:
+                raise
+            nowhere = False
         if not nowhere and theirs in self._erased:  # while this was written
             await rows.filter(id=row_id).update(address="", user_agent="")
 
