@@ -30,6 +30,7 @@ from .conftest import EMAIL, PASSWORD, SECRET
 from .document_host import DocumentHost, write_authority
 from .form_browser import BROWSER, FormBrowser
 from .hosts import copied
+from .operated import Operated
 from .spare_database import SpareDatabase
 
 HOST = "agent.example"
@@ -75,28 +76,14 @@ class Registration:
 
 
 @dataclass(frozen=True)
-class Site:
-    """The example under a real server, and the commands that its operator has."""
+class Site(Operated):
+    """The example under a real server."""
 
     base: str
-    folder: Path
-    environment: dict[str, str]
 
     @property
     def server(self) -> str:
         return f"{self.base}/mcp"
-
-    def command(self, *arguments: str, typed: str | None = None) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "fastapi_pluggable_auth", *arguments, "--app", "app:app"],
-            cwd=self.folder,
-            env=os.environ | self.environment,
-            input=typed,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
     def registered(self, kind: str) -> Registration:
         """One by its document, or that registers `itself`; else one that the command line makes, with a
@@ -106,8 +93,7 @@ class Site:
         if kind == "itself":
             return Registration()
         secretive = ("--confidential",) if kind == "secret" else ()
-        create = ("oauth", "clients", "create", "Peer", "--redirect-uri", CALLBACK, "--json")
-        return Registration(**json.loads(self.command(*create, *secretive)))
+        return Registration(**self.client("--redirect-uri", CALLBACK, *secretive))
 
 
 @dataclass
@@ -177,8 +163,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         }
         serving = live.served(folder, environment, parent / "log", "app_with_documents:app", port)
         with serving as (base, _):
-            site = Site(base, folder, environment)
-            site.command("users", "create", EMAIL, "--verified", "--password-stdin", typed=PASSWORD)
+            site = Site(folder, environment, "app:app", base)
+            site.add_user()
             yield site
 
 

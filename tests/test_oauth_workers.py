@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 import httpx
 import pytest
@@ -17,36 +12,17 @@ import pytest
 from . import databases, live
 from .conftest import EMAIL, PASSWORD
 from .form_browser import BROWSER, FormBrowser
+from .operated import OPENID_APP, Operated, openid_environment
 from .spare_database import SpareDatabase
-from .test_keys import EC, pem_of
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 
 
-class Workers:
-    """Two of them, and the command line of their operator."""
+@dataclass(frozen=True)
+class Workers(Operated):
+    """Two of them, which are asked in turn."""
 
-    def __init__(self, bases: list[str], folder: Path, environment: dict[str, str]) -> None:
-        self.bases, self.folder, self.environment = bases, folder, environment
-
-    def command(self, *arguments: str, typed: str | None = None) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "fastapi_pluggable_auth", *arguments, "--app", "openid_app:app"],
-            cwd=self.folder,
-            env=os.environ | self.environment,
-            input=typed,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def client(self, *options: str) -> dict[str, str]:
-        """A client that the operator makes."""
-        said: dict[str, str] = json.loads(
-            self.command("oauth", "clients", "create", "Desk", "--json", *options)
-        )
-        return {name: value for name, value in said.items() if value is not None}
+    bases: list[str]
 
     async def post(self, worker: int, path: str, **form: str) -> httpx.Response:
         async with httpx.AsyncClient(base_url=self.bases[worker % 2], timeout=30) as client:
@@ -60,25 +36,14 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     folder = tmp_path_factory.mktemp("workers")
     spare = SpareDatabase("postgres", databases.spare("postgres", folder))
     asyncio.run(spare.create(models=None))
-    shutil.copy(Path(__file__).parent / "openid_app.py", folder)
-    (folder / "key.pem").write_text(pem_of(EC))
     ports = [live.free_port(), live.free_port()]
-    environment = {
-        "DATABASE_URL": spare.url,
-        "AUTH_JWT_ALGORITHM": "ES256",
-        "AUTH_JWT_PRIVATE_KEY": str(folder / "key.pem"),
-        "AUTH_BCRYPT_ROUNDS": "4",
-        "AUTH_EMAIL_PROVIDER": "memory",
-        "AUTH_PUBLIC_BASE_URL": f"http://127.0.0.1:{ports[0]}",
-        "AUTH_OAUTH_OPENID": "true",
-        "AUTH_OAUTH_REGISTRATION": "true",
-    }
+    environment = openid_environment(folder, spare.url, ports[0])
     with (
-        live.served(folder, environment, folder / "log0", "openid_app:app", ports[0]) as (first, _),
-        live.served(folder, environment, folder / "log1", "openid_app:app", ports[1]) as (second, _),
+        live.served(folder, environment, folder / "log0", OPENID_APP, ports[0]) as (first, _),
+        live.served(folder, environment, folder / "log1", OPENID_APP, ports[1]) as (second, _),
     ):
-        workers = Workers([first, second], folder, environment)
-        workers.command("users", "create", EMAIL, "--verified", "--password-stdin", typed=PASSWORD)
+        workers = Workers(folder, environment, OPENID_APP, [first, second])
+        workers.add_user()
         yield workers
 
 

@@ -5,74 +5,38 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from . import live, node, peers
 from .conftest import EMAIL, PASSWORD
 from .form_browser import BROWSER, FormBrowser, Page
+from .operated import OPENID_APP, Operated, openid_environment
 
 with_node = pytest.mark.skipif(node.missing() is not None, reason=str(node.missing()))
 
 
-class Site:
-    """The app under a real server, with the commands of its operator."""
+@dataclass(frozen=True)
+class Site(Operated):
+    """The app under a real server."""
 
-    def __init__(self, base: str, folder: Path, environment: dict[str, str]) -> None:
-        self.base, self.folder, self.environment = base, folder, environment
-
-    def command(self, *arguments: str, typed: str | None = None) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "fastapi_pluggable_auth", *arguments, "--app", "openid_app:app"],
-            cwd=self.folder,
-            env=os.environ | self.environment,
-            input=typed,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def client(self, *options: str) -> dict[str, str]:
-        """A client that the operator makes."""
-        said: dict[str, str] = json.loads(
-            self.command("oauth", "clients", "create", "Peer", "--json", *options)
-        )
-        return said
+    base: str
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("openid")
-    shutil.copy(Path(__file__).parent / "openid_app.py", folder)
-    key = ec.generate_private_key(ec.SECP256R1())
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / "key.pem").write_bytes(pem)
-    port = live.free_port()
-    environment = {
-        "DATABASE_URL": f"sqlite://{folder / 'app.sqlite3'}",
-        "AUTH_JWT_ALGORITHM": "ES256",
-        "AUTH_JWT_PRIVATE_KEY": str(folder / "key.pem"),
-        "AUTH_BCRYPT_ROUNDS": "4",
-        "AUTH_EMAIL_PROVIDER": "memory",
-        "AUTH_PUBLIC_BASE_URL": f"http://127.0.0.1:{port}",
-        "AUTH_OAUTH_OPENID": "true",
-        "AUTH_OAUTH_REGISTRATION": "true",
-    }
-    with live.served(folder, environment, folder / "log", "openid_app:app", port) as (base, _):
-        site = Site(base, folder, environment)
-        site.command("users", "create", EMAIL, "--verified", "--password-stdin", typed=PASSWORD)
+    folder, port = tmp_path_factory.mktemp("openid"), live.free_port()
+    environment = openid_environment(folder, f"sqlite://{folder / 'app.sqlite3'}", port)
+    with live.served(folder, environment, folder / "log", OPENID_APP, port) as (base, _):
+        site = Site(folder, environment, OPENID_APP, base)
+        site.add_user()
         yield site
 
 
