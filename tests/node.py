@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
+
+from .live import asked
 
 PACKAGES = {
     "@modelcontextprotocol/client": "2.4.0",
@@ -59,14 +60,10 @@ def serving(folder: Path, url: str, *arguments: str) -> Iterator[None]:
         process = subprocess.Popen(["node", *arguments], cwd=folder, stdout=output, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 30
-        while True:
+        while asked(url) is None:
             assert process.poll() is None, log.read_text()
-            try:
-                httpx.get(url)
-                break
-            except httpx.TransportError:
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
         yield
     finally:
         process.kill()

@@ -25,6 +25,7 @@ from fastapi_pluggable_auth.models import Mail, RefreshToken, Throttle, User
 
 from . import databases
 from .conftest import EMAIL, PASSWORD, SECRET, Database, Mailbox
+from .live import asked
 from .smtp_server import MailServer
 
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
@@ -73,9 +74,9 @@ class Server:
                 self.process = subprocess.Popen(
                     command, cwd=ROOT, env=self.environment, start_new_session=True
                 )
-            try:
-                self.workers.add(httpx.get(f"{self.base}/worker").json())
-            except httpx.TransportError:
+            if answer := asked(f"{self.base}/worker"):
+                self.workers.add(answer.json())
+            else:
                 time.sleep(0.05)
 
     def kill(self) -> None:
