@@ -89,6 +89,11 @@ async def test_a_stop_waits_for_the_mail_under_way(
     assert await Mail.filter(state=MailState.WAITING).count() == 2
 
 
+@pytest.mark.parametrize(
+    "database",
+    ["postgres", *(pytest.param(other, marks=pytest.mark.full) for other in ("sqlite", "mysql"))],
+    indirect=True,
+)
 async def test_four_processes_send_each_of_many_mails_once(
     auth: Auth, tortoise: TortoiseContext, database: Database, mailbox: Mailbox, tmp_path: Path
 ) -> None:

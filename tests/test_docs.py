@@ -33,8 +33,10 @@ import settings_page  # noqa: E402
 PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.rglob("*.md"))}
 LONG = {"benchmarks.md"}
 """Pages whose commands take an hour."""
+SLOW = {"scripts.md"}
+"""Whose commands take half a minute, and are tested elsewhere too."""
 RUNNABLE = [
-    name
+    pytest.param(name, marks=pytest.mark.full) if name in SLOW else name
     for name, text in PAGES.items()
     if name not in LONG and any(each.language in RUN for each in snippets(text))
 ]

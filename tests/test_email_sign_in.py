@@ -87,6 +87,7 @@ async def test_a_code_signs_in_once_of_many_at_once(account: Account, mailbox: M
     assert await Session.all().count() == before + 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 async def test_of_a_thousand_guesses_on_two_workers_five_are_looked_at(
     database: Database, account: Account, mailbox: Mailbox

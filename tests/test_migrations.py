@@ -89,7 +89,7 @@ async def test_a_new_app_gets_the_tables_that_generate_schemas_makes(spare: Spar
     await spare.migrate()  # nothing is left to do
 
 
-@pytest.mark.parametrize("old", OLD)
+@pytest.mark.parametrize("old", [OLD[0], pytest.param(OLD[1], marks=pytest.mark.full)])
 async def test_an_app_of_0_1_is_upgraded_in_place_and_nobody_is_logged_out(
     old: str, spare: SpareDatabase, settings: AuthSettings, mailbox: Mailbox
 ) -> None:
@@ -265,6 +265,7 @@ async def test_no_model_changes_without_a_migration() -> None:
     assert [writer.as_string() for writer in writers] == []
 
 
+@on_one_spare
 @pytest.mark.parametrize(
     "step",
     [

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 import httpx
+import pytest
 from tortoise.context import TortoiseContext
 
 from fastapi_pluggable_auth import AuthSettings
@@ -144,6 +145,7 @@ async def use_a_device(world: World, email: str, chance: random.Random, until: f
             session = await world.log_in(email)
 
 
+@pytest.mark.full
 async def test_four_workers_lose_double_and_revive_no_session(
     database: Database, tortoise: TortoiseContext, mailbox: Mailbox
 ) -> None:

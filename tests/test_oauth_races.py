@@ -290,7 +290,9 @@ async def test_a_decision_that_is_sent_twice_at_once_counts_once(
         await OAuthGrant.all().delete()
 
 
-@pytest.fixture(params=["sqlite", "postgres", "mysql"])
+@pytest.fixture(
+    params=["postgres", *(pytest.param(other, marks=pytest.mark.full) for other in ("sqlite", "mysql"))]
+)
 def served(
     request: pytest.FixtureRequest, database_urls: Callable[[str], str], mail_server: MailServer
 ) -> Iterator[tuple[Server, Database]]:

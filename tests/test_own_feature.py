@@ -19,7 +19,7 @@ from fastapi_pluggable_auth.models import PersonalToken, User
 from fastapi_pluggable_auth.security.rate_limits import RateConfigurationError
 
 from . import databases
-from .conftest import EMAIL, PASSWORD, Account, Clock
+from .conftest import EMAIL, PASSWORD, Account, Clock, on_one_spare
 from .form_browser import BROWSER, FormBrowser
 from .passes.feature import PASSES
 from .passes.models import Pass
@@ -27,9 +27,7 @@ from .spare_database import MIGRATIONS, SpareDatabase
 from .test_account_pages import BASE
 from .test_ends import sign_in
 
-pytestmark = pytest.mark.parametrize(
-    "spare", ["sqlite", "postgres", pytest.param("mysql", marks=pytest.mark.full)], indirect=True
-)
+pytestmark = on_one_spare
 
 
 def config(spare: SpareDatabase) -> dict[str, Any]:

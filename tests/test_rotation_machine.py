@@ -37,7 +37,7 @@ from fastapi_pluggable_auth.models import Mail, RefreshToken, Session, User
 from .conftest import PASSWORD, claims_of
 from .world import World
 
-EXAMPLES = int(os.environ.get("TEST_ROTATION_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("TEST_ROTATION_EXAMPLES", "6"))
 STEPS = 50
 BASE = "https://app.example.com"
 BROWSER = {"Sec-Fetch-Site": "same-origin", "X-Requested-With": "fetch"}

@@ -69,7 +69,10 @@ async def mailed(site: Site, number: int) -> None:
     raise AssertionError([mail.subject for mail in site.mails.mails])
 
 
-@pytest.mark.parametrize("javascript", [True, False], ids=["javascript", "plain"])
+@pytest.mark.parametrize(
+    "javascript",
+    [pytest.param(True, id="javascript"), pytest.param(False, id="plain", marks=pytest.mark.full)],
+)
 async def test_a_scanner_that_opens_every_link_of_every_mail_spends_none(
     javascript: bool, site: Site
 ) -> None:

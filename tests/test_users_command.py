@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import os
 import pty
@@ -200,12 +201,14 @@ def test_a_deletion_is_confirmed(answer: str, left: int, url: str, users: Comman
         (["set-password", "eve@example.com", "--password-stdin"], "A password has 8 to 1024 characters."),
     ],
 )
-def test_a_refusal_is_one_sentence(arguments: list[str], says: str, users: Command) -> None:
+def test_a_refusal_is_one_sentence(
+    arguments: list[str], says: str, users: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     users("create", "eve@example.com", "--no-password")
-    refused = run(*arguments, stdin="short\n")
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert says in refused.stderr
-    assert refused.stderr.count("\n") == 1
+    monkeypatch.setattr(sys, "stdin", io.StringIO("short\n"))
+    assert users(*arguments, status=1) == ""
+    assert says in users.errors
+    assert users.errors.count("\n") == 1
 
 
 @sqlite
@@ -221,12 +224,12 @@ def test_a_refusal_is_one_sentence(arguments: list[str], says: str, users: Comma
         ["show"],
     ],
 )
-def test_a_wrong_call_says_how_it_is_called(arguments: list[str], url: str) -> None:
-    wrong = run(*arguments)
-    assert wrong.returncode == 2
-    assert re.fullmatch(
-        r"fastapi-pluggable-auth.*: .+ See fastapi-pluggable-auth .+ --help\.\n", wrong.stderr
-    )
+def test_a_wrong_call_says_how_it_is_called(arguments: list[str], users: Command) -> None:
+    with pytest.raises(SystemExit) as ended:
+        users(*arguments)
+    assert ended.value.code == 2
+    said = users.capsys.readouterr().err
+    assert re.fullmatch(r"fastapi-pluggable-auth.*: .+ See fastapi-pluggable-auth .+ --help\.\n", said)
 
 
 # --- on every database -----------------------------------------------------------------------------------

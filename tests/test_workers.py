@@ -249,6 +249,11 @@ async def test_a_hundred_wrong_passwords_from_changing_addresses_are_all_over_a_
         server.stop()
 
 
+@pytest.mark.parametrize(
+    "database",
+    ["postgres", *(pytest.param(other, marks=pytest.mark.full) for other in ("sqlite", "mysql"))],
+    indirect=True,
+)
 async def test_mails_of_a_killed_server_are_sent_after_its_restart_once_each(
     database: Database, http: httpx.AsyncClient, server: Server
 ) -> None:
