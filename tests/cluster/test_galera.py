@@ -12,6 +12,7 @@ from .. import databases
 from ..conftest import Database
 from ..daemons import none_of
 from ..smtp_server import MailServer
+from ..test_workers import Server
 from . import galera
 from .conftest import workers
 from .haproxy import haproxy
@@ -41,8 +42,14 @@ async def test_apps_on_three_nodes_keep_what_they_have_acknowledged_also_while_o
     rows = [addresses[place:] + addresses[:place] for place in range(NODES)]
     with haproxy(*rows) as ports, ExitStack() as running:
         urls = [f"mysql://root@127.0.0.1:{port}/app?minsize=1&maxsize=10" for port in ports]
-        servers = [running.enter_context(workers(Database("mysql", url), own_mail_server, 1)) for url in urls]
 
+        def app_on_each_node(**environment: str) -> list[Server]:
+            apps = (workers(Database("mysql", url), own_mail_server, 1, **environment) for url in urls)
+            return [running.enter_context(app) for app in apps]
+
+        await race(app_on_each_node(AUTH_REFRESH_IDEMPOTENT="false"), idempotent=False)
+        running.close()
+        servers = app_on_each_node()
         await race(servers)
 
         async def kill() -> None:
