@@ -1,5 +1,6 @@
 """`python -m benchmarks.administration`: how long the lists of accounts take that administrators see, among a
-million users. `--users`, `--dialect sqlite`, and `--explain` for how the database goes about each."""
+million users. `--users`, `--dialect sqlite` or `mysql` (a MariaDB server, at `BENCHMARK_MYSQL_URL`), `--explain` for
+how the database goes about each."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+import asyncmy
 import asyncpg
 from tortoise import Tortoise
 from tortoise.context import TortoiseContext
@@ -50,7 +53,16 @@ ROWS: Final = {
                ' ', 0, 0, strftime('%Y-%m-%d %H:%M:%S', 'now', -n || ' seconds') || '.000000+00:00'
         FROM numbers
     """,
+    "mysql": """
+        INSERT INTO `user` ({columns})
+        SELECT uuid(),
+               concat(substr(md5(seq), 1, 10), '.', seq, '@example.', elt(1 + seq % 3, 'com', 'org', 'net')),
+               concat('$2b$12$', repeat('x', 53)), seq % 1000 <> 0, seq % 500 <> 0, false,
+               if(seq % 10000 = 0, ' editor ', ' '), ' ', false, ' ', 0, false, now(6) - interval seq second
+        FROM seq_1_to_{users}
+    """,
 }
+MYSQL_URL: Final = os.environ.get("BENCHMARK_MYSQL_URL", "mysql://root@127.0.0.1:3306")
 CASES: Final[dict[str, dict[str, Any]]] = {
     "all": {},
     "all, from the middle": {"after": True},
@@ -77,7 +89,12 @@ CASES: Final[dict[str, dict[str, Any]]] = {
 
 async def measure(dialect: str, users: int, folder: Path, explain: bool) -> None:
     """Fills a database and prints a table."""
-    url = await create(dialect, "administration", folder)
+    if dialect == "mysql":
+        name = "benchmark_administration"
+        await _on_mysql(MYSQL_URL, f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name}")
+        url = f"{MYSQL_URL}/{name}"
+    else:
+        url = await create(dialect, "administration", folder)
     models = "fastapi_pluggable_auth.models"
     app = {"models": [models], "migrations": "fastapi_pluggable_auth.migrations"}
     config = {"connections": {"default": url}, "apps": {"models": app}}
@@ -116,17 +133,36 @@ async def _fill(dialect: str, url: str, rows: str) -> None:
         database.execute("ANALYZE")
         database.close()
         return
+    if dialect == "mysql":
+        await _on_mysql(url, rows, "ANALYZE TABLE `user`")
+        return
     connection = await asyncpg.connect(url, command_timeout=3600)
     await connection.execute(rows)
     await connection.execute("VACUUM ANALYZE")
     await connection.close()
 
 
+async def _on_mysql(url: str, *statements: str) -> None:
+    parts = urlsplit(url)
+    connection = await asyncmy.connect(
+        host=parts.hostname,
+        port=parts.port or 3306,
+        user=parts.username,
+        password=parts.password or "",
+        db=parts.path.lstrip("/") or None,
+        autocommit=True,
+    )
+    async with connection.cursor() as cursor:
+        for statement in statements:
+            await cursor.execute(statement)
+    connection.close()
+
+
 def main() -> None:
     """Reads the options and runs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.administration", description=__doc__)
     parser.add_argument("--users", type=int, default=1_000_000)
-    parser.add_argument("--dialect", choices=DIALECTS, action="append")
+    parser.add_argument("--dialect", choices=[*ROWS], action="append")
     parser.add_argument("--explain", action="store_true")
     options = parser.parse_args()
     os.environ.setdefault("AUTH_JWT_SECRET", SECRET)
