@@ -1,5 +1,5 @@
 """`python -m benchmarks.administration`: how long the lists of accounts take that administrators see, among a
-million users. `--users`, `--dialect sqlite` or `mysql` (a MariaDB server, at `BENCHMARK_MYSQL_URL`), `--explain` for
+million users. `--users`, `--dialect sqlite` or `mysql` (MariaDB, at `BENCHMARK_MYSQL_URL`), and `--explain` for
 how the database goes about each."""
 
 from __future__ import annotations
