@@ -1,6 +1,6 @@
 """`python -m benchmarks.administration`: how long the lists of accounts take that administrators see, among a
-million users. `--users`, `--dialect sqlite` or `mysql` (MariaDB, at `BENCHMARK_MYSQL_URL`), and `--explain` for
-how the database goes about each."""
+million users. `--users`, `--dialect sqlite` or `mysql` (MariaDB, at `BENCHMARK_MYSQL_URL`), and `--explain`
+for how the database goes about each."""
 
 from __future__ import annotations
 
