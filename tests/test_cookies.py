@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from http.cookies import Morsel, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -647,7 +648,7 @@ async def test_a_browser_is_known_by_a_cookie_that_outlives_its_session(
     browser: httpx.AsyncClient, settings: AuthSettings
 ) -> None:
     """A-14: others who guess do not delay it; no script reads it, and the body has nothing of it."""
-    settings.throttle_free_attempts = 5
+    settings.throttle_free_attempts, settings.throttle_first_pause = 5, timedelta(seconds=10)
     answer = await browser.post("/auth/login", json=CREDENTIALS | {"device": None})
     assert answer.json().keys() == {"token_type", "expires_in"}
     device = set_cookies(answer)[DEVICE]

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -75,6 +75,7 @@ class RolledBackAround:
 def settings(settings: AuthSettings) -> AuthSettings:
     settings.cookies, settings.public_base_url = True, BASE
     settings.throttle_free_attempts = 5
+    settings.throttle_first_pause = timedelta(seconds=10)  # on a busy machine one passes between two guesses
     return settings
 
 
