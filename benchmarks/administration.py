@@ -13,9 +13,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-import asyncmy
 import asyncpg
 from tortoise import Tortoise
 from tortoise.context import TortoiseContext
@@ -25,7 +23,7 @@ from fastapi_pluggable_auth import Auth, AuthSettings
 from fastapi_pluggable_auth.features import Administration
 from fastapi_pluggable_auth.features.administration.users import Cursor, list_users, wanted_users
 
-from .databases import DIALECTS, SECRET, create
+from .databases import DIALECTS, SECRET, create, on_mysql
 
 ROUNDS: Final = 12
 """More than after which PostgreSQL plans a statement once for all."""
@@ -62,7 +60,6 @@ ROWS: Final = {
         FROM seq_1_to_{users}
     """,
 }
-MYSQL_URL: Final = os.environ.get("BENCHMARK_MYSQL_URL", "mysql://root@127.0.0.1:3306")
 CASES: Final[dict[str, dict[str, Any]]] = {
     "all": {},
     "all, from the middle": {"after": True},
@@ -89,12 +86,7 @@ CASES: Final[dict[str, dict[str, Any]]] = {
 
 async def measure(dialect: str, users: int, folder: Path, explain: bool) -> None:
     """Fills a database and prints a table."""
-    if dialect == "mysql":
-        name = "benchmark_administration"
-        await _on_mysql(MYSQL_URL, f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name}")
-        url = f"{MYSQL_URL}/{name}"
-    else:
-        url = await create(dialect, "administration", folder)
+    url = await create(dialect, "administration", folder)
     models = "fastapi_pluggable_auth.models"
     app = {"models": [models], "migrations": "fastapi_pluggable_auth.migrations"}
     config = {"connections": {"default": url}, "apps": {"models": app}}
@@ -134,28 +126,12 @@ async def _fill(dialect: str, url: str, rows: str) -> None:
         database.close()
         return
     if dialect == "mysql":
-        await _on_mysql(url, rows, "ANALYZE TABLE `user`")
+        await on_mysql(url, rows, "ANALYZE TABLE `user`")
         return
     connection = await asyncpg.connect(url, command_timeout=3600)
     await connection.execute(rows)
     await connection.execute("VACUUM ANALYZE")
     await connection.close()
-
-
-async def _on_mysql(url: str, *statements: str) -> None:
-    parts = urlsplit(url)
-    connection = await asyncmy.connect(
-        host=parts.hostname,
-        port=parts.port or 3306,
-        user=parts.username,
-        password=parts.password or "",
-        db=parts.path.lstrip("/") or None,
-        autocommit=True,
-    )
-    async with connection.cursor() as cursor:
-        for statement in statements:
-            await cursor.execute(statement)
-    connection.close()
 
 
 def main() -> None:

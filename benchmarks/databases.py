@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
+import asyncmy
 import asyncpg
 import bcrypt
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -31,6 +33,7 @@ ACTIVE = 2_000
 """How many of the users the load comes from."""
 
 POSTGRES_URL = os.environ.get("BENCHMARK_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres")
+MYSQL_URL = os.environ.get("BENCHMARK_MYSQL_URL", "mysql://root@127.0.0.1:3306")
 DIALECTS = ("sqlite", "postgres")
 
 
@@ -59,11 +62,32 @@ async def create(dialect: str, name: str, folder: Path) -> str:
         for each in folder.glob(f"{name}.sqlite3*"):
             each.unlink()
         return f"sqlite://{path}"
+    if dialect == "mysql":
+        database = f"benchmark_{name}"
+        await on_mysql(MYSQL_URL, f"DROP DATABASE IF EXISTS {database}", f"CREATE DATABASE {database}")
+        return f"{MYSQL_URL}/{database}"
     connection = await asyncpg.connect(POSTGRES_URL)
     await connection.execute(f"DROP DATABASE IF EXISTS benchmark_{name} WITH (FORCE)")
     await connection.execute(f"CREATE DATABASE benchmark_{name}")
     await connection.close()
     return f"{POSTGRES_URL.rpartition('/')[0]}/benchmark_{name}"
+
+
+async def on_mysql(url: str, *statements: str) -> None:
+    """Runs these there, one by one."""
+    parts = urlsplit(url)
+    connection = await asyncmy.connect(
+        host=parts.hostname,
+        port=parts.port or 3306,
+        user=parts.username,
+        password=parts.password or "",
+        db=parts.path.lstrip("/") or None,
+        autocommit=True,
+    )
+    async with connection.cursor() as cursor:
+        for statement in statements:
+            await cursor.execute(statement)
+    connection.close()
 
 
 async def fill(url: str, tables: Iterable[Table]) -> None:

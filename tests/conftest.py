@@ -48,6 +48,14 @@ SQLITE_UNLESS_FULL = ("sqlite", *(pytest.param(name, marks=pytest.mark.full) for
 on_one_database = pytest.mark.parametrize("database", SQLITE_UNLESS_FULL, indirect=True)
 on_one_spare = pytest.mark.parametrize("spare", SQLITE_UNLESS_FULL, indirect=True)
 
+POSTGRES_UNLESS_FULL = (
+    "postgres",
+    *(pytest.param(name, marks=pytest.mark.full) for name in databases.DIALECTS if name != "postgres"),
+)
+"""The same for what several processes do at once."""
+
+on_postgres_first = pytest.mark.parametrize("database", POSTGRES_UNLESS_FULL, indirect=True)
+
 PASSWORD = "correct horse battery"
 EMAIL = "ada@example.com"
 SECRET = "c3qXvN9tLb2RkZ8wYp5Dh7GsJm4TfEu6AxQr1VoKiWnBzMyH"

@@ -16,7 +16,7 @@ from fastapi_pluggable_auth import Auth
 from fastapi_pluggable_auth.email import dispatcher as dispatcher_module
 from fastapi_pluggable_auth.models import Mail, MailState
 
-from .conftest import SECRET, Clock, Database, Mailbox
+from .conftest import SECRET, Clock, Database, Mailbox, on_postgres_first
 from .delivery import all_sent, dispatching, queue, recipients, until
 
 
@@ -89,11 +89,7 @@ async def test_a_stop_waits_for_the_mail_under_way(
     assert await Mail.filter(state=MailState.WAITING).count() == 2
 
 
-@pytest.mark.parametrize(
-    "database",
-    ["postgres", *(pytest.param(other, marks=pytest.mark.full) for other in ("sqlite", "mysql"))],
-    indirect=True,
-)
+@on_postgres_first
 async def test_four_processes_send_each_of_many_mails_once(
     auth: Auth, tortoise: TortoiseContext, database: Database, mailbox: Mailbox, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from fastapi_pluggable_auth.migrations._tables import AddColumn, CreateTable, Re
 from fastapi_pluggable_auth.models import User
 
 from . import databases
+from .conftest import on_one_spare
 from .spare_database import MIGRATIONS, SpareDatabase
 from .test_migrations import FIRST, OLD, fill
 
@@ -205,11 +206,7 @@ async def counts(spare: SpareDatabase) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("models", [OLD[0], pytest.param(OLD[1], marks=pytest.mark.full)])
-@pytest.mark.parametrize(
-    "spare",
-    ["sqlite", *(pytest.param(each, marks=pytest.mark.full) for each in databases.SERVERS)],
-    indirect=True,
-)
+@on_one_spare
 async def test_no_row_of_any_table_is_lost_on_the_way_forward_or_back(
     spare: SpareDatabase, models: str
 ) -> None:

@@ -21,7 +21,7 @@ from fastapi_pluggable_auth.flows.purge import purge
 from fastapi_pluggable_auth.models import Mail, OAuthGrant, OAuthToken
 
 from . import databases
-from .conftest import EMAIL, Account, Clock, Database, Mailbox, on_each_database
+from .conftest import EMAIL, POSTGRES_UNLESS_FULL, Account, Clock, Database, Mailbox, on_each_database
 from .oauth_program import (
     RESOURCES,
     SCOPES,
@@ -290,9 +290,7 @@ async def test_a_decision_that_is_sent_twice_at_once_counts_once(
         await OAuthGrant.all().delete()
 
 
-@pytest.fixture(
-    params=["postgres", *(pytest.param(other, marks=pytest.mark.full) for other in ("sqlite", "mysql"))]
-)
+@pytest.fixture(params=POSTGRES_UNLESS_FULL)
 def served(
     request: pytest.FixtureRequest, database_urls: Callable[[str], str], mail_server: MailServer
 ) -> Iterator[tuple[Server, Database]]:

@@ -527,11 +527,7 @@ COLUMNS = """username = UsernameField(null=True)
     city = fields.CharField(max_length=80, default="", db_default="Paris")"""
 
 
-@pytest.mark.parametrize(
-    "spare",
-    ["sqlite", *(pytest.param(server, marks=pytest.mark.full) for server in databases.SERVERS)],
-    indirect=True,
-)
+@on_one_spare
 def test_an_app_on_the_tables_of_the_package_goes_over_to_its_own(
     spare: SpareDatabase, tmp_path: Path
 ) -> None:

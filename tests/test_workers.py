@@ -24,7 +24,7 @@ from tortoise.context import TortoiseContext
 from fastapi_pluggable_auth.models import Mail, RefreshToken, Throttle, User
 
 from . import databases
-from .conftest import EMAIL, PASSWORD, SECRET, Database, Mailbox
+from .conftest import EMAIL, PASSWORD, SECRET, Database, Mailbox, on_postgres_first
 from .live import asked
 from .smtp_server import MailServer
 
@@ -249,11 +249,7 @@ async def test_a_hundred_wrong_passwords_from_changing_addresses_are_all_over_a_
         server.stop()
 
 
-@pytest.mark.parametrize(
-    "database",
-    ["postgres", *(pytest.param(other, marks=pytest.mark.full) for other in ("sqlite", "mysql"))],
-    indirect=True,
-)
+@on_postgres_first
 async def test_mails_of_a_killed_server_are_sent_after_its_restart_once_each(
     database: Database, http: httpx.AsyncClient, server: Server
 ) -> None:
